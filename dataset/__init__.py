@@ -1,0 +1,1 @@
+"""Bundled profiles: read through ``recbole_llmkt.resources``."""

@@ -1,0 +1,1 @@
+"""Packaged configuration: read through ``recbole_llmkt.resources``."""

@@ -1,0 +1,78 @@
+"""Find models and trainers: RecBole's by name, anybody's by class path."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from recbole.utils import ModelType
+from recbole.utils import get_model as recbole_model
+from recbole.utils import get_trainer as recbole_trainer
+
+from recbole_llmkt.exceptions import ConfigError, nearest
+
+
+def import_class(path: str) -> type:
+    """Import ``package.module.Class``.
+
+    Raises
+    ------
+    ConfigError
+        The module cannot be imported or has no such class.
+    """
+    module_name, _, class_name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"Cannot import '{path}': {error}. Write package.module.Class of something that "
+            "Python can import from here."
+        ) from error
+    if not isinstance(found, type):
+        raise ConfigError(f"'{path}' is not a class.")
+    return found
+
+
+def model_names() -> list[str]:
+    """List the class names of RecBole's general, context, sequential and knowledge models."""
+    names = []
+    for kind in ("general", "context_aware", "sequential", "knowledge_aware"):
+        package = importlib.import_module(f"recbole.model.{kind}_recommender")
+        names += [name for name, value in vars(package).items() if isinstance(value, type)]
+    return sorted(names)
+
+
+def get_model(name: str) -> type:
+    """Return the model class of a RecBole name or of a class path.
+
+    Raises
+    ------
+    ConfigError
+        There is no such model; the nearest name is suggested.
+    """
+    if "." in name:
+        return import_class(name)
+    try:
+        model: type = recbole_model(name)
+    except (ValueError, AttributeError, ImportError) as error:
+        if name in ("XGBoost", "LightGBM"):
+            raise ConfigError(f"{name} needs a library that is not installed: {error}.") from error
+        raise ConfigError(
+            f"Unknown model '{name}'. It is neither a model of RecBole nor a class path "
+            f"(my_package.my_module.MyModel).{nearest(name, model_names())}"
+        ) from error
+    return model
+
+
+def get_trainer(model_type: ModelType, model_name: str) -> type[Any]:
+    """Return RecBole's trainer class for a model, extended by knowledge transfer.
+
+    Decision-tree models come with their library's own training loop: RecBole's trainer for
+    them is returned as it is.
+    """
+    from recbole_llmkt.trainer import TransferMixin
+
+    stock: type[Any] = recbole_trainer(model_type, model_name)
+    if model_type == ModelType.DECISIONTREE:
+        return stock
+    return type(f"Transfer{stock.__name__}", (TransferMixin, stock), {"__doc__": stock.__doc__})
