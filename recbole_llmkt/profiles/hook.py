@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import logging
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from recbole_llmkt import resources
+from recbole_llmkt.exceptions import LeakError, ProfileError
+from recbole_llmkt.profiles.embeddings import (
+    Embeddings,
+    build_embeddings,
+    read_embeddings,
+    text_digest,
+)
+from recbole_llmkt.profiles.encoders import get_encoder
+from recbole_llmkt.profiles.history import training_histories
+from recbole_llmkt.profiles.store import Profile, ProfileStore
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,3 +60,188 @@ class ProfileVectors:
     def coverage(self) -> float:
         """Share of the entities (padding left out) that have a profile."""
         return len(self.ids) / max(1, self.n_entities - 1)
+
+
+def load_profiles(config: Any, train_dataset: Any, entity: str) -> ProfileVectors:
+    """Load the profile embeddings of a run's users or items.
+
+    Parameters
+    ----------
+    config : recbole_llmkt.config.Config
+        Its ``profile_*`` keys say where the profiles are and which encoder reads them. Vectors
+        that are missing, or older than their text, are made.
+    train_dataset : recbole.data.dataset.Dataset
+        The run's training split (``train_data._dataset``): its ids are joined by token, and user
+        profiles must have been written from exactly its interactions.
+    entity : str
+        ``"user"`` or ``"item"``.
+
+    Returns
+    -------
+    ProfileVectors
+
+    Raises
+    ------
+    LeakError
+        User profiles were written from other interactions, and ``profile_allow_leak`` is off.
+    ProfileError
+        There are no profiles, none belongs to this dataset, or their vectors are unusable.
+    """
+    store = ProfileStore(profile_folder(config, entity), entity)
+    profiles = {token: profile for token, profile in store.read().items() if profile.usable}
+    field = train_dataset.uid_field if entity == "user" else train_dataset.iid_field
+    ids_by_token = train_dataset.field2token_id[field]
+    joined = {
+        token: profile
+        for token, profile in profiles.items()
+        if ids_by_token.get(token, 0) != 0  # 0 is the padding
+    }
+    n_entities = train_dataset.num(field)
+    if not joined:
+        raise ProfileError(_no_coverage(store, profiles, train_dataset.field2id_token[field]))
+    n_leaks = _check_leaks(config, train_dataset, joined, store)
+    embeddings = _embeddings(config, store, list(profiles.values()))
+    rows = {token: row for row, token in enumerate(embeddings.ids)}
+    tokens = sorted(joined, key=lambda token: int(ids_by_token[token]))
+    loaded = ProfileVectors(
+        entity=entity,
+        ids=np.array([ids_by_token[token] for token in tokens], dtype=np.int64),
+        vectors=_normalised(embeddings, [rows[token] for token in tokens]),
+        n_entities=n_entities,
+        encoder=embeddings.encoder,
+        generator=_generators(joined),
+        n_leaks=n_leaks,
+    )
+    logger.info(
+        "%s profiles from %s: %d of %d %ss have one (%.1f%%); written by %s, encoded by %s.",
+        entity.capitalize(),
+        store.path,
+        len(joined),
+        n_entities - 1,
+        entity,
+        100 * loaded.coverage,
+        loaded.generator,
+        loaded.encoder,
+    )
+    return loaded
+
+
+def profile_folder(config: Any, entity: str | None = None) -> Path:
+    """Return the folder that a run reads profiles from.
+
+    It is ``profile_dir``, else ``<data_path>/<dataset>/profiles``, else the bundled one.
+
+    Parameters
+    ----------
+    config : recbole_llmkt.config.Config
+        The run's configuration; its ``data_path`` ends in the dataset's name.
+    entity : str, optional
+        Take a folder with profiles of this kind only.
+
+    Raises
+    ------
+    ProfileError
+        No such folder holds profiles.
+    """
+    if config["profile_dir"]:
+        folders = [Path(config["profile_dir"])]
+    else:
+        folders = [own_folder(config), bundled_folder(config)]
+    for folder in folders:
+        if any(ProfileStore(folder, one).exists() for one in ([entity] if entity else _BOTH)):
+            return folder
+    dataset, which = config["dataset"], entity or "user or item"
+    raise ProfileError(
+        f"There are no {which} profiles of dataset '{dataset}' in "
+        f"{' or '.join(map(str, folders))}. Write them with "
+        f"`llmkt profile --dataset={dataset} --entity={entity or 'both'}`, or name their folder "
+        "with profile_dir."
+    )
+
+
+_BOTH = ("user", "item")
+
+
+def own_folder(config: Any) -> Path:
+    """Return the folder that new profiles are written to."""
+    return Path(config["profile_dir"] or Path(config["data_path"]) / "profiles")
+
+
+def bundled_folder(config: Any) -> Path:
+    """Return the folder of the profiles that come with this package; it need not exist."""
+    return resources.bundled_dir(config["dataset"]) / "profiles"
+
+
+def _no_coverage(
+    store: ProfileStore, profiles: Mapping[str, Profile], tokens: npt.NDArray[Any]
+) -> str:
+    if not profiles:
+        return f"{store.path} holds no usable profile: run `llmkt profile --retry-failed`."
+    return (
+        f"None of the {len(profiles)} profiles in {store.path} belongs to a {store.entity} of "
+        f"this dataset: their ids look like '{next(iter(profiles))}', the dataset's like "
+        f"'{tokens[-1]}'. Name the folder of this dataset's profiles with profile_dir."
+    )
+
+
+def _check_leaks(
+    config: Any, train_dataset: Any, profiles: Mapping[str, Profile], store: ProfileStore
+) -> int:
+    """Compare what the profiles were written from with the training split; return mismatches."""
+    if store.entity == "user":
+        digests = training_histories(train_dataset).digests()
+        leaks = [token for token, one in profiles.items() if one.history != digests[token]]
+    else:
+        leaks = [token for token, one in profiles.items() if one.history is not None]
+    if not leaks:
+        return 0
+    message = (
+        f"{len(leaks)} of {len(profiles)} {store.entity} profiles in {store.path} were not written "
+        f"from this run's training interactions, that of {store.entity} '{leaks[0]}' for one; "
+        "they may know the test data."
+    )
+    if not config["profile_allow_leak"]:
+        raise LeakError(
+            f"{message} Write profiles for this split with `llmkt profile "
+            f"--dataset={config['dataset']}` and the same eval_args, filters and seed, or use them "
+            "all the same with profile_allow_leak: True, which reports show in red."
+        )
+    logger.warning("%s They are used because of profile_allow_leak: True.", message)
+    return len(leaks)
+
+
+def _embeddings(config: Any, store: ProfileStore, profiles: list[Profile]) -> Embeddings:
+    """Read the vectors of the configured encoder, or make those that are missing or stale."""
+    homes = dict.fromkeys([store.folder, embedding_home(store.folder)])
+    for home in homes:
+        found = read_embeddings(home, config["profile_encoder"], store.entity)
+        if found is not None and found.fits(profiles):
+            return found
+    return build_embeddings(store, get_encoder(config), list(homes)[-1])
+
+
+def embedding_home(folder: Path) -> Path:
+    """Return where new vectors of a folder of profiles go: a cache if it belongs to others."""
+    bundled = resources.bundled_dir("").resolve() in folder.resolve().parents
+    if not bundled and os.access(folder, os.W_OK):
+        return folder
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "recbole_llmkt" / f"{folder.parent.name}-{text_digest(str(folder.resolve()))}"
+
+
+def _normalised(embeddings: Embeddings, rows: list[int]) -> npt.NDArray[np.float32]:
+    vectors = embeddings.vectors[rows].astype(np.float32)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not norms.all():
+        token = embeddings.ids[rows[int(np.argmin(norms))]]
+        raise ProfileError(
+            f"The profile embedding of '{token}' by {embeddings.encoder} has length 0: correct "
+            "its text with `llmkt profile edit`, or choose another profile_encoder."
+        )
+    normalised: npt.NDArray[np.float32] = vectors / norms
+    return normalised
+
+
+def _generators(profiles: Mapping[str, Profile]) -> str:
+    names = {f"{one.generator}:{one.model}".rstrip(":") for one in profiles.values()}
+    return ", ".join(sorted(names))

@@ -1,0 +1,282 @@
+"""Profile embeddings on disk: one table per encoder and entity, in step with the texts."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from recbole_llmkt.exceptions import ProfileError
+from recbole_llmkt.profiles.store import Profile, ProfileStore, exclusive, replace_file
+
+logger = logging.getLogger(__name__)
+
+DTYPES = ("float16", "float32")
+# Texts encoded before their vectors go to the disk: what a killed process may lose.
+_CHUNK = 512
+_LONGEST_SLUG = 100
+
+
+class TextEncoder(Protocol):
+    """What :func:`build_embeddings` needs of an encoder."""
+
+    @property
+    def name(self) -> str:
+        """Name of the encoder, as in ``profile_encoder``."""
+
+    def encode(self, texts: list[str]) -> npt.NDArray[np.float32]:
+        """Return L2-normalised vectors, float32, shape (n_texts, dim_text)."""
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Vectors of profiles by token.
+
+    Attributes
+    ----------
+    encoder : str
+        What made them.
+    ids : list of str
+        Tokens of the entities.
+    texts : list of str
+        Digest of the text that each vector was made from.
+    vectors : ndarray of float16 or float32, shape (n_profiles, dim_text)
+        Row i belongs to ``ids[i]``; memory-mapped when read from the disk.
+    """
+
+    encoder: str
+    ids: list[str]
+    texts: list[str]
+    vectors: npt.NDArray[Any]
+
+    def fits(self, profiles: list[Profile]) -> bool:
+        """Whether these are the vectors of exactly these profiles and texts."""
+        made = dict(zip(self.ids, self.texts))
+        return len(made) == len(profiles) and all(
+            made.get(profile.id) == text_digest(profile.text) for profile in profiles
+        )
+
+
+def text_digest(text: str) -> str:
+    """Return blake2b, 8 bytes, hex, of a profile's UTF-8 text."""
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def embedding_paths(folder: str | Path, encoder: str, entity: str) -> tuple[Path, Path]:
+    """Return the paths of the vectors (``.npy``) and of their ids (``.json``)."""
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "_", encoder).strip("_")
+    if len(slug) > _LONGEST_SLUG:
+        slug = f"{slug[-_LONGEST_SLUG:]}-{text_digest(encoder)}"
+    home = Path(folder) / "embeddings" / slug
+    return home / f"{entity}.npy", home / f"{entity}.json"
+
+
+def read_embeddings(folder: str | Path, encoder: str, entity: str) -> Embeddings | None:
+    """Read the vectors that an encoder made, memory-mapped; None if there are none.
+
+    Raises
+    ------
+    ProfileError
+        The files contradict each other, another encoder made them, or a vector is not finite.
+    """
+    vectors_path, ids_path = embedding_paths(folder, encoder, entity)
+    if not ids_path.is_file() or not vectors_path.is_file():
+        return None
+    mend = f"Delete {vectors_path.parent} and run `llmkt profile embed` again."
+    try:
+        header = json.loads(ids_path.read_text(encoding="utf-8"))
+        found = Embeddings(
+            header["encoder"],
+            header["ids"],
+            header["texts"],
+            np.load(vectors_path, mmap_mode="r", allow_pickle=False),
+        )
+        dim = int(header["dim"])
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise ProfileError(f"Cannot read the embeddings {vectors_path}: {error}. {mend}") from error
+    if found.encoder != encoder:
+        raise ProfileError(
+            f"{vectors_path} was made by the encoder '{found.encoder}', not by '{encoder}'. {mend}"
+        )
+    if found.vectors.shape != (len(found.ids), dim) or len(found.texts) != len(found.ids):
+        raise ProfileError(
+            f"{vectors_path} has the shape {found.vectors.shape}, but {ids_path.name} lists "
+            f"{len(found.ids)} ids and a width of {dim}. {mend}"
+        )
+    _check_finite(found, vectors_path, mend)
+    return found
+
+
+def _check_finite(found: Embeddings, path: Path, mend: str) -> None:
+    bad = ~np.isfinite(found.vectors).all(axis=1)
+    if bad.any():
+        raise ProfileError(
+            f"{path} holds {int(bad.sum())} vectors with NaN or infinite numbers, that of "
+            f"'{found.ids[int(np.argmax(bad))]}' for one. {mend}"
+        )
+
+
+def build_embeddings(
+    store: ProfileStore,
+    encoder: TextEncoder,
+    folder: str | Path | None = None,
+    dtype: str = "float32",
+) -> Embeddings:
+    """Encode the profiles of a store; texts that were encoded before are not encoded again.
+
+    Parameters
+    ----------
+    store : ProfileStore
+        The profiles; failed and empty ones are left out.
+    encoder : TextEncoder
+        Turns texts into vectors.
+    folder : str or Path, optional
+        Where the vectors go; by default, beside the profiles.
+    dtype : {"float32", "float16"}
+        How they are stored.
+
+    Returns
+    -------
+    Embeddings
+
+    Raises
+    ------
+    ProfileError
+        There is no profile, another process is encoding, or the encoder returned something else
+        than one finite vector per text.
+    """
+    if dtype not in DTYPES:
+        raise ProfileError(f"Unknown dtype '{dtype}': choose float16 or float32.")
+    profiles = [profile for profile in store.read().values() if profile.usable]
+    if not profiles:
+        raise ProfileError(f"There is no profile in {store.path}: run `llmkt profile` first.")
+    vectors_path, ids_path = embedding_paths(folder or store.folder, encoder.name, store.entity)
+    with exclusive(vectors_path.with_name(f".{store.entity}.lock")):
+        known = _finished(vectors_path, ids_path, encoder.name)
+        known.update(_unfinished(_partial(vectors_path)))
+        texts = {text_digest(profile.text): profile.text for profile in profiles}
+        missing = [digest for digest in texts if digest not in known]
+        if missing:
+            logger.info("Encoding %d profiles with %s.", len(missing), encoder.name)
+            known.update(_encode(encoder, {key: texts[key] for key in missing}, vectors_path))
+        _write(encoder.name, profiles, known, dtype, vectors_path, ids_path)
+        _partial(vectors_path).unlink(missing_ok=True)
+    built = read_embeddings(folder or store.folder, encoder.name, store.entity)
+    assert built is not None
+    return built
+
+
+def _partial(vectors_path: Path) -> Path:
+    return vectors_path.with_suffix(".part")
+
+
+def _finished(vectors_path: Path, ids_path: Path, encoder: str) -> dict[str, npt.NDArray[Any]]:
+    """Return the vectors of an earlier run, by text digest."""
+    if not vectors_path.is_file() or not ids_path.is_file():
+        return {}
+    try:
+        vectors = np.load(vectors_path, mmap_mode="r", allow_pickle=False)
+        header = json.loads(ids_path.read_text(encoding="utf-8"))
+        digests, made_by = header["texts"], header["encoder"]
+    except (ValueError, KeyError, TypeError, OSError):
+        made_by = None
+    if made_by != encoder or len(digests) != len(vectors):
+        logger.warning("%s is unusable; all its profiles are encoded again.", vectors_path)
+        return {}
+    good = np.isfinite(vectors).all(axis=1)
+    return {key: vector for key, vector, fine in zip(digests, vectors, good) if fine}
+
+
+def _unfinished(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Return the vectors of a run that was killed, and cut off its unfinished record."""
+    known: dict[str, npt.NDArray[Any]] = {}
+    if not path.is_file():
+        return known
+    with path.open("r+b") as file:
+        end = 0
+        while file.peek(1):
+            try:
+                records = np.load(file, allow_pickle=False)
+            except (ValueError, EOFError, OSError):
+                break
+            known.update((str(record["text"]), record["vector"]) for record in records)
+            end = file.tell()
+        file.truncate(end)
+    return known
+
+
+def _encode(
+    encoder: TextEncoder, texts: dict[str, str], vectors_path: Path
+) -> dict[str, npt.NDArray[Any]]:
+    """Encode texts by digest, keeping each chunk on the disk before the next one."""
+    vectors_path.parent.mkdir(parents=True, exist_ok=True)
+    # Texts of equal length together: less padding in every batch.
+    digests = sorted(texts, key=lambda key: len(texts[key]), reverse=True)
+    found: dict[str, npt.NDArray[Any]] = {}
+    with _partial(vectors_path).open("ab") as file:
+        for start in range(0, len(digests), _CHUNK):
+            chunk = digests[start : start + _CHUNK]
+            vectors = _checked(encoder.encode([texts[key] for key in chunk]), encoder.name, chunk)
+            records = np.empty(
+                len(chunk), dtype=[("text", "U16"), ("vector", "f4", vectors.shape[1:])]
+            )
+            records["text"], records["vector"] = chunk, vectors
+            np.save(file, records)
+            file.flush()
+            os.fsync(file.fileno())
+            found.update(zip(chunk, vectors))
+    return found
+
+
+def _checked(
+    vectors: npt.NDArray[np.float32], encoder: str, texts: list[str]
+) -> npt.NDArray[np.float32]:
+    if vectors.ndim != 2 or len(vectors) != len(texts):
+        raise ProfileError(
+            f"The encoder '{encoder}' returned the shape {vectors.shape} for {len(texts)} texts: "
+            "it must return one vector per text."
+        )
+    if not np.isfinite(vectors).all():
+        raise ProfileError(
+            f"The encoder '{encoder}' returned NaN or infinite numbers: choose another one with "
+            "profile_encoder, or run it with profile_device: cpu."
+        )
+    return vectors
+
+
+def _write(
+    encoder: str,
+    profiles: list[Profile],
+    known: dict[str, npt.NDArray[Any]],
+    dtype: str,
+    vectors_path: Path,
+    ids_path: Path,
+) -> None:
+    digests = [text_digest(profile.text) for profile in profiles]
+    widths = {len(known[digest]) for digest in digests}
+    if len(widths) > 1:
+        raise ProfileError(
+            f"'{encoder}' made vectors of different widths, {sorted(widths)}: another model has "
+            f"the same name now. Delete {vectors_path.parent} and run `llmkt profile embed` again."
+        )
+    header = {
+        "encoder": encoder,
+        "dim": widths.pop(),
+        "ids": [profile.id for profile in profiles],
+        "texts": digests,
+    }
+    table = io.BytesIO()
+    np.save(table, np.stack([known[digest] for digest in digests]).astype(dtype))
+    # Without its ids a table counts as missing: vectors and ids never contradict each other.
+    ids_path.unlink(missing_ok=True)
+    replace_file(vectors_path, table.getvalue())
+    replace_file(ids_path, (json.dumps(header, ensure_ascii=False, indent=0) + "\n").encode())

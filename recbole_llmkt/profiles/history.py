@@ -1,0 +1,311 @@
+"""What each user did in RecBole's own training split, and a digest of it."""
+
+from __future__ import annotations
+
+import codecs
+import copy
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from recbole.data import create_dataset
+from recbole.data.interaction import Interaction
+from recbole.utils import FeatureSource, FeatureType
+
+from recbole_llmkt.exceptions import DataError
+from recbole_llmkt.randomness import isolated_randomness
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+_ROW_FIELD = "profile_row_number"
+
+
+def history_digest(item_tokens: Iterable[str]) -> str:
+    """Return a digest of the items of a history, whatever their order.
+
+    Parameters
+    ----------
+    item_tokens : iterable of str
+        Item tokens as in the atomic files; an item that occurs twice counts twice.
+
+    Returns
+    -------
+    str
+        blake2b, 8 bytes, hex, of the UTF-8 text: tokens sorted as strings, joined by newlines.
+    """
+    text = "\n".join(sorted(item_tokens))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True)
+class Histories:
+    """The training interactions of all users, as one compressed sparse row table.
+
+    Attributes
+    ----------
+    user_tokens, item_tokens : ndarray of str, shapes (n_users,) and (n_items,)
+        The atomic files' tokens by RecBole's internal id; id 0 is the padding.
+    offsets : ndarray of int64, shape (n_users + 1,)
+        User ``u`` owns the positions ``offsets[u]`` to ``offsets[u + 1]`` of the next arrays.
+    item_ids : ndarray of int64, shape (n_interactions,)
+        Internal item ids, per user in the order of time (of the file where there is no time).
+    rating_values, time_values : ndarray of float64, shape (n_interactions,), or None
+        Ratings and times, where the training split has such a column.
+    """
+
+    user_tokens: npt.NDArray[Any]
+    item_tokens: npt.NDArray[Any]
+    offsets: IntArray
+    item_ids: IntArray
+    rating_values: FloatArray | None = None
+    time_values: FloatArray | None = None
+
+    def items(self, user_id: int) -> IntArray:
+        """Return the internal item ids of a user, shape (n,), the latest one last."""
+        return self.item_ids[self._span(user_id)]
+
+    def ratings(self, user_id: int) -> FloatArray | None:
+        """Return the ratings of a user, shape (n,), in the order of :meth:`items`."""
+        return None if self.rating_values is None else self.rating_values[self._span(user_id)]
+
+    def times(self, user_id: int) -> FloatArray | None:
+        """Return the times of a user, shape (n,), ascending, in the unit of the data."""
+        return None if self.time_values is None else self.time_values[self._span(user_id)]
+
+    def digests(self) -> dict[str, str]:
+        """Return :func:`history_digest` of every user but the padding, by user token."""
+        order = np.argsort(self.item_tokens)
+        rank = np.empty(len(order), dtype=np.int64)
+        rank[order] = np.arange(len(order))
+        sorted_tokens = self.item_tokens[order].astype(object)
+        found = {}
+        for user_id in range(1, len(self.user_tokens)):
+            tokens = sorted_tokens[np.sort(rank[self.items(user_id)])]
+            # Sorted already: sorting it once more in history_digest takes linear time.
+            found[str(self.user_tokens[user_id])] = history_digest(tokens)
+        return found
+
+    def _span(self, user_id: int) -> slice:
+        return slice(int(self.offsets[user_id]), int(self.offsets[user_id + 1]))
+
+
+def training_histories(train_dataset: Any) -> Histories:
+    """Collect the histories of all users from RecBole's training split.
+
+    Parameters
+    ----------
+    train_dataset : recbole.data.dataset.Dataset
+        The first dataset that ``Dataset.build()`` returns, ``train_data._dataset`` in a run. The
+        augmented rows of a ``SequentialDataset`` are traced back to the interactions.
+
+    Returns
+    -------
+    Histories
+
+    Raises
+    ------
+    DataError
+        The dataset has no user or no item column.
+    """
+    user_field, item_field = train_dataset.uid_field, train_dataset.iid_field
+    if user_field is None or item_field is None:
+        raise DataError(
+            f"Dataset '{train_dataset.dataset_name}' has no users or no items: set USER_ID_FIELD "
+            "and ITEM_ID_FIELD to columns of its .inter file."
+        )
+    columns = _interactions(train_dataset)
+    users = columns[user_field].astype(np.int64)
+    times = columns.get(train_dataset.time_field)
+    order = np.argsort(users, kind="stable") if times is None else np.lexsort((times, users))
+    n_users = train_dataset.num(user_field)
+    offsets = np.zeros(n_users + 1, dtype=np.int64)
+    np.cumsum(np.bincount(users, minlength=n_users), out=offsets[1:])
+    ratings = columns.get(_rating_field(train_dataset.config))
+    return Histories(
+        user_tokens=np.asarray(train_dataset.field2id_token[user_field]),
+        item_tokens=np.asarray(train_dataset.field2id_token[item_field]),
+        offsets=offsets,
+        item_ids=columns[item_field].astype(np.int64)[order],
+        rating_values=None if ratings is None else ratings.astype(np.float64)[order],
+        time_values=None if times is None else times.astype(np.float64)[order],
+    )
+
+
+def _rating_field(config: Any) -> str:
+    return str(config["profile_rating_field"] or config["RATING_FIELD"])
+
+
+def _interactions(dataset: Any) -> dict[str, npt.NDArray[Any]]:
+    """Return user, item, rating and time columns with one entry per training interaction."""
+    wanted = (
+        dataset.uid_field,
+        dataset.iid_field,
+        dataset.time_field,
+        _rating_field(dataset.config),
+    )
+    feat = dataset.inter_feat
+    columns = {field: _column(feat[field]) for field in wanted if field in feat}
+    length_field = dataset.config["ITEM_LIST_LENGTH_FIELD"]
+    suffix = dataset.config["LIST_SUFFIX"]
+    if length_field not in feat or dataset.iid_field + suffix not in feat:
+        return columns
+    lists = {
+        field: _column(feat[field + suffix], keep=2) for field in columns if field + suffix in feat
+    }
+    lengths = _column(feat[length_field]).astype(np.int64)
+    if dataset.config["benchmark_filename"] is None:
+        # Every interaction is the target of one augmented row, but for the first of each user,
+        # which is the only item in the list of that user's first row.
+        rows = np.flatnonzero(lengths == 1)
+        return _prepend(columns, {field: values[rows, 0] for field, values in lists.items()}, rows)
+    rows, positions = np.nonzero(np.arange(lists[dataset.iid_field].shape[1]) < lengths[:, None])
+    listed = {field: values[rows, positions] for field, values in lists.items()}
+    return _first_of_each_pair(_prepend(columns, listed, rows), dataset)
+
+
+def _prepend(
+    columns: dict[str, npt.NDArray[Any]], listed: dict[str, npt.NDArray[Any]], rows: IntArray
+) -> dict[str, npt.NDArray[Any]]:
+    """Put interactions of the item lists before the targets; users have no list of their own."""
+    known = {
+        field: listed[field] if field in listed else values[rows]
+        for field, values in columns.items()
+    }
+    return {field: np.concatenate([known[field], columns[field]]) for field in columns}
+
+
+def _first_of_each_pair(
+    columns: dict[str, npt.NDArray[Any]], dataset: Any
+) -> dict[str, npt.NDArray[Any]]:
+    pairs = columns[dataset.uid_field].astype(np.int64) * dataset.num(dataset.iid_field)
+    _, first = np.unique(pairs + columns[dataset.iid_field], return_index=True)
+    first.sort()
+    return {field: values[first] for field, values in columns.items()}
+
+
+def _column(values: Any, keep: int = 1) -> npt.NDArray[Any]:
+    """Return a column of an Interaction; numerical features carry a constant beside the value."""
+    array: npt.NDArray[Any] = values.numpy()
+    while array.ndim > keep:
+        array = array[..., 0]
+    return array
+
+
+def training_split(config: Any) -> Any:
+    """Build RecBole's training split of a configuration, outside a training run.
+
+    The split is the one that a run with the same configuration and seed trains on. Ratings come
+    on the scale of the file, even where RecBole normalises them or turns them into labels, and
+    the global random streams are left as they were.
+
+    Parameters
+    ----------
+    config : recbole_llmkt.config.Config
+        The run's configuration.
+
+    Returns
+    -------
+    recbole.data.dataset.Dataset
+        The training part, for :func:`training_histories`.
+
+    Raises
+    ------
+    DataError
+        The interactions cannot be read or split.
+    """
+    _refuse_byte_order_mark(config)
+    try:
+        with isolated_randomness(config["seed"]):
+            dataset = create_dataset(config)
+            ratings = _file_ratings(config, dataset)
+            if ratings is not None:
+                dataset.inter_feat[_ROW_FIELD] = np.arange(len(ratings))
+                dataset.set_field_property(
+                    _ROW_FIELD, FeatureType.TOKEN, FeatureSource.INTERACTION, 1
+                )
+            train = dataset.build()[0]
+    except (ValueError, KeyError, OSError, NotImplementedError) as error:
+        raise DataError(
+            f"RecBole cannot split dataset '{config['dataset']}' in '{config['data_path']}': "
+            f"{error} Check data_path, load_col and eval_args."
+        ) from error
+    if ratings is not None:
+        _restore_ratings(train, ratings)
+    return train
+
+
+def _file_ratings(config: Any, dataset: Any) -> FloatArray | None:
+    """Return the file's ratings, one per row that the filters leave; None: nothing to restore.
+
+    Normalisation and labels change values after the filters, never rows or their order, so a
+    second dataset without them has the same rows.
+    """
+    field = _rating_field(config)
+    changed = config["normalize_all"] or field in (config["normalize_field"] or [])
+    plain = not changed and field not in (config["numerical_features"] or [])
+    if field not in _header(config) or (field in dataset.inter_feat and plain):
+        return None
+    raw = copy.copy(config)
+    raw.final_config_dict = {
+        **config.final_config_dict,
+        "normalize_all": None,
+        "normalize_field": None,
+        "threshold": None,
+        "discretization": None,
+        "numerical_features": [],
+        "save_dataset": False,
+        "dataset_save_path": None,
+        "load_col": _loading(config["load_col"], field),
+    }
+    with isolated_randomness(config["seed"]):
+        ratings: FloatArray = create_dataset(raw).inter_feat[field].to_numpy(dtype=np.float64)
+    return ratings
+
+
+def _loading(load_col: dict[str, Any] | None, field: str) -> dict[str, Any] | None:
+    """Return ``load_col`` with a column of the interactions added."""
+    if load_col is None or load_col.get("inter", "*") == "*":
+        return load_col
+    return {**load_col, "inter": [*load_col["inter"], field]}
+
+
+def _restore_ratings(train: Any, ratings: FloatArray) -> None:
+    """Put the file's ratings into the split, through the row numbers that went along."""
+    field, suffix = _rating_field(train.config), train.config["LIST_SUFFIX"]
+    values = torch.from_numpy(ratings)
+    feat = train.inter_feat
+    for name in (field, field + suffix):
+        row_name = _ROW_FIELD + name[len(field) :]
+        if row_name in feat:
+            feat.update(Interaction({name: values[feat[row_name]]}))
+
+
+def interaction_file(config: Any) -> Path:
+    """Return the (first) file of interactions that a configuration reads."""
+    parts = config["benchmark_filename"]
+    name = f"{config['dataset']}.{parts[0]}.inter" if parts else f"{config['dataset']}.inter"
+    return Path(config["data_path"]) / name
+
+
+def _refuse_byte_order_mark(config: Any) -> None:
+    path = interaction_file(config)
+    if str(config["encoding"]).lower().replace("_", "-") == "utf-8-sig" or not path.is_file():
+        return
+    with path.open("rb") as file:
+        marked = file.read(3) == codecs.BOM_UTF8
+    if marked:
+        raise DataError(
+            f"'{path}' starts with a byte-order mark, which RecBole takes for a part of the "
+            "first column's name. Set encoding: utf-8-sig, or save the file without it."
+        )
+
+
+def _header(config: Any) -> list[str]:
+    with interaction_file(config).open(encoding=config["encoding"]) as lines:
+        return [name.split(":")[0] for name in lines.readline().split(config["field_separator"])]

@@ -1,0 +1,323 @@
+"""Profiles on disk: one line of JSON each, appended as soon as it is written."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from filelock import FileLock, Timeout
+
+from recbole_llmkt.exceptions import ProfileError
+
+logger = logging.getLogger(__name__)
+
+ENTITIES = ("user", "item")
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a generator wrote about one user or item, and from what.
+
+    Attributes
+    ----------
+    id : str
+        The entity's token in the atomic files.
+    text : str
+        The profile; empty if the generator failed.
+    generator, model : str
+        Who wrote it: the generator's name, and the language model's.
+    prompt : str
+        Digest of the prompt template.
+    history : str or None
+        :func:`~recbole_llmkt.profiles.history.history_digest` of the interactions it was written
+        from; None if it was written from metadata or world knowledge only.
+    time : str
+        When, in UTC, ISO 8601.
+    tokens_in, tokens_out : int
+        Tokens of the prompt and of the answer.
+    edited : bool
+        A person corrected the text.
+    error : str or None
+        Why there is no profile.
+    """
+
+    id: str
+    text: str
+    generator: str
+    model: str
+    prompt: str
+    history: str | None
+    time: str
+    tokens_in: int = 0
+    tokens_out: int = 0
+    edited: bool = False
+    error: str | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is a text, and no error."""
+        return self.error is None and bool(self.text.strip())
+
+
+def utc_now() -> str:
+    """Return the time in UTC, ISO 8601, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+class ProfileStore:
+    """The profiles of one kind of entity: ``<folder>/user.jsonl`` or ``<folder>/item.jsonl``.
+
+    Lines are only ever appended; the last line of an id wins. Each line is on disk when
+    :meth:`append` returns, so a process that is killed loses nothing that it was told is kept.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Folder of the profiles; made when the first profile is written.
+    entity : str
+        ``"user"`` or ``"item"``.
+
+    Examples
+    --------
+    >>> store = ProfileStore("dataset/mine/profiles", "user")  # doctest: +SKIP
+    >>> with store.writing():  # doctest: +SKIP
+    ...     store.append(profile)
+    >>> store.read()["42"].text  # doctest: +SKIP
+    """
+
+    def __init__(self, folder: str | Path, entity: str) -> None:
+        if entity not in ENTITIES:
+            raise ProfileError(f"Unknown entity '{entity}': choose user or item.")
+        self.folder = Path(folder)
+        self.entity = entity
+        self.path = self.folder / f"{entity}.jsonl"
+        self._file: BinaryIO | None = None
+
+    def exists(self) -> bool:
+        """Whether there is a file of profiles."""
+        return self.path.is_file()
+
+    def read(self) -> dict[str, Profile]:
+        """Return the last profile of every id, failed ones included, in the order of first lines.
+
+        A last line that was cut off while it was written is left out, with a logged note.
+
+        Raises
+        ------
+        ProfileError
+            Another line is no profile.
+        """
+        if not self.exists():
+            return {}
+        whole, torn = _whole_lines(self.path.read_bytes())
+        if torn:
+            logger.warning(
+                "The last line of %s was cut off while it was written; it is left out.", self.path
+            )
+        found = {}
+        for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
+            profile = self._parse(line, number)
+            found[profile.id] = profile
+        return found
+
+    @contextmanager
+    def writing(self) -> Iterator[ProfileStore]:
+        """Hold the exclusive right to write; it ends with the block or with the process.
+
+        Raises
+        ------
+        ProfileError
+            Another process (or another block of this one) is writing.
+        """
+        with exclusive(self.folder / f".{self.entity}.lock"):
+            self._cut_torn_line()
+            try:
+                with self.path.open("ab", buffering=0) as self._file:
+                    yield self
+            finally:
+                self._file = None
+
+    def append(self, profile: Profile) -> None:
+        """Write one profile to the disk, inside :meth:`writing`.
+
+        Raises
+        ------
+        ProfileError
+            The store is not open for writing.
+        """
+        if self._file is None:
+            raise ProfileError(f"{self.path} is not open: append inside `with store.writing():`.")
+        line = _line(profile)
+        while line:
+            line = line[self._file.write(line) :]
+        os.fsync(self._file.fileno())
+
+    def compact(self) -> int:
+        """Rewrite the file with one line per id, and return how many lines went.
+
+        Call it inside :meth:`writing`; further appends in the same block are refused.
+        """
+        if self._file is None:
+            raise ProfileError(f"{self.path} is not open: compact inside `with store.writing():`.")
+        profiles = self.read()
+        before = self.path.read_bytes().count(b"\n")
+        self._file = None
+        replace_file(self.path, b"".join(map(_line, profiles.values())))
+        return before - len(profiles)
+
+    def _cut_torn_line(self) -> None:
+        if not self.exists():
+            return
+        content = self.path.read_bytes()
+        whole, torn = _whole_lines(content)
+        if torn:
+            logger.warning("Cutting off the unfinished last line of %s.", self.path)
+            os.truncate(self.path, len(whole))
+
+    def _parse(self, line: bytes, number: int) -> Profile:
+        try:
+            values = json.loads(line.decode("utf-8"))
+            if not isinstance(values, dict) or not isinstance(values["text"], str):
+                raise TypeError("it is no profile")
+            return Profile(**{name: values[name] for name in _NAMES & values.keys()})
+        except (ValueError, KeyError, TypeError) as error:
+            raise ProfileError(
+                f"Line {number} of {self.path} is no profile ({error}). Delete the line; "
+                "`llmkt profile` writes that profile again."
+            ) from error
+
+
+_NAMES = {field.name for field in fields(Profile)}
+
+
+def _line(profile: Profile) -> bytes:
+    # "replace": a lone surrogate in a language model's answer has no UTF-8.
+    text = json.dumps(asdict(profile), ensure_ascii=False)
+    return text.encode("utf-8", errors="replace") + b"\n"
+
+
+def _whole_lines(content: bytes) -> tuple[bytes, bool]:
+    """Return the content up to its last line break, and whether there was more."""
+    end = content.rfind(b"\n") + 1
+    return content[:end], end < len(content)
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold a lock file; the operating system frees it when the process ends, however it ends.
+
+    Raises
+    ------
+    ProfileError
+        Somebody else holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ProfileError(
+            f"Another process is writing in {path.parent} (it holds {path.name}). Wait until it "
+            "has ended, or name another folder with profile_dir."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_manifest(folder: str | Path) -> dict[str, Any]:
+    """Return ``<folder>/manifest.json``, or an empty dict if there is none.
+
+    Raises
+    ------
+    ProfileError
+        The file is no manifest, or was written by a newer version of this package.
+    """
+    path = Path(folder) / "manifest.json"
+    if not path.is_file():
+        return {}
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version = int(manifest["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ProfileError(f"{path} is no manifest ({error}). Delete it.") from error
+    if version > FORMAT_VERSION:
+        raise ProfileError(f"{path} has format {version}: install a newer recbole_llmkt.")
+    return manifest
+
+
+def write_manifest(folder: str | Path, values: Mapping[str, Any]) -> None:
+    """Write ``<folder>/manifest.json``: what the profiles are, for people and for checks.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Folder of the profiles.
+    values : mapping
+        Plain values: dataset, generator, model, eval_args of the histories, licence, notes;
+        they are laid over those that the manifest has already.
+    """
+    manifest = {**read_manifest(folder), **values, "format": FORMAT_VERSION}
+    text = json.dumps(manifest, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+    replace_file(Path(folder) / "manifest.json", text.encode())
+
+
+def stale(
+    store: ProfileStore, histories: Mapping[str, str | None], prompt: str | None = None
+) -> list[str]:
+    """List the ids whose profile is missing, or was written from another history or prompt.
+
+    Parameters
+    ----------
+    store : ProfileStore
+        The profiles.
+    histories : mapping of str to str or None
+        The wanted ids and the digest of each one's history today; None for entities that are
+        described without a history.
+    prompt : str, optional
+        Digest of the prompt template; by default a profile by another prompt is fresh.
+
+    Returns
+    -------
+    list of str
+        In the order of ``histories``. Failed profiles are not listed (see :func:`failed`), and
+        neither are texts that a person edited.
+    """
+    profiles = store.read()
+
+    def is_fresh(token: str, digest: str | None) -> bool:
+        profile = profiles.get(token)
+        if profile is None:
+            return False
+        same_prompt = prompt is None or profile.prompt == prompt
+        return profile.edited or (profile.history == digest and same_prompt)
+
+    return [token for token, digest in histories.items() if not is_fresh(token, digest)]
+
+
+def failed(profiles: Iterable[Profile]) -> list[str]:
+    """List the ids of profiles that a generator could not write."""
+    return [profile.id for profile in profiles if profile.error is not None]
