@@ -1,0 +1,172 @@
+"""Run a comparison: every arm, model and seed, each in a process of its own, and resumable."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from logging import getLogger
+from pathlib import Path
+
+from tqdm import tqdm
+
+from recbole_llmkt import __version__
+from recbole_llmkt.exceptions import ConfigError
+from recbole_llmkt.experiment.plan import Plan, Run
+from recbole_llmkt.experiment.pool import Event, Train, cores, run_all
+from recbole_llmkt.experiment.results import (
+    Record,
+    ResultsWriter,
+    read_results,
+    run_key,
+    split_done,
+)
+
+logger = getLogger(__name__)
+
+
+def compare(
+    plan: Plan, output: Path, jobs: int | None = None, train: Train | None = None
+) -> list[Record]:
+    """Train what ``plan`` holds and what ``output`` has not yet, and record each run as it ends.
+
+    Parameters
+    ----------
+    plan : Plan
+        Models, arms, seeds, dataset and settings.
+    output : Path
+        Folder of the results file and of the runs' own folders.
+    jobs : int, optional
+        Runs at a time; by default one per core, and one only where there is a GPU.
+    train : callable, optional
+        Trains one run; by default :func:`recbole_llmkt.quick_start.train`.
+
+    Returns
+    -------
+    list of dict
+        The records of the plan's runs, failed ones too (``status: failed``, with ``error``).
+
+    Raises
+    ------
+    ConfigError, DataError
+        Before anything runs: bad settings, or results in ``output`` that do not fit them.
+    """
+    runs = plan.runs()
+    jobs = jobs or _default_jobs(len(runs))
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"--output: '{output}' is a file; name a folder.")
+    output = output.resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    with ResultsWriter(output) as writer:
+        remaining, done = split_done(runs, read_results(writer.path))
+        if done:
+            logger.info("%d of %d runs are done already.", len(done), len(runs))
+        new = _execute(remaining, writer, jobs, train or _quick_train())
+    order = [run.key for run in runs]
+    return sorted([*done, *new], key=lambda record: order.index(run_key(record)))
+
+
+def _quick_train() -> Train:
+    from recbole_llmkt.quick_start import train
+
+    return train
+
+
+def _default_jobs(n_runs: int) -> int:
+    import torch
+
+    return 1 if torch.cuda.is_available() else max(1, min(cores(), n_runs))
+
+
+def _execute(runs: Sequence[Run], writer: ResultsWriter, jobs: int, train: Train) -> list[Record]:
+    records = []
+    curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    with _Progress(runs) as progress:
+        for event in run_all(runs, writer.path.parent, jobs, train):
+            if event.kind == "epoch":
+                curves[event.run.name].append(event.value)
+            elif event.kind in ("done", "failed"):
+                records.append(_record(event, curves.pop(event.run.name, [])))
+                writer.append(records[-1])
+            progress.show(event)
+    return records
+
+
+def _record(event: Event, curve: Sequence[tuple[int, float]]) -> Record:
+    run, value = event.run, event.value
+    record = {
+        "model": run.model,
+        "arm": run.arm,
+        "seed": run.seed,
+        "dataset": run.dataset,
+        "digest": run.digest,
+        "status": "ok" if event.kind == "done" else "failed",
+        "seconds": value["seconds"],
+        "settings": dict(run.settings),
+        "versions": versions(),
+    }
+    if event.kind == "failed":
+        return {**record, "error": value["result"]}
+    result = value["result"]
+    return {
+        **record,
+        "test": result["test_result"],
+        "valid": result["best_valid_result"],
+        "epochs": curve[-1][0] + 1 if curve else run.epochs,
+        "curve": [list(point) for point in curve],
+        "transfer": result.get("transfer"),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what decides a result."""
+    import numpy
+    import recbole
+    import torch
+
+    return {
+        "recbole_llmkt": __version__,
+        "recbole": recbole.__version__,
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "python": platform.python_version(),
+    }
+
+
+class _Progress:
+    """One bar over all runs, moved by their epochs."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._epochs: dict[Run, int] = {}
+        self._finished = 0
+        terminal = sys.stderr.isatty()
+        self._bar = tqdm(
+            total=len(runs),
+            disable=not runs,
+            dynamic_ncols=terminal,
+            mininterval=0.3 if terminal else 15,
+            bar_format="{desc}{percentage:3.0f}%|{bar:20}| {elapsed}<{remaining} {postfix}",
+        )
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def show(self, event: Event) -> None:
+        run = event.run
+        if event.kind == "start":
+            self._epochs[run] = 0
+        elif event.kind == "epoch":
+            self._epochs[run] = event.value[0] + 1
+        else:
+            del self._epochs[run]
+            self._finished += 1
+            if event.kind == "failed":
+                self._bar.write(f"{run.name} failed: {event.value['result']}", file=sys.stderr)
+        shares = sum(done / max(1, run.epochs) for run, done in self._epochs.items())
+        running = ", ".join(f"{run.name} {done}/{run.epochs}" for run, done in self._epochs.items())
+        self._bar.set_postfix_str(f"{self._finished}/{self._bar.total} runs  {running}", False)
+        self._bar.update(self._finished + shares - self._bar.n)

@@ -1,0 +1,186 @@
+"""The two pictures of a comparison: test metrics by arm, and learning curves."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from recbole_llmkt.experiment.results import Record
+from recbole_llmkt.experiment.statistics import BASE, Cell
+
+MAX_METRICS = 4
+# Okabe and Ito's palette, which colour-blind readers can tell apart.
+_COLOURS = {"kt": "#0072B2", "shuffled": "#E69F00", "random": "#CC79A7"}
+_MORE_COLOURS = ("#009E73", "#D55E00", "#56B4E9", "#B8A400")
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of a picture: of text and axes, of the base arm, and behind it all."""
+
+    ink: str
+    base: str
+    paper: str
+
+
+LIGHT = Theme(ink="#1f2328", base="#6e7781", paper="#ffffff")
+DARK = Theme(ink="#e6edf3", base="#9aa4ae", paper="#0d1117")
+THEMES = (LIGHT, DARK)
+
+
+def colours(arms: Sequence[str], theme: Theme) -> dict[str, str]:
+    """Return a colour for each arm."""
+    more = iter(_MORE_COLOURS * len(arms))
+    known = {BASE: theme.base, **_COLOURS}
+    return {arm: known[arm] if arm in known else next(more) for arm in arms}
+
+
+def summary_figure(
+    cells: Sequence[Cell], records: Sequence[Record], theme: Theme = LIGHT
+) -> Figure:
+    """Draw each metric's mean and standard deviation, its seeds as dots, its gain in percent.
+
+    Parameters
+    ----------
+    cells : sequence of Cell
+        What :func:`~recbole_llmkt.experiment.statistics.summarise` returned; at most the first
+        four metrics are drawn.
+    records : sequence of dict
+        The runs behind them.
+    theme : Theme
+        Colours.
+    """
+    metrics = _unique(cell.metric for cell in cells)[:MAX_METRICS]
+    models = _unique(cell.model for cell in cells)
+    arms = _unique(cell.arm for cell in cells)
+    with matplotlib.rc_context(_style(theme)):
+        width = max(4.5, len(metrics) * (1.4 + 0.42 * len(models) * max(2, len(arms))))
+        figure = Figure(figsize=(min(width, 16.0), 3.9), layout="constrained")
+        panels = figure.subplots(1, len(metrics), squeeze=False)[0]
+        shades = colours(arms, theme)
+        for axes, metric in zip(panels, metrics):
+            axes.set_title(metric.upper())
+            axes.set_xticks(range(len(models)), models)
+            axes.set_xlim(-0.5, len(models) - 0.5)
+            axes.margins(y=0.16)
+            for cell in (one for one in cells if one.metric == metric):
+                x = models.index(cell.model) + _offset(arms.index(cell.arm), len(arms))
+                _draw_cell(axes, cell, x, _seeds_of(cell, records), shades[cell.arm])
+        _legend(figure, shades)
+    return figure
+
+
+def _draw_cell(axes: Any, cell: Cell, x: float, seeds: Sequence[float], colour: str) -> None:
+    value = cell.value
+    axes.errorbar(
+        x, value.mean, yerr=value.sd or 0.0, fmt="o", ms=7, color=colour, capsize=4, elinewidth=1.6
+    )
+    axes.plot([x] * len(seeds), seeds, "o", ms=3, color=colour, alpha=0.45)
+    if cell.gain is not None:
+        top = max([value.mean + (value.sd or 0.0), *seeds])
+        label = f"{cell.gain.mean:+.1f}%"
+        axes.annotate(
+            label,
+            (x, top),
+            (0, 5),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+            color=colour,
+        )
+
+
+def curves_figure(records: Sequence[Record], theme: Theme = LIGHT) -> Figure | None:
+    """Draw the validation score by epoch, a line for each run, and where phase 2 begins.
+
+    Returns
+    -------
+    Figure or None
+        None if no run was validated.
+    """
+    drawn = [record for record in records if record.get("curve")]
+    if not drawn:
+        return None
+    models, arms = (_unique(record[name] for record in drawn) for name in ("model", "arm"))
+    with matplotlib.rc_context(_style(theme)):
+        figure = Figure(figsize=(min(16.0, max(4.5, 4.2 * len(models))), 3.6), layout="constrained")
+        panels = figure.subplots(1, len(models), squeeze=False)[0]
+        shades = colours(arms, theme)
+        for axes, model in zip(panels, models):
+            own = [record for record in drawn if record["model"] == model]
+            axes.set_title(model)
+            axes.set_xlabel("epoch")
+            axes.set_ylabel(f"validation {own[0]['settings'].get('valid_metric', 'score')}")
+            for record in own:
+                epochs, scores = zip(*record["curve"])
+                axes.plot(epochs, scores, color=shades[record["arm"]], lw=1.3, alpha=0.85)
+            for switch in {(record.get("transfer") or {}).get("phase_switch") for record in own}:
+                if switch:
+                    axes.axvline(switch - 0.5, color=theme.ink, lw=0.9, ls=":")
+                    axes.annotate(
+                        " phase 2",
+                        (switch - 0.5, 0.02),
+                        xycoords=("data", "axes fraction"),
+                        fontsize=8,
+                    )
+        _legend(figure, shades)
+    return figure
+
+
+def as_svg(figure: Figure) -> str:
+    """Return a picture as SVG text, the same for the same picture."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "recbole_llmkt"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Write a picture as PNG, in one piece."""
+    partial = path.with_suffix(".partial")
+    figure.savefig(partial, format="png", dpi=160)
+    partial.replace(path)
+
+
+def _style(theme: Theme) -> Any:
+    names = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    return {
+        **{name: theme.ink for name in names},
+        "figure.facecolor": theme.paper,
+        "axes.facecolor": "none",
+        "axes.grid": True,
+        "axes.grid.axis": "y",
+        "grid.alpha": 0.25,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "font.size": 10,
+    }
+
+
+def _legend(figure: Figure, shades: Mapping[str, str]) -> None:
+    handles = [Line2D([], [], marker="o", color=shade, label=arm) for arm, shade in shades.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(shades), frameon=False)
+
+
+def _offset(number: int, count: int) -> float:
+    return (number - (count - 1) / 2) * min(0.25, 0.8 / count)
+
+
+def _seeds_of(cell: Cell, records: Sequence[Record]) -> list[float]:
+    return [
+        record["test"][cell.metric]
+        for record in records
+        if (record["model"], record["arm"]) == (cell.model, cell.arm)
+        and cell.metric in record.get("test", {})
+    ]
+
+
+def _unique(values: Any) -> list[str]:
+    return list(dict.fromkeys(values))
