@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import csv
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,7 +120,7 @@ def _choose(table: _Table, config: Any, kind: str) -> str | None:
 
 
 class _Table:
-    """An atomic file, read line by line; quotes have no meaning in it, as RecBole writes it."""
+    """An atomic file, read as RecBole reads it: a cell in quotation marks may hold anything."""
 
     def __init__(self, path: Path, config: Any) -> None:
         self.path = path
@@ -131,8 +133,7 @@ class _Table:
                 f"There is no file '{path}'. Profiles need the titles in it: add it, in RecBole's "
                 "atomic format (item_id:token<TAB>title:token_seq), or correct data_path."
             )
-        with path.open(encoding=self.encoding) as lines:
-            header = lines.readline().rstrip("\n").split(self.separator)
+        header = next(self._lines(), [])
         self.columns = [name.rpartition(":")[0] or name for name in header]
         self.types = {
             name: declared.rpartition(":")[2] for name, declared in zip(self.columns, header)
@@ -147,38 +148,62 @@ class _Table:
         return column
 
     def rows(self) -> Iterator[dict[str, str]]:
-        number = 1
-        try:
-            with self.path.open(encoding=self.encoding) as lines:
-                next(lines)
-                for number, line in enumerate(lines, start=2):
-                    if line.strip():
-                        yield dict(zip(self.columns, self._cells(line, number)))
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"'{self.path}', near line {number}, is not {self.encoding}: {error.reason}. "
-                "Set encoding to the file's (latin-1, for example), or convert it."
-            ) from error
-
-    def _cells(self, line: str, number: int) -> Sequence[str]:
-        cells = [_unquoted(cell.strip()) for cell in line.rstrip("\n").split(self.separator)]
-        missing = len(self.columns) - len(cells)
-        if missing < 0:
-            raise DataError(
-                f"Line {number} of '{self.path}' has {len(cells)} cells, but the header names "
-                f"{len(self.columns)} columns. Take the extra separators out of the line."
-            )
-        return cells + [""] * missing
+        """Give each row as column -> cell; a missing value is ``""``."""
+        lines = self._lines()
+        next(lines)
+        for cells in lines:
+            missing = len(self.columns) - len(cells)
+            yield dict(zip(self.columns, [*map(_clean, cells), *[""] * missing]))
 
     def split(self, column: str, row: dict[str, str]) -> tuple[str, ...]:
-        """Split a cell into its values: at the separator of sequences, but for quoted values."""
+        """Split a cell into its values."""
         cell = row[column]
         if not self.types[column].endswith("seq"):
             return (cell,) if cell else ()
+        # RecBole's Amazon files hold Python's notation: 'CDs & Vinyl', "Children's Music"
+        if cell.startswith(("'", '"', "[")):
+            try:
+                values = ast.literal_eval(cell if cell.startswith("[") else f"[{cell}]")
+                return tuple(str(value) for value in values)
+            except (ValueError, SyntaxError, TypeError):
+                pass
         return tuple(value for value in cell.split(self.seq_separator) if value)
 
+    def _lines(self) -> Iterator[list[str]]:
+        try:
+            with self.path.open(encoding=self.encoding, newline="") as file:
+                lines = csv.reader(file, delimiter=self.separator)
+                columns = None
+                for cells in lines:
+                    columns = columns or len(cells)
+                    if len(cells) > columns or any(
+                        "\n" in c and self.separator in c for c in cells
+                    ):
+                        raise DataError(self._too_long(lines.line_num, len(cells), columns))
+                    if any(cells):
+                        yield cells
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"'{self.path}' is not {self.encoding}: {error.reason} at byte {error.start}. "
+                "Set encoding to the file's (latin-1, for example), or convert it."
+            ) from error
+        except (csv.Error, TypeError) as error:
+            raise DataError(
+                f"Cannot read '{self.path}': {error}. Check field_separator."
+            ) from error
 
-def _unquoted(cell: str) -> str:
-    if len(cell) >= 2 and cell[0] == cell[-1] == '"':
-        return cell[1:-1].replace('""', '"')
-    return cell
+    def _swallowed(self, cell: str) -> bool:
+        """Whether a quotation mark that is never closed took in the next row."""
+        return "\n" in cell and self.separator in cell
+
+    def _too_long(self, number: int, n_cells: int, n_columns: int) -> str:
+        return (
+            f"Line {number} of '{self.path}' ends a row of {n_cells} cells, but the header names "
+            f"{n_columns} columns. Take the extra separators out of it, and close every cell that "
+            'starts with a quotation mark (write "" for a quotation mark inside it).'
+        )
+
+
+def _clean(cell: str) -> str:
+    cell = cell.strip()
+    return "" if cell == "nan" else cell

@@ -61,7 +61,7 @@ def _load() -> Any:
             )
     from safetensors.numpy import load_file
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import StaticEmbedding
+    from sentence_transformers.models import StaticEmbedding  # type: ignore[import-not-found]
     from tokenizers import Tokenizer
 
     weights = load_file(folder / _WEIGHTS)["embedding.weight"].astype(np.float32)
