@@ -22,7 +22,7 @@ PREFIXES = ("kt_", "profile_")
 Check = Callable[[Any], "str | None"]
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc,unused-ignore]
     """YAML's safe loader, reading ``1e-3`` as a number as RecBole's own loader does."""
 
 
@@ -52,7 +52,7 @@ def parse_value(text: str) -> Any:
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         pass
     try:
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError:
         return text
     return text if value is None and text.strip() not in ("~", "null") else value
@@ -71,7 +71,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"Cannot read the configuration file '{path}': {error}.") from error
     try:
-        content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        content = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"'{path}' is not valid YAML: {error}") from error
     if content is None:
@@ -135,7 +135,9 @@ def _each(check: Check) -> Check:
 
 def _phase_length(value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return "a share of `epochs` (a float above 0.0, up to 1.0) or a count (an int of 1 or more)."
+        return (
+            "a share of `epochs` (a float above 0.0, up to 1.0) or a count (an int of 1 or more)."
+        )
     if isinstance(value, int):
         return None if value >= 1 else "a count of 1 or more (kt_enabled: False trains without)."
     return None if 0.0 < value <= 1.0 else "a share above 0.0, up to 1.0 (a count is an int)."
@@ -223,9 +225,9 @@ def check_keys(values: Mapping[str, Any], where: str) -> None:
 class Config(RecBoleConfig):  # type: ignore[misc]
     """RecBole's configuration with the ``kt_*`` and ``profile_*`` keys.
 
-    Values come, the later ones winning, from RecBole's properties, this package's
-    ``properties/overall.yaml``, ``properties/model/<Model>.yaml``, ``properties/dataset/<name>.yaml``,
-    the preset, ``config_file_list``, ``config_dict`` and the command line.
+    Values come, the later ones winning, from RecBole's properties, this package's properties
+    (``overall.yaml``, ``model/<Model>.yaml``, ``dataset/<name>.yaml``), the preset,
+    ``config_file_list``, ``config_dict`` and the command line.
 
     Parameters
     ----------
@@ -280,7 +282,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     def _load_cmd_line(self) -> dict[str, Any]:
         if self._command_line is None:
-            values = super()._load_cmd_line()
+            values: dict[str, Any] = super()._load_cmd_line()
         else:
             values = {}
             for argument in self._command_line:

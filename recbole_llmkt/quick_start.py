@@ -1,0 +1,296 @@
+"""Train, evaluate and load models in one call: RecBole's quick start, with knowledge transfer."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.multiprocessing as multiprocessing
+from recbole.data import create_dataset, data_preparation
+from recbole.data.transform import construct_transform
+from recbole.utils import get_environment, get_flops, init_logger, init_seed, set_color
+
+from recbole_llmkt.config import Config
+from recbole_llmkt.exceptions import ConfigError
+from recbole_llmkt.registry import get_trainer
+from recbole_llmkt.trainer import load_checkpoint
+
+Result = dict[str, Any]
+
+
+def train(
+    config: Config,
+    saved: bool = True,
+    verbose: bool = True,
+    on_epoch: Callable[[int, float], None] | None = None,
+) -> Result:
+    """Train and test one model as ``config`` says.
+
+    Parameters
+    ----------
+    config : Config
+        The run's configuration.
+    saved : bool
+        Whether to keep the best checkpoint, and to test with it; otherwise the last epoch is
+        tested.
+    verbose : bool
+        Whether to log the configuration, the model and every epoch.
+    on_epoch : callable, optional
+        Called with (epoch, validation score) after every validation.
+
+    Returns
+    -------
+    dict
+        RecBole's result (``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``,
+        ``test_result``) and ``transfer``: terms (layer, rows, coverage, ...), ``phase_switch``,
+        both loss curves; None without transfer.
+    """
+    init_seed(config["seed"], config["reproducibility"])
+    init_logger(config)
+    logger = getLogger()
+    if verbose:
+        logger.info(sys.argv)
+        logger.info(config)
+    dataset = create_dataset(config)
+    if verbose:
+        logger.info(dataset)
+    train_data, valid_data, test_data = data_preparation(config, dataset)
+
+    init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+    model = config.model_class(config, train_data._dataset).to(config["device"])
+    if verbose:
+        logger.info(model)
+        transform = construct_transform(config)
+        flops = get_flops(model, dataset, config["device"], logger, transform)
+        logger.info(set_color("FLOPs", "blue") + f": {flops}")
+
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    best_valid_score, best_valid_result = trainer.fit(
+        train_data,
+        valid_data,
+        verbose=verbose,
+        saved=saved,
+        show_progress=config["show_progress"],
+        callback_fn=on_epoch,
+    )
+    test_result = trainer.evaluate(
+        test_data, load_best_model=saved, show_progress=config["show_progress"]
+    )
+    if verbose:
+        logger.info("The running environment:\n" + get_environment(config).draw())
+    logger.info(set_color("best valid ", "yellow") + f": {best_valid_result}")
+    logger.info(set_color("test result", "yellow") + f": {test_result}")
+    return {
+        "best_valid_score": best_valid_score,
+        "valid_score_bigger": config["valid_metric_bigger"],
+        "best_valid_result": best_valid_result,
+        "test_result": test_result,
+        "transfer": getattr(trainer, "transfer_summary", lambda: None)(),
+        "checkpoint": trainer.saved_model_file if saved else None,
+    }
+
+
+def run_recbole_llmkt(
+    model: str | type | None = None,
+    dataset: str | None = None,
+    config_file_list: Sequence[str] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    saved: bool = True,
+    queue: Any = None,
+) -> Result:
+    """Train and test one model: RecBole's ``run_recbole`` with knowledge transfer.
+
+    Parameters
+    ----------
+    model : str or type, optional
+        A RecBole model's name, a class path, or a class.
+    dataset : str, optional
+        The dataset's name.
+    config_file_list : list of str, optional
+        YAML files.
+    config_dict : dict, optional
+        Keys and values over those of the files.
+    saved : bool
+        Whether to keep the best checkpoint.
+    queue : torch.multiprocessing.Queue, optional
+        Where the first of several processes puts the result.
+
+    Returns
+    -------
+    dict
+        See :func:`train`.
+
+    Examples
+    --------
+    >>> result = run_recbole_llmkt("BPR", "ml-100k", config_dict={"epochs": 4})  # doctest: +SKIP
+    """
+    config = Config(model, dataset, config_file_list, config_dict)
+    result = train(config, saved)
+    if not config["single_spec"]:
+        torch.distributed.destroy_process_group()
+    if config["local_rank"] == 0 and queue is not None:
+        queue.put(result)
+    return result
+
+
+def run(
+    model: str | None = None,
+    dataset: str | None = None,
+    config_file_list: Sequence[str] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    saved: bool = True,
+    nproc: int = 1,
+    world_size: int = -1,
+    ip: str = "localhost",
+    port: str = "5678",
+    group_offset: int = 0,
+) -> Result | None:
+    """Train on one device, or with one process per GPU as RecBole's ``run`` does.
+
+    Parameters
+    ----------
+    model, dataset, config_file_list, config_dict, saved
+        See :func:`run_recbole_llmkt`.
+    nproc : int
+        Processes on this machine.
+    world_size : int
+        Processes on all machines; -1 is ``nproc``.
+    ip, port : str
+        Address of the first machine.
+    group_offset : int
+        Rank of this machine's first process.
+
+    Raises
+    ------
+    ConfigError
+        Several processes were asked for and there are fewer GPUs.
+    """
+    if nproc == 1 and world_size <= 0:
+        return run_recbole_llmkt(model, dataset, config_file_list, config_dict, saved)
+    if torch.cuda.device_count() < nproc:
+        raise ConfigError(
+            f"--nproc={nproc} needs {nproc} GPUs, and there are {torch.cuda.device_count()}: "
+            "RecBole trains with one process per GPU. Use --nproc=1."
+        )
+    queue = multiprocessing.get_context("spawn").SimpleQueue()
+    group = {
+        "world_size": nproc if world_size == -1 else world_size,
+        "ip": ip,
+        "port": port,
+        "nproc": nproc,
+        "offset": group_offset,
+    }
+    arguments = (model, dataset, config_file_list, {**(config_dict or {}), **group}, saved, queue)
+    multiprocessing.spawn(  # type: ignore[attr-defined,no-untyped-call]
+        _run_rank, args=arguments, nprocs=nproc, join=True
+    )
+    result: Result | None = None if queue.empty() else queue.get()
+    return result
+
+
+def _run_rank(rank: int, *arguments: Any) -> None:
+    model, dataset, config_file_list, config_dict, saved, queue = arguments
+    config_dict = {**config_dict, "local_rank": rank}
+    run_recbole_llmkt(model, dataset, config_file_list, config_dict, saved, queue)
+
+
+def objective_function(
+    config_dict: Mapping[str, Any] | None = None,
+    config_file_list: Sequence[str] | None = None,
+    saved: bool = True,
+) -> Result:
+    """Objective for RecBole's ``HyperTuning``; inside Ray Tune it also reports the test result.
+
+    Parameters
+    ----------
+    config_dict : dict, optional
+        Keys and values, ``model`` and ``dataset`` among them.
+    config_file_list : list of str, optional
+        YAML files.
+    saved : bool
+        Whether to keep the best checkpoint.
+    """
+    config = Config(config_dict=config_dict, config_file_list=config_file_list)
+    root = getLogger()
+    for handler in root.handlers[:]:
+        root.removeHandler(handler)
+    logging.basicConfig(level=logging.ERROR)
+    result = train(config, saved, verbose=False)
+    if "ray.tune" in sys.modules:
+        _report_to_ray(result["test_result"])
+    return {"model": config["model"], **result}
+
+
+def _report_to_ray(metrics: Mapping[str, float]) -> None:
+    from ray import tune
+
+    if tune.is_session_enabled():
+        tune.report(**metrics)
+
+
+def load_data_and_model(model_file: str) -> tuple[Any, ...]:
+    """Load a checkpoint with the data it was trained on.
+
+    Parameters
+    ----------
+    model_file : str
+        A checkpoint of this package.
+
+    Returns
+    -------
+    tuple
+        config, model, dataset, train_data, valid_data, test_data: as RecBole's function of the
+        same name. The model is the stock class.
+
+    Raises
+    ------
+    DataError
+        The file is no checkpoint of this package.
+    """
+    checkpoint = load_checkpoint(model_file)
+    config = Config(config_dict=checkpoint["config"], command_line=[])
+    init_seed(config["seed"], config["reproducibility"])
+    init_logger(config)
+    dataset = create_dataset(config)
+    train_data, valid_data, test_data = data_preparation(config, dataset)
+    init_seed(config["seed"], config["reproducibility"])
+    model = config.model_class(config, train_data._dataset).to(config["device"])
+    model.load_state_dict(checkpoint["state_dict"])
+    model.load_other_parameter(checkpoint["other_parameter"])
+    return config, model, dataset, train_data, valid_data, test_data
+
+
+def export_stock_checkpoint(model_file: str, stock_file: str) -> None:
+    """Turn a checkpoint into one that stock RecBole's ``load_data_and_model`` reads.
+
+    Stock checkpoints hold a pickled configuration; PyTorch 2.6 and newer read those only with
+    ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1`` in the environment.
+
+    Parameters
+    ----------
+    model_file : str
+        A checkpoint of this package.
+    stock_file : str
+        Where to write.
+    """
+    from recbole.config import Config as RecBoleConfig
+
+    checkpoint = load_checkpoint(model_file)
+    plain = {
+        key: value
+        for key, value in checkpoint["config"].items()
+        if not key.startswith(("kt_", "profile_"))
+    }
+    arguments, sys.argv = sys.argv, sys.argv[:1]  # stock Config reads the command line
+    try:
+        config = RecBoleConfig(plain.pop("model"), plain.pop("dataset"), config_dict=plain)
+    finally:
+        sys.argv = arguments
+    stock = {key: value for key, value in checkpoint.items() if key not in ("config", "transfer")}
+    Path(stock_file).parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"config": config, **stock}, stock_file, pickle_protocol=4)

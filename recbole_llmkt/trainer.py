@@ -1,0 +1,354 @@
+"""The trainer: RecBole's own for the model, with two phases and plain checkpoints."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.utils import set_color
+from torch import nn
+from tqdm import tqdm
+
+from recbole_llmkt.exceptions import ConfigError, DataError, LayerError
+from recbole_llmkt.randomness import get_random_state, set_random_state
+from recbole_llmkt.transfer.schedule import transfer_epochs
+from recbole_llmkt.transfer.task import Meter, TransferTask, term_settings
+
+logger = getLogger(__name__)
+
+
+class TransferMixin:
+    """Knowledge transfer for the trainer class that RecBole picks for a model.
+
+    Phase 1 trains with the model's loss plus the transfer loss, phase 2 with the model's alone.
+    Early stopping cannot end a run in phase 1; its best score and its step counter start anew at
+    the switch, so the best checkpoint is one of phase 2. Checkpoints hold tensors and plain Python
+    values only.
+
+    Attributes
+    ----------
+    task : TransferTask or None
+        The auxiliary task, made when training starts; None with ``kt_enabled: False`` or
+        ``kt_weight: 0``.
+    switch : int
+        First epoch of phase 2 (0 without transfer).
+    model_losses, transfer_losses : list of float
+        Mean losses of a batch, an entry for each epoch of phase 1.
+    """
+
+    # What the mixin uses of RecBole's Trainer.
+    config: Any
+    model: nn.Module
+    epochs: int
+    eval_step: int
+    start_epoch: int
+    stopping_step: float
+    cur_step: int
+    best_valid_score: float
+    valid_metric_bigger: bool
+    saved_model_file: str
+    optimizer: torch.optim.Optimizer
+    device: torch.device
+    tensorboard: Any
+    wandblogger: Any
+
+    def __init__(self, config: Any, model: nn.Module) -> None:
+        super().__init__(config, model)  # type: ignore[call-arg]
+        # RecBole's name holds the second only: two runs of one second would share a file.
+        stem, suffix = os.path.splitext(self.saved_model_file)
+        self.saved_model_file = f"{stem}-{uuid.uuid4().hex[:8]}{suffix}"
+        self.enabled = bool(config["kt_enabled"] and term_settings(config))
+        self.task: TransferTask | None = None
+        self.switch = 0
+        self.model_losses: list[float] = []
+        self.transfer_losses: list[float] = []
+        self._patience = self.stopping_step
+        self._train_data: Any = None
+        self._resumed: dict[str, Any] | None = None
+
+    # ---- phases -------------------------------------------------------------------------------
+
+    def fit(self, train_data: Any, *arguments: Any, **keywords: Any) -> Any:
+        """Train as RecBole's trainer does, with knowledge transfer in the first epochs.
+
+        Parameters and result are those of RecBole's ``Trainer.fit``.
+
+        Raises
+        ------
+        LLMKTError
+            Before the first step, if anything about the transfer cannot be done.
+        """
+        self._train_data = train_data
+        self._check_patterns()
+        if self.enabled:
+            epochs, eval_step = self._length(arguments, keywords)
+            self.switch = transfer_epochs(epochs, self.config["kt_epochs"], eval_step)
+            if self.config["train_neg_sample_args"].get("dynamic"):
+                train_data.get_model(self.model)
+            self.task = TransferTask(self.config, self.model, train_data)
+            self.task.join_optimizers(self._optimizers())
+            logger.info("Phase 1 (transfer): epochs 0 to %d of %d.", self.switch - 1, epochs)
+        self._restore_resumed()
+        try:
+            return super().fit(train_data, *arguments, **keywords)  # type: ignore[misc]
+        finally:
+            self._freeze(())
+
+    def _length(self, arguments: Sequence[Any], keywords: dict[str, Any]) -> tuple[int, int]:
+        """Return the epochs of this fit, and those between validations (0: there are none)."""
+        if "pretrain" in str(getattr(self.model, "train_stage", "")):
+            return int(self.config["pretrain_epochs"]), 0
+        validated = arguments[0] if arguments else keywords.get("valid_data")
+        return self.epochs, self.eval_step if validated else 0
+
+    def _optimizers(self) -> list[torch.optim.Optimizer]:
+        return [one for one in vars(self).values() if isinstance(one, torch.optim.Optimizer)]
+
+    def _train_epoch(
+        self,
+        train_data: Any,
+        epoch_idx: int,
+        loss_func: Any = None,
+        show_progress: bool = False,
+    ) -> Any:
+        self._enter(epoch_idx)
+        epoch = super()._train_epoch  # type: ignore[misc]
+        if self.task is None or epoch_idx >= self.switch:
+            return epoch(train_data, epoch_idx, loss_func, show_progress)
+        with self.task.attached() as meter:
+            if show_progress:
+                train_data, show_progress = _LossBar(train_data, epoch_idx, meter), False
+            losses = epoch(train_data, epoch_idx, loss_func, show_progress)
+        model_loss, transfer_loss = meter.means()
+        self.model_losses.append(model_loss)
+        self.transfer_losses.append(transfer_loss)
+        return losses
+
+    def _enter(self, epoch_idx: int) -> None:
+        """Set up the phase that ``epoch_idx`` lies in."""
+        in_transfer = self.task is not None and epoch_idx < self.switch
+        self.stopping_step = sys.maxsize if in_transfer else self._patience
+        if epoch_idx == self.start_epoch or epoch_idx == self.switch:
+            phase = 1 if in_transfer else 2
+            self._freeze(self.config[f"kt_freeze_phase{phase}"] if self.task is not None else ())
+        if self.task is not None and epoch_idx == self.switch > 0:
+            logger.info("Phase 2 (fine-tuning) begins with epoch %d.", epoch_idx)
+            self.cur_step = 0
+            self.best_valid_score = -np.inf if self.valid_metric_bigger else np.inf
+            self.best_valid_result = None
+
+    # ---- freezing -----------------------------------------------------------------------------
+
+    def _check_patterns(self) -> None:
+        names = [name for name, _ in self.model.named_parameters()]
+        for phase in (1, 2):
+            for pattern in self.config[f"kt_freeze_phase{phase}"] if self.enabled else ():
+                if not fnmatch.filter(names, pattern):
+                    raise ConfigError(
+                        f"kt_freeze_phase{phase}: '{pattern}' matches no parameter of "
+                        f"{type(self.model).__name__}. Its parameters: {', '.join(names)}."
+                    )
+
+    def _freeze(self, patterns: Sequence[str]) -> None:
+        """Train all parameters but those that match a pattern (and those that never trained)."""
+        if not hasattr(self, "_trainable"):
+            self._trainable = {n for n, one in self.model.named_parameters() if one.requires_grad}
+        for name, parameter in self.model.named_parameters():
+            frozen = any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+            parameter.requires_grad_(name in self._trainable and not frozen)
+        if not any(one.requires_grad for one in self.model.parameters()):
+            raise LayerError(f"The patterns {list(patterns)} freeze every parameter of the model.")
+
+    # ---- logs ---------------------------------------------------------------------------------
+
+    def _generate_train_loss_output(
+        self, epoch_idx: int, s_time: float, e_time: float, losses: Any
+    ) -> str:
+        line: str = super()._generate_train_loss_output(  # type: ignore[misc]
+            epoch_idx, s_time, e_time, losses
+        )
+        if not self._transfers(epoch_idx):
+            return line
+        places = self.config["loss_decimal_place"] or 4
+        parts = (("model loss", self.model_losses[-1]), ("transfer loss", self.transfer_losses[-1]))
+        text = ", ".join(f"{set_color(name, 'blue')}: {value:.{places}f}" for name, value in parts)
+        return f"{line[:-1]}, {text}]"
+
+    def _add_train_loss_to_tensorboard(
+        self, epoch_idx: int, losses: Any, tag: str = "Loss/Train"
+    ) -> None:
+        super()._add_train_loss_to_tensorboard(epoch_idx, losses, tag)  # type: ignore[misc]
+        if self._transfers(epoch_idx):
+            values = {"model": self.model_losses[-1], "transfer": self.transfer_losses[-1]}
+            for name, value in values.items():
+                self.tensorboard.add_scalar(f"Loss/{name.capitalize()}", value, epoch_idx)
+            logged = {f"{name}_loss": value for name, value in values.items()}
+            self.wandblogger.log_metrics({**logged, "train_step": epoch_idx}, head="train")
+
+    def _transfers(self, epoch_idx: int) -> bool:
+        return self.task is not None and epoch_idx < self.switch
+
+    def transfer_summary(self) -> dict[str, Any] | None:
+        """Describe the transfer of this run in plain values; None if there was none."""
+        if self.task is None:
+            return None
+        return {
+            "terms": [term.summary() for term in self.task.terms],
+            "phase_switch": self.switch,
+            "model_loss": self.model_losses,
+            "transfer_loss": self.transfer_losses,
+            "leaks": sum(term.profiles.n_leaks for term in self.task.terms),
+        }
+
+    # ---- checkpoints --------------------------------------------------------------------------
+
+    def _state(self, epoch: int) -> dict[str, Any]:
+        """Return a checkpoint: stock keys, tensors and plain Python values only."""
+        projectors = self.task.projectors() if self.task is not None else {}
+        return {
+            "config": self.config.plain(),
+            "epoch": epoch,
+            "cur_step": self.cur_step,
+            "best_valid_score": float(self.best_valid_score),
+            "state_dict": self.model.state_dict(),
+            "other_parameter": self.model.other_parameter(),  # type: ignore[operator]
+            "optimizer": self.optimizer.state_dict(),
+            "transfer": {
+                "phase": 1 if self._transfers(epoch) else 2,
+                "projectors": {name: one.state_dict() for name, one in projectors.items()},
+                "random": get_random_state(),
+                "loader": _generator_state(self._train_data),
+                "model_losses": self.model_losses,
+                "transfer_losses": self.transfer_losses,
+            },
+        }
+
+    def _save_checkpoint(self, epoch: int, verbose: bool = True, **keywords: Any) -> None:
+        if not self.config["single_spec"] and self.config["local_rank"] != 0:
+            return
+        target = keywords.pop("saved_model_file", self.saved_model_file)
+        _save(self._state(epoch), target)
+        if verbose:
+            getLogger().info(set_color("Saving current", "blue") + f": {target}")
+
+    def save_pretrained_model(self, epoch: int, saved_model_file: str) -> None:
+        """Store a pre-trained model (RaCT, S3Rec) as a plain checkpoint.
+
+        Parameters
+        ----------
+        epoch : int
+            The current epoch.
+        saved_model_file : str
+            Where to store it.
+        """
+        _save(self._state(epoch), saved_model_file)
+        self.saved_model_file = saved_model_file
+
+    def resume_checkpoint(self, resume_file: str) -> None:
+        """Go on from a checkpoint of this trainer: call it before :meth:`fit`.
+
+        The resumed run equals one that was never interrupted: phase, projector, optimizer and
+        random streams are restored.
+
+        Parameters
+        ----------
+        resume_file : str
+            The checkpoint.
+
+        Raises
+        ------
+        DataError
+            The file is no checkpoint of this package, or is of another model.
+        """
+        checkpoint = load_checkpoint(resume_file, self.device)
+        saved = str(checkpoint["config"]["model"]).rpartition(".")[2]
+        if saved != self.config["model"]:
+            raise DataError(
+                f"'{resume_file}' is a checkpoint of {saved}, but the run trains "
+                f"{self.config['model']}: give the checkpoint of the same model."
+            )
+        self.saved_model_file = str(resume_file)
+        self.start_epoch = checkpoint["epoch"] + 1
+        self.cur_step = checkpoint["cur_step"]
+        self.best_valid_score = checkpoint["best_valid_score"]
+        self.model.load_state_dict(checkpoint["state_dict"])
+        self.model.load_other_parameter(checkpoint["other_parameter"])  # type: ignore[operator]
+        self._resumed = checkpoint
+        logger.info("Checkpoint loaded. Resume training from epoch %d.", self.start_epoch)
+
+    def _restore_resumed(self) -> None:
+        """Put back what can only be put back once projectors and loader are there."""
+        if self._resumed is None:
+            return
+        checkpoint, self._resumed = self._resumed, None
+        extra = checkpoint["transfer"]
+        for name, projector in (self.task.projectors() if self.task else {}).items():
+            projector.load_state_dict(extra["projectors"][name])
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.model_losses = list(extra["model_losses"])
+        self.transfer_losses = list(extra["transfer_losses"])
+        if extra["loader"] is not None:
+            self._train_data.generator.set_state(extra["loader"].cpu())
+        set_random_state(extra["random"])
+
+
+class _LossBar:
+    """A loader with a progress bar that shows the model loss and the transfer loss apart."""
+
+    def __init__(self, loader: Any, epoch_idx: int, meter: Meter) -> None:
+        self._loader, self._epoch, self._meter = loader, epoch_idx, meter
+
+    def __iter__(self) -> Iterator[Any]:
+        title = set_color(f"Train {self._epoch:>5}", "pink")
+        with tqdm(self._loader, total=len(self._loader), ncols=100, desc=title) as bar:
+            for batch in bar:
+                yield batch
+                model_loss, transfer_loss = self._meter.means()
+                bar.set_postfix_str(f"model {model_loss:.4f} transfer {transfer_loss:.4f}", False)
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+
+def _generator_state(loader: Any) -> torch.Tensor | None:
+    generator = getattr(loader, "generator", None)
+    return generator.get_state() if generator is not None else None
+
+
+def _save(state: dict[str, Any], path: str) -> None:
+    """Write a checkpoint in one piece: a reader sees the old file or the new one."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    partial = f"{path}.partial"
+    torch.save(state, partial)
+    os.replace(partial, path)
+
+
+def load_checkpoint(path: str, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint of this package; nothing in the file is executed.
+
+    Raises
+    ------
+    DataError
+        The file is missing, broken, or holds anything but tensors and plain values.
+    """
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises many kinds, all of them meaning: not readable
+        raise DataError(
+            f"Cannot read the checkpoint '{path}': {str(error).splitlines()[0]} It must be a file "
+            "that recbole_llmkt saved."
+        ) from error
+    if not isinstance(state, dict) or not {"config", "state_dict", "transfer"} <= set(state):
+        raise DataError(f"'{path}' is not a checkpoint of recbole_llmkt.")
+    return state

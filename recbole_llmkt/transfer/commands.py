@@ -1,0 +1,91 @@
+"""The command ``llmkt layers``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+HEADER = ("", "layer", "kind", "shape", "rows", "entity", "width", "calls", "trains")
+
+
+def build(config: Any) -> tuple[Any, Any]:
+    """Make the model of a configuration and the loader of its training split.
+
+    Parameters
+    ----------
+    config : Config
+        A configuration; nothing is trained and no profile is read.
+
+    Returns
+    -------
+    model, train_data
+    """
+    from recbole.data import create_dataset, data_preparation
+    from recbole.utils import init_seed
+
+    init_seed(config["seed"], config["reproducibility"])
+    dataset = create_dataset(config)
+    train_data, _, _ = data_preparation(config, dataset)
+    return config.model_class(config, train_data._dataset).to(config["device"]), train_data
+
+
+def table(rows: Sequence[tuple[str, ...]]) -> str:
+    """Set rows of text in columns."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    epilog="Example: llmkt layers --model=NeuMF --dataset=ml-100k",
+)
+@click.option("--model", required=True, help="A RecBole model's name or a class path.")
+@click.option("--dataset", required=True, help="The dataset's name.")
+@click.option("--config-files", default="", help="YAML files, separated by spaces.")
+@click.option("--json", "as_json", is_flag=True, help="Print the same as JSON.")
+@click.option("--all", "everything", is_flag=True, help="List states that mix user and item too.")
+@click.pass_context
+def layers(
+    context: click.Context,
+    model: str,
+    dataset: str,
+    config_files: str,
+    as_json: bool,
+    everything: bool,
+) -> None:
+    """List where a model's hidden states can be read (kt_layer).
+
+    For each place: its path, what it is, its shape in symbols (B batch rows, U users, I items, N
+    nodes, F fields, L sequence length), what the rows mean (kt_rows), whose state it is, its
+    width, how often it runs in a step, and how many parameter values a loss there would train.
+    An asterisk marks what kt_layer: auto means. Any RecBole key can follow as --key=value.
+    """
+    from recbole_llmkt.config import Config
+    from recbole_llmkt.transfer.catalog import catalog
+    from recbole_llmkt.transfer.task import default_layers
+
+    config = Config(
+        model, dataset, config_files.split(), command_line=["--kt_enabled=False", *context.args]
+    )
+    network, train_data = build(config)
+    places = catalog(network, train_data)
+    defaults = default_layers(config, network, train_data, places)
+    if not everything:
+        places = [one for one in places if one.pure or one.layer == defaults.get(one.entity)]
+    if as_json:
+        records = [
+            {**one.as_dict(), "default": one.layer == defaults.get(one.entity)} for one in places
+        ]
+        click.echo(json.dumps(records, indent=1))
+        return
+    rows: list[tuple[str, ...]] = [HEADER]
+    for one in places:
+        mark = "*" if one.layer == defaults.get(one.entity) else ""
+        whose = one.entity if one.pure else f"{one.entity} (mixed)"
+        numbers = (str(one.width), str(one.calls), f"{one.reach:,}")
+        rows.append((mark, one.layer, one.kind, one.shape, one.rows, whose, *numbers))
+    click.echo(table(rows))

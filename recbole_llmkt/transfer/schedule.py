@@ -1,0 +1,44 @@
+"""Phases: how many epochs transfer knowledge, and how many fine-tune."""
+
+from __future__ import annotations
+
+from recbole_llmkt.exceptions import ConfigError
+
+
+def transfer_epochs(epochs: int, length: float, eval_step: int = 0) -> int:
+    """Return the number of epochs of phase 1.
+
+    Parameters
+    ----------
+    epochs : int
+        All epochs of the run.
+    length : float or int
+        ``kt_epochs``: a share of ``epochs`` (float, up to 1.0) or a count (int).
+    eval_step : int
+        Epochs between validations; 0 where there are none.
+
+    Raises
+    ------
+    ConfigError
+        A phase would be empty, or phase 2 would end without a validation to choose its best epoch.
+
+    Examples
+    --------
+    >>> transfer_epochs(70, 0.5), transfer_epochs(70, 10), transfer_epochs(70, 1.0)
+    (35, 10, 70)
+    """
+    count = length if isinstance(length, int) else round(epochs * length)
+    if isinstance(length, float) and length < 1.0 and not 0 < count < epochs:
+        raise ConfigError(
+            f"epochs: {epochs} with kt_epochs: {length} leaves a phase without epochs: set epochs "
+            "to 2 or more, kt_epochs: 1.0 for transfer only, or kt_enabled: False."
+        )
+    if count > epochs:
+        raise ConfigError(f"kt_epochs: {count} is more than epochs: {epochs}: lower it.")
+    last_validation = epochs // eval_step * eval_step if eval_step else epochs
+    if count < epochs and last_validation <= count:
+        raise ConfigError(
+            f"eval_step: {eval_step} leaves phase 2 (epochs {count + 1} to {epochs}) without a "
+            "validation, so its best epoch could not be chosen: lower eval_step."
+        )
+    return int(count)

@@ -1,0 +1,176 @@
+"""Targets: profile embeddings, mapped once to the width of the tapped layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from logging import getLogger
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from recbole_llmkt.exceptions import ConfigError
+from recbole_llmkt.profiles.hook import ProfileVectors
+from recbole_llmkt.randomness import isolated_randomness
+from recbole_llmkt.transfer.controls import apply_control
+
+Matrix = npt.NDArray[np.float32]
+UMAP_SLOW_ROWS = 200_000
+EXACT_PCA_ROWS = 20_000
+
+logger = getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TargetTable:
+    """Targets by RecBole's internal id.
+
+    Attributes
+    ----------
+    values : Tensor of float32, shape (n_entities, dim)
+        Zero where there is no profile; row 0 is RecBole's padding id.
+    mask : Tensor of bool, shape (n_entities,)
+        True where there is a profile.
+    """
+
+    values: Tensor
+    mask: Tensor
+
+    def to(self, device: torch.device) -> TargetTable:
+        """Copy the table to a device."""
+        return TargetTable(self.values.to(device), self.mask.to(device))
+
+
+def _pca(fit: Matrix, vectors: Matrix, width: int, seed: int, whiten: bool = False) -> Matrix:
+    """Project on the directions of largest variance."""
+    from sklearn.decomposition import PCA
+
+    # Exact where it is cheap; scikit-learn's own choice where there are many rows.
+    solver = "full" if len(fit) <= EXACT_PCA_ROWS else "auto"
+    pca = PCA(width, whiten=whiten, random_state=seed, svd_solver=solver).fit(fit)
+    mapped: Matrix = pca.transform(vectors)
+    return mapped
+
+
+def _pca_whiten(fit: Matrix, vectors: Matrix, width: int, seed: int) -> Matrix:
+    """Project as ``pca`` does, then scale every direction to unit variance."""
+    return _pca(fit, vectors, width, seed, whiten=True)
+
+
+def _random(fit: Matrix, vectors: Matrix, width: int, seed: int) -> Matrix:
+    """Project with Gaussian directions (Johnson and Lindenstrauss, 1984)."""
+    rng = np.random.default_rng(seed)
+    directions = rng.standard_normal((vectors.shape[1], width), dtype=np.float32)
+    mapped: Matrix = vectors @ (directions / np.sqrt(width))
+    return mapped
+
+
+def _umap(fit: Matrix, vectors: Matrix, width: int, seed: int) -> Matrix:
+    """Embed with UMAP (McInnes et al., 2018), the paper's choice."""
+    try:
+        from umap import UMAP
+    except ImportError as error:
+        raise ConfigError(
+            "kt_transform: umap needs the package umap-learn: pip install 'recbole_llmkt[umap]', "
+            "or set kt_transform: pca."
+        ) from error
+    if len(fit) > UMAP_SLOW_ROWS:
+        logger.warning("UMAP of %d profiles takes long: kt_transform: pca takes seconds.", len(fit))
+    umap = UMAP(n_components=width, random_state=seed, n_jobs=1).fit(fit)
+    mapped: Matrix = umap.embedding_ if fit is vectors else umap.transform(vectors)
+    return mapped
+
+
+def _none(fit: Matrix, vectors: Matrix, width: int, seed: int) -> Matrix:
+    """Leave the profile embeddings as they are."""
+    return vectors
+
+
+TRANSFORMS: dict[str, Callable[[Matrix, Matrix, int, int], Matrix]] = {
+    "pca": _pca,
+    "pca_whiten": _pca_whiten,
+    "umap": _umap,
+    "random": _random,
+    "none": _none,
+}
+
+
+def _check_width(name: str, shape: tuple[int, ...], width: int) -> None:
+    n_profiles, dim_text = shape
+    if name == "none" and width != dim_text:
+        raise ConfigError(
+            f"kt_transform: none keeps the profile embeddings {dim_text} wide, but the target must "
+            f"be {width} wide. Use kt_projector: linear (its target is {dim_text} wide), another "
+            f"kt_transform, or a layer {dim_text} wide."
+        )
+    if name.startswith("pca") and width > min(n_profiles, dim_text):
+        raise ConfigError(
+            f"kt_transform: {name} cannot make targets {width} wide from {n_profiles} profile "
+            f"embeddings {dim_text} wide. Use a layer at most {min(n_profiles, dim_text)} wide, "
+            "kt_transform: random, or kt_projector: linear with a smaller kt_projector_dim."
+        )
+    if name == "umap" and width > n_profiles - 2:
+        raise ConfigError(
+            f"kt_transform: umap needs more profiles than dimensions plus one: {n_profiles} "
+            f"profiles cannot be mapped to a width of {width}. Use kt_transform: random."
+        )
+
+
+def build_targets(
+    profiles: ProfileVectors,
+    width: int,
+    transform: str,
+    control: str = "none",
+    seed: int = 0,
+    trained_ids: npt.NDArray[np.int64] | None = None,
+) -> TargetTable:
+    """Map profile embeddings to targets.
+
+    Parameters
+    ----------
+    profiles : ProfileVectors
+        Profile embeddings of the run's users or items.
+    width : int
+        Width of the targets.
+    transform : str
+        ``pca``, ``pca_whiten``, ``umap``, ``random`` or ``none``.
+    control : str
+        ``none``, ``shuffled`` or ``random``.
+    seed : int
+        Seed of transform and control; the global random streams are left alone.
+    trained_ids : ndarray of int64, optional
+        Ids that occur in the training split: the transform is fitted on their profiles only.
+        By default on all profiles.
+
+    Returns
+    -------
+    TargetTable
+        On the CPU.
+
+    Raises
+    ------
+    ConfigError
+        The transform cannot give that width.
+    """
+    vectors = fit = profiles.vectors
+    if trained_ids is not None:
+        trained = np.isin(profiles.ids, trained_ids)
+        fit = vectors if trained.all() else vectors[trained]
+    _check_width(transform, fit.shape, width)
+    with isolated_randomness(seed):
+        mapped = TRANSFORMS[transform](fit, vectors, width, seed)
+    mapped = np.ascontiguousarray(mapped, dtype=np.float32)
+    if mapped.shape != (len(profiles.ids), width) or not np.isfinite(mapped).all():
+        raise ConfigError(
+            f"kt_transform: {transform} gave {mapped.shape} values, not all of them numbers, where "
+            f"({len(profiles.ids)}, {width}) were needed: the profile embeddings may be constant."
+        )
+    mapped = apply_control(control, mapped, np.random.default_rng(seed))
+    values = torch.zeros(profiles.n_entities, width)
+    mask = torch.zeros(profiles.n_entities, dtype=torch.bool)
+    ids = torch.from_numpy(np.asarray(profiles.ids))
+    values[ids] = torch.from_numpy(mapped)
+    mask[ids] = True
+    return TargetTable(values, mask)
