@@ -287,6 +287,10 @@ class TransferTask:
                     "kt_projector: none."
                 )
             chosen.add_param_group({"params": list(term.projector.parameters())})
+            if torch.distributed.is_available() and torch.distributed.is_initialized():
+                # RecBole's DistributedDataParallel knows the model's parameters only.
+                for parameter in term.projector.parameters():
+                    parameter.register_hook(average_over_processes)
 
     # ---- the loss -----------------------------------------------------------------------------
 
@@ -317,6 +321,13 @@ class TransferTask:
             return (transfer, *kept) if isinstance(model_loss, tuple) else kept[0] + transfer
 
         return loss
+
+
+def average_over_processes(gradient: Tensor) -> Tensor:
+    """Return the mean of a gradient over the processes of the group."""
+    averaged = gradient.clone()
+    torch.distributed.all_reduce(averaged)
+    return averaged / torch.distributed.get_world_size()
 
 
 def _parameter_ids(optimizer: torch.optim.Optimizer) -> set[int]:
