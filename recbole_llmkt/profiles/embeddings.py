@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -168,10 +169,9 @@ def build_embeddings(
         if missing:
             logger.info("Encoding %d profiles with %s.", len(missing), encoder.name)
             known.update(_encode(encoder, {key: texts[key] for key in missing}, vectors_path))
-        _write(encoder.name, profiles, known, dtype, vectors_path, ids_path)
+        vectors = {profile.id: known[text_digest(profile.text)] for profile in profiles}
+        built = write_embeddings(store, encoder.name, profiles, vectors, folder, dtype)
         _partial(vectors_path).unlink(missing_ok=True)
-    built = read_embeddings(folder or store.folder, encoder.name, store.entity)
-    assert built is not None
     return built
 
 
@@ -253,16 +253,36 @@ def _checked(
     return vectors
 
 
-def _write(
+def write_embeddings(
+    store: ProfileStore,
     encoder: str,
     profiles: list[Profile],
-    known: dict[str, npt.NDArray[Any]],
-    dtype: str,
-    vectors_path: Path,
-    ids_path: Path,
-) -> None:
-    digests = [text_digest(profile.text) for profile in profiles]
-    widths = {len(known[digest]) for digest in digests}
+    vectors: Mapping[str, npt.NDArray[Any]],
+    folder: str | Path | None = None,
+    dtype: str = "float32",
+) -> Embeddings:
+    """Write vectors and their ids, both or neither.
+
+    Parameters
+    ----------
+    store : ProfileStore
+        For the folder and the entity.
+    encoder : str
+        What made the vectors.
+    profiles : list of Profile
+        Profiles with a text, in the order of the rows.
+    vectors : mapping of str to ndarray, shape (dim_text,)
+        By id.
+    folder, dtype
+        As in :func:`build_embeddings`.
+
+    Raises
+    ------
+    ProfileError
+        The vectors have different widths.
+    """
+    vectors_path, ids_path = embedding_paths(folder or store.folder, encoder, store.entity)
+    widths = {len(vectors[profile.id]) for profile in profiles}
     if len(widths) > 1:
         raise ProfileError(
             f"'{encoder}' made vectors of different widths, {sorted(widths)}: another model has "
@@ -272,11 +292,14 @@ def _write(
         "encoder": encoder,
         "dim": widths.pop(),
         "ids": [profile.id for profile in profiles],
-        "texts": digests,
+        "texts": [text_digest(profile.text) for profile in profiles],
     }
     table = io.BytesIO()
-    np.save(table, np.stack([known[digest] for digest in digests]).astype(dtype))
+    np.save(table, np.stack([vectors[profile.id] for profile in profiles]).astype(dtype))
     # Without its ids a table counts as missing: vectors and ids never contradict each other.
     ids_path.unlink(missing_ok=True)
     replace_file(vectors_path, table.getvalue())
     replace_file(ids_path, (json.dumps(header, ensure_ascii=False, indent=0) + "\n").encode())
+    written = read_embeddings(folder or store.folder, encoder, store.entity)
+    assert written is not None
+    return written

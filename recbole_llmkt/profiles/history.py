@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import copy
 import hashlib
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,9 +201,17 @@ def _column(values: Any, keep: int = 1) -> npt.NDArray[Any]:
 def training_split(config: Any) -> Any:
     """Build RecBole's training split of a configuration, outside a training run.
 
-    The split is the one that a run with the same configuration and seed trains on. Ratings come
-    on the scale of the file, even where RecBole normalises them or turns them into labels, and
-    the global random streams are left as they were.
+    Parameters and errors are those of :func:`build_splits`, whose first dataset this is.
+    """
+    return build_splits(config)[0]
+
+
+def build_splits(config: Any) -> list[Any]:
+    """Build RecBole's training, validation and test splits, outside a training run.
+
+    The splits are those of a run with the same configuration and seed. Ratings come on the scale
+    of the file, even where RecBole normalises them or turns them into labels, and the global
+    random streams are left as they were.
 
     Parameters
     ----------
@@ -211,8 +220,8 @@ def training_split(config: Any) -> Any:
 
     Returns
     -------
-    recbole.data.dataset.Dataset
-        The training part, for :func:`training_histories`.
+    list of recbole.data.dataset.Dataset
+        Each of them fits :func:`training_histories`.
 
     Raises
     ------
@@ -221,7 +230,9 @@ def training_split(config: Any) -> Any:
     """
     _refuse_byte_order_mark(config)
     try:
-        with isolated_randomness(config["seed"]):
+        with isolated_randomness(config["seed"]), warnings.catch_warnings():
+            # pandas 2 warns of the chained assignments in RecBole's data preparation.
+            warnings.simplefilter("ignore", FutureWarning)
             dataset = create_dataset(config)
             ratings = _file_ratings(config, dataset)
             if ratings is not None:
@@ -229,15 +240,16 @@ def training_split(config: Any) -> Any:
                 dataset.set_field_property(
                     _ROW_FIELD, FeatureType.TOKEN, FeatureSource.INTERACTION, 1
                 )
-            train = dataset.build()[0]
+            splits: list[Any] = dataset.build()
     except (ValueError, KeyError, OSError, NotImplementedError) as error:
         raise DataError(
             f"RecBole cannot split dataset '{config['dataset']}' in '{config['data_path']}': "
             f"{error} Check data_path, load_col and eval_args."
         ) from error
     if ratings is not None:
-        _restore_ratings(train, ratings)
-    return train
+        for split in splits:
+            _restore_ratings(split, ratings)
+    return splits
 
 
 def _file_ratings(config: Any, dataset: Any) -> FloatArray | None:
@@ -275,11 +287,11 @@ def _loading(load_col: dict[str, Any] | None, field: str) -> dict[str, Any] | No
     return {**load_col, "inter": [*load_col["inter"], field]}
 
 
-def _restore_ratings(train: Any, ratings: FloatArray) -> None:
+def _restore_ratings(split: Any, ratings: FloatArray) -> None:
     """Put the file's ratings into the split, through the row numbers that went along."""
-    field, suffix = _rating_field(train.config), train.config["LIST_SUFFIX"]
+    field, suffix = _rating_field(split.config), split.config["LIST_SUFFIX"]
     values = torch.from_numpy(ratings)
-    feat = train.inter_feat
+    feat = split.inter_feat
     for name in (field, field + suffix):
         row_name = _ROW_FIELD + name[len(field) :]
         if row_name in feat:

@@ -23,6 +23,7 @@ from recbole_llmkt.profiles.embeddings import (
 from recbole_llmkt.profiles.encoders import get_encoder
 from recbole_llmkt.profiles.history import training_histories
 from recbole_llmkt.profiles.store import Profile, ProfileStore
+from recbole_llmkt.randomness import isolated_randomness
 
 logger = logging.getLogger(__name__)
 
@@ -217,7 +218,8 @@ def _embeddings(config: Any, store: ProfileStore, profiles: list[Profile]) -> Em
         found = read_embeddings(home, config["profile_encoder"], store.entity)
         if found is not None and found.fits(profiles):
             return found
-    return build_embeddings(store, get_encoder(config), list(homes)[-1])
+    with isolated_randomness():  # loading a model draws random numbers
+        return build_embeddings(store, get_encoder(config), list(homes)[-1])
 
 
 def embedding_home(folder: Path) -> Path:

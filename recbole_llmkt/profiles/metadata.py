@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ast
-import csv
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recbole_llmkt.exceptions import DataError, nearest
+from recbole_llmkt.exceptions import DataError
+from recbole_llmkt.profiles.atomic import AtomicFile
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +64,12 @@ def read_item_metadata(config: Any) -> dict[str, ItemMetadata]:
         There is no ``.item`` file, no title column, or a line cannot be read.
     """
     path = _path(config, "item")
-    table = _Table(path, config)
+    if not path.is_file():
+        raise DataError(
+            f"There is no file '{path}'. Profiles need the titles in it: add it, in RecBole's "
+            "atomic format (item_id:token<TAB>title:token_seq), or correct data_path."
+        )
+    table = AtomicFile(path, config)
     id_field = table.require(config["ITEM_ID_FIELD"], "ITEM_ID_FIELD")
     title = _choose(table, config, "title")
     category = _choose(table, config, "category")
@@ -93,7 +96,7 @@ def read_user_metadata(config: Any) -> dict[str, dict[str, str]]:
     path = _path(config, "user")
     if not path.is_file():
         return {}
-    table = _Table(path, config)
+    table = AtomicFile(path, config)
     id_field = table.require(config["USER_ID_FIELD"], "USER_ID_FIELD")
     return {
         row[id_field]: {name: value for name, value in row.items() if value and name != id_field}
@@ -105,7 +108,7 @@ def _path(config: Any, suffix: str) -> Path:
     return Path(config["data_path"]) / f"{config['dataset']}.{suffix}"
 
 
-def _choose(table: _Table, config: Any, kind: str) -> str | None:
+def _choose(table: AtomicFile, config: Any, kind: str) -> str | None:
     key = f"profile_{kind}_field"
     if config[key]:
         return table.require(config[key], key)
@@ -117,93 +120,3 @@ def _choose(table: _Table, config: Any, kind: str) -> str | None:
     column = lowered[likely[0]]
     logger.info("%s: taking column '%s' of %s for the %s.", key, column, table.path.name, kind)
     return column
-
-
-class _Table:
-    """An atomic file, read as RecBole reads it: a cell in quotation marks may hold anything."""
-
-    def __init__(self, path: Path, config: Any) -> None:
-        self.path = path
-        self.separator: str = config["field_separator"]
-        self.seq_separator: str = config["seq_separator"]
-        encoding = str(config["encoding"] or "utf-8")
-        self.encoding = "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
-        if not path.is_file():
-            raise DataError(
-                f"There is no file '{path}'. Profiles need the titles in it: add it, in RecBole's "
-                "atomic format (item_id:token<TAB>title:token_seq), or correct data_path."
-            )
-        header = next(self._lines(), [])
-        self.columns = [name.rpartition(":")[0] or name for name in header]
-        self.types = {
-            name: declared.rpartition(":")[2] for name, declared in zip(self.columns, header)
-        }
-
-    def require(self, column: str, key: str) -> str:
-        if column not in self.columns:
-            raise DataError(
-                f"'{self.path}' has no column '{column}'; there are {', '.join(self.columns)}. "
-                f"Set {key} to one of them.{nearest(column, self.columns)}"
-            )
-        return column
-
-    def rows(self) -> Iterator[dict[str, str]]:
-        """Give each row as column -> cell; a missing value is ``""``."""
-        lines = self._lines()
-        next(lines)
-        for cells in lines:
-            missing = len(self.columns) - len(cells)
-            yield dict(zip(self.columns, [*map(_clean, cells), *[""] * missing]))
-
-    def split(self, column: str, row: dict[str, str]) -> tuple[str, ...]:
-        """Split a cell into its values."""
-        cell = row[column]
-        if not self.types[column].endswith("seq"):
-            return (cell,) if cell else ()
-        # RecBole's Amazon files hold Python's notation: 'CDs & Vinyl', "Children's Music"
-        if cell.startswith(("'", '"', "[")):
-            try:
-                values = ast.literal_eval(cell if cell.startswith("[") else f"[{cell}]")
-                return tuple(str(value) for value in values)
-            except (ValueError, SyntaxError, TypeError):
-                pass
-        return tuple(value for value in cell.split(self.seq_separator) if value)
-
-    def _lines(self) -> Iterator[list[str]]:
-        try:
-            with self.path.open(encoding=self.encoding, newline="") as file:
-                lines = csv.reader(file, delimiter=self.separator)
-                columns = None
-                for cells in lines:
-                    columns = columns or len(cells)
-                    if len(cells) > columns or any(
-                        "\n" in c and self.separator in c for c in cells
-                    ):
-                        raise DataError(self._too_long(lines.line_num, len(cells), columns))
-                    if any(cells):
-                        yield cells
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"'{self.path}' is not {self.encoding}: {error.reason} at byte {error.start}. "
-                "Set encoding to the file's (latin-1, for example), or convert it."
-            ) from error
-        except (csv.Error, TypeError) as error:
-            raise DataError(
-                f"Cannot read '{self.path}': {error}. Check field_separator."
-            ) from error
-
-    def _swallowed(self, cell: str) -> bool:
-        """Whether a quotation mark that is never closed took in the next row."""
-        return "\n" in cell and self.separator in cell
-
-    def _too_long(self, number: int, n_cells: int, n_columns: int) -> str:
-        return (
-            f"Line {number} of '{self.path}' ends a row of {n_cells} cells, but the header names "
-            f"{n_columns} columns. Take the extra separators out of it, and close every cell that "
-            'starts with a quotation mark (write "" for a quotation mark inside it).'
-        )
-
-
-def _clean(cell: str) -> str:
-    cell = cell.strip()
-    return "" if cell == "nan" else cell
