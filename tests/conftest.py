@@ -1,0 +1,64 @@
+"""What the tests share: a folder of their own, and a tiny dataset with profiles."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import TinyDataset, add_profiles
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run in an empty folder (RecBole writes log/, saved/ there), blind to pytest's own flags."""
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["test"])
+    root = logging.getLogger()
+    before = root.handlers[:]
+    yield
+    for handler in [one for one in root.handlers if one not in before]:
+        root.removeHandler(handler)
+        handler.close()
+
+
+@pytest.fixture
+def make_dataset(tmp_path: Path) -> Callable[..., TinyDataset]:
+    """Return a function that writes a dataset with random interactions."""
+
+    def make(
+        n_users: int = 30,
+        n_items: int = 40,
+        per_user: tuple[int, int] = (10, 20),
+        name: str = "tiny",
+        user: Callable[[int], str] = "u{}".format,
+        item: Callable[[int], str] = "i{}".format,
+    ) -> TinyDataset:
+        rng = np.random.default_rng(7)
+        rows = []
+        for who in rng.permutation(n_users):
+            count = int(rng.integers(per_user[0], per_user[1] + 1))
+            for what in rng.permutation(n_items)[:count]:
+                rating = int(rng.integers(1, 6))
+                rows.append((user(who), item(what), rating, int(rng.integers(10**6))))
+        dataset = TinyDataset(name, tmp_path / "data", rows)
+        dataset.folder.mkdir(parents=True)
+        lines = ["user_id:token\titem_id:token\trating:float\ttimestamp:float"]
+        lines += ["\t".join(map(str, row)) for row in rows]
+        (dataset.folder / f"{name}.inter").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return dataset
+
+    return make
+
+
+@pytest.fixture
+def tiny(make_dataset: Callable[..., TinyDataset]) -> TinyDataset:
+    """Return a dataset of 30 users and 40 items, all of them with profiles."""
+    dataset = make_dataset()
+    add_profiles(dataset)
+    return dataset

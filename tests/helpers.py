@@ -1,0 +1,168 @@
+"""A tiny dataset with profiles, and runs on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from recbole_llmkt.config import Config
+from recbole_llmkt.profiles.embeddings import embedding_paths, text_digest
+from recbole_llmkt.profiles.history import training_histories
+from recbole_llmkt.profiles.store import Profile, ProfileStore
+
+ENCODER = "test-encoder"
+DIM_TEXT = 24
+
+
+@dataclass
+class TinyDataset:
+    """Atomic files of a dataset that a test wrote, and how to configure a run on it.
+
+    Attributes
+    ----------
+    name : str
+        The dataset's name.
+    data_path : Path
+        What RecBole's ``data_path`` must be.
+    rows : list of tuple
+        (user token, item token, rating, timestamp), as in the file.
+    """
+
+    name: str
+    data_path: Path
+    rows: list[tuple[str, str, int, int]]
+
+    @property
+    def folder(self) -> Path:
+        return self.data_path / self.name
+
+    def settings(self, **keys: Any) -> dict[str, Any]:
+        """Return a small, quick configuration; ``keys`` go over it."""
+        return {
+            "data_path": str(self.data_path),
+            "USER_ID_FIELD": "user_id",
+            "ITEM_ID_FIELD": "item_id",
+            "RATING_FIELD": "rating",
+            "TIME_FIELD": "timestamp",
+            "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
+            "eval_args": {
+                "split": {"RS": [0.6, 0.2, 0.2]},
+                "order": "TO",
+                "group_by": "user",
+                "mode": "full",
+            },
+            "embedding_size": 8,
+            "mf_embedding_size": 8,
+            "mlp_embedding_size": 8,
+            "mlp_hidden_size": [16, 8],
+            "train_batch_size": 64,
+            "eval_batch_size": 4096,
+            "epochs": 4,
+            "topk": [5],
+            "metrics": ["Recall", "NDCG"],
+            "valid_metric": "NDCG@5",
+            "show_progress": False,
+            "profile_encoder": ENCODER,
+            "gpu_id": "",
+            **keys,
+        }
+
+    def config(self, model: Any = "BPR", **keys: Any) -> Config:
+        return Config(model, self.name, config_dict=self.settings(**keys), command_line=[])
+
+
+def write_profiles(
+    folder: Path,
+    entity: str,
+    vectors: Mapping[str, Sequence[float]],
+    histories: Mapping[str, str | None],
+) -> None:
+    """Write profiles and their embeddings by :data:`ENCODER`, by token."""
+    store = ProfileStore(folder, entity)
+    texts = {token: f"Profile of {token}" for token in vectors}
+    with store.writing():
+        for token, text in texts.items():
+            history = histories.get(token)
+            store.append(Profile(token, text, "test", "", "", history, "2024-01-01T00:00:00"))
+    table = np.array(list(vectors.values()), dtype=np.float32)
+    vectors_path, ids_path = embedding_paths(folder, ENCODER, entity)
+    vectors_path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(vectors_path, table)
+    header = {
+        "encoder": ENCODER,
+        "dim": table.shape[1],
+        "ids": list(texts),
+        "texts": [text_digest(text) for text in texts.values()],
+    }
+    ids_path.write_text(json.dumps(header), encoding="utf-8")
+
+
+def random_vectors(tokens: Sequence[str], seed: int = 3) -> dict[str, np.ndarray]:
+    """Return a random vector of :data:`DIM_TEXT` numbers for each token."""
+    table = np.random.default_rng(seed).standard_normal((len(tokens), DIM_TEXT))
+    return dict(zip(tokens, table.astype(np.float32)))
+
+
+@dataclass
+class Prepared:
+    """All that a run needs, made as :func:`recbole_llmkt.quick_start.train` makes it."""
+
+    config: Any
+    model: Any
+    trainer: Any
+    train_data: Any
+    valid_data: Any
+    test_data: Any
+
+    @property
+    def dataset(self) -> Any:
+        return self.train_data._dataset
+
+    def fit(self, **keywords: Any) -> Any:
+        return self.trainer.fit(
+            self.train_data, self.valid_data, **{"verbose": False, "saved": False, **keywords}
+        )
+
+
+def prepare(config: Config) -> Prepared:
+    """Make data, model and trainer of a configuration."""
+    from recbole.data import create_dataset, data_preparation
+    from recbole.utils import init_seed
+
+    from recbole_llmkt.registry import get_trainer
+
+    init_seed(config["seed"], config["reproducibility"])
+    dataset = create_dataset(config)
+    train_data, valid_data, test_data = data_preparation(config, dataset)
+    init_seed(config["seed"], config["reproducibility"])
+    model = config.model_class(config, train_data._dataset).to(config["device"])
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    return Prepared(config, model, trainer, train_data, valid_data, test_data)
+
+
+def add_profiles(dataset: TinyDataset, without: Sequence[str] = (), **keys: Any) -> None:
+    """Give all users and items of the training split a profile with a random embedding.
+
+    ``keys`` say how the data are split and filtered; ``without`` names tokens to leave out.
+    """
+    train = prepare(dataset.config("BPR", kt_enabled=False, **keys)).dataset
+    histories = training_histories(train).digests()
+    users = [token for token in histories if token not in without]
+    items = [str(one) for one in train.field2id_token["item_id"][1:] if str(one) not in without]
+    folder = dataset.folder / "profiles"
+    write_profiles(folder, "user", random_vectors(users), histories)
+    write_profiles(folder, "item", random_vectors(items, seed=4), {})
+
+
+def same_parameters(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    """Tell whether two models hold the same numbers, bit for bit."""
+    first, second = one.state_dict(), other.state_dict()
+    return first.keys() == second.keys() and all(
+        torch.equal(first[name], second[name]) for name in first
+    )
