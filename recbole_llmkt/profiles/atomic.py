@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llmkt.exceptions import DataError, nearest
-from recbole_llmkt.profiles.store import replace_file
+from recbole_llmkt.profiles.files import replace_file
 
 
 class AtomicFile:

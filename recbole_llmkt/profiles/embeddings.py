@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from recbole_llmkt.exceptions import ProfileError
-from recbole_llmkt.profiles.store import Profile, ProfileStore, exclusive, replace_file
+from recbole_llmkt.profiles.files import exclusive, replace_file
+from recbole_llmkt.profiles.store import Profile, ProfileStore
 
 logger = logging.getLogger(__name__)
 
@@ -152,8 +153,8 @@ def build_embeddings(
     Raises
     ------
     ProfileError
-        There is no profile, another process is encoding, or the encoder returned something else
-        than one finite vector per text.
+        There is no profile, the folder cannot be written, or the encoder returned something
+        else than one finite vector per text.
     """
     if dtype not in DTYPES:
         raise ProfileError(f"Unknown dtype '{dtype}': choose float16 or float32.")
@@ -161,7 +162,7 @@ def build_embeddings(
     if not profiles:
         raise ProfileError(f"There is no profile in {store.path}: run `llmkt profile` first.")
     vectors_path, ids_path = embedding_paths(folder or store.folder, encoder.name, store.entity)
-    with exclusive(vectors_path.with_name(f".{store.entity}.lock")):
+    with exclusive(vectors_path.with_name(f".{store.entity}.lock"), wait=True):
         known = _finished(vectors_path, ids_path, encoder.name)
         known.update(_unfinished(_partial(vectors_path)))
         texts = {text_digest(profile.text): profile.text for profile in profiles}

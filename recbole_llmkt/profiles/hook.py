@@ -21,6 +21,7 @@ from recbole_llmkt.profiles.embeddings import (
     text_digest,
 )
 from recbole_llmkt.profiles.encoders import get_encoder
+from recbole_llmkt.profiles.files import exclusive
 from recbole_llmkt.profiles.history import training_histories
 from recbole_llmkt.profiles.store import Profile, ProfileStore
 from recbole_llmkt.randomness import isolated_randomness
@@ -88,7 +89,7 @@ def load_profiles(config: Any, train_dataset: Any, entity: str) -> ProfileVector
     ProfileError
         There are no profiles, none belongs to this dataset, or their vectors are unusable.
     """
-    store = ProfileStore(profile_folder(config, entity), entity)
+    store = ProfileStore(_folder_with_profiles(config, entity), entity)
     profiles = {token: profile for token, profile in store.read().items() if profile.usable}
     field = train_dataset.uid_field if entity == "user" else train_dataset.iid_field
     ids_by_token = train_dataset.field2token_id[field]
@@ -125,6 +126,30 @@ def load_profiles(config: Any, train_dataset: Any, entity: str) -> ProfileVector
         loaded.encoder,
     )
     return loaded
+
+
+def _folder_with_profiles(config: Any, entity: str) -> Path:
+    """Return the folder of the profiles; where there are none, describe the entities plainly."""
+    try:
+        return profile_folder(config, entity)
+    except ProfileError:
+        if config["profile_dir"] or config["profile_generator"] != "template":
+            raise
+    from recbole_llmkt.profiles.generate import generate_profiles
+
+    folder = own_folder(config)
+    with exclusive(folder / f".{entity}.first.lock", wait=True):
+        if not ProfileStore(folder, entity).exists():
+            logger.warning(
+                "There are no %s profiles of '%s'. Plain descriptions are made from its metadata, "
+                "without a language model; `llmkt profile --dataset=%s --profile_generator=...` "
+                "writes better ones.",
+                entity,
+                config["dataset"],
+                config["dataset"],
+            )
+            generate_profiles(config, entity)
+    return folder
 
 
 def profile_folder(config: Any, entity: str | None = None) -> Path:
@@ -213,13 +238,23 @@ def _check_leaks(
 
 def _embeddings(config: Any, store: ProfileStore, profiles: list[Profile]) -> Embeddings:
     """Read the vectors of the configured encoder, or make those that are missing or stale."""
-    homes = dict.fromkeys([store.folder, embedding_home(store.folder)])
-    for home in homes:
-        found = read_embeddings(home, config["profile_encoder"], store.entity)
-        if found is not None and found.fits(profiles):
-            return found
+    found = stored_embeddings(config, store)
+    if found is not None and found.fits(profiles):
+        return found
     with isolated_randomness():  # loading a model draws random numbers
-        return build_embeddings(store, get_encoder(config), list(homes)[-1])
+        return build_embeddings(store, get_encoder(config), embedding_home(store.folder))
+
+
+def stored_embeddings(config: Any, store: ProfileStore) -> Embeddings | None:
+    """Return the vectors of the configured encoder, be they up to date or not.
+
+    Those in the cache go first: they are made only where the ones beside the profiles do not fit.
+    """
+    for home in dict.fromkeys([embedding_home(store.folder), store.folder]):
+        found = read_embeddings(home, config["profile_encoder"], store.entity)
+        if found is not None:
+            return found
+    return None
 
 
 def embedding_home(folder: Path) -> Path:

@@ -12,9 +12,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from filelock import FileLock, Timeout
-
 from recbole_llmkt.exceptions import ProfileError
+from recbole_llmkt.profiles.files import exclusive, replace_file
 
 logger = logging.getLogger(__name__)
 
@@ -173,6 +172,28 @@ class ProfileStore:
         replace_file(self.path, b"".join(map(_line, profiles.values())))
         return before - len(profiles)
 
+    def merge(self, parts: Iterable[ProfileStore]) -> int:
+        """Append what other stores have that is newer, and return how many profiles that were.
+
+        Texts that a person edited stay. Merging the same parts again adds nothing.
+
+        Parameters
+        ----------
+        parts : iterable of ProfileStore
+            Stores of the same kind of entity.
+        """
+        added = 0
+        with self.writing():
+            known = self.read()
+            for part in parts:
+                for token, profile in part.read().items():
+                    old = known.get(token)
+                    if old is None or (profile.time > old.time and not old.edited):
+                        self.append(profile)
+                        known[token] = profile
+                        added += 1
+        return added
+
     def _cut_torn_line(self) -> None:
         if not self.exists():
             return
@@ -208,44 +229,6 @@ def _whole_lines(content: bytes) -> tuple[bytes, bool]:
     """Return the content up to its last line break, and whether there was more."""
     end = content.rfind(b"\n") + 1
     return content[:end], end < len(content)
-
-
-@contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold a lock file; the operating system frees it when the process ends, however it ends.
-
-    Raises
-    ------
-    ProfileError
-        Somebody else holds it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise ProfileError(
-            f"Another process is writing in {path.parent} (it holds {path.name}). Wait until it "
-            "has ended, or name another folder with profile_dir."
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:

@@ -1,0 +1,71 @@
+"""Files that are whole or absent, and locks that die with their process."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from recbole_llmkt.exceptions import ProfileError
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def exclusive(path: Path, wait: bool = False) -> Iterator[None]:
+    """Hold a lock file; the operating system frees it when the process ends, however it ends.
+
+    Parameters
+    ----------
+    path : Path
+        The lock file; it stays where it is.
+    wait : bool
+        Wait for another holder to end, instead of refusing.
+
+    Raises
+    ------
+    ProfileError
+        Somebody else holds it, or the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            if not wait:
+                raise
+            logger.info("Waiting for another process to end its work in %s.", path.parent)
+            lock.acquire(timeout=-1)
+    except Timeout as error:
+        raise ProfileError(
+            f"Another process is writing in {path.parent} (it holds {path.name}). Wait until it "
+            "has ended, or name another folder with profile_dir."
+        ) from error
+    except OSError as error:
+        raise ProfileError(
+            f"Cannot write in {path.parent}: {error.strerror}. Name a folder that can be written "
+            "with profile_dir."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
