@@ -1,0 +1,315 @@
+"""The generation run: which profiles are wanted, who writes them, and where they are kept."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from recbole_llmkt.exceptions import ConfigError
+from recbole_llmkt.profiles.engine import spread
+from recbole_llmkt.profiles.generators import get_generator, get_generator_class
+from recbole_llmkt.profiles.hook import own_folder
+from recbole_llmkt.profiles.requests import RequestMaker
+from recbole_llmkt.profiles.store import (
+    Profile,
+    ProfileStore,
+    failed,
+    stale,
+    utc_now,
+    write_manifest,
+)
+
+logger = logging.getLogger(__name__)
+
+# A dry run fills in so many prompts, evenly spread, and scales their tokens up.
+_SAMPLE = 1000
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a generation run did.
+
+    Attributes
+    ----------
+    written, failed : int
+        Profiles, and answers that were not usable twice.
+    skipped : int
+        Entities whose profile is fresh already, or failed in an earlier run.
+    tokens_in, tokens_out : int
+        Tokens of all prompts and answers of this run.
+    seconds : float
+        Duration.
+    """
+
+    written: int
+    failed: int
+    skipped: int
+    tokens_in: int
+    tokens_out: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a generation run would do.
+
+    Attributes
+    ----------
+    count, skipped : int
+        Profiles that would be written, and those that are there.
+    first : list of str
+        The first prompts; without a language model, the first profiles.
+    tokens_in, tokens_out : int
+        Estimated tokens of all prompts; the most that all answers can have.
+    cost : float or None
+        In the currency of the prices; None without them.
+    """
+
+    count: int
+    skipped: int
+    first: list[str]
+    tokens_in: int
+    tokens_out: int
+    cost: float | None
+
+
+class ProfileWriter:
+    """A worker of the engine: tokens in, profiles out, each as soon as its answer arrives."""
+
+    def __init__(self, requests: RequestMaker) -> None:
+        self._requests = requests
+        self._generator = get_generator(requests.settings)
+
+    def __call__(self, tokens: Iterable[str]) -> Iterator[Profile]:
+        """Write the profiles of the entities with these tokens."""
+        prompt = self._requests.prompt
+        for answer in self._generator.answers(map(self._requests, tokens)):
+            yield Profile(
+                id=answer.id,
+                text=answer.text,
+                generator=self._requests.settings["profile_generator"],
+                model=self._generator.model,
+                prompt=prompt.digest if prompt else "",
+                history=answer.history,
+                time=utc_now(),
+                tokens_in=answer.tokens_in,
+                tokens_out=answer.tokens_out,
+                error=answer.error,
+            )
+
+
+def generate_profiles(
+    config: Any,
+    entity: str,
+    *,
+    shard: str | None = None,
+    retry_failed: bool = False,
+    overwrite_edits: bool = False,
+) -> Summary:
+    """Write the profiles that are missing, or whose history has changed.
+
+    Every profile is on the disk as soon as its answer has arrived, so a run that is stopped in
+    any way goes on where it was when it is started again. An answer that is not usable is asked
+    for once more, then kept as failed with the reason.
+
+    Parameters
+    ----------
+    config : recbole_llmkt.config.Config
+        The ``profile_*`` keys say how; the training split is that of its ``eval_args``.
+    entity : str
+        ``"user"`` or ``"item"``.
+    shard : str, optional
+        ``"3/16"``: the third of sixteen parts only, into a folder of its own
+        (:func:`shard_folder`). An entity is in the same part whatever else the data hold.
+    retry_failed : bool
+        Take up again what failed earlier.
+    overwrite_edits : bool
+        Write texts anew that a person has corrected.
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    LLMKTError
+        The data, the prompt or the language model cannot be used.
+    """
+    start = time.monotonic()
+    requests = RequestMaker(config, entity)
+    folder = own_folder(config)
+    store = ProfileStore(shard_folder(folder, shard) if shard else folder, entity)
+    totals = {"written": 0, "failed": 0, "tokens_in": 0, "tokens_out": 0}
+    with store.writing():
+        tokens, skipped = _wanted(requests, folder, shard, retry_failed, overwrite_edits)
+        write_manifest(store.folder, _manifest(config, requests))
+        for profile in _write(requests, tokens):
+            store.append(profile)
+            totals["written" if profile.usable else "failed"] += 1
+            totals["tokens_in"] += profile.tokens_in
+            totals["tokens_out"] += profile.tokens_out
+    summary = Summary(skipped=skipped, seconds=time.monotonic() - start, **totals)
+    _log(summary, len(tokens), store)
+    return summary
+
+
+def estimate(
+    config: Any,
+    entity: str,
+    price_in: float | None = None,
+    price_out: float | None = None,
+    *,
+    shard: str | None = None,
+    retry_failed: bool = False,
+    overwrite_edits: bool = False,
+) -> Estimate:
+    """Tell what :func:`generate_profiles` would do, without asking a language model.
+
+    Parameters
+    ----------
+    config, entity, shard, retry_failed, overwrite_edits
+        As for :func:`generate_profiles`.
+    price_in, price_out : float, optional
+        Price of a million tokens of prompts and of answers, in any currency.
+    """
+    requests = RequestMaker(config, entity)
+    tokens, skipped = _wanted(requests, own_folder(config), shard, retry_failed, overwrite_edits)
+    if requests.prompt is None:
+        first = [profile.text for profile in ProfileWriter(requests)(tokens[:_SHOWN])]
+        return Estimate(len(tokens), skipped, first, 0, 0, 0.0)
+    generator = get_generator(requests.settings)
+    sample = tokens[:: -(-len(tokens) // _SAMPLE)] if tokens else []
+    counts = [
+        generator.count_tokens(requests(token).messages)
+        for token in tqdm(sample, desc="Count tokens", delay=2)
+    ]
+    tokens_in = round(sum(counts) / max(1, len(counts)) * len(tokens))
+    tokens_out = len(tokens) * int(requests.settings["profile_max_tokens"])
+    cost = None
+    if price_in is not None or price_out is not None:
+        cost = (tokens_in * (price_in or 0.0) + tokens_out * (price_out or 0.0)) / 1e6
+    first = [_as_text(requests(token).messages) for token in tokens[:_SHOWN]]
+    return Estimate(len(tokens), skipped, first, tokens_in, tokens_out, cost)
+
+
+def shard_folder(folder: Path, shard: str) -> Path:
+    """Return the folder of a part's profiles: ``shards/3-of-16`` for ``"3/16"``."""
+    number, total = parse_shard(shard)
+    return folder / "shards" / f"{number}-of-{total}"
+
+
+def parse_shard(shard: str) -> tuple[int, int]:
+    """Read ``"3/16"``.
+
+    Raises
+    ------
+    ConfigError
+        It is not of this form, or the number is not from 1 to the total.
+    """
+    found = re.fullmatch(r"(\d+)/(\d+)", shard.strip())
+    if not found or not 1 <= int(found.group(1)) <= int(found.group(2)):
+        raise ConfigError(f"Cannot read the shard '{shard}': write 1/16, 2/16, ... 16/16.")
+    return int(found.group(1)), int(found.group(2))
+
+
+def _wanted(
+    requests: RequestMaker,
+    folder: Path,
+    shard: str | None,
+    retry_failed: bool,
+    overwrite_edits: bool,
+) -> tuple[list[str], int]:
+    """Return the tokens to write now, and the number of those that can stay."""
+    digests = requests.digests
+    stores = [ProfileStore(folder, requests.entity)]
+    if shard:
+        number, total = parse_shard(shard)
+        digests = {
+            token: digest
+            for token, digest in digests.items()
+            if zlib.crc32(token.encode()) % total == number - 1
+        }
+        stores.append(ProfileStore(shard_folder(folder, shard), requests.entity))
+    missing = set(digests).intersection(*(stale(store, digests) for store in stores))
+    # The part's own store was written later than the whole.
+    profiles = {token: one for store in stores for token, one in store.read().items()}
+    if retry_failed:
+        missing.update(failed(profiles.values()))
+    if overwrite_edits:
+        missing.update(token for token, profile in profiles.items() if profile.edited)
+    tokens = [token for token in digests if token in missing]
+    return tokens, len(digests) - len(tokens)
+
+
+def _write(requests: RequestMaker, tokens: list[str]) -> Iterator[Profile]:
+    if not tokens:
+        return
+    settings = requests.settings
+    generator = get_generator_class(settings["profile_generator"])
+    profiles: Iterator[Profile] = spread(
+        partial(ProfileWriter, requests),
+        tokens,
+        engine=settings["profile_engine"],
+        block_size=generator.block_size(settings),
+        on_gpu=settings["profile_generator"] == "transformers"
+        and settings["profile_device"] != "cpu",
+    )
+    name = f"{requests.entity.capitalize()} profiles"
+    yield from tqdm(profiles, total=len(tokens), desc=name, delay=2)
+
+
+def _log(summary: Summary, n_wanted: int, store: ProfileStore) -> None:
+    logger.info(
+        "%s: %d %s profiles written, %d failed, %d fresh before; %d tokens in, %d out; %.1f s.",
+        store.path,
+        summary.written,
+        store.entity,
+        summary.failed,
+        summary.skipped,
+        summary.tokens_in,
+        summary.tokens_out,
+        summary.seconds,
+    )
+    left_out = n_wanted - summary.written - summary.failed
+    if left_out:
+        logger.warning("%d %ss are not in profile_file: no profile.", left_out, store.entity)
+    all_failed = [profile for profile in store.read().values() if profile.error is not None]
+    if all_failed:
+        logger.warning(
+            "%d %s profiles failed, that of '%s' for one, because %s. Try them again with "
+            "--retry-failed.",
+            len(all_failed),
+            store.entity,
+            all_failed[-1].id,
+            all_failed[-1].error,
+        )
+
+
+def _manifest(config: Any, requests: RequestMaker) -> dict[str, Any]:
+    settings = requests.settings
+    by = {
+        "generator": settings["profile_generator"],
+        "prompt": Path(settings["profile_prompt"]).name if requests.prompt else None,
+        "prompt_digest": requests.prompt.digest if requests.prompt else None,
+        "max_history": settings["profile_max_history"],
+        "history": settings["profile_history"],
+    }
+    return {
+        "dataset": str(config["dataset"]),
+        "eval_args": config["eval_args"],
+        f"{requests.entity}_profiles": by,
+    }
+
+
+def _as_text(messages: list[dict[str, str]]) -> str:
+    return "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in messages)

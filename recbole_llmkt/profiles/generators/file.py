@@ -1,0 +1,114 @@
+"""Profiles made elsewhere, read from a file."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from recbole_llmkt.exceptions import ConfigError, DataError
+from recbole_llmkt.profiles.generators.base import Answer, Generator, Request
+
+logger = logging.getLogger(__name__)
+
+_ID_KEYS = ("id", "user_id", "item_id")
+_TEXT_KEYS = ("text", "profile")
+
+
+class FileGenerator(Generator):
+    """Take profiles from ``profile_file``.
+
+    The file is JSONL with the keys ``id`` (or ``user_id``, ``item_id``), ``text`` (or
+    ``profile``) and, optional, ``history``; or an atomic file of two columns, token and text. A
+    user's profile counts as free of test data only if its ``history`` is the digest of that
+    user's training interactions: who wrote the file knows what it was written from.
+
+    Raises
+    ------
+    ConfigError
+        ``profile_file`` is not given.
+    DataError
+        The file is missing, or a line of it cannot be read.
+    """
+
+    uses_prompt = False
+    is_language_model = False
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__(settings)
+        if not settings["profile_file"]:
+            raise ConfigError("profile_generator: file needs profile_file: the file's path.")
+        self.path = Path(settings["profile_file"])
+        self._profiles = read_profiles(self.path)
+
+    @property
+    def model(self) -> str:
+        """Name of the file."""
+        return self.path.name
+
+    def answer_batch(self, requests: list[Request]) -> list[Answer]:
+        """Look the requests up; what the file does not have is left out."""
+        found = [request.id for request in requests if request.id in self._profiles]
+        return [Answer(token, *self._profiles[token]) for token in found]
+
+
+def read_profiles(path: Path) -> dict[str, tuple[str, str | None]]:
+    """Read text and history digest (or None) by token.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, or a line of it holds no profile.
+    """
+    reader = _json_lines if path.suffix.lower() in (".jsonl", ".json") else _atomic_lines
+    found: dict[str, tuple[str, str | None]] = {}
+    number = 0
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for number, (token, text, history) in reader(file, path):
+                if token in found:
+                    raise DataError(f"Line {number} of '{path}' is a second profile of '{token}'.")
+                found[token] = (text, history)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"Cannot read profile_file '{path}': {error}.") from error
+    if not found:
+        raise DataError(f"There is no profile in '{path}'.")
+    return found
+
+
+_Row = tuple[int, tuple[str, str, "str | None"]]
+
+
+def _json_lines(file: Any, path: Path) -> Iterator[_Row]:
+    for number, line in enumerate(file, start=1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"Line {number} of '{path}' is no JSON: {error}.") from error
+        keys = values if isinstance(values, dict) else {}
+        token = next((str(keys[key]) for key in _ID_KEYS if key in keys), None)
+        text = next((keys[key] for key in _TEXT_KEYS if isinstance(keys.get(key), str)), None)
+        if token is None or text is None:
+            raise DataError(
+                f"Line {number} of '{path}' needs the keys 'id' (or user_id, item_id) and 'text' "
+                "(or profile)."
+            )
+        yield number, (token, text, keys.get("history"))
+
+
+def _atomic_lines(file: Any, path: Path) -> Iterator[_Row]:
+    next(file, None)  # the header: names and types of the columns
+    for number, line in enumerate(file, start=2):
+        if not line.strip():
+            continue
+        cells = line.rstrip("\n").split("\t")
+        if len(cells) != 2:
+            raise DataError(
+                f"Line {number} of '{path}' has {len(cells)} cells; an atomic file of profiles "
+                "has two, separated by a tab: token and text."
+            )
+        yield number, (cells[0], cells[1], None)

@@ -1,0 +1,227 @@
+"""Profiles from any OpenAI-compatible server: the OpenAI service, vLLM, Ollama, llama.cpp."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import queue
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from recbole_llmkt.exceptions import ConfigError, ProfileError
+from recbole_llmkt.profiles.generators.base import Answer, Generator, Request, combine, judge
+
+logger = logging.getLogger(__name__)
+
+# Answers; an error that ends the run; None at the end.
+_Arrived = queue.SimpleQueue["Answer | Exception | None"]
+
+# Requests that fail one after the other before a run is given up: the server is down, not busy.
+_PATIENCE = 20
+
+
+class OpenAIGenerator(Generator):
+    """Ask a chat model behind an OpenAI-compatible server, many requests at once.
+
+    ``profile_concurrency`` requests are under way at any time. The client itself waits and tries
+    again (``profile_retries``) after 429, 5xx, time-outs and broken connections. Seed and
+    temperature are passed on; the second attempt at an answer has the next seed.
+
+    The key comes from the environment variable that ``profile_api_key_env`` names, and from
+    nowhere else; it is neither logged nor stored.
+
+    Raises
+    ------
+    ConfigError
+        ``profile_model`` is missing, or the ``openai`` package is not installed. That the key is
+        missing shows when the first request is made: counting tokens needs none.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__(settings)
+        try:
+            import openai
+        except ImportError as error:
+            raise ConfigError(
+                "profile_generator: openai needs the openai package: `pip install openai`."
+            ) from error
+        if not settings["profile_model"]:
+            raise ConfigError(
+                "profile_generator: openai needs profile_model: a model that the server knows."
+            )
+        self._openai = openai
+        self._base: str | None = settings["profile_api_base"]
+        # OpenAI's newer models know the new name only, other servers the old one only.
+        limit = "max_tokens" if self._base else "max_completion_tokens"
+        self._options = {
+            "model": settings["profile_model"],
+            "temperature": settings["profile_temperature"],
+            limit: settings["profile_max_tokens"],
+        }
+        self._seed: int = settings["profile_seed"]
+        self._concurrency: int = settings["profile_concurrency"]
+
+    @classmethod
+    def block_size(cls, settings: Mapping[str, Any]) -> int:
+        """Return four rounds of requests: a worker waits for the slowest of a block."""
+        return 4 * int(settings["profile_concurrency"])
+
+    def answer_batch(self, requests: list[Request]) -> list[Answer]:
+        """Answer all requests, and return when the last one is answered."""
+        return list(self.answers(requests))
+
+    def answers(self, requests: Iterable[Request]) -> Iterator[Answer]:
+        """Answer requests, ``profile_concurrency`` of them at any time.
+
+        Parameters
+        ----------
+        requests : iterable of Request
+            Taken one at a time, when a place is free.
+
+        Yields
+        ------
+        Answer
+            One for each request, the moment it arrives.
+
+        Raises
+        ------
+        ProfileError
+            The server refuses the key or the model, or cannot be reached at all.
+        """
+        # A thread of its own: requests go on while the caller writes answers to the disk.
+        arrived: _Arrived = queue.SimpleQueue()
+        loop = asyncio.new_event_loop()
+        asking = loop.create_task(self._ask_all(iter(requests), arrived))
+        thread = threading.Thread(target=_drive, args=(loop, asking, arrived), daemon=True)
+        thread.start()
+        failures = 0
+        try:
+            while (answer := arrived.get()) is not None:
+                if isinstance(answer, Exception):
+                    raise answer
+                yield answer
+                failures = failures + 1 if answer.unreachable else 0
+                if failures >= _PATIENCE:
+                    raise ProfileError(
+                        f"{failures} requests to {self._address} failed one after the other, the "
+                        f"last one because {answer.error}. What was answered is stored: correct "
+                        "profile_api_base or wait for the server, and start again with "
+                        "--retry-failed."
+                    )
+        finally:
+            loop.call_soon_threadsafe(asking.cancel)
+            thread.join()
+            loop.close()
+
+    @property
+    def _address(self) -> str:
+        return self._base or "the OpenAI service"
+
+    async def _ask_all(self, requests: Iterator[Request], arrived: _Arrived) -> None:
+        async def work() -> None:
+            for request in requests:
+                arrived.put(await self._profile(client, request))
+
+        client = self._openai.AsyncOpenAI(
+            api_key=_key(self.settings),
+            base_url=self._base,
+            timeout=self.settings["profile_timeout"],
+            max_retries=self.settings["profile_retries"],
+        )
+        async with client:
+            workers = [asyncio.create_task(work()) for _ in range(self._concurrency)]
+            try:
+                await asyncio.gather(*workers)
+            finally:
+                for worker in workers:
+                    worker.cancel()
+                await asyncio.gather(*workers, return_exceptions=True)
+
+    async def _profile(self, client: Any, request: Request) -> Answer:
+        """Ask, and ask once more if the answer is not usable."""
+        first = judge(request, await self._ask(client, request))
+        if first.error is None or first.unreachable:
+            return first
+        again = request.again(first.error)
+        return combine(first, judge(again, await self._ask(client, again)))
+
+    async def _ask(self, client: Any, request: Request) -> Answer:
+        errors = self._openai
+        try:
+            completion = await client.chat.completions.create(
+                messages=request.messages, seed=self._seed + request.attempt, **self._options
+            )
+        except (
+            errors.AuthenticationError,
+            errors.PermissionDeniedError,
+            errors.NotFoundError,
+        ) as error:
+            raise ProfileError(
+                f"{self._address} refuses the model '{self.model}' or the key in "
+                f"{self.settings['profile_api_key_env']}: {self._clean(error)}"
+            ) from None
+        except errors.APIStatusError as error:
+            busy = error.status_code == 429 or error.status_code >= 500
+            return self._failed(request, f"the server said {self._clean(error)}", busy)
+        except errors.APIConnectionError as error:
+            return self._failed(request, self._clean(error.__cause__ or error), unreachable=True)
+        except (errors.OpenAIError, ValueError, TypeError) as error:
+            return self._failed(request, f"the server sent garbage: {self._clean(error)}")
+        return self._read(request, completion)
+
+    def _read(self, request: Request, completion: Any) -> Answer:
+        try:
+            choice = completion.choices[0]
+            text, cut_off = choice.message.content or "", choice.finish_reason == "length"
+            if not isinstance(text, str):
+                raise TypeError("the answer's content is no text")
+        except (AttributeError, IndexError, TypeError) as error:
+            return self._failed(request, f"the server sent no chat completion: {error}")
+        refused = getattr(choice.message, "refusal", None)
+        if choice.finish_reason == "content_filter" or refused:
+            return self._failed(request, f"it was a refusal by the server: {refused or 'filtered'}")
+        usage = completion.usage
+        return Answer(
+            request.id,
+            text,
+            history=request.history,
+            tokens_in=getattr(usage, "prompt_tokens", 0) or 0,
+            tokens_out=getattr(usage, "completion_tokens", 0) or 0,
+            cut_off=cut_off,
+        )
+
+    def _failed(self, request: Request, reason: str, unreachable: bool = False) -> Answer:
+        return Answer(
+            request.id, "", history=request.history, error=reason, unreachable=unreachable
+        )
+
+    def _clean(self, error: BaseException) -> str:
+        """Return an error's first 300 characters, without the key should a server echo it."""
+        text = " ".join((str(error) or type(error).__name__).split())
+        key = _key(self.settings)
+        return (text.replace(key, "***") if len(key) > 4 else text)[:300]
+
+
+def _drive(loop: asyncio.AbstractEventLoop, asking: asyncio.Task[None], arrived: _Arrived) -> None:
+    """Run the event loop until everything is asked, and say how it ended."""
+    try:
+        loop.run_until_complete(asking)
+    except asyncio.CancelledError:
+        pass
+    except Exception as error:
+        arrived.put(error)
+    finally:
+        arrived.put(None)
+
+
+def _key(settings: Mapping[str, Any]) -> str:
+    variable = settings["profile_api_key_env"]
+    key = os.environ.get(variable, "").strip()
+    if not key and not settings["profile_api_base"]:
+        raise ConfigError(
+            f"The environment variable {variable} holds no key for the OpenAI service: set it, "
+            "or name another server with profile_api_base."
+        )
+    return key or "none"
