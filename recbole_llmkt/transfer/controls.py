@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from recbole_llmkt.exceptions import ConfigError
+
 Matrix = npt.NDArray[np.float32]
 
 
@@ -24,9 +26,19 @@ def apply_control(name: str, targets: Matrix, rng: np.random.Generator) -> Matri
     Returns
     -------
     ndarray of float32, shape (n_profiles, dim)
+
+    Raises
+    ------
+    ConfigError
+        There is but one profile, so there is nothing to break.
     """
-    if name == "none" or len(targets) < 2:
+    if name == "none":
         return targets
+    if len(targets) < 2:
+        raise ConfigError(
+            f"kt_control: {name} needs two profiles or more, and there is only one: write more "
+            "profiles, or set kt_control: none."
+        )
     if name == "shuffled":
         # One long cycle through a random order: nobody keeps their own.
         order = rng.permutation(len(targets))

@@ -146,8 +146,9 @@ class Tap:
             place = getattr(owner, name)
         except AttributeError:
             raise LayerError(self._unknown(model)) from None
-        known = isinstance(place, (nn.Module, Tensor)) and not self.layer.call
-        if not isinstance(owner, nn.Module) or not (known or (callable(place) and self.layer.call)):
+        is_value = isinstance(place, (nn.Module, Tensor))
+        fits = callable(place) and not is_value if self.layer.call else is_value
+        if not isinstance(owner, nn.Module) or not fits:
             raise LayerError(self._unknown(model))
         return owner, name, place
 

@@ -1,0 +1,53 @@
+"""How many epochs transfer knowledge."""
+
+from __future__ import annotations
+
+import pytest
+
+from recbole_llmkt.exceptions import ConfigError
+from recbole_llmkt.transfer.schedule import transfer_epochs
+
+
+@pytest.mark.parametrize(
+    ("epochs", "length", "eval_step", "expected"),
+    [
+        (70, 0.5, 1, 35),
+        (70, 10, 1, 10),
+        (70, 1.0, 1, 70),
+        (70, 70, 1, 70),
+        (1, 1.0, 1, 1),
+        (1, 1, 1, 1),
+        (2, 0.5, 1, 1),
+        (7, 1 / 7, 1, 1),
+        (10, 0.9, 0, 9),
+        (10, 0.99, 1, None),  # rounds to all ten: no phase 2
+        (10, 0.04, 1, None),  # rounds to none: no phase 1
+        (1, 0.5, 1, None),
+        (5, 6, 1, None),
+        (0, 0.5, 1, None),
+        (10, 5, 5, 5),
+        (10, 9, 5, 9),
+        (10, 8, 4, None),  # the last validation is at epoch 8
+        (10, 5, 11, None),
+        (10, 1.0, 11, 10),  # no phase 2, nothing to choose
+        (10, 5, 0, 5),  # no validations at all
+    ],
+)
+def test_length_of_phase_1(epochs, length, eval_step, expected):
+    if expected is None:
+        with pytest.raises(ConfigError, match="phase|more than epochs"):
+            transfer_epochs(epochs, length, eval_step)
+    else:
+        count = transfer_epochs(epochs, length, eval_step)
+        assert count == expected and isinstance(count, int)
+
+
+def test_every_share_leaves_both_phases_or_says_so():
+    for epochs in range(1, 30):
+        for share in (0.01, 0.1, 0.25, 0.5, 0.75, 0.99):
+            try:
+                count = transfer_epochs(epochs, share)
+            except ConfigError:
+                assert round(epochs * share) in (0, epochs)
+            else:
+                assert 0 < count < epochs
