@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llmkt.profiles.generators.base import is_refusal
-from recbole_llmkt.profiles.history import build_splits, training_histories
+from recbole_llmkt.profiles.history import training_histories
 from recbole_llmkt.profiles.metadata import read_item_metadata
+from recbole_llmkt.profiles.splits import build_splits
 from recbole_llmkt.profiles.store import Profile, ProfileStore
 
 # The commonest words that no other of these languages shares.
