@@ -17,28 +17,29 @@ from recbole_llmkt.experiment.statistics import BASE, Cell
 
 MAX_METRICS = 4
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
-_COLOURS = {"kt": "#0072B2", "shuffled": "#E69F00", "random": "#CC79A7"}
-_MORE_COLOURS = ("#009E73", "#D55E00", "#56B4E9", "#B8A400")
+_COLOURS = {"shuffled": "#E69F00", "random": "#CC79A7"}
+_MORE_COLOURS = ("#009E73", "#D55E00", "#8C6BB1", "#B8A400")
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of a picture: of text and axes, of the base arm, and behind it all."""
+    """Colours of a picture: of text and axes, behind it all, and of the two first arms."""
 
     ink: str
-    base: str
     paper: str
+    base: str
+    kt: str
 
 
-LIGHT = Theme(ink="#1f2328", base="#6e7781", paper="#ffffff")
-DARK = Theme(ink="#e6edf3", base="#9aa4ae", paper="#0d1117")
+LIGHT = Theme(ink="#1f2328", paper="#ffffff", base="#6e7781", kt="#0072B2")
+DARK = Theme(ink="#e6edf3", paper="#0d1117", base="#9aa4ae", kt="#56B4E9")
 THEMES = (LIGHT, DARK)
 
 
 def colours(arms: Sequence[str], theme: Theme) -> dict[str, str]:
     """Return a colour for each arm."""
     more = iter(_MORE_COLOURS * len(arms))
-    known = {BASE: theme.base, **_COLOURS}
+    known = {BASE: theme.base, "kt": theme.kt, **_COLOURS}
     return {arm: known[arm] if arm in known else next(more) for arm in arms}
 
 
@@ -62,7 +63,7 @@ def summary_figure(
     arms = _unique(cell.arm for cell in cells)
     with matplotlib.rc_context(_style(theme)):
         width = max(4.5, len(metrics) * (1.4 + 0.42 * len(models) * max(2, len(arms))))
-        figure = Figure(figsize=(min(width, 16.0), 3.9), layout="constrained")
+        figure = Figure(figsize=(min(width, 12.0), 3.9), layout="constrained")
         panels = figure.subplots(1, len(metrics), squeeze=False)[0]
         shades = colours(arms, theme)
         for axes, metric in zip(panels, metrics):
@@ -110,7 +111,7 @@ def curves_figure(records: Sequence[Record], theme: Theme = LIGHT) -> Figure | N
         return None
     models, arms = (_unique(record[name] for record in drawn) for name in ("model", "arm"))
     with matplotlib.rc_context(_style(theme)):
-        figure = Figure(figsize=(min(16.0, max(4.5, 4.2 * len(models))), 3.6), layout="constrained")
+        figure = Figure(figsize=(min(12.0, max(4.5, 4.2 * len(models))), 3.6), layout="constrained")
         panels = figure.subplots(1, len(models), squeeze=False)[0]
         shades = colours(arms, theme)
         for axes, model in zip(panels, models):

@@ -65,7 +65,7 @@ def run_all(runs: Sequence[Run], folder: Path, jobs: int, train: Train) -> Itera
     folder : Path
         Each run works in ``folder/runs/<name>``: output, logs and checkpoint go there.
     jobs : int
-        Processes at once; each gets ``cores / jobs`` threads.
+        Processes at once; each gets ``cores / jobs`` threads, or ``OMP_NUM_THREADS``.
     train : callable
         ``recbole_llmkt.quick_start.train`` or something with its signature.
 
@@ -74,7 +74,8 @@ def run_all(runs: Sequence[Run], folder: Path, jobs: int, train: Train) -> Itera
     Event
         ``start`` and then, at last, ``done`` or ``failed`` for every run.
     """
-    threads = max(1, cores() // jobs)
+    # More threads than cores wait for each other: a small model then trains ten times slower.
+    threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, cores() // jobs))
     context = _context(threads)
     waiting = list(reversed(runs))
     active: dict[Connection, tuple[Run, Any, float]] = {}

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import pytest
+
+from recbole_llmkt.exceptions import ConfigError
+from recbole_llmkt.experiment.plan import Plan, digest, parse_overrides
+
+
+def plan(**changes):
+    values = {"models": ["BPR"], "arms": ["base", "kt"], "seeds": [1, 2], "dataset": "ml-100k"}
+    return Plan(**{**values, **changes})
+
+
+def test_every_arm_runs_with_every_seed():
+    names = [run.name for run in plan().runs()]
+    assert names == ["BPR-base-1", "BPR-kt-1", "BPR-base-2", "BPR-kt-2"]
+
+
+def test_arms_differ_in_transfer_alone():
+    base, kt, *_ = plan(arms=["base", "kt"]).runs()
+    assert base.settings["kt_enabled"] is False
+    assert kt.settings["kt_enabled"] is True
+    ours = ("kt_", "profile_")
+    stock = [
+        {key: value for key, value in run.settings.items() if not key.startswith(ours)}
+        for run in (base, kt)
+    ]
+    assert stock[0] == stock[1]
+
+
+def test_transfer_keys_leave_the_base_arm_alone():
+    before, after = (plan(overrides={"kt_weight": weight}).runs() for weight in (0.5, 0.3))
+    assert before[0].digest == after[0].digest
+    assert before[1].digest != after[1].digest
+
+
+@pytest.mark.parametrize("key", ["gpu_id", "show_progress", "checkpoint_dir", "state"])
+def test_the_digest_leaves_out_where_and_how_loudly_a_run_works(key):
+    value = {"gpu_id": "1", "show_progress": False, "checkpoint_dir": "x", "state": "ERROR"}[key]
+    assert plan(overrides={key: value}).runs()[0].digest == plan().runs()[0].digest
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": 0.5}, {"seed": 9}, {"epochs": 7}])
+def test_the_digest_knows_what_decides(change):
+    run = plan().runs()[0]
+    assert digest({**run.settings, **change}) != run.digest
+
+
+def test_own_arms_are_the_kt_arm_with_other_keys():
+    run = plan(arms=["mse"], own_arms={"mse": {"kt_loss": "mse"}}).runs()[0]
+    assert run.settings["kt_loss"] == "mse"
+    assert run.settings["kt_enabled"] is True
+
+
+def test_a_file_with_a_section_for_each_model(tmp_path):
+    preset = tmp_path / "experiment.yaml"
+    preset.write_text("epochs: 3\nmodels:\n  NeuMF: {epochs: 7}\n")
+    runs = plan(models=["BPR", "NeuMF"], overrides={"kt_preset": str(preset)}).runs()
+    assert [run.epochs for run in runs] == [3, 3, 3, 3, 7, 7, 7, 7]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arms": ["base", "suffled"]}, "Did you mean 'shuffled'"),
+        ({"models": ["NeuMFF"]}, "Did you mean 'NeuMF'"),
+        ({"models": []}, "No model is given"),
+        ({"seeds": [1, 1]}, "Given twice: seed 1"),
+        ({"overrides": {"kt_weight": 1.5}}, "kt_weight: 1.5"),
+        ({"models": ["Pop"]}, "not trained by gradient descent"),
+        ({"config_files": ["missing.yaml"]}, "missing.yaml"),
+    ],
+)
+def test_a_bad_plan_is_refused_before_anything_runs(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        plan(**changes).runs()
+
+
+def test_overrides_are_values_not_code():
+    found = parse_overrides(["--kt_weight=0.3", "topk=[5, 10]", "--note=__import__('os')"])
+    assert found == {"kt_weight": 0.3, "topk": [5, 10], "note": "__import__('os')"}
+
+
+@pytest.mark.parametrize("argument", ["--kt_weight", "kt weight=3", "stray", "--=4"])
+def test_other_arguments_are_refused(argument):
+    with pytest.raises(ConfigError, match="write --key=value"):
+        parse_overrides([argument])
+
+
+def test_a_key_that_nobody_knows_is_named(caplog):
+    plan(overrides={"epoch": 3}).runs()
+    assert "Did you mean 'epochs'" in caplog.text
