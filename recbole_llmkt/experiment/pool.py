@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -133,6 +134,7 @@ def _exit_reason(code: int | None) -> str:
 
 def _work(run: Run, folder: Path, threads: int, train: Train, sender: Connection) -> None:
     """Train one run in this process and send what comes of it."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         config = run.config()
         _make_absolute(config)
@@ -150,6 +152,14 @@ def _work(run: Run, folder: Path, threads: int, train: Train, sender: Connection
         traceback.print_exc()
         own = isinstance(error, LLMKTError)
         sender.send(("failed", str(error) if own else f"{type(error).__name__}: {error}"))
+
+
+def _end_with_parent() -> None:
+    """Leave no run behind when the comparison is killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _make_absolute(config: Config) -> None:
