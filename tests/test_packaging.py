@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DATA = ("properties", "dataset")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Build a wheel from a copy of the source, so that no old build folder leaks into it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    skip = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "tests")
+    shutil.copytree(ROOT, source, ignore=skip)
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--wheel-dir", str(folder), str(source)], check=True)
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """Install the wheel outside the repository; return what runs programs with it."""
+    target = tmp_path_factory.mktemp("installed")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target)]
+    subprocess.run([*pip, str(wheel)], check=True)
+
+    def run(*program):
+        return subprocess.run(
+            [str(part) for part in program],
+            cwd=tmp_path_factory.mktemp("elsewhere"),
+            env={**os.environ, "PYTHONPATH": str(target)},
+            capture_output=True,
+            text=True,
+        )
+
+    run.target = target
+    return run
+
+
+def test_the_wheel_holds_all_data_and_no_tests(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    wanted = {
+        f"recbole_llmkt/{path.relative_to(ROOT).as_posix()}"
+        for folder in DATA
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    assert wanted <= names, wanted - names
+    assert "recbole_llmkt/experiment/report.html" in names
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "recbole_llmkt").rglob("*.py")}
+    assert modules <= names, f"missing in setup.cfg's packages: {modules - names}"
+    assert not [name for name in names if name.startswith(("tests", "benchmarks", "docs"))]
+
+
+def test_an_installed_wheel_finds_its_data(installed):
+    code = (
+        "import recbole_llmkt, pathlib\n"
+        "from recbole_llmkt import resources\n"
+        "from recbole_llmkt.config import Config\n"
+        "assert pathlib.Path(recbole_llmkt.__file__).is_relative_to(%r), recbole_llmkt.__file__\n"
+        "assert resources.properties_dir().is_relative_to(%r)\n"
+        "assert 'llmkt' in resources.names('presets')\n"
+        "assert 'llmkt' in resources.names('prompts')\n"
+        "profiles = resources.bundled_dir('ml-100k') / 'profiles'\n"
+        "assert (profiles / 'user.jsonl').is_file() and list(profiles.glob('embeddings/*.npy'))\n"
+        "config = Config('NeuMF', 'ml-100k', config_dict={'kt_preset': 'llmkt'}, command_line=[])\n"
+        "assert config['eval_args']['order'] == 'TO'\n"
+    )
+    target = str(installed.target)
+    done = installed(sys.executable, "-c", code % (target, target))
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_installed_command_runs(installed):
+    done = installed(sys.executable, installed.target / "bin" / "llmkt", "--help")
+    assert done.returncode == 0, done.stderr
+    assert "compare" in done.stdout
+
+
+def test_stock_recbole_runs_in_the_same_environment(installed):
+    code = (
+        "from recbole.quick_start import run_recbole\n"
+        "settings = {'epochs': 1, 'train_batch_size': 8192, 'eval_batch_size': 2000000}\n"
+        "result = run_recbole('BPR', 'ml-100k', config_dict=settings, saved=False)\n"
+        "assert 0.0 < result['test_result']['ndcg@10'] < 1.0\n"
+    )
+    done = installed(sys.executable, "-c", code)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("named", [[], ["python3.12"]])
+def test_without_a_supported_python_one_sentence_says_so(tmp_path, named):
+    bare = {"PATH": str(tmp_path / "bin"), "HOME": str(tmp_path)}
+    program = [shutil.which("bash"), str(ROOT / "tools" / "make_env.sh"), str(tmp_path / "venv")]
+    done = subprocess.run([*program, *named], env=bare, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("No Python 3.9, 3.10 or 3.11")
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "venv").exists()
