@@ -71,7 +71,7 @@ def test_an_installed_wheel_finds_its_data(installed):
         "assert 'llmkt' in resources.names('presets')\n"
         "assert 'llmkt' in resources.names('prompts')\n"
         "profiles = resources.bundled_dir('ml-100k') / 'profiles'\n"
-        "assert (profiles / 'user.jsonl').is_file() and list(profiles.glob('embeddings/*.npy'))\n"
+        "assert (profiles / 'user.jsonl').is_file() and list(profiles.glob('embeddings/*/*.npy'))\n"
         "config = Config('NeuMF', 'ml-100k', config_dict={'kt_preset': 'llmkt'}, command_line=[])\n"
         "assert config['eval_args']['order'] == 'TO'\n"
     )
