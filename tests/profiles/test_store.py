@@ -1,0 +1,212 @@
+"""The store: nothing lost, nothing twice, one writer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from recbole_llmkt.exceptions import ProfileError
+from recbole_llmkt.profiles.store import (
+    Profile,
+    ProfileStore,
+    failed,
+    read_manifest,
+    stale,
+    utc_now,
+    write_manifest,
+)
+
+WRITER = """
+import sys
+from recbole_llmkt.profiles.store import Profile, ProfileStore
+store = ProfileStore(sys.argv[1], "user")
+with store.writing():
+    print("open", flush=True)
+    for number in range(int(sys.argv[2]), 10**6):
+        store.append(Profile(str(number), "text " * 200, "g", "m", "p", "h", "t"))
+        print(number, flush=True)  # the caller was told that it is kept
+"""
+
+
+def profile(token: str, text: str = "text", **keys) -> Profile:
+    return Profile(token, text, "g", "m", "prompt", keys.pop("history", "h"), utc_now(), **keys)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return ProfileStore(tmp_path / "profiles", "user")
+
+
+def write(store, *profiles):
+    with store.writing():
+        for one in profiles:
+            store.append(one)
+
+
+def test_the_last_line_of_an_id_wins(store):
+    first, second, other = profile("1", "old"), profile("1", "new"), profile("2")
+    write(store, first, other)
+    write(store, second)
+    assert store.read() == {"1": second, "2": other}
+    with store.writing():
+        assert store.compact() == 1
+    assert store.read() == {"1": second, "2": other}
+    assert store.path.read_bytes().count(b"\n") == 2
+
+
+def test_any_text_survives(store):
+    text = 'line\nbreak\u2028 "quotes" \t 映画 \U0001f3ac'
+    write(store, profile("ü\u2028", text), profile("2", "half of a pair: \ud83c!"))
+    assert store.read()["ü\u2028"].text == text
+    assert store.read()["2"].text == "half of a pair: ?!"
+
+
+def test_a_torn_last_line_is_dropped_with_a_note_and_cut_off(store, caplog):
+    write(store, profile("1"))
+    whole = store.path.read_bytes()
+    for end in range(1, len(whole)):
+        store.path.write_bytes(whole + whole[:end])
+        with caplog.at_level(logging.WARNING):
+            assert list(store.read()) == ["1"]
+        assert "cut off" in caplog.text
+    write(store, profile("2"))
+    assert list(store.read()) == ["1", "2"]
+    assert store.path.read_bytes().startswith(whole + b'{"id": "2"')
+
+
+@pytest.mark.parametrize("line", ["no json", "[]", '{"id": "1"}', '{"id": "1", "text": 3}'])
+def test_another_broken_line_is_named(store, line):
+    write(store, profile("1"))
+    store.path.write_text(line + "\n" + store.path.read_text())
+    with pytest.raises(ProfileError, match=r"Line 1 of .*user\.jsonl"):
+        store.read()
+
+
+def test_unknown_fields_of_a_newer_version_are_passed_over(store):
+    write(store, profile("1"))
+    values = {**json.loads(store.path.read_text()), "mood": "good"}
+    store.path.write_text(json.dumps(values) + "\n")
+    assert list(store.read()) == ["1"]
+
+
+def test_a_second_writer_is_refused_here_and_in_another_process(store):
+    other = ProfileStore(store.folder, "user")
+    with store.writing():
+        with pytest.raises(ProfileError, match="Another process is writing"), other.writing():
+            pass
+        ended = subprocess.run(
+            [sys.executable, "-c", WRITER, str(store.folder), "0"], capture_output=True, text=True
+        )
+        assert ended.returncode != 0 and "Another process is writing" in ended.stderr
+        with ProfileStore(store.folder, "item").writing():
+            pass
+    write(other, profile("1"))
+
+
+def test_appending_needs_the_lock(store):
+    with pytest.raises(ProfileError, match="writing"):
+        store.append(profile("1"))
+
+
+def test_an_error_inside_the_block_frees_the_lock(store):
+    with pytest.raises(ZeroDivisionError), store.writing():
+        store.append(profile("1"))
+        1 / 0  # noqa: B018
+    write(store, profile("2"))
+    assert list(store.read()) == ["1", "2"]
+
+
+def test_killed_at_random_instants_nothing_is_lost_and_nothing_twice(store):
+    chance = random.Random(5)
+    promised = -1
+    for _ in range(8):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(store.folder), str(promised + 1)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "open\n"
+        time.sleep(chance.uniform(0, 0.15))
+        process.send_signal(signal.SIGKILL)
+        told = [int(line) for line in process.stdout.read().split()]
+        process.wait()
+        kept = list(store.read())
+        assert told == [] or str(told[-1]) in kept
+        promised = max([promised, *map(int, kept)])
+    with store.writing():
+        pass  # cuts off what is torn
+    ids = [json.loads(line)["id"] for line in store.path.read_bytes().splitlines()]
+    assert ids == [str(number) for number in range(len(ids))]
+    assert len(ids) > 8
+
+
+def test_stale_ids(store):
+    write(
+        store,
+        profile("fresh"),
+        profile("changed", history="old"),
+        profile("edited", history="old", edited=True),
+        replace(profile("other prompt"), prompt="another"),
+        profile("failed", "", error="refused"),
+    )
+    wanted = dict.fromkeys(["changed", "new", "fresh", "edited", "other prompt", "failed"], "h")
+    assert stale(store, wanted) == ["changed", "new"]
+    assert stale(store, wanted, "prompt") == ["changed", "new", "other prompt"]
+    assert failed(store.read().values()) == ["failed"]
+
+
+def test_merging_parts_takes_what_is_newer_once(store, tmp_path):
+    old, new = "2024-01-01T00:00:00+00:00", "2025-01-01T00:00:00+00:00"
+    write(
+        store,
+        replace(profile("1"), time=old),
+        replace(profile("2"), time=new),
+        replace(profile("3", edited=True), time=old),
+    )
+    part = ProfileStore(tmp_path / "shards" / "1-of-2", "user")
+    write(
+        part,
+        replace(profile("1", "better"), time=new),
+        replace(profile("2", "older"), time=old),
+        replace(profile("3", "machine"), time=new),
+        profile("4"),
+    )
+    assert store.merge([part]) == 2
+    assert store.merge([part]) == 0
+    assert [one.text for one in store.read().values()] == ["better", "text", "text", "text"]
+
+
+def test_manifest(tmp_path):
+    assert read_manifest(tmp_path) == {}
+    write_manifest(tmp_path, {"dataset": "mine", "licence": "CC0"})
+    write_manifest(tmp_path, {"dataset": "yours"})
+    assert read_manifest(tmp_path) == {"dataset": "yours", "licence": "CC0", "format": 1}
+    (tmp_path / "manifest.json").write_text('{"format": 99}')
+    with pytest.raises(ProfileError, match="newer"):
+        read_manifest(tmp_path)
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(ProfileError, match="manifest"):
+        read_manifest(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(ProfileError, match="profile_dir"),
+        ProfileStore(tmp_path / "file" / "x", "user").writing(),
+    ):
+        pass
+
+
+def test_unknown_entity():
+    with pytest.raises(ProfileError, match="user or item"):
+        ProfileStore("x", "movie")
