@@ -3,7 +3,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -107,3 +110,40 @@ def test_the_output_is_a_folder(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(ConfigError, match="is a file"):
         compare(PLAN, tmp_path / "out", train=forbidden_train)
+
+
+def slow_train(config, saved=True, on_epoch=None):
+    Path("pid").write_text(str(os.getpid()))
+    if config["seed"] > 1:
+        time.sleep(60)
+    return fake_train(config, saved, on_epoch)
+
+
+KILLED = """
+from pathlib import Path
+from test_compare import PLAN, slow_train
+from recbole_llmkt.experiment.compare import compare
+if __name__ == "__main__":
+    compare(PLAN, Path("out"), jobs=2, train=slow_train)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes under /proc")
+def test_a_killed_comparison_leaves_no_run_behind_and_goes_on():
+    Path("killed.py").write_text(KILLED)
+    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    process = subprocess.Popen([sys.executable, "killed.py"], env=here, stderr=subprocess.DEVNULL)
+    runs = [Path(f"out/runs/BPR-{arm}-2/pid") for arm in ("base", "kt")]
+    _wait_until(lambda: all(path.is_file() and path.read_text() for path in runs))
+    process.kill()
+    process.wait()
+    _wait_until(lambda: not any(Path(f"/proc/{path.read_text()}").exists() for path in runs))
+    assert len(read_results(Path("out/results.jsonl"))) == 2
+    assert len(compare(PLAN, Path("out"), jobs=2, train=fake_train)) == 4
+
+
+def _wait_until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
