@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import trange
 
 from recbole_llmkt.exceptions import ProfileError
 from recbole_llmkt.profiles.files import exclusive, replace_file
@@ -224,7 +225,7 @@ def _encode(
     digests = sorted(texts, key=lambda key: len(texts[key]), reverse=True)
     found: dict[str, npt.NDArray[Any]] = {}
     with _partial(vectors_path).open("ab") as file:
-        for start in range(0, len(digests), _CHUNK):
+        for start in trange(0, len(digests), _CHUNK, desc="Encode profiles", unit="chunk", delay=2):
             chunk = digests[start : start + _CHUNK]
             vectors = _checked(encoder.encode([texts[key] for key in chunk]), encoder.name, chunk)
             records = np.empty(

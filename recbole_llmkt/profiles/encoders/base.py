@@ -56,7 +56,7 @@ class Encoder(ABC):
         # once or not at all.
         order = sorted(range(len(flat)), key=lambda index: -flat[index][1])
         vectors: npt.NDArray[np.float32] | None = None
-        with tqdm(total=len(flat), desc=f"Encode [{self.name}]", delay=2) as progress:
+        with tqdm(total=len(flat), desc=f"Encode [{self.name}]", delay=2, leave=False) as progress:
             for start in range(0, len(order), self.batch_size):
                 rows = order[start : start + self.batch_size]
                 encoded = self.encode_batch([flat[row][0] for row in rows])
