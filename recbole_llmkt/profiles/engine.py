@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from recbole_llmkt.exceptions import ConfigError
+from recbole_llmkt.exceptions import ConfigError, ProfileError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -48,6 +48,8 @@ def spread(
     ------
     ConfigError
         Ray Data cannot be imported.
+    ProfileError
+        A worker of the cluster died. What a worker raises itself is raised here as it is.
     """
     if engine == "local":
         yield from make_worker()(items)
@@ -74,25 +76,40 @@ def _spread_over_cluster(
         ray.init(include_dashboard=False, logging_level="warning")
     ray.data.set_progress_bars(False)
     n_blocks = -(-len(items) // block_size)
-    resource = "GPU" if on_gpu and ray.cluster_resources().get("GPU") else "CPU"
-    n_actors = max(1, min(n_blocks, int(ray.cluster_resources()[resource])))
-    rows = ray.data.from_items([{"item": pickle.dumps(item)} for item in items], n_blocks)
+    n_actors, share = _actors(ray.cluster_resources(), on_gpu)
+    rows = ray.data.from_items(
+        [{"item": pickle.dumps(item)} for item in items], parallelism=n_blocks
+    )
     done = rows.map_batches(
         _Actor,
         batch_size=None,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=n_actors),
+        compute=ActorPoolStrategy(size=min(n_actors, n_blocks)),
         # In the object store once, however many actors there are.
         fn_constructor_args=(ray.put(make_worker),),
-        **{f"num_{resource.lower()}s": 1},
+        **share,
     )
     try:
         for block in done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             for result in block["result"]:
                 yield pickle.loads(result.as_py())
-    except ray.exceptions.RayTaskError as error:
-        # The worker's own error; Ray's message has the actor's traceback before it.
-        raise error.cause from None
+    except ray.exceptions.RayError as error:
+        # The worker's own error, if it has one; Ray's message has the actor's traceback before it.
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, Exception):
+            raise cause from None
+        reason = str(error).strip().splitlines()[-1]
+        raise ProfileError(f"A worker of the Ray cluster failed: {reason}") from error
+
+
+def _actors(resources: Mapping[str, float], on_gpu: bool) -> tuple[int, dict[str, int]]:
+    """Return how many actors a cluster has room for, and what each of them takes."""
+    n_gpus = int(resources.get("GPU", 0)) if on_gpu else 0
+    if n_gpus:
+        return n_gpus, {"num_gpus": 1}
+    # Ray Data keeps one core to itself.
+    n_cores = int(resources.get("CPU", 0)) - 1
+    return max(1, n_cores), {"num_cpus": 1 if n_cores > 0 else 0}
 
 
 class _Actor:

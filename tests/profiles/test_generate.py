@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from generation import write_items
+from helpers import TinyDataset
+from openai_server import TEXT, OpenAIServer, Reply
+
+from recbole_llmkt.exceptions import ConfigError, DataError, ProfileError
+from recbole_llmkt.profiles.generate import estimate, generate_profiles, parse_shard, shard_folder
+from recbole_llmkt.profiles.history import training_histories
+from recbole_llmkt.profiles.splits import training_split
+from recbole_llmkt.profiles.store import Profile, ProfileStore, read_manifest
+
+
+@pytest.fixture
+def data(make_dataset: Any) -> TinyDataset:
+    dataset = make_dataset()
+    write_items(dataset)
+    return dataset
+
+
+def _folder(data: TinyDataset) -> Path:
+    return data.folder / "profiles"
+
+
+def _edit(store: ProfileStore, token: str, **values: Any) -> None:
+    profile = store.read()[token]
+    with store.writing():
+        store.append(Profile(**{**vars(profile), **values}))
+
+
+def test_users_are_described_from_their_training_interactions(data: TinyDataset) -> None:
+    config = data.config()
+    summary = generate_profiles(config, "user")
+    assert (summary.written, summary.failed, summary.skipped) == (30, 0, 0)
+    profiles = ProfileStore(_folder(data), "user").read()
+    digests = training_histories(training_split(config)).digests()
+    assert {token: one.history for token, one in profiles.items()} == digests
+    assert all(one.generator == "template" and one.prompt == "" for one in profiles.values())
+    assert read_manifest(_folder(data))["user_profiles"]["generator"] == "template"
+    assert generate_profiles(config, "user").skipped == 30
+
+
+def test_items_are_described_from_metadata(data: TinyDataset) -> None:
+    summary = generate_profiles(data.config(), "item")
+    profiles = ProfileStore(_folder(data), "item").read()
+    assert summary.written == len(profiles) == 40
+    assert profiles["i1"].text == "The Story of i1 (1951). Categories: Comedy."
+    assert profiles["i1"].history is None
+
+
+def test_items_without_a_title_get_no_profile(
+    make_dataset: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = make_dataset()
+    write_items(data, without=("i3", "i4"))
+    generate_profiles(data.config(), "item")
+    assert "2 of 40 items, 'i3' for one, have no title" in caplog.text or "'i4'" in caplog.text
+    assert len(ProfileStore(_folder(data), "item").read()) == 38
+
+
+def test_the_prompt_shows_the_chosen_interactions_only(data: TinyDataset) -> None:
+    config = data.config(
+        profile_generator="openai",
+        profile_model="m",
+        profile_max_history=3,
+        profile_history="recent",
+        profile_api_base="http://127.0.0.1:1/v1",
+    )
+    found = estimate(config, "user", price_in=1.0, price_out=10.0)
+    histories = training_histories(training_split(config))
+    tokens = histories.item_tokens[histories.items(1)]
+    assert found.count == 30 and found.skipped == 0 and len(found.first) == 3
+    shown = [line for line in found.first[0].splitlines() if line.startswith("- ")]
+    assert [line.split(" (")[0] for line in shown] == [f"- The Story of {t}" for t in tokens[-3:]]
+    assert found.tokens_out == 30 * 400
+    assert found.tokens_in == pytest.approx(30 * len(found.first[0]) / 4, rel=0.1)
+    assert found.cost == pytest.approx((found.tokens_in + 10 * found.tokens_out) / 1e6)
+
+
+def test_only_changed_histories_are_written_again(data: TinyDataset) -> None:
+    generate_profiles(data.config(), "user")
+    shorter = data.config(
+        eval_args={**data.settings()["eval_args"], "split": {"RS": [0.5, 0.25, 0.25]}}
+    )
+    old = training_histories(training_split(data.config())).digests()
+    new = training_histories(training_split(shorter)).digests()
+    changed = sum(old[token] != digest for token, digest in new.items())
+    assert 0 < generate_profiles(shorter, "user").written == changed
+
+
+def test_edits_are_kept_unless_told_otherwise(data: TinyDataset) -> None:
+    config = data.config()
+    generate_profiles(config, "user")
+    store = ProfileStore(_folder(data), "user")
+    _edit(store, "u3", text="Mine.", edited=True, history="another")
+    assert generate_profiles(config, "user").written == 0
+    assert store.read()["u3"].text == "Mine."
+    assert generate_profiles(config, "user", overwrite_edits=True).written == 1
+    assert store.read()["u3"].text.startswith("This user") and not store.read()["u3"].edited
+
+
+def test_failures_are_recorded_and_taken_up_on_demand(
+    data: TinyDataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    healthy = False
+
+    def decide(number: int, payload: dict[str, Any]) -> Reply:
+        return Reply(text="" if number < 6 and not healthy else TEXT)
+
+    with OpenAIServer(decide) as server:
+        config = data.config(
+            profile_generator="openai",
+            profile_model="m",
+            profile_api_base=server.address,
+            profile_concurrency=1,
+        )
+        summary = generate_profiles(config, "user")
+        assert (summary.written, summary.failed) == (27, 3)
+        assert summary.tokens_in == 33 * 11 and summary.tokens_out == 33 * 7
+        assert "3 user profiles failed" in caplog.text and "empty" in caplog.text
+        failed = [one for one in ProfileStore(_folder(data), "user").read().values() if one.error]
+        assert len(failed) == 3 and {one.text for one in failed} == {""}
+        again = generate_profiles(config, "user")
+        assert (again.written, again.failed, again.skipped) == (0, 0, 30)
+        healthy = True
+        retried = generate_profiles(config, "user", retry_failed=True)
+        assert (retried.written, retried.failed, retried.skipped) == (3, 0, 27)
+    assert len(server.payloads) == 36
+    assert all(one.usable for one in ProfileStore(_folder(data), "user").read().values())
+
+
+def test_a_server_that_goes_away_costs_nothing_that_was_answered(data: TinyDataset) -> None:
+    def decide(number: int, _: dict[str, Any]) -> Reply:
+        return Reply() if number < 9 else Reply(status=401, text="expired")
+
+    with OpenAIServer(decide) as server:
+        config = data.config(
+            profile_generator="openai",
+            profile_model="m",
+            profile_api_base=server.address,
+            profile_concurrency=1,
+        )
+        with pytest.raises(ProfileError, match="expired"):
+            generate_profiles(config, "user")
+        assert len(ProfileStore(_folder(data), "user").read()) == 9
+        server.decide = lambda *_: Reply()
+        assert generate_profiles(config, "user").written == 21
+
+
+def test_parts_cover_everything_once(data: TinyDataset) -> None:
+    config = data.config()
+    parts = [generate_profiles(config, "user", shard=f"{n}/3") for n in (1, 2, 3)]
+    assert sum(part.written for part in parts) == 30 and min(p.written for p in parts) > 0
+    stores = [ProfileStore(shard_folder(_folder(data), f"{n}/3"), "user") for n in (1, 2, 3)]
+    tokens = [token for store in stores for token in store.read()]
+    assert len(tokens) == len(set(tokens)) == 30
+    assert not ProfileStore(_folder(data), "user").exists()
+    assert generate_profiles(config, "user", shard="2/3").written == 0
+    assert ProfileStore(_folder(data), "user").merge(stores) == 30
+    assert generate_profiles(config, "user").written == 0
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "3", "a/b", "1/0"])
+def test_a_wrong_part_is_refused(shard: str) -> None:
+    with pytest.raises(ConfigError, match="1/16"):
+        parse_shard(shard)
+
+
+def test_profiles_from_a_file_and_those_it_lacks(
+    data: TinyDataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "made.jsonl"
+    rows = [{"id": f"u{n}", "text": f"Text {n}", "history": "d"} for n in range(10)]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    config = data.config(profile_generator="file", profile_file=str(path))
+    with caplog.at_level(logging.WARNING):
+        assert generate_profiles(config, "user").written == 10
+    assert "20 users are not in profile_file" in caplog.text
+    assert ProfileStore(_folder(data), "user").read()["u4"].history == "d"
+
+
+def test_missing_ratings_and_missing_items_are_said(make_dataset: Any) -> None:
+    data = make_dataset()
+    with pytest.raises(DataError, match=r"tiny\.item"):
+        generate_profiles(data.config(), "user")
+    write_items(data)
+    config = data.config(profile_history="top_rated", profile_rating_field="none")
+    with pytest.raises(DataError, match="profile_rating_field"):
+        generate_profiles(config, "user")
