@@ -106,7 +106,12 @@ def check_gradient(probe: Probe, layer: Layer) -> list[str]:
 
 def _offset(ids: Tensor, column: Tensor) -> int | None:
     """Return the constant difference between recorded ids and a batch column, if there is one."""
-    if ids.dim() != 1 or len(ids) > len(column) or len(torch.unique(ids)) < 2:
+    if ids.dim() != 1 or len(torch.unique(ids)) < 2:
+        return None
+    # Models that score the positive and the negative at once ask for their users twice.
+    times, rest = divmod(len(ids), len(column))
+    column = column.repeat(times) if times and not rest else column
+    if len(ids) > len(column):
         return None
     differences = torch.unique(ids - column[: len(ids)])
     return int(differences[0]) if len(differences) == 1 else None
@@ -118,8 +123,10 @@ def _matches(call: Call, reading: Reading, entities: Entities) -> set[tuple[int,
         return set()
     found: set[tuple[int, int | None]] = set()
     offsets: list[tuple[int | None, int | None]]
-    for name in entities.id_fields + entities.list_fields:
-        column = reading.interaction[name]
+    columns = [reading.interaction[name] for name in entities.id_fields + entities.list_fields]
+    if len(entities.id_fields) > 1:
+        columns.append(torch.cat([reading.interaction[name] for name in entities.id_fields]))
+    for column in columns:
         if call.ids.dim() == 2 and column.dim() == 1:
             places = range(call.ids.shape[1])
             offsets = [(_offset(call.ids[:, place], column), place) for place in places]
@@ -184,15 +191,23 @@ def _is_state(probe: Probe, layer: Layer, n_axes: int) -> bool:
     return len(shapes) == 1 and calls[0].value.dim() == n_axes and calls[0].ids is None
 
 
+def _all_follow(probe: Probe, layer: Layer, axis: int, entities: Entities) -> bool:
+    return all(probe.follows_batch(layer, axis, entities.state_fields))
+
+
 def _find_batch(probe: Probe, layer: Layer, entities: Entities) -> Rows | None:
     calls = probe.readings[0].calls[layer]
-    if (
-        not _is_state(probe, layer, 2)
-        or not entities.id_fields
-        or not probe.follows_batch(layer, 0)
-    ):
+    if not _is_state(probe, layer, 2) or not entities.id_fields:
         return None
-    return BatchRows(entities, [_call_field(probe, layer, entities, i) for i in range(len(calls))])
+    follows = probe.follows_batch(layer, 0, entities.state_fields)
+    if not any(follows):
+        return None
+    # A call that does not follow the entity holds other rows' states (FEARec's positives).
+    fields = [
+        _call_field(probe, layer, entities, number) if follows[number] else None
+        for number in range(len(calls))
+    ]
+    return BatchRows(entities, fields)
 
 
 def _call_field(probe: Probe, layer: Layer, entities: Entities, number: int) -> str:
@@ -224,14 +239,14 @@ def _own_position(probe: Probe, layer: Layer, axis: int, entities: Entities) -> 
 
 
 def _find_field(probe: Probe, layer: Layer, entities: Entities) -> Rows | None:
-    if not _is_state(probe, layer, 3) or not probe.follows_batch(layer, 0):
+    if not _is_state(probe, layer, 3) or not _all_follow(probe, layer, 0, entities):
         return None
     position = _own_position(probe, layer, 1, entities)
     return None if position is None else FieldRows(entities, position)
 
 
 def _find_field_first(probe: Probe, layer: Layer, entities: Entities) -> Rows | None:
-    if not _is_state(probe, layer, 3) or not probe.follows_batch(layer, 1):
+    if not _is_state(probe, layer, 3) or not _all_follow(probe, layer, 1, entities):
         return None
     position = _own_position(probe, layer, 0, entities)
     return None if position is None else FieldFirstRows(entities, position)
@@ -264,7 +279,7 @@ def _find_time(probe: Probe, layer: Layer, entities: Entities) -> Rows | None:
     # (BERT4Rec and its kin append a position for the item to predict).
     by_ids = ids is not None and ids.dim() == 2
     by_length = entities.max_length and value.shape[1] - entities.max_length in (0, 1)
-    if not (by_ids or by_length) or not probe.follows_batch(layer, 0):
+    if not (by_ids or by_length) or not _all_follow(probe, layer, 0, entities):
         return None
     return TimeRows(entities, str(probe.train_data.config["kt_pool"]))
 

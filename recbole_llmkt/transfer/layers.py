@@ -250,10 +250,10 @@ def parameters_reached(value: Tensor, model: nn.Module) -> list[str]:
     named = [(name, one) for name, one in model.named_parameters() if one.requires_grad]
     if not value.requires_grad:
         return []
-    grads = torch.autograd.grad(
-        value.float().square().sum() + value.float().sum(),
-        [one for _, one in named],
-        allow_unused=True,
-        retain_graph=True,
-    )
+    # Only which gradients exist matters here, not their values, so NaN is no error; RecBole's
+    # sequential models turn anomaly detection on for the whole process.
+    with torch.autograd.set_detect_anomaly(False):
+        grads = torch.autograd.grad(
+            value.float().sum(), [one for _, one in named], allow_unused=True, retain_graph=True
+        )
     return [name for (name, _), grad in zip(named, grads) if grad is not None]

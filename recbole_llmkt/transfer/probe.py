@@ -73,10 +73,16 @@ def make_batch(train_data: Any, size: int) -> Interaction:
     size : int
         Examples before negative sampling; spread over the data, so over many users.
     """
-    loader = getattr(train_data, "general_dataloader", train_data)
-    n_examples = loader.sample_size
-    spread = np.unique(np.linspace(min(1, n_examples - 1), n_examples - 1, size).astype(np.int64))
-    return loader.collate_fn(spread)
+    batch = _collate(getattr(train_data, "general_dataloader", train_data), size)
+    if hasattr(train_data, "kg_dataloader"):
+        # RecBole lays triples of the graph beside the interactions where one loss needs both.
+        batch.update(_collate(train_data.kg_dataloader, len(batch)))
+    return batch
+
+
+def _collate(loader: Any, size: int) -> Interaction:
+    last = loader.sample_size - 1
+    return loader.collate_fn(np.linspace(min(1, last), last, size).astype(np.int64))
 
 
 @dataclass(frozen=True)
@@ -147,16 +153,32 @@ class Probe:
         first, second = (one.calls[layer][0].value.shape[axis] for one in self.readings)
         return first, second
 
-    def follows_batch(self, layer: Layer, axis: int) -> bool:
-        """Tell whether position j of ``axis`` depends on row j of the batch, and on no other row.
+    def follows_batch(self, layer: Layer, axis: int, fields: Sequence[str]) -> list[bool]:
+        """Tell, call by call, whether position j of ``axis`` depends on row j of the batch.
 
-        Two rows of the batch are replaced, one at a time: the layer must change there only.
+        Two rows of the batch are replaced, one at a time: a call follows the batch if it changes
+        there. If any call changes elsewhere, none does.
+
+        Parameters
+        ----------
+        layer : Layer
+            The layer.
+        axis : int
+            The axis that may be the batch.
+        fields : sequence of str
+            The columns to replace.
         """
+        nowhere = [False] * len(self.readings[0].calls[layer])
         first, second = self.lengths(layer, axis)
         if first == second or first > self.readings[0].size:
-            return False
-        n_calls = len(self.readings[0].calls[layer])
-        return all(self.changed(layer, axis, [row]) == [{row}] * n_calls for row in (0, first - 1))
+            return nowhere
+        follows = nowhere
+        for row in (0, first - 1):
+            found = self.changed(layer, axis, [row], fields)
+            if any(places - {row} for places in found):
+                return nowhere
+            follows = [known or bool(places) for known, places in zip(follows, found)]
+        return follows
 
     def changed(
         self, layer: Layer, axis: int, rows: Sequence[int], fields: Sequence[str] | None = None
@@ -182,7 +204,8 @@ class Probe:
         """Read the first batch again with some rows (or columns of them) from the second."""
         key = (tuple(rows), tuple(fields) if fields is not None else None)
         if key not in self._experiments:
-            replaced = self.readings[0].interaction
+            # Not the reading's own interaction: a loss may have added columns to that.
+            replaced = self.batches[0]
             for row in rows:
                 replaced = _with_row(replaced, self.batches[1], row, fields)
             self._experiments[key] = self.read(replaced)
@@ -199,12 +222,22 @@ def _differing(old: Tensor, new: Tensor, axis: int) -> set[int]:
 def _with_row(
     interaction: Interaction, other: Interaction, row: int, fields: Sequence[str] | None = None
 ) -> Interaction:
-    """Copy a batch with one row taken from another batch, at values that differ."""
+    """Copy a batch with one row taken from another batch, at values that differ.
+
+    All columns come from the same row where there is one that differs in all of them: a sequence
+    and its length belong together.
+    """
     changed = copy.deepcopy(interaction)
     names = list(fields) if fields is not None else list(changed.interaction)
-    for name in names:
-        column, source = changed[name], other[name]
-        differing = [i for i in range(len(source)) if not torch.equal(source[i], column[row])]
-        if differing:
-            column[row] = source[differing[row % len(differing)]]
+    differing = {name: _rows_that_differ(changed[name][row], other[name]) for name in names}
+    varying = [set(one) for one in differing.values() if one]
+    common = sorted(set.intersection(*varying)) if varying else []
+    for name, choices in differing.items():
+        choices = common or choices
+        if choices:
+            changed[name][row] = other[name][choices[row % len(choices)]]
     return changed
+
+
+def _rows_that_differ(value: Tensor, column: Tensor) -> list[int]:
+    return [i for i in range(len(column)) if not torch.equal(column[i], value)]

@@ -39,6 +39,8 @@ class Entities:
         Fields of a batch that hold sequences of ids of the entity.
     own_fields : tuple of str
         The id field and the entity's own features.
+    state_fields : tuple of str
+        All fields that the entity's state may depend on: ids, features and, for users, sequences.
     n, n_users, n_items : int
         Numbers of internal ids, the padding id included.
     max_length : int
@@ -52,6 +54,7 @@ class Entities:
     id_fields: tuple[str, ...]
     list_fields: tuple[str, ...]
     own_fields: tuple[str, ...]
+    state_fields: tuple[str, ...]
     n: int
     n_users: int
     n_items: int
@@ -65,15 +68,20 @@ class Entities:
         id_field = dataset.uid_field if entity == "user" else dataset.iid_field
         features = dataset.user_feat if entity == "user" else dataset.item_feat
         names = (id_field, config["NEG_PREFIX"] + id_field)
-        lists = (id_field + (config["LIST_SUFFIX"] or "_list"),)
+        suffix = config["LIST_SUFFIX"] or "_list"
+        lists = (id_field + suffix,)
         own = {id_field, *(features.interaction if features is not None else ())}
         length_field = config["ITEM_LIST_LENGTH_FIELD"] or ""
+        state = {*names, *own}
+        if entity == "user":
+            state |= {name for name in batch.interaction if name.endswith(suffix)} | {length_field}
         return cls(
             entity,
             id_field,
             tuple(name for name in names if name in batch.interaction),
             tuple(name for name in lists if name in batch.interaction),
             tuple(sorted(name for name in own if name in batch.interaction)),
+            tuple(sorted(name for name in state if name in batch.interaction)),
             dataset.user_num if entity == "user" else dataset.item_num,
             dataset.user_num,
             dataset.item_num,
@@ -149,21 +157,26 @@ class BatchRows(Rows):
     ----------
     entities : Entities
         Users or items.
-    fields : sequence of str
+    fields : sequence of str or None
         The id field that each call of a step follows (a pairwise model may call the layer once
-        for the positive and once for the negative item); the last serves all further calls.
+        for the positive and once for the negative item); the last serves all further calls. A
+        call that is None is left out: its rows are somebody else's.
     """
 
     meaning = "batch"
 
-    def __init__(self, entities: Entities, fields: Sequence[str]) -> None:
+    def __init__(self, entities: Entities, fields: Sequence[str | None]) -> None:
         super().__init__(entities)
         self.fields = tuple(fields)
 
     def align(self, calls: Sequence[Call], interaction: Interaction) -> Aligned:
         """Pair row b of each call with the id in row b of the batch."""
         fields = self.fields + self.fields[-1:] * (len(calls) - len(self.fields))
-        pairs = [self._pair(call.value, interaction[name]) for call, name in zip(calls, fields)]
+        pairs = [
+            self._pair(call.value, interaction[name])
+            for call, name in zip(calls, fields)
+            if name is not None
+        ]
         return torch.cat([hidden for hidden, _ in pairs]), torch.cat([ids for _, ids in pairs])
 
     def _pair(self, value: Tensor, column: Tensor) -> Aligned:
