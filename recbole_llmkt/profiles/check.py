@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import unicodedata
 from collections import Counter
@@ -10,11 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recbole_llmkt.exceptions import DataError
 from recbole_llmkt.profiles.generators.base import is_refusal
 from recbole_llmkt.profiles.history import training_histories
 from recbole_llmkt.profiles.metadata import read_item_metadata
 from recbole_llmkt.profiles.splits import build_splits
 from recbole_llmkt.profiles.store import Profile, ProfileStore
+
+logger = logging.getLogger(__name__)
 
 # The commonest words that no other of these languages shares.
 _STOP_WORDS = {
@@ -189,7 +193,11 @@ def check_stores(config: Any, stores: Sequence[ProfileStore]) -> list[Check]:
 
 
 def _unseen_titles(config: Any, splits: Sequence[Any]) -> dict[str, list[str]]:
-    items = read_item_metadata(config)
+    try:
+        items = read_item_metadata(config)
+    except DataError as error:
+        logger.warning("Named titles cannot be looked for: %s", error)
+        return {}
     titles: dict[str, list[str]] = {}
     for split in splits:
         histories = training_histories(split)

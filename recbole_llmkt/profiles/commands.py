@@ -202,8 +202,8 @@ def check(
     n_problems = sum(found.n_problems for found in checks)
     if n_problems:
         raise click.ClickException(
-            f"{n_problems} profiles should be mended: write them anew (`llmkt profile "
-            "--retry-failed`) or correct them (`llmkt profile edit`)."
+            f"{n_problems} profiles should be mended: write them anew (`llmkt profile`, with "
+            "--retry-failed for failures) or correct them (`llmkt profile edit`)."
         )
 
 

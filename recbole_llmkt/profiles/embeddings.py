@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 DTYPES = ("float16", "float32")
 # Texts encoded before their vectors go to the disk: what a killed process may lose.
 _CHUNK = 512
+_BLOCK = 65536
 _LONGEST_SLUG = 100
 
 
@@ -120,12 +121,13 @@ def read_embeddings(folder: str | Path, encoder: str, entity: str) -> Embeddings
 
 
 def _check_finite(found: Embeddings, path: Path, mend: str) -> None:
-    bad = ~np.isfinite(found.vectors).all(axis=1)
-    if bad.any():
-        raise ProfileError(
-            f"{path} holds {int(bad.sum())} vectors with NaN or infinite numbers, that of "
-            f"'{found.ids[int(np.argmax(bad))]}' for one. {mend}"
-        )
+    for start in range(0, len(found.ids), _BLOCK):  # never the whole table in memory
+        bad = ~np.isfinite(found.vectors[start : start + _BLOCK]).all(axis=1)
+        if bad.any():
+            raise ProfileError(
+                f"{path} holds vectors with NaN or infinite numbers, that of "
+                f"'{found.ids[start + int(np.argmax(bad))]}' for one. {mend}"
+            )
 
 
 def build_embeddings(

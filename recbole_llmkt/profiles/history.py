@@ -66,7 +66,7 @@ class Histories:
         return None if self.rating_values is None else self.rating_values[self._span(user_id)]
 
     def times(self, user_id: int) -> FloatArray | None:
-        """Return the times of a user, shape (n,), ascending, in the unit of the data."""
+        """Return the times of a user, shape (n,), ascending, normalised where RecBole does so."""
         return None if self.time_values is None else self.time_values[self._span(user_id)]
 
     def digests(self) -> dict[str, str]:

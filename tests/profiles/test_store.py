@@ -8,12 +8,14 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
 import pytest
 
 from recbole_llmkt.exceptions import ProfileError
+from recbole_llmkt.profiles.files import exclusive
 from recbole_llmkt.profiles.store import (
     Profile,
     ProfileStore,
@@ -109,6 +111,22 @@ def test_a_second_writer_is_refused_here_and_in_another_process(store):
         with ProfileStore(store.folder, "item").writing():
             pass
     write(other, profile("1"))
+
+
+def test_who_may_wait_gets_the_lock_when_it_is_free(tmp_path):
+    order = []
+
+    def second():
+        with exclusive(tmp_path / ".lock", wait=True):
+            order.append("second")
+
+    with exclusive(tmp_path / ".lock"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        time.sleep(0.2)
+        order.append("first")
+    thread.join(5)
+    assert order == ["first", "second"]
 
 
 def test_appending_needs_the_lock(store):
