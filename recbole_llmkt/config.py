@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import copy
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,16 @@ from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
 from recbole_llmkt import resources
-from recbole_llmkt.exceptions import ConfigError, nearest
+from recbole_llmkt.exceptions import ConfigError, LLMKTError, nearest
 from recbole_llmkt.registry import get_model
 
+logger = getLogger(__name__)
+
 PREFIXES = ("kt_", "profile_")
+# Solved in closed form, though RecBole does not file it among its traditional models.
+CLOSED_FORM = ("NCEPLRec",)
+# What RecBole raises where a value makes no sense to it.
+_REFUSALS = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError)
 Check = Callable[[Any], "str | None"]
 
 
@@ -34,7 +42,7 @@ _Loader.add_implicit_resolver(
 
 
 def parse_value(text: str) -> Any:
-    """Turn a command-line string into a value: a Python literal, else YAML, else itself.
+    """Turn a command-line string into a value: a Python literal, a YAML list or dict, or itself.
 
     Nothing is ever executed.
 
@@ -45,17 +53,35 @@ def parse_value(text: str) -> Any:
     >>> parse_value("__import__('os').getcwd()")
     "__import__('os').getcwd()"
     """
-    if not text.strip():
-        return text
+    stripped = text.strip()
+    if stripped in _WORDS:
+        return _WORDS[stripped]
     try:
-        return ast.literal_eval(text.strip())
+        value = ast.literal_eval(stripped)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        pass
+        value = _parse_collection(stripped)
     try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError:
+        return value if _is_plain(value) and value is not None else text
+    except RecursionError:  # a YAML list that holds itself
         return text
-    return text if value is None and text.strip() not in ("~", "null") else value
+
+
+# Not "none": that is a value of several keys.
+_WORDS = {
+    **dict.fromkeys(("True", "true", "TRUE"), True),
+    **dict.fromkeys(("False", "false", "FALSE"), False),
+    **dict.fromkeys(("None", "null", "~")),
+}
+
+
+def _parse_collection(text: str) -> Any:
+    """Read a YAML list or dict; anything else is None (YAML takes 'on' and '12:30' for values)."""
+    if not text.startswith(("[", "{")):
+        return None
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return None
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
@@ -257,7 +283,12 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         command_line: Sequence[str] | None = None,
     ) -> None:
         self._command_line = command_line
-        super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
+        try:
+            super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
+        except LLMKTError:
+            raise
+        except _REFUSALS as error:
+            raise ConfigError(f"RecBole refuses the configuration: {error}") from error
 
     # ---- reading what the user gave ------------------------------------------------------------
 
@@ -281,15 +312,20 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return values
 
     def _load_cmd_line(self) -> dict[str, Any]:
-        if self._command_line is None:
-            values: dict[str, Any] = super()._load_cmd_line()
-        else:
-            values = {}
-            for argument in self._command_line:
-                key, equals, value = argument.partition("=")
-                if not key.startswith("--") or not equals:
-                    raise ConfigError(f"Cannot read '{argument}': write --key=value.")
+        strict = self._command_line is not None
+        arguments = self._command_line
+        if arguments is None:
+            arguments = [] if "ipykernel_launcher" in sys.argv[0] else sys.argv[1:]
+        values: dict[str, Any] = {}
+        for argument in arguments:
+            key, equals, value = argument.partition("=")
+            if key.startswith("--") and equals:
                 values[key[2:]] = parse_value(value)
+            elif strict:
+                raise ConfigError(f"Cannot read '{argument}': write --key=value.")
+            else:
+                # The running program may have flags of its own.
+                logger.warning("Passing over the argument '%s': it is no --key=value.", argument)
         check_keys(values, "the command line")
         return values
 
@@ -335,7 +371,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self._given = copy.deepcopy(final)
         if not final.get("data_path"):
             raise ConfigError("'data_path' is empty: name the folder that holds the dataset.")
-        if self.model_class.type in (ModelType.TRADITIONAL, ModelType.DECISIONTREE):
+        untrained = self.model_class.type in (ModelType.TRADITIONAL, ModelType.DECISIONTREE)
+        if untrained or self.model in CLOSED_FORM:
             final["kt_enabled"] = self._refuse_untrained(final)
         return final
 
@@ -354,8 +391,14 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
         ``Config(config_dict=config.plain(), command_line=[])`` makes an equal configuration.
         """
-        values = {key: value for key, value in self._given.items() if _is_plain(value)}
+        values = {key: _quoted(value) for key, value in self._given.items() if _is_plain(value)}
         return {**values, "model": self.model_path, "dataset": self.dataset}
+
+
+def _quoted(value: Any) -> Any:
+    """Return what :func:`parse_value` turns into ``value``: a string like '0.3' needs quotes."""
+    looks_like_more = isinstance(value, str) and parse_value(value) != value
+    return repr(value) if looks_like_more else value
 
 
 def _class_path(model_class: type) -> str:

@@ -6,7 +6,6 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from logging import getLogger
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,10 +14,10 @@ from recbole.data import create_dataset, data_preparation
 from recbole.data.transform import construct_transform
 from recbole.utils import get_environment, get_flops, init_logger, init_seed, set_color
 
-from recbole_llmkt.config import Config
+from recbole_llmkt.config import PREFIXES, Config, parse_value
 from recbole_llmkt.exceptions import ConfigError
 from recbole_llmkt.registry import get_trainer
-from recbole_llmkt.trainer import load_checkpoint
+from recbole_llmkt.trainer import load_checkpoint, save_file
 
 Result = dict[str, Any]
 
@@ -281,16 +280,18 @@ def export_stock_checkpoint(model_file: str, stock_file: str) -> None:
     from recbole.config import Config as RecBoleConfig
 
     checkpoint = load_checkpoint(model_file)
+    values = Config(config_dict=checkpoint["config"], command_line=[]).plain()
     plain = {
-        key: value
-        for key, value in checkpoint["config"].items()
-        if not key.startswith(("kt_", "profile_"))
+        # Stock Config hands strings to eval: as literals they are nothing but strings.
+        key: repr(parse_value(value)) if isinstance(value, str) else value
+        for key, value in values.items()
+        if not key.startswith(PREFIXES)
     }
+    model, dataset = values["model"], values["dataset"]
     arguments, sys.argv = sys.argv, sys.argv[:1]  # stock Config reads the command line
     try:
-        config = RecBoleConfig(plain.pop("model"), plain.pop("dataset"), config_dict=plain)
+        config = RecBoleConfig(model, dataset, config_dict=plain)
     finally:
         sys.argv = arguments
     stock = {key: value for key, value in checkpoint.items() if key not in ("config", "transfer")}
-    Path(stock_file).parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"config": config, **stock}, stock_file, pickle_protocol=4)
+    save_file({"config": config, **stock}, stock_file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType
 from recbole.utils import get_model as recbole_model
 from recbole.utils import get_trainer as recbole_trainer
@@ -51,7 +52,10 @@ def get_model(name: str) -> type:
         There is no such model; the nearest name is suggested.
     """
     if "." in name:
-        return import_class(name)
+        found = import_class(name)
+        if not issubclass(found, AbstractRecommender):
+            raise ConfigError(f"'{name}' is not a RecBole model: derive it from one of RecBole's.")
+        return found
     try:
         model: type = recbole_model(name)
     except (ValueError, AttributeError, ImportError) as error:

@@ -235,7 +235,7 @@ class TransferMixin:
         if not self.config["single_spec"] and self.config["local_rank"] != 0:
             return
         target = keywords.pop("saved_model_file", self.saved_model_file)
-        _save(self._state(epoch), target)
+        save_file(self._state(epoch), target)
         if verbose:
             getLogger().info(set_color("Saving current", "blue") + f": {target}")
 
@@ -249,7 +249,7 @@ class TransferMixin:
         saved_model_file : str
             Where to store it.
         """
-        _save(self._state(epoch), saved_model_file)
+        save_file(self._state(epoch), saved_model_file)
         self.saved_model_file = saved_model_file
 
     def resume_checkpoint(self, resume_file: str) -> None:
@@ -326,7 +326,7 @@ def _generator_state(loader: Any) -> torch.Tensor | None:
     return generator.get_state() if generator is not None else None
 
 
-def _save(state: dict[str, Any], path: str) -> None:
+def save_file(state: dict[str, Any], path: str) -> None:
     """Write a checkpoint in one piece: a reader sees the old file or the new one."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     partial = f"{path}.partial"

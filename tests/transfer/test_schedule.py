@@ -35,7 +35,7 @@ from recbole_llmkt.transfer.schedule import transfer_epochs
 )
 def test_length_of_phase_1(epochs, length, eval_step, expected):
     if expected is None:
-        with pytest.raises(ConfigError, match="phase|more than epochs"):
+        with pytest.raises(ConfigError, match=r"phase|more than epochs"):
             transfer_epochs(epochs, length, eval_step)
     else:
         count = transfer_epochs(epochs, length, eval_step)
