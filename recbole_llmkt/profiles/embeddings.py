@@ -166,7 +166,7 @@ def build_embeddings(
         raise ProfileError(f"There is no profile in {store.path}: run `llmkt profile` first.")
     vectors_path, ids_path = embedding_paths(folder or store.folder, encoder.name, store.entity)
     with exclusive(vectors_path.with_name(f".{store.entity}.lock"), wait=True):
-        known = _finished(vectors_path, ids_path, encoder.name)
+        known = _finished(vectors_path, ids_path, encoder.name, dtype)
         known.update(_unfinished(_partial(vectors_path)))
         texts = {text_digest(profile.text): profile.text for profile in profiles}
         missing = [digest for digest in texts if digest not in known]
@@ -183,8 +183,10 @@ def _partial(vectors_path: Path) -> Path:
     return vectors_path.with_suffix(".part")
 
 
-def _finished(vectors_path: Path, ids_path: Path, encoder: str) -> dict[str, npt.NDArray[Any]]:
-    """Return the vectors of an earlier run, by text digest."""
+def _finished(
+    vectors_path: Path, ids_path: Path, encoder: str, dtype: str
+) -> dict[str, npt.NDArray[Any]]:
+    """Return the vectors of an earlier run, by text digest, if they are precise enough."""
     if not vectors_path.is_file() or not ids_path.is_file():
         return {}
     try:
@@ -195,6 +197,8 @@ def _finished(vectors_path: Path, ids_path: Path, encoder: str) -> dict[str, npt
         made_by = None
     if made_by != encoder or len(digests) != len(vectors):
         logger.warning("%s is unusable; all its profiles are encoded again.", vectors_path)
+        return {}
+    if vectors.dtype.itemsize < np.dtype(dtype).itemsize:
         return {}
     good = np.isfinite(vectors).all(axis=1)
     return {key: vector for key, vector, fine in zip(digests, vectors, good) if fine}

@@ -241,8 +241,9 @@ def _embeddings(config: Any, store: ProfileStore, profiles: list[Profile]) -> Em
     found = stored_embeddings(config, store)
     if found is not None and found.fits(profiles):
         return found
+    dtype = "float32" if found is None else str(found.vectors.dtype)
     with isolated_randomness():  # loading a model draws random numbers
-        return build_embeddings(store, get_encoder(config), embedding_home(store.folder))
+        return build_embeddings(store, get_encoder(config), embedding_home(store.folder), dtype)
 
 
 def stored_embeddings(config: Any, store: ProfileStore) -> Embeddings | None:

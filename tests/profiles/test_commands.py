@@ -97,6 +97,32 @@ def test_shards_are_merged(titled, llmkt):
     assert len(ProfileStore("new", "user").read()) == 30
 
 
+def test_the_papers_second_dataset_needs_no_column_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(encoders, "get_encoder", lambda config: Lengths())
+    folder = tmp_path / "amazon-cds-vinyl"
+    folder.mkdir()
+    items = [
+        f"B{n}\t'CDs & Vinyl', 'Jazz'\tAlbum {n}\t9.9\tMusic\t1.0\tMiles Davis" for n in range(9)
+    ]
+    header = (
+        "item_id:token\tcategories:token_seq\ttitle:token\tprice:float\tsales_type:token\t"
+        "sales_rank:float\tbrand:token"
+    )
+    (folder / "amazon-cds-vinyl.item").write_text("\n".join([header, *items]) + "\n")
+    rows = [
+        f"A{u}\tB{n}\t{1 + (u + n) % 5}.0\t{1388534400 + n}" for u in range(4) for n in range(9)
+    ]
+    header = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
+    (folder / "amazon-cds-vinyl.inter").write_text("\n".join([header, *rows]) + "\n")
+    line = ["profile", "--dataset=amazon-cds-vinyl", f"--data_path={tmp_path}"]
+    result = CliRunner().invoke(main, line)
+    assert result.exit_code == 0, result.output
+    assert "user: 4 profiles written" in result.output
+    assert "item: 9 profiles written" in result.output
+    profiles = ProfileStore(folder / "profiles", "item").read()
+    assert "Jazz" in profiles["B3"].text and "Album 3" in profiles["B3"].text
+
+
 def test_show(tiny, llmkt):
     assert llmkt("show", "u3").startswith("Profile of u3\n")
     assert llmkt("show", "i3", "--entity=item").startswith("Profile of i3\n")

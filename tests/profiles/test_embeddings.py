@@ -63,6 +63,11 @@ def test_vectors_are_memory_mapped_and_may_be_half_precision(store):
     built = build_embeddings(store, CountingEncoder(), dtype="float16")
     assert built.vectors.dtype == np.float16
     assert isinstance(built.vectors, np.memmap)
+    encoder = CountingEncoder()
+    build_embeddings(store, encoder, dtype="float16")
+    assert encoder.asked == []
+    assert build_embeddings(store, encoder).vectors.dtype == np.float32
+    assert sorted(encoder.asked) == ["x", "yy"]  # half precision cannot become single again
     with pytest.raises(ProfileError, match="float16"):
         build_embeddings(store, CountingEncoder(), dtype="int8")
 
