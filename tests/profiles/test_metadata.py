@@ -51,9 +51,9 @@ def test_windows_file_with_byte_order_mark_blank_lines_and_gaps(items):
 
 def test_separators_of_the_configuration(items):
     config = items(
-        "item_id:token,title:token,genre:token_seq\ni1,T,a;b;c\n",
+        "item_id:token,title:token,genre:token_seq\ni1,T,a|b|c\n",
         field_separator=",",
-        seq_separator=";",
+        seq_separator="|",
     )
     assert read_item_metadata(config)["i1"].categories == ("a", "b", "c")
 
