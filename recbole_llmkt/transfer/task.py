@@ -290,7 +290,7 @@ class TransferTask:
             if torch.distributed.is_available() and torch.distributed.is_initialized():
                 # RecBole's DistributedDataParallel knows the model's parameters only.
                 for parameter in term.projector.parameters():
-                    parameter.register_hook(average_over_processes)
+                    parameter.register_hook(average_over_processes)  # type: ignore[no-untyped-call]
 
     # ---- the loss -----------------------------------------------------------------------------
 
