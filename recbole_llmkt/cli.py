@@ -46,7 +46,7 @@ class _Commands(click.Group):
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
-        except LLMKTError as error:
+        except (LLMKTError, OSError) as error:
             if context.params["debug"]:
                 raise
             raise _Refusal(str(error)) from error
@@ -179,7 +179,10 @@ def compare(
         overrides=parse_overrides(keys),
         own_arms=dict(_own_arm(text) for text in own_arms),
     )
-    records = run_comparison(plan, output, jobs)
+    try:
+        records = run_comparison(plan, output, jobs)
+    except KeyboardInterrupt:
+        raise click.ClickException("Stopped. The same command goes on from here.") from None
     click.echo(f"\n{make_report(output)}\n\n{output / 'report.html'}")
     failed = [record for record in records if record["status"] != "ok"]
     if failed:

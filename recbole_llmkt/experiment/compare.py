@@ -62,6 +62,7 @@ def compare(
         remaining, done = split_done(runs, read_results(writer.path))
         if done:
             logger.info("%d of %d runs are done already.", len(done), len(runs))
+        logger.info("%d runs to do, %d at a time.", len(remaining), jobs)
         new = _execute(remaining, writer, jobs, train or _quick_train())
     order = [run.key for run in runs]
     return sorted([*done, *new], key=lambda record: order.index(run_key(record)))
