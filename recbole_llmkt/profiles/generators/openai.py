@@ -150,8 +150,17 @@ class OpenAIGenerator(Generator):
     async def _ask(self, client: Any, request: Request) -> Answer:
         errors = self._openai
         try:
-            completion = await client.chat.completions.create(
-                messages=request.messages, seed=self._seed + request.attempt, **self._options
+            # The typed chat.completions.create() takes twice the time of a request: at hundreds of
+            # answers a second that is more than there is. This is the client's documented way to
+            # any endpoint, with the same retries; what comes back is checked in _read().
+            completion = await client.post(
+                "/chat/completions",
+                cast_to=object,
+                body={
+                    "messages": request.messages,
+                    "seed": self._seed + request.attempt,
+                    **self._options,
+                },
             )
         except (
             errors.AuthenticationError,
@@ -173,23 +182,23 @@ class OpenAIGenerator(Generator):
 
     def _read(self, request: Request, completion: Any) -> Answer:
         try:
-            choice = completion.choices[0]
-            text, cut_off = choice.message.content or "", choice.finish_reason == "length"
+            choice = completion["choices"][0]
+            text, finish = choice["message"].get("content") or "", choice.get("finish_reason")
+            refused = choice["message"].get("refusal")
             if not isinstance(text, str):
-                raise TypeError("the answer's content is no text")
-        except (AttributeError, IndexError, TypeError) as error:
-            return self._failed(request, f"the server sent no chat completion: {error}")
-        refused = getattr(choice.message, "refusal", None)
-        if choice.finish_reason == "content_filter" or refused:
+                raise TypeError("its content is no text")
+        except (AttributeError, LookupError, TypeError) as error:
+            return self._failed(request, f"the server sent no chat completion ({error})")
+        if finish == "content_filter" or refused:
             return self._failed(request, f"it was a refusal by the server: {refused or 'filtered'}")
-        usage = completion.usage
+        usage = completion.get("usage") or {}
         return Answer(
             request.id,
             text,
             history=request.history,
-            tokens_in=getattr(usage, "prompt_tokens", 0) or 0,
-            tokens_out=getattr(usage, "completion_tokens", 0) or 0,
-            cut_off=cut_off,
+            tokens_in=usage.get("prompt_tokens") or 0,
+            tokens_out=usage.get("completion_tokens") or 0,
+            cut_off=finish == "length",
         )
 
     def _failed(self, request: Request, reason: str, unreachable: bool = False) -> Answer:
