@@ -14,10 +14,10 @@ from recbole.data import create_dataset, data_preparation
 from recbole.data.transform import construct_transform
 from recbole.utils import get_environment, get_flops, init_logger, init_seed, set_color
 
+from recbole_llmkt.checkpoints import load_checkpoint, load_weights, save_file
 from recbole_llmkt.config import PREFIXES, Config, parse_value
 from recbole_llmkt.exceptions import ConfigError
 from recbole_llmkt.registry import get_trainer
-from recbole_llmkt.trainer import load_checkpoint, save_file
 
 Result = dict[str, Any]
 
@@ -259,8 +259,7 @@ def load_data_and_model(model_file: str) -> tuple[Any, ...]:
     train_data, valid_data, test_data = data_preparation(config, dataset)
     init_seed(config["seed"], config["reproducibility"])
     model = config.model_class(config, train_data._dataset).to(config["device"])
-    model.load_state_dict(checkpoint["state_dict"])
-    model.load_other_parameter(checkpoint["other_parameter"])
+    load_weights(model, checkpoint, model_file)
     return config, model, dataset, train_data, valid_data, test_data
 
 

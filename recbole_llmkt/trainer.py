@@ -8,7 +8,6 @@ import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from logging import getLogger
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from recbole.utils import set_color
 from torch import nn
 from tqdm import tqdm
 
+from recbole_llmkt.checkpoints import counters, load_checkpoint, load_weights, save_file
 from recbole_llmkt.exceptions import ConfigError, DataError, LayerError
 from recbole_llmkt.randomness import get_random_state, set_random_state
 from recbole_llmkt.transfer.schedule import transfer_epochs
@@ -53,6 +53,7 @@ class TransferMixin:
     stopping_step: float
     cur_step: int
     best_valid_score: float
+    best_valid_result: Any
     valid_metric_bigger: bool
     saved_model_file: str
     optimizer: torch.optim.Optimizer
@@ -73,6 +74,7 @@ class TransferMixin:
         self._patience = self.stopping_step
         self._train_data: Any = None
         self._resumed: dict[str, Any] | None = None
+        self._last_valid: tuple[float | None, Any] = (None, None)
 
     # ---- phases -------------------------------------------------------------------------------
 
@@ -210,6 +212,25 @@ class TransferMixin:
 
     # ---- checkpoints --------------------------------------------------------------------------
 
+    def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> Any:
+        score, result = super()._valid_epoch(valid_data, show_progress)  # type: ignore[misc]
+        self._last_valid = (score, result)
+        return score, result
+
+    def _best_result(self) -> dict[str, float] | None:
+        """Return the metrics of the best validation, also while RecBole is about to note them."""
+        score, result = self._last_valid
+        best = result if score == self.best_valid_score else self.best_valid_result
+        return {name: float(value) for name, value in best.items()} if best else None
+
+    def _more_optimizers(self) -> list[tuple[str, torch.optim.Optimizer]]:
+        """Return the optimizers of a trainer that has several (RecVAE), by name."""
+        return [
+            (name, one)
+            for name, one in vars(self).items()
+            if isinstance(one, torch.optim.Optimizer) and name != "optimizer"
+        ]
+
     def _state(self, epoch: int) -> dict[str, Any]:
         """Return a checkpoint: stock keys, tensors and plain Python values only."""
         projectors = self.task.projectors() if self.task is not None else {}
@@ -224,6 +245,9 @@ class TransferMixin:
             "transfer": {
                 "phase": 1 if self._transfers(epoch) else 2,
                 "projectors": {name: one.state_dict() for name, one in projectors.items()},
+                "optimizers": {name: one.state_dict() for name, one in self._more_optimizers()},
+                "counters": counters(self.model),
+                "best_valid_result": self._best_result(),
                 "random": get_random_state(),
                 "loader": _generator_state(self._train_data),
                 "model_losses": self.model_losses,
@@ -234,6 +258,8 @@ class TransferMixin:
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **keywords: Any) -> None:
         if not self.config["single_spec"] and self.config["local_rank"] != 0:
             return
+        if epoch < 0 < self.start_epoch:
+            return  # A resumed run that has nothing left to train: the file stays as it is.
         target = keywords.pop("saved_model_file", self.saved_model_file)
         save_file(self._state(epoch), target)
         if verbose:
@@ -279,8 +305,8 @@ class TransferMixin:
         self.start_epoch = checkpoint["epoch"] + 1
         self.cur_step = checkpoint["cur_step"]
         self.best_valid_score = checkpoint["best_valid_score"]
-        self.model.load_state_dict(checkpoint["state_dict"])
-        self.model.load_other_parameter(checkpoint["other_parameter"])  # type: ignore[operator]
+        self.best_valid_result = checkpoint["transfer"]["best_valid_result"]
+        load_weights(self.model, checkpoint, resume_file)
         self._resumed = checkpoint
         logger.info("Checkpoint loaded. Resume training from epoch %d.", self.start_epoch)
 
@@ -290,9 +316,18 @@ class TransferMixin:
             return
         checkpoint, self._resumed = self._resumed, None
         extra = checkpoint["transfer"]
-        for name, projector in (self.task.projectors() if self.task else {}).items():
-            projector.load_state_dict(extra["projectors"][name])
-        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        try:
+            for name, projector in (self.task.projectors() if self.task else {}).items():
+                projector.load_state_dict(extra["projectors"][name])
+            for name, optimizer in self._more_optimizers():
+                optimizer.load_state_dict(extra["optimizers"][name])
+            if not extra["optimizers"]:
+                self.optimizer.load_state_dict(checkpoint["optimizer"])
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise DataError(
+                f"'{self.saved_model_file}' was saved by a run with another learner, projector or "
+                "layer: resume with the settings it was made with."
+            ) from error
         self.model_losses = list(extra["model_losses"])
         self.transfer_losses = list(extra["transfer_losses"])
         if extra["loader"] is not None:
@@ -324,31 +359,3 @@ class _LossBar:
 def _generator_state(loader: Any) -> torch.Tensor | None:
     generator = getattr(loader, "generator", None)
     return generator.get_state() if generator is not None else None
-
-
-def save_file(state: dict[str, Any], path: str) -> None:
-    """Write a checkpoint in one piece: a reader sees the old file or the new one."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    partial = f"{path}.partial"
-    torch.save(state, partial)
-    os.replace(partial, path)
-
-
-def load_checkpoint(path: str, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read a checkpoint of this package; nothing in the file is executed.
-
-    Raises
-    ------
-    DataError
-        The file is missing, broken, or holds anything but tensors and plain values.
-    """
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # torch raises many kinds, all of them meaning: not readable
-        raise DataError(
-            f"Cannot read the checkpoint '{path}': {str(error).splitlines()[0]} It must be a file "
-            "that recbole_llmkt saved."
-        ) from error
-    if not isinstance(state, dict) or not {"config", "state_dict", "transfer"} <= set(state):
-        raise DataError(f"'{path}' is not a checkpoint of recbole_llmkt.")
-    return state

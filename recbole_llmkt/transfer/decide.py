@@ -69,6 +69,8 @@ def decide_rows(probe: Probe, layer: Layer, entities: Entities, wanted: str = "a
         if wanted in ("auto", meaning):
             rows = finder(probe, layer, entities)
             if rows is not None:
+                if wanted == "auto":
+                    _check_sure(probe, layer, rows)
                 return rows
     shapes = " and ".join(
         f"{tuple(one.calls[layer][0].value.shape)} for {one.size} batch rows"
@@ -163,19 +165,30 @@ def _find_table(probe: Probe, layer: Layer, entities: Entities) -> Rows | None:
     first, second = probe.lengths(layer, 0)
     if first != second:
         return None
-    owner = table_of(probe.shadow, layer)
-    if owner is not None:
-        place = _recorded(probe, owner, entities)
-        if place is not None:
-            return TableRows(entities, place[0])
+    offset = _table_offset(probe, layer, entities)
+    if offset is not None:
+        return TableRows(entities, offset)
     if first != entities.n or probe.readings[0].calls[layer][0].value.dim() < 2:
         return None
-    if entities.n_users == entities.n_items:
-        raise RowsError(
-            f"'{layer}' has {first} rows and there are as many users as items: say kt_rows: table "
-            f"if they are {entities.entity}s."
-        )
     return TableRows(entities)
+
+
+def _table_offset(probe: Probe, layer: Layer, entities: Entities) -> int | None:
+    """Return where the entity's rows begin in the layer's ``nn.Embedding``, if it is one."""
+    owner = table_of(probe.shadow, layer)
+    place = _recorded(probe, owner, entities) if owner is not None else None
+    return None if place is None else place[0]
+
+
+def _check_sure(probe: Probe, layer: Layer, rows: Rows) -> None:
+    """Refuse to guess whose table it is where its length does not tell."""
+    entities = rows.entities
+    alike = rows.meaning == "table" and entities.n_users == entities.n_items
+    if alike and _table_offset(probe, layer, entities) is None:
+        raise RowsError(
+            f"'{layer}' has {entities.n} rows and there are as many users as items: say kt_rows: "
+            f"table if they are {entities.entity}s."
+        )
 
 
 def _find_node(probe: Probe, layer: Layer, entities: Entities) -> Rows | None:
@@ -202,7 +215,7 @@ def _find_batch(probe: Probe, layer: Layer, entities: Entities) -> Rows | None:
     follows = probe.follows_batch(layer, 0, entities.state_fields)
     if not any(follows):
         return None
-    # A call that does not follow the entity holds other rows' states (FEARec's positives).
+    # A call that does not follow holds somebody else's states, as FEARec's drawn positives.
     fields = [
         _call_field(probe, layer, entities, number) if follows[number] else None
         for number in range(len(calls))

@@ -1,0 +1,77 @@
+"""Checkpoints on disk: tensors and plain Python values only, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from recbole_llmkt.exceptions import DataError
+
+
+def save_file(state: dict[str, Any], path: str) -> None:
+    """Write a checkpoint in one piece: a reader sees the old file or the new one."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    partial = f"{path}.partial"
+    torch.save(state, partial)
+    os.replace(partial, path)
+
+
+def load_checkpoint(path: str, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint of this package; nothing in the file is executed.
+
+    Raises
+    ------
+    DataError
+        The file is missing, broken, or holds anything but tensors and plain values.
+    """
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises many kinds, all of them meaning: not readable
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise DataError(
+            f"Cannot read the checkpoint '{path}': {reason}. It must be a file that recbole_llmkt "
+            "saved."
+        ) from error
+    if not isinstance(state, dict) or not {"config", "state_dict", "transfer"} <= set(state):
+        raise DataError(f"'{path}' is not a checkpoint of recbole_llmkt.")
+    return state
+
+
+def load_weights(model: nn.Module, checkpoint: dict[str, Any], path: str) -> None:
+    """Put a checkpoint's weights and counters into a model.
+
+    Raises
+    ------
+    DataError
+        They do not fit the model.
+    """
+    try:
+        model.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip().rstrip(".")
+        raise DataError(
+            f"'{path}' does not fit this {type(model).__name__}: {reason}. The model's sizes and "
+            "the dataset must be those it was trained with."
+        ) from error
+    model.load_other_parameter(checkpoint["other_parameter"])  # type: ignore[operator]
+    modules = dict(model.named_modules())
+    for name, values in checkpoint["transfer"]["counters"].items():
+        modules[name].__dict__.update(values)
+
+
+def counters(model: nn.Module) -> dict[str, dict[str, int | float]]:
+    """Return the plain numbers that a model's modules hold beside their tensors, by module.
+
+    Some models count their steps in them (MultiVAE's annealing), and ``state_dict`` leaves them
+    out.
+    """
+    found = {}
+    for name, module in model.named_modules():
+        numbers = {key: one for key, one in vars(module).items() if type(one) in (int, float)}
+        if numbers:
+            found[name] = numbers
+    return found
