@@ -240,7 +240,7 @@ class TransferMixin:
             "cur_step": self.cur_step,
             "best_valid_score": float(self.best_valid_score),
             "state_dict": self.model.state_dict(),
-            "other_parameter": self.model.other_parameter(),  # type: ignore[operator]
+            "other_parameter": _plain(self.model.other_parameter()),  # type: ignore[operator]
             "optimizer": self.optimizer.state_dict(),
             "transfer": {
                 "phase": 1 if self._transfers(epoch) else 2,
@@ -354,6 +354,21 @@ class _LossBar:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
+
+
+def _plain(values: Any) -> Any:
+    """Copy a model's other parameters as tensors and plain values.
+
+    Modules among them (RecBole's feature embeddings) are left out: ``state_dict`` has their
+    weights, and the model's constructor builds them.
+    """
+    if isinstance(values, dict):
+        return {
+            key: _plain(value) for key, value in values.items() if not isinstance(value, nn.Module)
+        }
+    if isinstance(values, (list, tuple)):
+        return type(values)(_plain(value) for value in values)
+    return values
 
 
 def _generator_state(loader: Any) -> torch.Tensor | None:

@@ -122,6 +122,7 @@ class Probe:
     def __init__(self, model: nn.Module, train_data: Any, layers: Sequence[Layer]) -> None:
         self.model, self.train_data, self.layers = model, train_data, list(layers)
         self._experiments: dict[Any, Reading] = {}
+        self._idle: list[Layer] | None = None
         device = next(model.parameters()).device
         with isolated_randomness(PROBE_SEED):
             self.shadow = shadow_of(model)
@@ -134,8 +135,9 @@ class Probe:
         """Bring a shadow into the state of a training step that treats every row alone."""
         shadow.train()
         for module in shadow.modules():
-            if isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.Dropout)):
-                module.eval()
+            # Off go dropout, batch statistics and all else that mixes the rows of a batch. The
+            # model itself goes on taking a training step, and cuDNN needs that of recurrent layers.
+            module.training = module is shadow or isinstance(module, nn.RNNBase)
         if hasattr(shadow, "e_step"):
             shadow.e_step()  # type: ignore[operator]
 
@@ -144,9 +146,11 @@ class Probe:
         interaction = copy.deepcopy(interaction)
         with isolated_randomness(PROBE_SEED), torch.enable_grad(), ExitStack() as stack:
             taps = [stack.enter_context(Tap(self.shadow, layer)) for layer in self.layers]
-            recommendation_loss(self.shadow)(interaction)
+            loss = recommendation_loss(self.shadow)(interaction)
+            if self._idle is None:
+                self._idle = _idle_parameters(taps, loss)
             calls = {tap.layer: list(tap.calls) for tap in taps}
-        return Reading(interaction, calls)
+        return Reading(interaction, {**calls, **{layer: [] for layer in self._idle}})
 
     def lengths(self, layer: Layer, axis: int) -> tuple[int, int]:
         """Return how long ``axis`` is with the smaller and with the larger batch."""
@@ -157,7 +161,7 @@ class Probe:
         """Tell, call by call, whether position j of ``axis`` depends on row j of the batch.
 
         Two rows of the batch are replaced, one at a time: a call follows the batch if it changes
-        there. If any call changes elsewhere, none does.
+        there and nowhere else.
 
         Parameters
         ----------
@@ -172,13 +176,12 @@ class Probe:
         first, second = self.lengths(layer, axis)
         if first == second or first > self.readings[0].size:
             return nowhere
-        follows = nowhere
-        for row in (0, first - 1):
-            found = self.changed(layer, axis, [row], fields)
-            if any(places - {row} for places in found):
-                return nowhere
-            follows = [known or bool(places) for known, places in zip(follows, found)]
-        return follows
+        ends = (0, first - 1)
+        first_found, last_found = (self.changed(layer, axis, [row], fields) for row in ends)
+        return [
+            bool(at_first | at_last) and at_first <= {ends[0]} and at_last <= {ends[1]}
+            for at_first, at_last in zip(first_found, last_found)
+        ]
 
     def changed(
         self, layer: Layer, axis: int, rows: Sequence[int], fields: Sequence[str] | None = None
@@ -210,6 +213,21 @@ class Probe:
                 replaced = _with_row(replaced, self.batches[1], row, fields)
             self._experiments[key] = self.read(replaced)
         return self._experiments[key]
+
+
+def _idle_parameters(taps: Sequence[Tap], loss: Any) -> list[Layer]:
+    """List the tapped parameters that a loss does not depend on.
+
+    A parameter is there without a call, also where a model never uses it (LR owns the embedding
+    tables of its base class).
+    """
+    tapped = [tap for tap in taps if tap.is_parameter and tap.place.requires_grad]
+    total = sum(part.sum() for part in (loss if isinstance(loss, tuple) else (loss,)))
+    if not tapped or not total.requires_grad:
+        return []
+    places = [tap.place for tap in tapped]
+    grads = torch.autograd.grad(total, places, allow_unused=True, retain_graph=True)
+    return [tap.layer for tap, grad in zip(tapped, grads) if grad is None]
 
 
 def _differing(old: Tensor, new: Tensor, axis: int) -> set[int]:

@@ -315,7 +315,9 @@ class TransferTask:
             weighted = [term.weight * one for term, one in zip(self.terms, losses)]
             transfer = torch.stack(weighted).sum()
             parts = model_loss if isinstance(model_loss, tuple) else (model_loss,)
-            meter.add(torch.stack([part.detach() for part in parts]).sum(), transfer / self.weight)
+            meter.add(
+                torch.stack([part.detach().sum() for part in parts]).sum(), transfer / self.weight
+            )
             kept = tuple((1.0 - self.weight) * part for part in parts)
             # Tuples stay tuples, the transfer loss first: NCL drops the last part in its warm-up.
             return (transfer, *kept) if isinstance(model_loss, tuple) else kept[0] + transfer
