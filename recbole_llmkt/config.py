@@ -337,8 +337,13 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         model = model if model is not None else self.external_config_dict.get("model")
         dataset = dataset if dataset is not None else self.external_config_dict.get("dataset")
         for name, value in (("model", model), ("dataset", dataset)):
-            if value is None:
+            if value is None or value == "":
                 raise ConfigError(f"No {name} is given: pass --{name}=NAME or '{name}: NAME'.")
+        if "/" in str(dataset) or "\\" in str(dataset):
+            raise ConfigError(
+                f"dataset: {dataset} is a path: give the name of its folder alone, and the folder "
+                "that holds it as data_path."
+            )
         model_class = get_model(model) if isinstance(model, str) else model
         assert isinstance(model_class, type)
         self.model_path = model if isinstance(model, str) else _class_path(model_class)

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 import torch.multiprocessing as multiprocessing
-from recbole.data import create_dataset, data_preparation
 from recbole.data.transform import construct_transform
 from recbole.utils import get_environment, get_flops, init_logger, init_seed, set_color
 
 from recbole_llmkt.checkpoints import load_checkpoint, load_weights, save_file
 from recbole_llmkt.config import PREFIXES, Config, parse_value
+from recbole_llmkt.data import load_data
 from recbole_llmkt.exceptions import ConfigError
 from recbole_llmkt.registry import get_trainer
 
@@ -55,10 +55,9 @@ def train(
     if verbose:
         logger.info(sys.argv)
         logger.info(config)
-    dataset = create_dataset(config)
+    dataset, train_data, valid_data, test_data = load_data(config)
     if verbose:
         logger.info(dataset)
-    train_data, valid_data, test_data = data_preparation(config, dataset)
 
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     model = config.model_class(config, train_data._dataset).to(config["device"])
@@ -255,8 +254,7 @@ def load_data_and_model(model_file: str) -> tuple[Any, ...]:
     config = Config(config_dict=checkpoint["config"], command_line=[])
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
-    dataset = create_dataset(config)
-    train_data, valid_data, test_data = data_preparation(config, dataset)
+    dataset, train_data, valid_data, test_data = load_data(config)
     init_seed(config["seed"], config["reproducibility"])
     model = config.model_class(config, train_data._dataset).to(config["device"])
     load_weights(model, checkpoint, model_file)

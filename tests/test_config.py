@@ -348,7 +348,7 @@ def test_files_are_merged_key_by_key_only_at_the_top(tmp_path):
     [
         ("NueMF", "Unknown model 'NueMF'.*Did you mean 'NeuMF'"),
         ("bpr", "Unknown model 'bpr'.*Did you mean 'BPR'"),
-        ("", "Unknown model"),
+        ("", "No model is given"),
         ("my_package.my_module.MyModel", "Cannot import"),
         ("recbole.model.general_recommender", "is not a class"),
         ("torch.nn.Linear", "is not a RecBole model"),

@@ -1,0 +1,112 @@
+"""RecBole's datasets and loaders, with each refusal as one clear error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import recbole
+from recbole.data import create_dataset, data_preparation
+
+from recbole_llmkt.config import load_yaml
+from recbole_llmkt.exceptions import DataError, LLMKTError, nearest
+
+_REFUSALS = (ValueError, KeyError, IndexError, TypeError, AttributeError, OSError)
+
+
+def load_data(config: Any) -> tuple[Any, Any, Any, Any]:
+    """Read a dataset and split it, as RecBole does.
+
+    Parameters
+    ----------
+    config : Config
+        The run's configuration.
+
+    Returns
+    -------
+    tuple
+        The dataset and the loaders of its training, validation and test part.
+
+    Raises
+    ------
+    DataError
+        A file or a column is missing, or RecBole cannot use what is there.
+    """
+    check_files(config)
+    try:
+        dataset = create_dataset(config)
+        return (dataset, *data_preparation(config, dataset))
+    except (LLMKTError, NotImplementedError):
+        raise
+    except _REFUSALS as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(" .")
+        raise DataError(
+            f"RecBole cannot use the dataset '{config['dataset']}' in {config['data_path']}: "
+            f"{reason}. Check the atomic files, load_col, eval_args and the filters "
+            "(user_inter_num_interval, item_inter_num_interval, val_interval)."
+        ) from error
+
+
+def check_files(config: Any) -> None:
+    """Make sure that the atomic files and the columns that a run asks for are there.
+
+    Raises
+    ------
+    DataError
+        Naming the file or the column, where it was looked for, and the mend.
+    """
+    folder = Path(config["data_path"])
+    if not folder.is_dir():
+        if config["dataset"] in _downloads():
+            return
+        raise DataError(
+            f"There is no dataset '{config['dataset']}': the folder {folder} does not exist. Put "
+            f"{config['dataset']}.inter there, or correct `dataset` or `data_path`."
+        )
+    for source, columns in _wanted(config).items():
+        for path in _files(config, source):
+            if not path.is_file():
+                raise DataError(
+                    f"There is no file {path}. Add it in RecBole's atomic format (a header like "
+                    f"user_id:token<TAB>item_id:token), or correct `data_path` or `load_col`."
+                )
+            _check_columns(path, columns, config["field_separator"] or "\t")
+
+
+def _downloads() -> dict[str, Any]:
+    """Return the datasets that RecBole knows how to download."""
+    return load_yaml(Path(recbole.__file__).parent / "properties" / "dataset" / "url.yaml")
+
+
+def _wanted(config: Any) -> dict[str, dict[str, str]]:
+    """Return for each atomic file the columns that must be there, and the key that wants them."""
+    wanted: dict[str, dict[str, str]] = {"inter": {}}
+    for source, columns in (config["load_col"] or {}).items():
+        listed = [] if columns in (None, "*") else columns
+        wanted[source] = dict.fromkeys(listed, f"load_col, {source}")
+    keys = ["USER_ID_FIELD", "ITEM_ID_FIELD"]
+    by_time = (config["eval_args"] or {}).get("order") == "TO"
+    if by_time and not config["benchmark_filename"]:
+        keys.append("TIME_FIELD")
+    wanted["inter"].update({config[key]: key for key in keys if config[key]})
+    return wanted
+
+
+def _files(config: Any, source: str) -> Iterator[Path]:
+    stem = Path(config["data_path"]) / config["dataset"]
+    parts = config["benchmark_filename"] if source == "inter" else None
+    for part in parts or [None]:
+        yield stem.with_name(f"{stem.name}.{part}.{source}" if part else f"{stem.name}.{source}")
+
+
+def _check_columns(path: Path, columns: dict[str, str], separator: str) -> None:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        header = file.readline().rstrip("\r\n")
+    known = [name.partition(":")[0] for name in header.split(separator)]
+    for column, key in columns.items():
+        if column not in known:
+            raise DataError(
+                f"{path} has no column '{column}' ({key}).{nearest(column, known)} Its columns "
+                f"are {', '.join(known)}: correct {key.partition(',')[0]} or the file's header."
+            )

@@ -1,0 +1,358 @@
+"""Runs in one call: their result, what is loaded again, and bad input as one clear error each."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from helpers import ENCODER, TinyDataset, add_profiles, random_vectors, write_profiles
+from recbole.model.general_recommender import BPR
+
+from recbole_llmkt import (
+    export_stock_checkpoint,
+    load_data_and_model,
+    objective_function,
+    run_recbole_llmkt,
+)
+from recbole_llmkt.exceptions import (
+    ConfigError,
+    DataError,
+    LayerError,
+    LeakError,
+    LLMKTError,
+    ProfileError,
+    RowsError,
+)
+from recbole_llmkt.profiles.embeddings import embedding_paths
+
+
+class MyBPR(BPR):
+    """A model of the user's own, known by its class path."""
+
+
+def run(dataset: TinyDataset, model="BPR", saved=False, **keys):
+    settings = dataset.settings(**{"epochs": 2, "state": "ERROR", **keys})
+    return run_recbole_llmkt(model, dataset.name, config_dict=settings, saved=saved)
+
+
+# ---- results -------------------------------------------------------------------------------------
+
+
+def test_the_result_is_recboles_and_the_transfers(tiny):
+    result = run(tiny, saved=True)
+    assert {"best_valid_score", "valid_score_bigger", "best_valid_result", "test_result"} < set(
+        result
+    )
+    assert set(result["test_result"]) == {"recall@5", "ndcg@5"}
+    transfer = result["transfer"]
+    (term,) = transfer["terms"]
+    assert (term["layer"], term["entity"], term["width"]) == ("user_embedding", "user", 8)
+    assert term["coverage"] == 1.0 and term["profiles"] == 30
+    assert transfer["phase_switch"] == 1 and transfer["leaks"] == 0
+    assert len(transfer["model_loss"]) == len(transfer["transfer_loss"]) == 1
+    assert Path(result["checkpoint"]).is_file()
+    json.dumps(transfer)
+
+
+def test_without_transfer_there_is_none(tiny):
+    result = run(tiny, kt_enabled=False)
+    assert result["transfer"] is None and result["checkpoint"] is None
+
+
+def test_the_same_run_twice_gives_the_same_numbers(tiny):
+    first, second = (run(tiny, "NeuMF", kt_projector="mlp", dropout_prob=0.2) for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize("model", [MyBPR, f"{__name__}.MyBPR"], ids=["class", "path"])
+def test_a_model_of_the_users_own(tiny, model):
+    result = run(tiny, model, saved=True)
+    assert result["transfer"]["terms"][0]["width"] == 8
+    assert type(load_data_and_model(result["checkpoint"])[1]).__name__ == "MyBPR"
+
+
+def test_a_benchmark_of_ready_made_parts(make_dataset):
+    dataset = make_dataset()
+    head, *rows = (dataset.folder / "tiny.inter").read_text().splitlines()
+    parts = {"train": rows[:300], "valid": rows[300:360], "test": rows[360:]}
+    for name, part in parts.items():
+        (dataset.folder / f"tiny.{name}.inter").write_text("\n".join([head, *part]) + "\n")
+    keys = {"benchmark_filename": ["train", "valid", "test"]}
+    add_profiles(dataset, **keys)
+    result = run(dataset, **keys)
+    assert result["transfer"]["leaks"] == 0
+    with pytest.raises(LeakError):
+        run(dataset)  # the split by eval_args is another one
+
+
+def test_loaded_again_it_predicts_the_same(tiny):
+    result = run(tiny, "NeuMF", saved=True, kt_projector="linear")
+    config, model, _, train_data, _, test_data = load_data_and_model(result["checkpoint"])
+    assert config["kt_projector"] == "linear" and type(model).__name__ == "NeuMF"
+    from recbole_llmkt.registry import get_trainer
+
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    trainer.eval_collector.data_collect(train_data)
+    again = trainer.evaluate(test_data, load_best_model=False)
+    assert again == result["test_result"]
+
+
+STOCK = """
+import sys, torch
+from recbole.quick_start import load_data_and_model
+config, model, dataset, *_ = load_data_and_model(sys.argv.pop(1))
+model.eval()
+batch = {"user_id": torch.arange(1, 6), "item_id": torch.arange(1, 6)}
+print("SCORES", model.predict(batch).tolist(), type(model).__module__, config["my_key"])
+"""
+
+
+def test_an_exported_checkpoint_loads_in_stock_recbole(tiny):
+    attack = "__import__('os').system('touch owned')"
+    result = run(tiny, "NeuMF", saved=True, my_key=attack)
+    export_stock_checkpoint(result["checkpoint"], "stock/model.pth")
+    done = subprocess.run(
+        [sys.executable, "-c", STOCK, "stock/model.pth"],
+        env={**os.environ, "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    line = next((one for one in done.stdout.splitlines() if one.startswith("SCORES")), "")
+    assert line, done.stderr[-2000:]
+    model = load_data_and_model(result["checkpoint"])[1].eval()
+    batch = {"user_id": torch.arange(1, 6), "item_id": torch.arange(1, 6)}
+    assert line == f"SCORES {model.predict(batch).tolist()} recbole.{NEUMF} {attack}"
+    assert not Path("owned").exists()
+
+
+NEUMF = "model.general_recommender.neumf"
+
+
+def test_objective_function_takes_what_a_search_gives(tiny):
+    result = objective_function(
+        tiny.settings(model="NeuMF", dataset="tiny", epochs=2, mlp_hidden_size="[8]"), saved=False
+    )
+    assert result["model"] == "NeuMF" and result["transfer"]["phase_switch"] == 1
+    assert {"best_valid_score", "valid_score_bigger", "best_valid_result"} < set(result)
+
+
+def test_objective_of_recboles_hypertuning(tiny):
+    pytest.importorskip("hyperopt")
+    from recbole.trainer import HyperTuning
+
+    Path("params").write_text(
+        "kt_weight choice [0.1,0.9]\nmlp_hidden_size choice ['[8]','[16,8]']\n"
+    )
+    fixed = tiny.settings(model="NeuMF", dataset="tiny", epochs=2)
+    Path("fixed.yaml").write_text(yaml.safe_dump(fixed))
+    seen = []
+
+    def objective(config_dict=None, config_file_list=None):
+        seen.append(copy.deepcopy(config_dict))
+        return objective_function(config_dict, config_file_list, saved=False)
+
+    tuning = HyperTuning(
+        objective, algo="exhaustive", params_file="params", fixed_config_file_list=["fixed.yaml"]
+    )
+    tuning.run()
+    assert len(seen) == 4 and set(tuning.best_params) == {"kt_weight", "mlp_hidden_size"}
+    losses = {json.dumps(one["test_result"]) for one in tuning.params2result.values()}
+    assert len(losses) > 1
+
+
+# ---- profiles and the split ----------------------------------------------------------------------
+
+
+def test_profiles_of_another_split_are_refused_and_counted_where_allowed(tiny):
+    other = {"split": {"RS": [0.5, 0.2, 0.3]}, "order": "TO", "group_by": "user", "mode": "full"}
+    with pytest.raises(LeakError, match=r"30 of 30 user profiles.*profile_allow_leak: True"):
+        run(tiny, eval_args=other)
+    result = run(tiny, eval_args=other, profile_allow_leak=True)
+    assert result["transfer"]["leaks"] == 30
+    assert result["transfer"]["terms"][0]["leaks"] == 30
+
+
+def test_one_stale_profile_is_enough(tiny):
+    path = tiny.folder / "profiles" / "user.jsonl"
+    lines = path.read_text().splitlines()
+    stale = json.loads(lines[4])
+    lines[4] = json.dumps({**stale, "history": "0" * 16})
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(LeakError, match=rf"1 of 30 .*'{stale['id']}'"):
+        run(tiny)
+
+
+def test_entities_without_a_profile_take_no_part(make_dataset):
+    dataset = make_dataset()
+    add_profiles(dataset, without=[f"u{i}" for i in range(10)])
+    result = run(dataset)
+    assert result["transfer"]["terms"][0]["coverage"] == pytest.approx(2 / 3)
+
+
+# ---- bad input -----------------------------------------------------------------------------------
+
+
+def nothing_is_left_behind() -> bool:
+    return not [one for one in Path("saved").glob("*")] if Path("saved").exists() else True
+
+
+@pytest.mark.parametrize(
+    ("keys", "error", "words"),
+    [
+        ({"kt_layer": "user_embeding"}, LayerError, ["user_embeding", "Did you mean", "item_emb"]),
+        ({"kt_layer": "user embedding"}, LayerError, ["Cannot read the layer"]),
+        ({"kt_layer": "forward()[9]"}, LayerError, ["[9]", "a tuple of 2"]),
+        ({"kt_layer": "predict()"}, LayerError, ["never runs", "llmkt layers"]),
+        ({"kt_layer": "user_embedding()"}, LayerError, ["Did you mean 'user_embedding'"]),
+        ({"kt_rows": "node"}, RowsError, ["kt_rows: node", "lookup"]),
+        ({"kt_rows": "tabel"}, ConfigError, ["Did you mean 'table'"]),
+        ({"kt_loss": "huber"}, ConfigError, ["kt_loss", "rmse"]),
+        ({"kt_loss": "no.such.Loss"}, ConfigError, ["Cannot import 'no.such.Loss'"]),
+        ({"kt_weight": 1.5}, ConfigError, ["kt_weight", "0.0 to 1.0"]),
+        ({"kt_weight": [0.6, 0.6]}, ConfigError, ["more than 1"]),
+        ({"kt_weight": [0.1, 0.2], "kt_entity": ["user"]}, ConfigError, ["equally long"]),
+        ({"kt_layer": ["user_embedding"], "kt_rows": ["lookup"] * 2}, ConfigError, ["equally"]),
+        (
+            {"kt_layer": ["user_embedding"] * 3, "kt_entity": "both"},
+            ConfigError,
+            ["kt_layer has 3"],
+        ),
+        ({"epochs": 1}, ConfigError, ["epochs: 1", "kt_epochs: 0.5", "2 or more"]),
+        ({"embedding_size": 1}, LayerError, ["1 wide", "nothing to reconstruct"]),
+        ({"embedding_size": 64}, ConfigError, ["64 wide", "24 wide", "kt_transform: random"]),
+        ({"kt_transform": "none"}, ConfigError, ["24 wide", "8 wide", "kt_projector: linear"]),
+        ({"kt_projector": "linear", "kt_projector_dim": 50}, ConfigError, ["50 wide"]),
+        ({"profile_dir": "nowhere"}, ProfileError, ["nowhere", "llmkt profile"]),
+        ({"data_path": "nowhere"}, DataError, ["nowhere", "tiny", "data_path"]),
+        ({"load_col": {"inter": ["user_id", "item_id", "stars"]}}, DataError, ["stars"]),
+        ({"eval_args": {"order": "TO"}, "TIME_FIELD": "when"}, DataError, ["when"]),
+        ({"USER_ID_FIELD": "who"}, DataError, ["who"]),
+        ({"user_inter_num_interval": "[1000,inf)"}, DataError, ["user_inter_num_interval"]),
+    ],
+    ids=str,
+)
+def test_bad_input_is_one_clear_error(tiny, keys, error, words):
+    with pytest.raises(error) as caught:
+        run(tiny, saved=True, **keys)
+    assert all(word in str(caught.value) for word in words), caught.value
+    assert nothing_is_left_behind()
+
+
+@pytest.mark.parametrize(
+    ("model", "keys", "error", "words"),
+    [
+        ("LR", {}, LayerError, ["width 1"]),
+        ("LR", {"kt_layer": "token_embedding_table.embedding.weight"}, LayerError, ["never runs"]),
+        ("LR", {"kt_layer": "first_order_linear"}, LLMKTError, ["wide"]),
+        ("Pop", {}, ConfigError, ["not trained by gradient descent"]),
+        ("NCEPLRec", {}, ConfigError, ["not trained by gradient descent"]),
+        ("NuMF", {}, ConfigError, ["Unknown model 'NuMF'", "NeuMF"]),
+        ("MultiVAE", {"kt_layer": "rating_matrix"}, LayerError, ["no layer"]),
+    ],
+)
+def test_models_that_cannot_learn_so(tiny, model, keys, error, words):
+    labelled = {"threshold": {"rating": 3}} if model == "LR" else {}
+    modes = {"eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "TO", "group_by": "user"}}
+    with pytest.raises(error) as caught:
+        run(tiny, model, **labelled, **modes, **keys)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_a_layer_without_gradient(tiny):
+    with pytest.raises(LayerError, match="No gradient flows from 'fixed'"):
+        run(tiny, f"{__name__}.Constant", kt_layer="fixed")
+
+
+class Constant(BPR):
+    """A model with a layer that depends on no parameter."""
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.fixed = torch.nn.Identity()
+
+    def calculate_loss(self, interaction):
+        self.fixed(torch.ones(len(interaction), 8) * interaction["user_id"].unsqueeze(1))
+        return super().calculate_loss(interaction)
+
+
+def test_a_dataset_that_does_not_exist(tiny):
+    expected = {
+        "tinny": "There is no dataset 'tinny': the folder .*data/tinny does not exist",
+        "no/such": "is a path: give the name of its folder alone",
+        "": "No dataset is given",
+    }
+    for name, message in expected.items():
+        with pytest.raises(LLMKTError, match=message):
+            run_recbole_llmkt("BPR", name, config_dict=tiny.settings())
+
+
+def test_a_missing_atomic_file(tiny):
+    (tiny.folder / "tiny.inter").unlink()
+    with pytest.raises(DataError, match=r"tiny\.inter"):
+        run(tiny)
+
+
+def test_no_profile_at_all(make_dataset):
+    with pytest.raises((ProfileError, DataError), match=r"llmkt profile|tiny\.item"):
+        run(make_dataset())
+
+
+def test_profiles_of_another_dataset(make_dataset):
+    dataset = make_dataset()
+    tokens = ["x1", "x2", "x3"]
+    write_profiles(dataset.folder / "profiles", "user", random_vectors(tokens), {})
+    with pytest.raises(ProfileError, match=r"None of the 3 profiles.*'x1'"):
+        run(dataset)
+
+
+def embeddings_of(dataset: TinyDataset) -> tuple[Path, np.ndarray]:
+    path, _ = embedding_paths(dataset.folder / "profiles", ENCODER, "user")
+    return path, np.load(path)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_embeddings_that_are_no_numbers(tiny, number):
+    path, vectors = embeddings_of(tiny)
+    vectors[3, 5] = number
+    np.save(path, vectors)
+    with pytest.raises(ProfileError, match="vectors with NaN or infinite"):
+        run(tiny)
+
+
+def test_embeddings_of_a_wrong_width_or_number(tiny):
+    path, vectors = embeddings_of(tiny)
+    for wrong in (vectors[:, :7], vectors[:-1], vectors.ravel()):
+        np.save(path, wrong)
+        with pytest.raises(ProfileError, match="lists 30 ids and a width of 24"):
+            run(tiny)
+    path.write_bytes(b"broken")
+    with pytest.raises(ProfileError, match="Cannot read the embeddings"):
+        run(tiny)
+
+
+@pytest.mark.parametrize("name", ["nowhere.pth", "broken.pth"])
+def test_unreadable_checkpoints(name):
+    Path("broken.pth").write_bytes(b"PK broken")
+    with pytest.raises(DataError, match=name.replace(".", r"\.")):
+        load_data_and_model(name)
+    with pytest.raises(DataError, match=name.replace(".", r"\.")):
+        export_stock_checkpoint(name, "out.pth")
+    assert not Path("out.pth").exists()
+
+
+def test_a_checkpoint_whose_data_changed(tiny):
+    result = run(tiny, saved=True)
+    with (tiny.folder / "tiny.inter").open("a") as file:
+        file.write("newcomer\ti1\t3\t5\n")
+    with pytest.raises(DataError, match="does not fit this BPR"):
+        load_data_and_model(result["checkpoint"])
