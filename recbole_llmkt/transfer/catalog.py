@@ -41,7 +41,7 @@ class Place:
         Class of the module, where it is one.
     shape : str
         Shape in symbols: B batch rows, U users, I items, N nodes (users and items), F fields,
-        L sequence length; other axes as numbers.
+        L sequence length; other axes as numbers. A last axis I is no width but scores of all items.
     rows : str
         What the rows mean (``kt_rows``); empty where no entity can be told.
     entity : str
@@ -235,7 +235,8 @@ def _symbols(probe: Probe, layer: Layer, entities: Entities) -> str:
             per_row = a / probe.readings[0].size
             symbols.append("B" if per_row <= 1 else f"B*{per_row:g}")
         else:
-            symbols.append(names.get(a, str(a)) if axis < len(first) - 1 else str(a))
+            is_width = axis == len(first) - 1 and a != entities.n_items
+            symbols.append(str(a) if is_width else names.get(a, str(a)))
     return "(" + ", ".join(symbols) + ")"
 
 
@@ -244,7 +245,7 @@ def automatic_layer(places: Sequence[Place], entity: str, max_width: int = MAX_W
 
     The rule: the widest state that is purely the entity's, and of those the one that trains the
     most parameters and is computed last, nearest to the prediction; else the entity's embedding
-    table; else the last hidden layer.
+    table; else the last hidden layer. Scores of all items are no hidden state.
 
     Parameters
     ----------
@@ -262,6 +263,7 @@ def automatic_layer(places: Sequence[Place], entity: str, max_width: int = MAX_W
     """
     fitting = [one for one in places if 1 < one.width <= max_width]
     computed = [one for one in fitting if one.kind != "parameter" and one.entity == entity]
+    computed = [one for one in computed if not one.shape.endswith(" I)")]
     pure = [one for one in computed if one.pure]
     # The rows of a user's items are the user's state only where there is no other.
     pure = [one for one in pure if one.rows != "time" or one.module != "Embedding"] or pure

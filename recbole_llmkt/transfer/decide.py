@@ -65,13 +65,16 @@ def decide_rows(probe: Probe, layer: Layer, entities: Entities, wanted: str = "a
             f"'{layer}' never runs in a training step of {type(probe.model).__name__}: choose a "
             "layer that does (`llmkt layers` lists them)."
         )
-    for meaning, finder in FINDERS.items():
-        if wanted in ("auto", meaning):
-            rows = finder(probe, layer, entities)
-            if rows is not None:
-                if wanted == "auto":
-                    _check_sure(probe, layer, rows)
-                return rows
+    if wanted == "auto":
+        tried = (find(probe, layer, entities) for find in FINDERS.values())
+        rows = next(filter(None, tried), None)
+    else:
+        rows = FINDERS[wanted](probe, layer, entities)
+        rows = rows or _believed(probe, layer, entities, wanted)
+    if rows is not None:
+        if wanted == "auto":
+            _check_sure(probe, layer, rows)
+        return rows
     shapes = " and ".join(
         f"{tuple(one.calls[layer][0].value.shape)} for {one.size} batch rows"
         for one in probe.readings
@@ -82,6 +85,25 @@ def decide_rows(probe: Probe, layer: Layer, entities: Entities, wanted: str = "a
         f"({entities.n_users} users, {entities.n_items} items). Set kt_rows to one of "
         f"{', '.join(FINDERS)} if you know, or choose another kt_layer."
     )
+
+
+def _believed(probe: Probe, layer: Layer, entities: Entities, wanted: str) -> Rows | None:
+    """Take the user's word for a meaning that the experiments do not show."""
+    if wanted in ("table", "node"):
+        return TableRows(entities) if wanted == "table" else NodeRows(entities)
+    if not entities.id_fields:
+        return None
+    if wanted == "batch":
+        return BatchRows(entities, entities.id_fields[:1])
+    if wanted == "lookup":
+        return LookupRows(entities, shared=True)
+    if wanted == "time":
+        return TimeRows(entities, str(probe.train_data.config["kt_pool"]))
+    names = _token_fields(probe.model)
+    if entities.id_field not in names:
+        return None
+    kinds = {"field": FieldRows, "field_first": FieldFirstRows, "flat": FlatRows}
+    return kinds[wanted](entities, names.index(entities.id_field))
 
 
 def check_gradient(probe: Probe, layer: Layer) -> list[str]:
@@ -98,7 +120,8 @@ def check_gradient(probe: Probe, layer: Layer) -> list[str]:
     if not reached:
         raise LayerError(
             f"No gradient flows from '{layer}' to any parameter of {type(probe.model).__name__}: "
-            "a loss there would train nothing. Choose a layer behind a trained one."
+            "a loss there would train nothing. Choose a layer behind a trained one; in a stage of "
+            "training that leaves such layers alone, set kt_enabled: False."
         )
     return sorted(set(reached))
 
@@ -243,12 +266,16 @@ def _own_position(probe: Probe, layer: Layer, axis: int, entities: Entities) -> 
     changed = set().union(*probe.changed(layer, axis, every_row, [entities.id_field]))
     if len(changed) == 1:
         return changed.pop()
-    model, length = probe.model, probe.lengths(layer, axis)[0]
-    names = list(getattr(model, "token_seq_field_names", []))
-    names += list(getattr(model, "token_field_names", []))
+    names, length = _token_fields(probe.model), probe.lengths(layer, axis)[0]
     if entities.id_field in names and length >= len(names) and changed == set(range(length)):
         return names.index(entities.id_field)
     return None
+
+
+def _token_fields(model: nn.Module) -> list[str]:
+    """List the fields of RecBole's context models in the order of their embeddings."""
+    names = list(getattr(model, "token_seq_field_names", []))
+    return names + list(getattr(model, "token_field_names", []))
 
 
 def _find_field(probe: Probe, layer: Layer, entities: Entities) -> Rows | None:

@@ -315,6 +315,8 @@ class TimeRows(Rows):
         value, ids = call.value, interaction[self.entities.id_field].flatten()
         if value.dim() != 3 or len(value) != len(ids):
             raise self._misfit(value, "of shape (batch, length, width)")
+        if call.ids is None and not self.entities.max_length:
+            raise self._misfit(value, "of item sequences, but the batch has none")
         if call.ids is not None:
             lengths = (call.ids != 0).sum(1)
         else:

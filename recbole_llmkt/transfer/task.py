@@ -300,9 +300,9 @@ class TransferTask:
         meter = Meter()
         with ExitStack() as stack:
             for name in loss_methods(self.model):
-                original = getattr(self.model, name)
+                original, own = getattr(self.model, name), vars(self.model).get(name)
                 setattr(self.model, name, self._with_transfer(original, meter))
-                stack.callback(delattr, self.model, name)
+                stack.callback(_put_back, self.model, name, own)
             yield meter
 
     def _with_transfer(self, original: Callable[..., Any], meter: Meter) -> Callable[..., Any]:
@@ -312,17 +312,33 @@ class TransferTask:
                 taps = [stack.enter_context(Tap(self.model, term.layer)) for term in self.terms]
                 model_loss = original(interaction, *arguments, **keywords)
                 losses = [term.compute(tap, interaction) for term, tap in zip(self.terms, taps)]
-            weighted = [term.weight * one for term, one in zip(self.terms, losses)]
-            transfer = torch.stack(weighted).sum()
             parts = model_loss if isinstance(model_loss, tuple) else (model_loss,)
-            meter.add(
-                torch.stack([part.detach().sum() for part in parts]).sum(), transfer / self.weight
-            )
+            total = torch.stack([part.detach().sum() for part in parts]).sum()
+            weighted = [term.weight * one for term, one in zip(self.terms, losses)]
+            meter.add(total, torch.stack(weighted).sum() / self.weight)
+            transfer = torch.stack([one * self._balance(total, one) for one in weighted]).sum()
             kept = tuple((1.0 - self.weight) * part for part in parts)
             # Tuples stay tuples, the transfer loss first: NCL drops the last part in its warm-up.
             return (transfer, *kept) if isinstance(model_loss, tuple) else kept[0] + transfer
 
         return loss
+
+
+    def _balance(self, model_loss: Tensor, transfer_loss: Tensor) -> Tensor | float:
+        """Return beta: what brings a transfer loss to the size of the model's, if so wanted."""
+        if self.config["kt_balance"] == "fixed":
+            return 1.0
+        weight = transfer_loss.detach()
+        ratio = model_loss.abs() / weight.clamp_min(torch.finfo(weight.dtype).tiny)
+        return torch.where(weight > 0, ratio * self.weight, torch.zeros_like(ratio))
+
+
+def _put_back(model: nn.Module, name: str, own: Any) -> None:
+    """Undo ``setattr``: restore the instance's own attribute, or uncover the class's."""
+    if own is None:
+        delattr(model, name)
+    else:
+        setattr(model, name, own)
 
 
 def average_over_processes(gradient: Tensor) -> Tensor:
