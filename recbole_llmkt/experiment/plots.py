@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 
 from recbole_llmkt.experiment.results import Record
 from recbole_llmkt.experiment.statistics import BASE, Cell
+from recbole_llmkt.experiment.tables import gain_text
 
 MAX_METRICS = 4
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
@@ -171,7 +172,7 @@ def _legend(figure: Figure, shades: Mapping[str, str]) -> None:
 
 
 def _offset(number: int, count: int) -> float:
-    return (number - (count - 1) / 2) * min(0.25, 0.8 / count)
+    return (number - (count - 1) / 2) * min(0.3, 0.85 / count)
 
 
 def _seeds_of(cell: Cell, records: Sequence[Record]) -> list[float]:

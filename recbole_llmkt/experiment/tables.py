@@ -91,7 +91,7 @@ def value_text(value: Estimate) -> str:
 
 def gain_text(gain: Estimate | None) -> str:
     """Format a gain: ``+2.1%``, or nothing."""
-    return f"{gain.mean:+.1f}%" if gain is not None else ""
+    return f"{round(gain.mean, 1) + 0.0:+.1f}%" if gain is not None else ""  # never -0.0
 
 
 def interval_text(gain: Estimate | None) -> str:
