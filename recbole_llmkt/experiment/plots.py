@@ -87,7 +87,7 @@ def _draw_cell(axes: Any, cell: Cell, x: float, seeds: Sequence[float], colour: 
     axes.plot([x] * len(seeds), seeds, "o", ms=3, color=colour, alpha=0.45)
     if cell.gain is not None:
         top = max([value.mean + (value.sd or 0.0), *seeds])
-        label = f"{cell.gain.mean:+.1f}%"
+        label = gain_text(cell.gain)
         axes.annotate(
             label,
             (x, top),
