@@ -1,0 +1,81 @@
+"""Whole runs on MovieLens-100K with the bundled profiles, and stock RecBole beside them."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from recbole_llmkt import load_data_and_model, run_recbole_llmkt
+
+QUICK = {
+    "epochs": 2,
+    "train_batch_size": 8192,
+    "eval_batch_size": 1_700_000,
+    "show_progress": False,
+    "state": "ERROR",
+    "metrics": ["Recall", "NDCG", "Hit"],
+    "topk": [10],
+    "valid_metric": "NDCG@10",
+}
+# Ranking all pairs through NeuMF's MLP takes half a minute a run.
+SAMPLED = {"split": {"RS": [0.7, 0.1, 0.2]}, "order": "TO", "group_by": "user", "mode": "uni50"}
+OWN = {
+    "NeuMF": {"eval_args": SAMPLED, "eval_batch_size": 100_000},
+    "MultiVAE": {"train_batch_size": 512},
+}
+
+
+@pytest.mark.parametrize("model", ["NeuMF", "SimpleX", "MultiVAE"])
+def test_base_and_kt_with_the_real_profiles(model):
+    keys = {**QUICK, **OWN.get(model, {})}
+    base = run_recbole_llmkt(model, "ml-100k", config_dict={**keys, "kt_enabled": False})
+    kt = run_recbole_llmkt(model, "ml-100k", config_dict=keys)
+    transfer = kt["transfer"]
+    (term,) = transfer["terms"]
+    assert term["coverage"] == 1.0 and term["profiles"] == 943 and transfer["leaks"] == 0
+    assert term["encoder"] == "sentence-transformers/all-MiniLM-L6-v2"
+    assert transfer["phase_switch"] == 1 and math.isfinite(transfer["transfer_loss"][0])
+    assert kt["test_result"].keys() == base["test_result"].keys()
+    assert kt["test_result"] != base["test_result"] and base["transfer"] is None
+    ours, theirs = (
+        torch.load(one["checkpoint"], weights_only=True)["state_dict"] for one in (kt, base)
+    )
+    assert {name: one.shape for name, one in ours.items()} == {
+        name: one.shape for name, one in theirs.items()
+    }
+
+
+def test_a_checkpoint_of_real_data_is_loaded_with_its_data():
+    result = run_recbole_llmkt("BPR", "ml-100k", config_dict={**QUICK, "kt_entity": "both"})
+    assert [one["coverage"] for one in result["transfer"]["terms"]] == [1.0, 1.0]
+    _, model, dataset, *_ = load_data_and_model(result["checkpoint"])
+    state = torch.load(result["checkpoint"], weights_only=True)["state_dict"]
+    assert all(torch.equal(state[name], one) for name, one in model.state_dict().items())
+    assert dataset.user_num == 944
+
+
+STOCK = """
+from recbole.quick_start import run_recbole
+result = run_recbole("BPR", "ml-100k", config_dict={"epochs": 1, "show_progress": False,
+    "train_batch_size": 8192, "eval_batch_size": 1700000, "gpu_id": ""}, saved=False)
+print("RESULT", sorted(result))
+"""
+
+
+def test_stock_recbole_still_runs_in_the_same_environment():
+    done = subprocess.run(
+        [sys.executable, "-c", "import recbole_llmkt\n" + STOCK],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert "RESULT ['best_valid_result', 'best_valid_score', 'test_result'" in done.stdout, (
+        done.stderr[-2000:]
+    )
+    assert not Path("saved").exists() or not list(Path("saved").glob("*.pth"))
