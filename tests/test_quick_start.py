@@ -214,7 +214,7 @@ def nothing_is_left_behind() -> bool:
         ({"kt_layer": "forward()[9]"}, LayerError, ["[9]", "a tuple of 2"]),
         ({"kt_layer": "predict()"}, LayerError, ["never runs", "llmkt layers"]),
         ({"kt_layer": "user_embedding()"}, LayerError, ["Did you mean 'user_embedding'"]),
-        ({"kt_rows": "node"}, RowsError, ["kt_rows: node", "lookup"]),
+        ({"kt_rows": "node"}, RowsError, ["kt_rows: node", "another kt_rows"]),
         ({"kt_rows": "tabel"}, ConfigError, ["Did you mean 'table'"]),
         ({"kt_loss": "huber"}, ConfigError, ["kt_loss", "rmse"]),
         ({"kt_loss": "no.such.Loss"}, ConfigError, ["Cannot import 'no.such.Loss'"]),
