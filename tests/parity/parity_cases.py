@@ -101,7 +101,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "MacridVAE": USERWISE,
     "MultiDAE": USERWISE,
     "MultiVAE": USERWISE,
-    "RaCT": {**USERWISE, **PRETRAIN},
+    "RaCT": {**USERWISE, **PRETRAIN, "metrics_k": 10, "train_batch_size": 25},
     "RecVAE": USERWISE,
     "NCL": {"num_clusters": 5, "warm_up_step": 1},
     "SimpleX": {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 3}},
@@ -154,7 +154,7 @@ SEQUENTIAL = _cases(
     "SASRec BERT4Rec GRU4Rec NARM STAMP Caser NextItNet SHAN HGN CORE SINE LightSANs FEARec SRGNN "
     "GCSAN FPMC TransRec FOSSIL NPE HRM RepeatNet SASRecF GRU4RecF FDSA DIN DIEN",
 )
-KNOWLEDGE = _cases("knowledge", "CKE CFKG KTUP MKR RippleNet KGCN KGNNLS")
+KNOWLEDGE = _cases("knowledge", "CKE CFKG KTUP MKR RippleNet KGCN KGNNLS KGIN MCCLK")
 
 # Models with several stages, each a run of its own (test_parity_stages.py).
 S3REC = Case("S3Rec", "sequential", PRETRAIN, TRANSFER)
@@ -163,5 +163,7 @@ KD_DAGFM = next(case for case in CONTEXT if case.model == "KD_DAGFM")
 RECVAE = next(case for case in GENERAL if case.model == "RecVAE")
 NCL = next(case for case in GENERAL if case.model == "NCL")
 
-# Models that do not run in stock RecBole without a library that RecBole does not install.
-UNAVAILABLE = {"KGIN": "torch_scatter", "MCCLK": "torch_scatter", "KGAT": "dgl"}
+# Libraries that RecBole does not install; without them stock RecBole fails too.
+LIBRARIES = {"NCL": "faiss", "KGIN": "torch_scatter", "MCCLK": "torch_scatter"}
+KGAT = Case("KGAT", "knowledge")
+LR = Case("LR", "context")
