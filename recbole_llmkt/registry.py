@@ -10,6 +10,7 @@ from recbole.utils import ModelType
 from recbole.utils import get_model as recbole_model
 from recbole.utils import get_trainer as recbole_trainer
 
+from recbole_llmkt.compat import anomaly_detection_kept
 from recbole_llmkt.exceptions import ConfigError, nearest
 
 
@@ -38,7 +39,8 @@ def model_names() -> list[str]:
     """List the class names of RecBole's general, context, sequential and knowledge models."""
     names = []
     for kind in ("general", "context_aware", "sequential", "knowledge_aware"):
-        package = importlib.import_module(f"recbole.model.{kind}_recommender")
+        with anomaly_detection_kept():
+            package = importlib.import_module(f"recbole.model.{kind}_recommender")
         names += [name for name, value in vars(package).items() if isinstance(value, type)]
     return sorted(names)
 
@@ -57,7 +59,8 @@ def get_model(name: str) -> type:
             raise ConfigError(f"'{name}' is not a RecBole model: derive it from one of RecBole's.")
         return found
     try:
-        model: type = recbole_model(name)
+        with anomaly_detection_kept():
+            model: type = recbole_model(name)
     except (ValueError, AttributeError, ImportError) as error:
         if name in ("XGBoost", "LightGBM"):
             raise ConfigError(f"{name} needs a library that is not installed: {error}.") from error

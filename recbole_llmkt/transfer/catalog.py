@@ -192,7 +192,7 @@ def _places(probe: Probe, layer: Layer, moment: int, sizes: dict[str, int]) -> l
             _symbols(probe, layer, entities),
             str(rows),
             entity,
-            _is_pure(probe, layer, rows),
+            is_pure(probe, layer, rows),
             hidden.shape[1],
             len(calls),
             sum(sizes[name] for name in reached),
@@ -204,7 +204,7 @@ def _places(probe: Probe, layer: Layer, moment: int, sizes: dict[str, int]) -> l
     return found
 
 
-def _is_pure(probe: Probe, layer: Layer, rows: Rows) -> bool:
+def is_pure(probe: Probe, layer: Layer, rows: Rows) -> bool:
     """Tell whether the states stay the same when the other entity of every batch row changes."""
     if rows.meaning in ("table", "node", "lookup"):
         return True

@@ -64,13 +64,24 @@ def layers(
     width, how often it runs in a step, and how many parameter values a loss there would train.
     An asterisk marks what kt_layer: auto means. Any RecBole key can follow as --key=value.
     """
+    import torch
+
     from recbole_llmkt.config import Config
+    from recbole_llmkt.exceptions import ConfigError
     from recbole_llmkt.transfer.catalog import catalog
     from recbole_llmkt.transfer.task import default_layers
 
-    config = Config(
-        model, dataset, config_files.split(), command_line=["--kt_enabled=False", *context.args]
-    )
+    arguments = ["--kt_enabled=False", *context.args]
+    try:
+        config = Config(model, dataset, config_files.split(), command_line=arguments)
+    except ConfigError as error:
+        if "loss_type is CE" not in str(error):
+            raise
+        # RecBole wants it said that such a model needs no negatives; for a listing it goes without.
+        arguments = ["--train_neg_sample_args=None", *arguments]
+        config = Config(model, dataset, config_files.split(), command_line=arguments)
+    # Experiments with a dozen rows: more threads would only wait for each other.
+    torch.set_num_threads(1)
     network, train_data = build(config)
     places = catalog(network, train_data)
     defaults = default_layers(config, network, train_data, places)

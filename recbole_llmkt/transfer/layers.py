@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from recbole_llmkt.exceptions import LayerError, nearest
@@ -247,13 +246,16 @@ def parameters_reached(value: Tensor, model: nn.Module) -> list[str]:
     model : nn.Module
         The model it was recorded in.
     """
-    named = [(name, one) for name, one in model.named_parameters() if one.requires_grad]
-    if not value.requires_grad:
-        return []
-    # Only which gradients exist matters here, not their values, so NaN is no error; RecBole's
-    # sequential models turn anomaly detection on for the whole process.
-    with torch.autograd.set_detect_anomaly(False):
-        grads = torch.autograd.grad(
-            value.float().sum(), [one for _, one in named], allow_unused=True, retain_graph=True
-        )
-    return [name for (name, _), grad in zip(named, grads) if grad is not None]
+    # A walk over the graph: computing gradients would take a backward pass for every layer.
+    leaves = {id(value)} if value.is_leaf else set()
+    waiting, seen = [value.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaves.add(id(getattr(node, "variable", None)))
+        waiting += [before for before, _ in node.next_functions]
+    return [
+        name for name, one in model.named_parameters() if one.requires_grad and id(one) in leaves
+    ]

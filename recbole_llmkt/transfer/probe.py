@@ -122,6 +122,7 @@ class Probe:
     def __init__(self, model: nn.Module, train_data: Any, layers: Sequence[Layer]) -> None:
         self.model, self.train_data, self.layers = model, train_data, list(layers)
         self._experiments: dict[Any, Reading] = {}
+        self._changes: dict[Any, list[set[int]]] = {}
         self._idle: list[Layer] | None = None
         device = next(model.parameters()).device
         with isolated_randomness(PROBE_SEED):
@@ -199,9 +200,14 @@ class Probe:
         fields : sequence of str, optional
             Replace only these columns.
         """
-        after = self.experiment(rows, fields).calls[layer]
-        pairs = zip(self.readings[0].calls[layer], after)
-        return [_differing(old.value.detach(), new.value.detach(), axis) for old, new in pairs]
+        key = (layer, axis, tuple(rows), tuple(fields) if fields is not None else None)
+        if key not in self._changes:
+            after = self.experiment(rows, fields).calls[layer]
+            pairs = zip(self.readings[0].calls[layer], after)
+            self._changes[key] = [
+                _differing(old.value.detach(), new.value.detach(), axis) for old, new in pairs
+            ]
+        return [set(places) for places in self._changes[key]]
 
     def experiment(self, rows: Sequence[int], fields: Sequence[str] | None = None) -> Reading:
         """Read the first batch again with some rows (or columns of them) from the second."""

@@ -314,23 +314,25 @@ class TransferTask:
                 losses = [term.compute(tap, interaction) for term, tap in zip(self.terms, taps)]
             parts = model_loss if isinstance(model_loss, tuple) else (model_loss,)
             total = torch.stack([part.detach().sum() for part in parts]).sum()
-            weighted = [term.weight * one for term, one in zip(self.terms, losses)]
-            meter.add(total, torch.stack(weighted).sum() / self.weight)
-            transfer = torch.stack([one * self._balance(total, one) for one in weighted]).sum()
+            shares = [term.weight * one for term, one in zip(self.terms, losses)]
+            meter.add(total, torch.stack(shares).sum() / self.weight)
+            balanced = [self._balance(total, one) * share for one, share in zip(losses, shares)]
+            transfer = torch.stack(balanced).sum()
             kept = tuple((1.0 - self.weight) * part for part in parts)
             # Tuples stay tuples, the transfer loss first: NCL drops the last part in its warm-up.
             return (transfer, *kept) if isinstance(model_loss, tuple) else kept[0] + transfer
 
         return loss
 
-
     def _balance(self, model_loss: Tensor, transfer_loss: Tensor) -> Tensor | float:
-        """Return beta: what brings a transfer loss to the size of the model's, if so wanted."""
+        """Return beta: what brings a transfer loss to the size of the model's, where wanted.
+
+        It is a number to the gradient: the transfer loss still falls (arXiv 2604.21536).
+        """
         if self.config["kt_balance"] == "fixed":
             return 1.0
-        weight = transfer_loss.detach()
-        ratio = model_loss.abs() / weight.clamp_min(torch.finfo(weight.dtype).tiny)
-        return torch.where(weight > 0, ratio * self.weight, torch.zeros_like(ratio))
+        size = transfer_loss.detach()
+        return torch.where(size > 0, model_loss.abs() / size, torch.zeros_like(size))
 
 
 def _put_back(model: nn.Module, name: str, own: Any) -> None:
