@@ -62,6 +62,32 @@ def test_one_step_of_neumf_is_the_papers_equation_1(tiny):
         np.testing.assert_allclose(gradient.numpy(), expected, atol=1e-6, rtol=1e-4, err_msg=name)
 
 
+@pytest.mark.parametrize("entity", ["user", "both"])
+def test_loss_ratio_makes_each_term_as_large_as_the_models_loss(tiny, entity):
+    """L = (1 - a) L_model + a beta L_transfer, with beta = L_model / L_transfer a constant."""
+    alpha = 0.4
+    steps = {}
+    for balance in ("fixed", "loss_ratio"):
+        run = prepare(tiny.config("BPR", kt_weight=alpha, kt_entity=entity, kt_balance=balance))
+        task = task_of(run)
+        state = run.train_data.generator.get_state()
+        _, loss, grads = one_step(run, task)
+        run.train_data.generator.set_state(state)
+        batch, model_loss, model_grads = one_step(run)
+        steps[balance] = loss, grads
+    weights = {"user": run.model.user_embedding.weight, "item": run.model.item_embedding.weight}
+    rows = {"user": batch["user_id"], "item": torch.cat([batch["item_id"], batch["neg_item_id"]])}
+    assert steps["loss_ratio"][0].item() == pytest.approx(model_loss.item(), rel=1e-5)
+    for term in task.terms:
+        kind = term.profiles.entity
+        difference = (weights[kind][rows[kind]] - term.table.values[rows[kind]]).detach()
+        beta = model_loss / difference.square().mean().sqrt()
+        name = f"{kind}_embedding.weight"
+        kept = (1 - alpha) * model_grads[name]
+        transfer = steps["fixed"][1][name] - kept
+        torch.testing.assert_close(steps["loss_ratio"][1][name], kept + beta * transfer)
+
+
 def test_users_without_a_profile_get_no_gradient_of_the_transfer_loss(make_dataset):
     dataset = make_dataset()
     without = [f"u{i}" for i in range(12)]

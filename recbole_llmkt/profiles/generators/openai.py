@@ -60,11 +60,9 @@ class OpenAIGenerator(Generator):
         self._base: str | None = settings["profile_api_base"]
         # OpenAI's newer models know the new name only, other servers the old one only.
         limit = "max_tokens" if self._base else "max_completion_tokens"
-        self._options = {
-            "model": settings["profile_model"],
-            "temperature": settings["profile_temperature"],
-            limit: settings["profile_max_tokens"],
-        }
+        self._options = {"model": settings["profile_model"], limit: settings["profile_max_tokens"]}
+        if settings["profile_temperature"] is not None:  # reasoning models refuse the key
+            self._options["temperature"] = settings["profile_temperature"]
         self._seed: int = settings["profile_seed"]
         self._concurrency: int = settings["profile_concurrency"]
 
