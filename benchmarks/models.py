@@ -1,0 +1,261 @@
+"""Write docs/models.md: what each of RecBole's models offers, and what transfer costs there.
+
+    python benchmarks/models.py [--models BPR,SASRec] [--batch 512] [--out docs/models.md]
+
+Takes about six minutes on one core. A step is loss, gradient and optimizer; steps with and without
+transfer take turns, and the overhead is the median of the pairs' ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+from tqdm import tqdm
+
+from recbole_llmkt.config import Config
+from recbole_llmkt.transfer.catalog import is_pure
+from recbole_llmkt.transfer.commands import build
+from recbole_llmkt.transfer.decide import decide_rows, probed_layers
+from recbole_llmkt.transfer.layers import Layer
+from recbole_llmkt.transfer.probe import Probe, make_batch, recommendation_loss
+from recbole_llmkt.transfer.rows import Entities
+from recbole_llmkt.transfer.task import TransferTask
+
+PAIRS = 9
+KINDS = {
+    "General": "BPR CDAE ConvNCF DGCF DMF DiffRec ENMF FISM GCMC LDiffRec LightGCN LINE MacridVAE "
+    "MultiDAE MultiVAE NAIS NCL NGCF NNCF NeuMF RaCT RecVAE SGL SimpleX SpectralCF",
+    "Context-aware": "AFM AutoInt DCN DCNV2 DSSM DeepFM EulerNet FFM FM FNN FiGNN FwFM KD_DAGFM "
+    "NFM PNN WideDeep xDeepFM",
+    "Sequential": "SASRec BERT4Rec GRU4Rec NARM STAMP Caser NextItNet SHAN HGN CORE SINE LightSANs "
+    "FEARec SRGNN GCSAN FPMC TransRec FOSSIL NPE HRM RepeatNet SASRecF GRU4RecF FDSA DIN DIEN "
+    "S3Rec",
+    "Knowledge-aware": "CKE CFKG KTUP MKR RippleNet KGCN KGNNLS KGIN MCCLK",
+}
+NO_SAMPLING = {"train_neg_sample_args": None}
+ONE_NEGATIVE = {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(KINDS["Sequential"].split(), NO_SAMPLING),
+    "NCL": {"num_clusters": 100},
+    "SimpleX": {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 10}},
+    "FPMC": {**ONE_NEGATIVE, "loss_type": "BPR"},
+    "TransRec": {**ONE_NEGATIVE, "loss_type": "BPR"},
+    "DIN": ONE_NEGATIVE,
+    "DIEN": ONE_NEGATIVE,
+    "S3Rec": {**NO_SAMPLING, "train_stage": "finetune"},
+}
+LIBRARIES = {"NCL": "faiss", "KGIN": "torch_scatter", "MCCLK": "torch_scatter"}
+LIMITS = {
+    "BERT4Rec": "items: `kt_layer: item_embedding.weight` with `kt_rows: table`, as the table has "
+    "one row more for the mask",
+    "DIN": "no state of an item alone but its fields' embeddings",
+    "DIEN": "no state of an item alone but its fields' embeddings",
+    "DiffRec": "the layer's name holds for `dims_dnn` of one layer",
+    "KD_DAGFM": "in all three phases; in `distillation` the embeddings are trained by the transfer "
+    "alone",
+    "LDiffRec": "with `n_cate` above 1 it needs `kmeans_pytorch`",
+    "MultiDAE": "items: a table 600 wide, so set `kt_projector`",
+    "MultiVAE": "items: a table 600 wide, so set `kt_projector`",
+    "NCL": "needs `faiss`, and `num_clusters` below the number of users",
+    "RaCT": "stages `actor_pretrain` and `finetune`; in `critic_pretrain` set `kt_enabled: False`; "
+    "items as MultiVAE",
+    "RippleNet": "no state of the user alone: the default mixes in the item",
+    "S3Rec": "stage `finetune`; in `pretrain` set `kt_enabled: False`, as its batches are cut and "
+    "joined from several users",
+    "KGIN": "needs `torch_scatter`",
+    "MCCLK": "needs `torch_scatter`",
+}
+HEAD = """# Models
+
+Every model of RecBole 1.2.1 that trains by gradient descent, with the layer that `kt_layer: auto`
+means. `llmkt layers --model=X --dataset=Y` lists all other places of a model.
+
+## How the defaults were chosen
+
+The widest state that is purely the user's and lies nearest to the prediction, at most 384 wide (the
+width of a small text encoder: a transform cannot widen a profile embedding); else the user's
+embedding; else the last hidden layer. `properties/model/<Model>.yaml` holds the choice with its
+reason. A model without such a file, a class of your own for one, gets the same rule by experiment:
+among the states that do not change when the item of the batch row changes, the widest; among
+equals, the one that trains the most parameters and is computed last.
+
+## The table
+
+*Rows* is what `kt_rows: auto` finds ([layers.md](layers.md) explains the words). *Overhead* is the
+median of {pairs} pairs of training steps with and without transfer on {dataset}, batches of
+{batch} interactions (or users, for autoencoders), one thread, default sizes; a mean over a
+run is about half of it, because phase 1 is half of the epochs. Small models show the fixed cost of
+a fraction of a millisecond a step.
+Written by `python benchmarks/models.py`; raw figures in [models.json](models.json).
+"""
+TAIL = """
+## What does not transfer
+
+| model | reason |
+|---|---|
+| LR | its only hidden layer is 1 wide: there is nothing to reconstruct a profile in (an error) |
+| KGAT | does not run in RecBole 1.2.1 on Python 3.9 or newer: it calls dgl with `preserve_nodes`, \
+which the dgl releases for those versions no longer take |
+| KSR, GRU4RecKG | need pre-trained embeddings of a knowledge graph, a file of their own |
+| GRU4RecCPR, SASRecCPR | variants with a softmax of their own, outside the tested matrix; \
+`kt_layer: auto` uses the rule |
+| Pop, Random, ItemKNN, AsymKNN, EASE, SLIMElastic, ADMMSLIM, NCEPLRec, XGBoost, LightGBM | not \
+trained by gradient descent: there is no loss to add the transfer loss to (an error) |
+"""
+
+
+def settings(model: str, batch: int) -> dict[str, Any]:
+    """Return the configuration that a model's figures are taken with."""
+    return {
+        "train_batch_size": batch,
+        "state": "ERROR",
+        "use_gpu": False,
+        "profile_allow_leak": True,
+        **SETTINGS.get(model, {}),
+    }
+
+
+def median_ratio(plain: Callable[[], None], transfer: Callable[[], None]) -> tuple[float, float]:
+    """Return the median of transfer over plain, and the median milliseconds of a plain step."""
+    ratios, plain_times = [], []
+    for number in range(PAIRS + 1):
+        first, second = _seconds(plain), _seconds(transfer)
+        if number:  # the first pair warms up
+            ratios.append(second / first)
+            plain_times.append(first)
+    return statistics.median(ratios), 1000 * statistics.median(plain_times)
+
+
+def _seconds(step: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+def measure(model: str, dataset: str, batch_size: int) -> dict[str, Any]:
+    """Return a row of the table: layer, rows, width and overhead of one model."""
+    values = settings(model, batch_size)
+    if model == "S3Rec":
+        values["pre_model_path"] = _pretrained_s3rec(dataset, values)
+    config = Config(model, dataset, config_dict=values, command_line=[])
+    network, train_data = build(config)
+    layer = Layer.parse(str(config["kt_user_layer"]))
+    probe = Probe(network, train_data, probed_layers(network, [layer]))
+    rows = decide_rows(probe, layer, Entities.of(train_data._dataset, "user", probe.batches[0]))
+    pure = is_pure(probe, layer, rows)
+    if hasattr(network, "e_step"):
+        network.e_step()
+    task = TransferTask(config, network, train_data)
+    loader = getattr(train_data, "general_dataloader", train_data)
+    batch = make_batch(train_data, min(batch_size, loader.sample_size))
+    optimizer = torch.optim.Adam([one for one in network.parameters() if one.requires_grad])
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss = recommendation_loss(network)(batch)
+        (sum(part.sum() for part in loss) if isinstance(loss, tuple) else loss.sum()).backward()
+        optimizer.step()
+
+    def with_transfer() -> None:
+        with task.attached():
+            step()
+
+    network.train()
+    ratio, milliseconds = median_ratio(step, with_transfer)
+    return {
+        "model": model,
+        "layer": str(layer),
+        "rows": str(rows),
+        "width": task.terms[0].width,
+        "pure": pure,
+        "item_layer": config["kt_item_layer"],
+        "step_ms": round(milliseconds, 2),
+        "overhead": round(ratio - 1, 4),
+    }
+
+
+def _pretrained_s3rec(dataset: str, values: dict[str, Any]) -> str:
+    """Store an untrained S3Rec: the stage `finetune` starts from a file."""
+    stage = {**values, "train_stage": "pretrain", "kt_enabled": False}
+    network, _ = build(Config("S3Rec", dataset, config_dict=stage, command_line=[]))
+    path = Path(tempfile.mkdtemp()) / "S3Rec.pth"
+    torch.save({"state_dict": network.state_dict()}, path)
+    return str(path)
+
+
+def row(found: dict[str, Any]) -> str:
+    """Set one model's figures as a row of the table."""
+    rows = found["rows"] + ("" if found["pure"] else ", mixed")
+    item = f"`{found['item_layer']}`" if found["item_layer"] else ""
+    limit = LIMITS.get(found["model"], "")
+    cells = (
+        f"{found['model']}",
+        f"`{found['layer']}`",
+        rows,
+        str(found["width"]),
+        item,
+        f"{found['step_ms']:.1f} ms",
+        f"{100 * found['overhead']:+.1f}%",
+        limit,
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def page(results: dict[str, Any]) -> str:
+    """Write the page from the raw figures."""
+    text = [HEAD.format(**results["setup"])]
+    for kind, names in KINDS.items():
+        text.append(
+            f"\n### {kind}\n\n| model | user layer | rows | width | item layer | plain step | "
+            "overhead | limits |\n|---|---|---|---|---|---|---|---|"
+        )
+        known = {one["model"]: one for one in results["models"]}
+        for name in names.split():
+            if name in known:
+                text.append(row(known[name]))
+            else:
+                text.append(f"| {name} | | | | | | | {LIMITS.get(name, '')} |")
+    return "\n".join(text) + "\n" + TAIL
+
+
+def main() -> None:
+    """Measure the models and write page and raw figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", default="", help="only these, separated by commas")
+    parser.add_argument("--dataset", default="ml-100k")
+    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--out", type=Path, default=Path("docs/models.md"))
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    raw = options.out.with_suffix(".json")
+    old = json.loads(raw.read_text()) if raw.is_file() else {"models": []}
+    known = {one["model"]: one for one in old["models"]}
+    names = options.models.split(",") if options.models else " ".join(KINDS.values()).split()
+    setup = {"dataset": options.dataset, "batch": options.batch, "pairs": PAIRS}
+    results: dict[str, Any] = {"setup": setup}
+    for name in tqdm(names):
+        library = LIBRARIES.get(name)
+        if library is None or importlib.util.find_spec(library):
+            known[name] = measure(name, options.dataset, options.batch)
+            results["models"] = list(known.values())
+            raw.write_text(json.dumps(results, indent=1) + "\n")
+    options.out.write_text(page(results))
+    print(options.out.read_text())
+
+
+if __name__ == "__main__":
+    main()
