@@ -60,12 +60,12 @@ class _Refusal(click.ClickException):
 @click.version_option(__version__, prog_name="llmkt")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def main(debug: bool) -> None:
-    r"""Knowledge transfer from language models into RecBole's recommenders.
+    """Knowledge transfer from language models into RecBole's recommenders.
 
     \b
     Example:
       llmkt compare --models=NeuMF,SimpleX --arms=base,kt --seeds=1,2 --dataset=ml-100k -o out
-    """
+    """  # noqa: D301 - click reads the control character
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     logging.getLogger("recbole_llmkt").setLevel(logging.INFO)
     if os.getcwd() not in sys.path:
@@ -95,14 +95,14 @@ _config_files = click.option(
 @click.option("--saved/--no-saved", default=True, help="Keep the best checkpoint and test it.")
 @click.argument("keys", nargs=-1, type=click.UNPROCESSED)
 def train(model: str, dataset: str, config_files: str, saved: bool, keys: tuple[str, ...]) -> None:
-    r"""Train and test one model.
+    """Train and test one model.
 
     Any RecBole, kt_ or profile_ key goes as --key=value.
 
     \b
     Example:
       llmkt train --model=NeuMF --dataset=ml-100k --config-files="my.yaml" --kt_weight=0.3
-    """
+    """  # noqa: D301 - click reads the control character
     from recbole_llmkt.config import Config
     from recbole_llmkt.experiment.plan import parse_overrides, warn_unknown
     from recbole_llmkt.quick_start import train as train_model
@@ -154,18 +154,18 @@ def compare(
     config_files: str,
     keys: tuple[str, ...],
 ) -> None:
-    r"""Compare arms over models and seeds, and report who won.
+    """Compare arms over models and seeds, and report who won.
 
     Any RecBole, kt_ or profile_ key goes as --key=value, for every run. Started again, a
     comparison goes on where it stopped.
 
     \b
     Example:
-      llmkt compare --models=NeuMF,SimpleX --arms=base,kt,shuffled --seeds=1,2,3 \
+      llmkt compare --models=NeuMF,SimpleX --arms=base,kt,shuffled --seeds=1,2,3 \\
         --dataset=ml-100k --output=out --epochs=40
-      llmkt compare --models=BPR --arms=base,kt,umap --arm "umap: kt_transform=umap" \
+      llmkt compare --models=BPR --arms=base,kt,umap --arm "umap: kt_transform=umap" \\
         --dataset=ml-100k --output=out-umap
-    """
+    """  # noqa: D301 - click reads the control character
     from recbole_llmkt.experiment.compare import compare as run_comparison
     from recbole_llmkt.experiment.plan import Plan, parse_overrides
     from recbole_llmkt.experiment.report import make_report
@@ -204,12 +204,12 @@ def _own_arm(text: str) -> tuple[str, dict[str, Any]]:
 @main.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def report(folder: Path) -> None:
-    r"""Make the report of a comparison anew.
+    """Make the report of a comparison anew.
 
     \b
     Example:
       llmkt report out
-    """
+    """  # noqa: D301 - click reads the control character
     from recbole_llmkt.experiment.report import make_report
 
     click.echo(f"{make_report(folder)}\n\n{folder / 'report.html'}")
