@@ -2,7 +2,7 @@
 
     python benchmarks/models.py [--models BPR,SASRec] [--batch 512] [--out docs/models.md]
 
-Takes about six minutes on one core. A step is loss, gradient and optimizer; steps with and without
+Takes about ten minutes on one core. A step is loss, gradient and optimizer; steps with and without
 transfer take turns, and the overhead is the median of the pairs' ratios.
 """
 
@@ -35,6 +35,8 @@ from recbole_llmkt.transfer.rows import Entities
 from recbole_llmkt.transfer.task import TransferTask
 
 PAIRS = 9
+# Enough pairs of a slow model: at least three.
+SECONDS = 10
 KINDS = {
     "General": "BPR CDAE ConvNCF DGCF DMF DiffRec ENMF FISM GCMC LDiffRec LightGCN LINE MacridVAE "
     "MultiDAE MultiVAE NAIS NCL NGCF NNCF NeuMF RaCT RecVAE SGL SimpleX SpectralCF",
@@ -95,10 +97,10 @@ equals, the one that trains the most parameters and is computed last.
 ## The table
 
 *Rows* is what `kt_rows: auto` finds ([layers.md](layers.md) explains the words). *Overhead* is the
-median of {pairs} pairs of training steps with and without transfer on {dataset}, batches of
-{batch} interactions (or users, for autoencoders), one thread, default sizes; a mean over a
-run is about half of it, because phase 1 is half of the epochs. Small models show the fixed cost of
-a fraction of a millisecond a step.
+median of up to {pairs} pairs of training steps with and without transfer on {dataset}: batches of
+{batch} interactions (or users, for autoencoders), one thread, default sizes. Over a whole run it is
+about half of that, because phase 1 is half of the epochs. Models with steps of a few milliseconds
+show the fixed cost of about half a millisecond; on slow ones a few per cent, up or down, are noise.
 Written by `python benchmarks/models.py`; raw figures in [models.json](models.json).
 """
 TAIL = """
@@ -131,7 +133,10 @@ def settings(model: str, batch: int) -> dict[str, Any]:
 def median_ratio(plain: Callable[[], None], transfer: Callable[[], None]) -> tuple[float, float]:
     """Return the median of transfer over plain, and the median milliseconds of a plain step."""
     ratios, plain_times = [], []
+    start = time.perf_counter()
     for number in range(PAIRS + 1):
+        if number > 3 and time.perf_counter() - start > SECONDS:
+            break
         first, second = _seconds(plain), _seconds(transfer)
         if number:  # the first pair warms up
             ratios.append(second / first)

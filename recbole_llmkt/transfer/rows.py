@@ -322,13 +322,14 @@ class TimeRows(Rows):
         else:
             lengths = interaction[self.entities.length_field].flatten()
         steps_back = lengths[:, None] - 1 - torch.arange(value.shape[1], device=value.device)
+        value = value.float()
+        pooled = torch.bmm(self._weights(value, steps_back).unsqueeze(1), value).squeeze(1)
         # A user without history has no state to read.
         known = lengths > 0
-        weights = self._weights(value[known].float(), steps_back[known])
-        return (weights.unsqueeze(-1) * value[known].float()).sum(1), ids[known]
+        return pooled[known], ids[known]
 
     def _weights(self, value: Tensor, steps_back: Tensor) -> Tensor:
-        """Return (B, L) weights that add up to 1 over the steps of each user."""
+        """Return (B, L) weights that add up to 1 over the steps of each user who has any."""
         if self.pool == "last":
             return (steps_back == 0).float()
         if self.pool == "mean":
@@ -338,4 +339,7 @@ class TimeRows(Rows):
         else:
             last = ((steps_back == 0).unsqueeze(-1) * value).sum(1)
             scores = torch.einsum("bld,bd->bl", value, last) / value.shape[-1] ** 0.5
-        return torch.softmax(scores.masked_fill(steps_back < 0, -math.inf), dim=1)
+        padding = steps_back < 0
+        # All of a row at -inf would be NaN, and so would its gradient.
+        padding = padding & ~padding.all(1, keepdim=True)
+        return torch.softmax(scores.masked_fill(padding, -math.inf), dim=1)
