@@ -121,7 +121,7 @@ class _Actor:
         self._work = ray.get(make_worker)()
 
     def __call__(self, block: Any) -> Any:
-        import pyarrow  # type: ignore[import-untyped]
+        import pyarrow
 
         items = [pickle.loads(item.as_py()) for item in block["item"]]
         results = [pickle.dumps(result) for result in self._work(items)]
