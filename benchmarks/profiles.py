@@ -22,7 +22,7 @@ from typing import Any
 
 DELAY = 0.2
 CONCURRENCY = 64
-N_PROFILES = 50 * CONCURRENCY
+N_PROFILES = 200 * CONCURRENCY
 SIZES = (100_000, 1_000_000, 10_000_000)
 
 _TEXT = "Enjoys quiet dramas and dry comedies of the nineties. " * 12

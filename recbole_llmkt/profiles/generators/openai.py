@@ -22,9 +22,6 @@ _Arrived = queue.SimpleQueue["Answer | Exception | None"]
 
 # Requests that fail one after the other before a run is given up: the server is down, not busy.
 _PATIENCE = 20
-# Seconds between the first requests: asked all at once, they come back all at once, wait for
-# each other, and stay a burst for the whole run.
-_STAGGER = 0.003
 
 
 class OpenAIGenerator(Generator):
@@ -123,10 +120,13 @@ class OpenAIGenerator(Generator):
         return self._base or "the OpenAI service"
 
     async def _ask_all(self, requests: Iterator[Request], arrived: _Arrived) -> None:
-        async def work(number: int) -> None:
-            await asyncio.sleep(number * _STAGGER)
+        pace = _Pace(self._concurrency)
+
+        async def work() -> None:
             for request in requests:
-                arrived.put(await self._profile(client, request))
+                async with pace:
+                    answer = await self._profile(client, request)
+                arrived.put(answer)
 
         client = self._openai.AsyncOpenAI(
             api_key=_key(self.settings),
@@ -135,7 +135,7 @@ class OpenAIGenerator(Generator):
             max_retries=self.settings["profile_retries"],
         )
         async with client:
-            workers = [asyncio.create_task(work(n)) for n in range(self._concurrency)]
+            workers = [asyncio.create_task(work()) for _ in range(self._concurrency)]
             try:
                 await asyncio.gather(*workers)
             finally:
@@ -215,6 +215,37 @@ class OpenAIGenerator(Generator):
         text = " ".join((str(error) or type(error).__name__).split())
         key = _key(self.settings)
         return (text.replace(key, "***") if len(key) > 4 else text)[:300]
+
+
+class _Pace:
+    """Keep requests apart: those that start together come back together, and wait for each other.
+
+    A burst would last for the whole run, as every answer starts the next request. Starts are held
+    apart by most of what lies between them at an even pace, so the rate itself is never held back.
+    """
+
+    SHARE = 0.8
+    LONGEST = 0.01  # seconds: requests further apart do not wait for each other
+
+    def __init__(self, concurrency: int) -> None:
+        self._concurrency = concurrency
+        self._gap = 0.003
+        self._next = 0.0
+        self._mean: float | None = None
+        self._starts: dict[asyncio.Task[Any] | None, float] = {}
+
+    async def __aenter__(self) -> None:
+        clock = asyncio.get_running_loop().time
+        wait = self._next - clock()
+        self._next = max(self._next, clock()) + self._gap
+        if wait > 0:
+            await asyncio.sleep(wait)
+        self._starts[asyncio.current_task()] = clock()
+
+    async def __aexit__(self, *_: object) -> None:
+        took = asyncio.get_running_loop().time() - self._starts.pop(asyncio.current_task())
+        self._mean = took if self._mean is None else self._mean + 0.05 * (took - self._mean)
+        self._gap = min(self.LONGEST, self.SHARE * self._mean / self._concurrency)
 
 
 def _drive(loop: asyncio.AbstractEventLoop, asking: asyncio.Task[None], arrived: _Arrived) -> None:
