@@ -17,6 +17,11 @@ find_python() {
   return 1
 }
 
+if [ -n "${2:-}" ] && ! "$2" -c "$supported; import venv, ensurepip" 2>/dev/null; then
+  echo "'$2' is no Python 3.9, 3.10 or 3.11 with venv: RecBole 1.2.1 needs ray 2.6.3, which has no" \
+    "wheel for a newer version." >&2
+  exit 1
+fi
 if ! "$venv/bin/python" -c "$supported" 2>/dev/null; then
   if command -v uv >/dev/null && [ -z "${2:-}" ]; then
     uv venv --clear --python '>=3.9,<3.12' "$venv"
