@@ -2,251 +2,28 @@
 
 from __future__ import annotations
 
-import ast
 import copy
-import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
+from collections.abc import Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any
 
-import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
 from recbole_llmkt import resources
 from recbole_llmkt.exceptions import ConfigError, LLMKTError, nearest
+from recbole_llmkt.keys import check_keys
+from recbole_llmkt.parsing import is_plain, load_yaml, parse_value
 from recbole_llmkt.registry import get_model
 
 logger = getLogger(__name__)
 
-PREFIXES = ("kt_", "profile_")
 # Solved in closed form, though RecBole does not file it among its traditional models.
 CLOSED_FORM = ("NCEPLRec",)
 # What RecBole raises where a value makes no sense to it.
 _REFUSALS = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError)
-Check = Callable[[Any], "str | None"]
-
-
-class _Loader(yaml.SafeLoader):  # type: ignore[misc,unused-ignore]
-    """YAML's safe loader, reading ``1e-3`` as a number as RecBole's own loader does."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9]+)[eE][-+]?[0-9]+$"),
-    list("-+0123456789."),
-)
-
-
-def parse_value(text: str) -> Any:
-    """Turn a command-line string into a value: a Python literal, a YAML list or dict, or itself.
-
-    Nothing is ever executed.
-
-    Examples
-    --------
-    >>> parse_value("0.3"), parse_value("1e-3"), parse_value("[BPR, NeuMF]")
-    (0.3, 0.001, ['BPR', 'NeuMF'])
-    >>> parse_value("__import__('os').getcwd()")
-    "__import__('os').getcwd()"
-    """
-    stripped = text.strip()
-    if stripped in _WORDS:
-        return _WORDS[stripped]
-    try:
-        value = ast.literal_eval(stripped)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        value = _parse_collection(stripped)
-    try:
-        return value if _is_plain(value) and value is not None else text
-    except RecursionError:  # a YAML list that holds itself
-        return text
-
-
-# Not "none": that is a value of several keys.
-_WORDS = {
-    **dict.fromkeys(("True", "true", "TRUE"), True),
-    **dict.fromkeys(("False", "false", "FALSE"), False),
-    **dict.fromkeys(("None", "null", "~")),
-}
-
-
-def _parse_collection(text: str) -> Any:
-    """Read a YAML list or dict; anything else is None (YAML takes 'on' and '12:30' for values)."""
-    if not text.startswith(("[", "{")):
-        return None
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return None
-
-
-def load_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a YAML file of ``key: value`` lines.
-
-    Raises
-    ------
-    ConfigError
-        The file is missing, is no YAML, or holds something else than keys and values.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Cannot read the configuration file '{path}': {error}.") from error
-    try:
-        content = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"'{path}' is not valid YAML: {error}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError(f"'{path}' must hold 'key: value' lines, not a {type(content).__name__}.")
-    return content
-
-
-def _boolean(value: Any) -> str | None:
-    return None if isinstance(value, bool) else "True or False."
-
-
-def _number(low: float, high: float = float("inf"), kind: type = float) -> Check:
-    limit = f"from {low} to {high}" if high != float("inf") else f"of {low} or more"
-
-    def check(value: Any) -> str | None:
-        allowed = (int,) if kind is int else (int, float)
-        if not isinstance(value, allowed) or isinstance(value, bool) or not low <= value <= high:
-            return f"{'an integer' if kind is int else 'a number'} {limit}."
-        return None
-
-    return check
-
-
-def _text(value: Any) -> str | None:
-    return None if isinstance(value, str) and value else "a non-empty string."
-
-
-def _texts(value: Any) -> str | None:
-    good = isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value)
-    return None if good else "a list of strings."
-
-
-def _choice(*allowed: str, class_path: bool = False) -> Check:
-    def check(value: Any) -> str | None:
-        if value in allowed or (class_path and isinstance(value, str) and "." in value):
-            return None
-        more = " or a class path (my_package.my_module.MyClass)" if class_path else ""
-        return f"one of {', '.join(allowed)}{more}.{nearest(str(value), allowed)}"
-
-    return check
-
-
-def _optional(check: Check) -> Check:
-    return lambda value: None if value is None else check(value)
-
-
-def _each(check: Check) -> Check:
-    """Accept one value or a list of them."""
-
-    def check_all(value: Any) -> str | None:
-        if not isinstance(value, (list, tuple)):
-            return check(value)
-        if not value:
-            return "not an empty list."
-        return next((wrong for wrong in map(check, value) if wrong), None)
-
-    return check_all
-
-
-def _phase_length(value: Any) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return (
-            "a share of `epochs` (a float above 0.0, up to 1.0) or a count (an int of 1 or more)."
-        )
-    if isinstance(value, int):
-        return None if value >= 1 else "a count of 1 or more (kt_enabled: False trains without)."
-    return None if 0.0 < value <= 1.0 else "a share above 0.0, up to 1.0 (a count is an int)."
-
-
-ROWS = ("auto", "batch", "table", "node", "lookup", "field", "field_first", "flat", "time")
-LOSSES = ("rmse", "mse", "cosine")
-TRANSFORMS = ("pca", "pca_whiten", "umap", "random", "none")
-
-CHECKS: dict[str, Check] = {
-    "kt_enabled": _boolean,
-    "kt_preset": _optional(_text),
-    "kt_layer": _each(_text),
-    "kt_user_layer": _optional(_text),
-    "kt_item_layer": _optional(_text),
-    "kt_rows": _each(_choice(*ROWS)),
-    "kt_pool": _choice("last", "mean", "exponential", "attention"),
-    "kt_entity": _each(_choice("user", "item", "both")),
-    "kt_loss": _choice(*LOSSES, class_path=True),
-    "kt_weight": _each(_number(0.0, 1.0)),
-    "kt_balance": _choice("fixed", "loss_ratio"),
-    "kt_epochs": _phase_length,
-    "kt_transform": _choice(*TRANSFORMS),
-    "kt_projector": _choice("none", "linear", "mlp"),
-    "kt_projector_dim": _optional(_number(1, kind=int)),
-    "kt_control": _choice("none", "shuffled", "random"),
-    "kt_freeze_phase1": _texts,
-    "kt_freeze_phase2": _texts,
-    "kt_seed": _optional(_number(0, kind=int)),
-    "profile_dir": _optional(_text),
-    "profile_allow_leak": _boolean,
-    "profile_encoder": _text,
-    "profile_encoder_batch_size": _number(1, kind=int),
-    "profile_generator": _choice("template", "transformers", "openai", "file", class_path=True),
-    "profile_model": _optional(_text),
-    "profile_file": _optional(_text),
-    "profile_prompt": _text,
-    "profile_title_field": _optional(_text),
-    "profile_category_field": _optional(_text),
-    "profile_text_field": _optional(_text),
-    "profile_rating_field": _optional(_text),
-    "profile_max_history": _number(1, kind=int),
-    "profile_history": _choice("recent", "top_rated", "mixed"),
-    "profile_batch_size": _number(1, kind=int),
-    "profile_max_tokens": _number(1, kind=int),
-    "profile_temperature": _optional(_number(0.0)),
-    "profile_seed": _number(0, kind=int),
-    "profile_concurrency": _number(1, kind=int),
-    "profile_api_base": _optional(_text),
-    "profile_api_key_env": _text,
-    "profile_timeout": _number(0.0),
-    "profile_retries": _number(0, kind=int),
-    "profile_device": _text,
-    "profile_engine": _choice("local", "ray"),
-}
-
-
-def check_keys(values: Mapping[str, Any], where: str) -> None:
-    """Refuse unknown ``kt_``/``profile_`` keys and values out of range.
-
-    Parameters
-    ----------
-    values : mapping
-        Keys and values; keys of RecBole's own are passed over.
-    where : str
-        Where they come from, for the message.
-
-    Raises
-    ------
-    ConfigError
-        Naming the key, the nearest known key or the allowed range.
-    """
-    for key, value in values.items():
-        if not str(key).startswith(PREFIXES):
-            continue
-        if key not in CHECKS:
-            raise ConfigError(
-                f"Unknown key '{key}' in {where}.{nearest(key, CHECKS)} "
-                "Every key is listed in properties/overall.yaml."
-            )
-        wrong = CHECKS[key](value)
-        if wrong:
-            raise ConfigError(f"'{key}: {value}' in {where}: the value must be {wrong}")
 
 
 class Config(RecBoleConfig):  # type: ignore[misc]
@@ -397,7 +174,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
         ``Config(config_dict=config.plain(), command_line=[])`` makes an equal configuration.
         """
-        values = {key: _quoted(value) for key, value in self._given.items() if _is_plain(value)}
+        values = {key: _quoted(value) for key, value in self._given.items() if is_plain(value)}
         return {**values, "model": self.model_path, "dataset": self.dataset}
 
 
@@ -423,13 +200,3 @@ def _preset_path(preset: str) -> Path:
         f"Unknown kt_preset '{preset}': choose one of {', '.join(known)} or give the path "
         f"of a YAML file.{nearest(preset, known)}"
     )
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, Enum):
-        return False
-    if isinstance(value, dict):
-        return all(_is_plain(one) for pair in value.items() for one in pair)
-    if isinstance(value, (list, tuple)):
-        return all(_is_plain(one) for one in value)
-    return value is None or isinstance(value, (bool, int, float, str))

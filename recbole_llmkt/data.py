@@ -9,8 +9,8 @@ from typing import Any
 import recbole
 from recbole.data import create_dataset, data_preparation
 
-from recbole_llmkt.config import load_yaml
 from recbole_llmkt.exceptions import DataError, LLMKTError, nearest
+from recbole_llmkt.parsing import load_yaml
 
 _REFUSALS = (ValueError, KeyError, IndexError, TypeError, AttributeError, OSError)
 

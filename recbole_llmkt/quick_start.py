@@ -14,9 +14,11 @@ from recbole.data.transform import construct_transform
 from recbole.utils import get_environment, get_flops, init_logger, init_seed, set_color
 
 from recbole_llmkt.checkpoints import load_checkpoint, load_weights, save_file
-from recbole_llmkt.config import PREFIXES, Config, parse_value
+from recbole_llmkt.config import Config
 from recbole_llmkt.data import load_data
 from recbole_llmkt.exceptions import ConfigError
+from recbole_llmkt.keys import PREFIXES
+from recbole_llmkt.parsing import parse_value
 from recbole_llmkt.registry import get_trainer
 
 Result = dict[str, Any]

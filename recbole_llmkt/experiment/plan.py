@@ -10,8 +10,9 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
-from recbole_llmkt.config import Config, parse_value
+from recbole_llmkt.config import Config
 from recbole_llmkt.exceptions import ConfigError, nearest
+from recbole_llmkt.parsing import parse_value
 
 logger = getLogger(__name__)
 

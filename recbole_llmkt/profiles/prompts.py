@@ -22,8 +22,8 @@ from jinja2 import (
 from jinja2.sandbox import SandboxedEnvironment
 
 from recbole_llmkt import resources
-from recbole_llmkt.config import load_yaml
 from recbole_llmkt.exceptions import ConfigError, DataError, nearest
+from recbole_llmkt.parsing import load_yaml
 
 _USER_KEYS = ("system", "user", "item_line", "answer_key")
 _ITEM_KEYS = ("system", "user", "answer_key")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from recbole_llmkt.config import CHECKS
+from recbole_llmkt.keys import CHECKS
 from recbole_llmkt.profiles.generators import Request, get_generator_class
 from recbole_llmkt.profiles.history import Histories, training_histories
 from recbole_llmkt.profiles.metadata import (
