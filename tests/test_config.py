@@ -13,8 +13,10 @@ import pytest
 import yaml
 
 from recbole_llmkt import resources
-from recbole_llmkt.config import CHECKS, Config, load_yaml, parse_value
+from recbole_llmkt.config import Config
 from recbole_llmkt.exceptions import ConfigError, LLMKTError
+from recbole_llmkt.keys import CHECKS
+from recbole_llmkt.parsing import load_yaml, parse_value
 
 OVERALL = resources.properties_dir() / "overall.yaml"
 

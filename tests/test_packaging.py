@@ -97,12 +97,18 @@ def test_stock_recbole_runs_in_the_same_environment(installed):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("named", [[], ["python3.12"]])
-def test_without_a_supported_python_one_sentence_says_so(tmp_path, named):
+@pytest.mark.parametrize(
+    ("named", "sentence"),
+    [
+        ([], "No Python 3.9, 3.10 or 3.11"),
+        (["python3.12"], "'python3.12' is no Python 3.9, 3.10 or 3.11"),
+    ],
+)
+def test_without_a_supported_python_one_sentence_says_so(tmp_path, named, sentence):
     bare = {"PATH": str(tmp_path / "bin"), "HOME": str(tmp_path)}
     program = [shutil.which("bash"), str(ROOT / "tools" / "make_env.sh"), str(tmp_path / "venv")]
     done = subprocess.run([*program, *named], env=bare, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.startswith("No Python 3.9, 3.10 or 3.11")
+    assert done.stderr.startswith(sentence)
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "venv").exists()
