@@ -1,0 +1,1 @@
+"""Models of this package's own: rivals that change the architecture."""
