@@ -104,7 +104,7 @@ def train(model: str, dataset: str, config_files: str, saved: bool, keys: tuple[
       llmkt train --model=NeuMF --dataset=ml-100k --config-files="my.yaml" --kt_weight=0.3
     """  # noqa: D301 - click reads the control character
     from recbole_llmkt.config import Config
-    from recbole_llmkt.experiment.plan import parse_overrides, warn_unknown
+    from recbole_llmkt.experiment.settings import parse_overrides, warn_unknown
     from recbole_llmkt.quick_start import train as train_model
 
     overrides = parse_overrides(keys)
@@ -167,8 +167,9 @@ def compare(
         --dataset=ml-100k --output=out-umap
     """  # noqa: D301 - click reads the control character
     from recbole_llmkt.experiment.compare import compare as run_comparison
-    from recbole_llmkt.experiment.plan import Plan, parse_overrides
+    from recbole_llmkt.experiment.plan import Plan
     from recbole_llmkt.experiment.report import make_report
+    from recbole_llmkt.experiment.settings import parse_overrides
 
     plan = Plan(
         models=models,
@@ -193,7 +194,7 @@ def compare(
 
 
 def _own_arm(text: str) -> tuple[str, dict[str, Any]]:
-    from recbole_llmkt.experiment.plan import parse_overrides
+    from recbole_llmkt.experiment.settings import parse_overrides
 
     name, colon, keys = text.partition(":")
     if not colon or not name.strip() or not keys.strip():

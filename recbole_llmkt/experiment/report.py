@@ -15,7 +15,7 @@ import jinja2
 
 from recbole_llmkt.exceptions import DataError
 from recbole_llmkt.experiment import plots, tables
-from recbole_llmkt.experiment.plan import ARMS
+from recbole_llmkt.experiment.arms import ARMS
 from recbole_llmkt.experiment.results import FILE_NAME, Record, read_results
 from recbole_llmkt.experiment.statistics import Cell, Estimate, summarise
 

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from recbole_llmkt.exceptions import DataError
 from recbole_llmkt.experiment.plan import Run
+from recbole_llmkt.experiment.settings import digest, not_default, same
 
 logger = getLogger(__name__)
 
@@ -127,7 +128,7 @@ def _drop_cut_line(path: Path) -> None:
 def split_done(runs: Iterable[Run], records: Iterable[Record]) -> tuple[list[Run], list[Record]]:
     """Tell the runs that remain from the records of those that are done.
 
-    A run is done if its record has the same settings digest; failed runs are tried again.
+    A run is done if its record's settings have the same digest; failed runs are tried again.
 
     Returns
     -------
@@ -145,19 +146,24 @@ def split_done(runs: Iterable[Run], records: Iterable[Record]) -> tuple[list[Run
         record = known.get(run.key)
         if record is None or record["status"] != "ok":
             remaining.append(run)
-        elif record["digest"] != run.digest:
+        elif _digest(record) != run.digest:
             raise DataError(_other_settings(run, record))
         else:
             done.append(record)
     return remaining, done
 
 
+def _digest(record: Record) -> str:
+    """Digest a record's settings by today's rule, so that lines of older versions still count."""
+    return digest(record["settings"]) if record.get("settings") else str(record["digest"])
+
+
 def _other_settings(run: Run, record: Record) -> str:
-    old, new = record.get("settings", {}), run.settings
+    old, new = not_default(record.get("settings", {})), not_default(run.settings)
     changed = [
-        f"{key} {old.get(key)!r} -> {new.get(key)!r}"
+        f"{key} {record['settings'].get(key)!r} -> {run.settings.get(key)!r}"
         for key in sorted({*old, *new})
-        if json.dumps(old.get(key)) != json.dumps(new.get(key))
+        if not same(old.get(key), new.get(key))
     ]
     shown = ", ".join(changed[:5]) + (", ..." if len(changed) > 5 else "")
     return (

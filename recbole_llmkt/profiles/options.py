@@ -10,7 +10,7 @@ import click
 
 from recbole_llmkt.config import Config
 from recbole_llmkt.exceptions import ProfileError
-from recbole_llmkt.experiment.plan import parse_overrides, warn_unknown
+from recbole_llmkt.experiment.settings import parse_overrides, warn_unknown
 from recbole_llmkt.profiles.store import ENTITIES, ProfileStore
 
 # Settings of a command that takes --key=value for any key.

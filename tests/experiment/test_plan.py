@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 
 from recbole_llmkt.exceptions import ConfigError
-from recbole_llmkt.experiment.plan import Plan, digest, parse_overrides
+from recbole_llmkt.experiment.arms import arm_settings, control_of
+from recbole_llmkt.experiment.plan import Plan
+from recbole_llmkt.experiment.settings import digest, parse_overrides
 
 
 def plan(**changes):
@@ -50,6 +52,39 @@ def test_own_arms_are_the_kt_arm_with_other_keys():
     run = plan(arms=["mse"], own_arms={"mse": {"kt_loss": "mse"}}).runs()[0]
     assert run.settings["kt_loss"] == "mse"
     assert run.settings["kt_enabled"] is True
+
+
+def test_the_control_of_an_own_arm_is_named_not_defined():
+    own = {"init": {"kt_init": "targets", "kt_weight": 0.0}}
+    init, twin = plan(arms=["init", "init+shuffled"], own_arms=own, seeds=[1]).runs()
+    assert (init.settings["kt_control"], twin.settings["kt_control"]) == ("none", "shuffled")
+    differ = {k for k in init.settings if init.settings[k] != twin.settings[k]}
+    assert differ == {"kt_control"}
+    assert twin.name == "BPR-init+shuffled-1"
+    assert [control_of(arm) for arm in ("kt", "init")] == ["shuffled", "init+shuffled"]
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "message"),
+    [
+        ("init+shufled", {"init": {}}, "Did you mean 'shuffled'"),
+        ("kt+shuffled", {}, "Unknown arm"),
+        ("a", {"a/b": {}}, "cannot be called 'a/b'"),
+        ("a", {"a+b": {}}, r"NAME\+shuffled"),
+        ("base", {"base": {"kt_weight": 0.1}}, "cannot be called 'base'"),
+    ],
+)
+def test_arms_that_cannot_be(name, own, message):
+    with pytest.raises(ConfigError, match=message):
+        arm_settings(name, own)
+
+
+def test_a_key_at_its_default_is_not_in_the_digest():
+    settings = dict(plan().runs()[1].settings)
+    older = {key: value for key, value in settings.items() if key != "kt_init"}
+    assert digest(older) == digest(settings)
+    assert digest({**settings, "kt_init": "targets"}) != digest(settings)
+    assert digest({**settings, "kt_weight": True}) != digest({**settings, "kt_weight": 1})
 
 
 def test_a_file_with_a_section_for_each_model(tmp_path):

@@ -73,3 +73,20 @@ def test_results_of_other_settings_are_refused_by_name():
     stored = record(1, digest=old.digest, settings=dict(old.settings))
     with pytest.raises(DataError, match=r"BPR-base-1 .*epochs 4 -> 5.*another --output"):
         split_done(new, [stored])
+
+
+def test_a_line_from_before_a_key_existed_still_counts():
+    (run,) = Plan(["BPR"], ["kt"], [1], "ml-100k").runs()
+    settings = {key: value for key, value in run.settings.items() if key != "kt_init"}
+    older = record(1, arm="kt", digest="of another rule", settings=settings)
+    assert split_done([run], [older]) == ([], [older])
+    (other,) = Plan(["BPR"], ["kt"], [1], "ml-100k", overrides={"kt_init": "targets"}).runs()
+    with pytest.raises(DataError, match=r"\(kt_init None -> 'targets'\)"):
+        split_done([other], [older])
+
+
+def test_a_default_that_moved_is_another_setting():
+    (run,) = Plan(["BPR"], ["kt"], [1], "ml-100k").runs()
+    older = record(1, arm="kt", digest=run.digest, settings={**run.settings, "kt_weight": 0.4})
+    with pytest.raises(DataError, match=r"kt_weight 0\.4 -> 0\.5"):
+        split_done([run], [older])
