@@ -18,6 +18,7 @@ from recbole_llmkt.exceptions import ConfigError, LLMKTError
 _ELSEWHERE = {
     "profile": ("recbole_llmkt.profiles.commands", "profile", "Write, check and embed profiles."),
     "layers": ("recbole_llmkt.transfer.commands", "layers", "List the layers of a model."),
+    "recommend": ("recbole_llmkt.recommend.commands", "recommend", "Recommend, with reasons."),
 }
 _ANY_KEY = {"ignore_unknown_options": True, "allow_extra_args": True}
 

@@ -1,0 +1,1 @@
+"""Recommendations of a trained model, and the profile sentences that fit them."""

@@ -1,0 +1,148 @@
+"""Reasons: the sentences of a user's profile that lie nearest to an item's profile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from logging import getLogger
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recbole_llmkt.exceptions import ProfileError
+from recbole_llmkt.profiles.embeddings import text_digest
+from recbole_llmkt.profiles.encoders import get_encoder
+from recbole_llmkt.profiles.hook import profile_folder, stored_embeddings
+from recbole_llmkt.profiles.store import ProfileStore
+from recbole_llmkt.recommend.sentences import sentences
+
+logger = getLogger(__name__)
+
+Vectors = dict[str, npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A sentence of the user's profile, and its cosine with the item's profile, from -1 to 1."""
+
+    sentence: str
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why an item may fit a user, as far as their profiles tell.
+
+    Attributes
+    ----------
+    reasons : tuple of Reason
+        The nearest sentence first; empty where a profile is missing.
+    note : str or None
+        Which profile is missing.
+    """
+
+    reasons: tuple[Reason, ...] = ()
+    note: str | None = None
+
+
+class Explainer:
+    """Finds reasons in the profiles of a run.
+
+    The match is one of texts, made after the ranking: it does not say what the model computed.
+
+    Parameters
+    ----------
+    config : recbole_llmkt.config.Config
+        Its ``profile_*`` keys say where the profiles are and which encoder reads them. Item
+        vectors that are stored are taken from there.
+    n_reasons : int
+        Sentences for each item.
+    """
+
+    def __init__(self, config: Any, n_reasons: int = 1) -> None:
+        self._config = config
+        self._n_reasons = n_reasons
+        self._stores = {entity: _store(config, entity) for entity in ("user", "item")}
+        self._texts = {entity: _texts(store) for entity, store in self._stores.items()}
+        self._encoder: Any = None
+        self._items = self._stored_item_vectors()
+
+    def _stored_item_vectors(self) -> Vectors:
+        """Return the vectors on the disk, by the digest of the text they were made from."""
+        store = self._stores["item"]
+        found = stored_embeddings(self._config, store) if store is not None else None
+        return {} if found is None else dict(zip(found.texts, found.vectors))
+
+    def explain(self, recommended: Mapping[str, Sequence[str]]) -> dict[str, list[Explanation]]:
+        """Return an explanation for each item that was recommended to each user.
+
+        Parameters
+        ----------
+        recommended : mapping of str to sequence of str
+            Item tokens by user token. Every sentence and every profile is encoded once.
+
+        Returns
+        -------
+        dict of str to list of Explanation
+            By user token, in the order of the items.
+
+        Raises
+        ------
+        ProfileError
+            The encoder cannot be found, or makes vectors of another width than those stored.
+        """
+        users = {one: self._sentences(one) for one in recommended}
+        wanted = {item for user, items in recommended.items() if users[user] for item in items}
+        items = {one: self._texts["item"][one] for one in wanted if one in self._texts["item"]}
+        split = {user: parts for user, parts in users.items() if parts} if items else {}
+        vectors = self._encode([part for parts in split.values() for part in parts], items.values())
+        return {
+            user: [self._one(users[user], items.get(item), vectors) for item in of_user]
+            for user, of_user in recommended.items()
+        }
+
+    def _sentences(self, user: str) -> list[str]:
+        return list(dict.fromkeys(sentences(self._texts["user"].get(user, ""))))
+
+    def _encode(self, parts: Iterable[str], items: Iterable[str]) -> Vectors:
+        """Return the vector of each sentence by its text, and keep those of the items."""
+        texts = list(dict.fromkeys(parts))
+        digests = {text_digest(text): text for text in items}
+        new = [one for one in digests if one not in self._items]
+        if not texts:
+            return {}
+        self._encoder = self._encoder or get_encoder(self._config)
+        made = self._encoder.encode([*texts, *(digests[one] for one in new)])
+        self._items.update(zip(new, made[len(texts) :]))
+        widths = {len(self._items[one]) for one in digests} | {made.shape[1]}
+        if len(widths) > 1:
+            raise ProfileError(
+                f"'{self._encoder.name}' makes vectors of width {made.shape[1]} now, but stored "
+                f"ones have {sorted(widths - {made.shape[1]})}: run `llmkt profile embed` again."
+            )
+        return dict(zip(texts, made))
+
+    def _one(self, parts: Sequence[str], item: str | None, vectors: Vectors) -> Explanation:
+        missing = [name for name, has in (("user", parts), ("item", item)) if not has]
+        if missing or item is None:
+            return Explanation(note=f"no profile of this {' and this '.join(missing)}")
+        # Stored vectors may be of half precision, or of any length if they were imported.
+        target = np.asarray(self._items[text_digest(item)], dtype=np.float32)
+        target = target / np.maximum(np.linalg.norm(target), np.finfo(np.float32).tiny)
+        cosines = np.stack([vectors[part] for part in parts]) @ target
+        order = np.argsort(-cosines, kind="stable")[: self._n_reasons]
+        return Explanation(tuple(Reason(parts[row], float(cosines[row])) for row in order))
+
+
+def _store(config: Any, entity: str) -> ProfileStore | None:
+    try:
+        return ProfileStore(profile_folder(config, entity), entity)
+    except ProfileError as error:
+        logger.warning("No reasons can be given: %s", error)
+        return None
+
+
+def _texts(store: ProfileStore | None) -> dict[str, str]:
+    profiles = {} if store is None else store.read()
+    return {token: profile.text for token, profile in profiles.items() if profile.usable}

@@ -1,0 +1,64 @@
+"""Recommendations as text, as JSON lines and as a page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from importlib import resources
+from typing import Any
+
+import jinja2
+
+from recbole_llmkt.recommend.recommendation import Recommendation, RecommendedItem
+
+
+def text_lines(recommendation: Recommendation) -> Iterator[str]:
+    """Yield the lines for a terminal: an item, and its reasons below."""
+    yield f"User {recommendation.user}"
+    for rank, item in enumerate(recommendation.items, start=1):
+        token = "" if item.title == item.token else f" [{item.token}]"
+        yield f"{rank:3d}. {item.title}{token}  {item.score:.4g}"
+        for reason in item.explanation.reasons:
+            yield f'       {reason.cosine:+.2f}  "{reason.sentence}"'
+        if item.explanation.note:
+            yield f"              {item.explanation.note}"
+    yield ""
+
+
+def json_line(recommendation: Recommendation) -> str:
+    """Return one JSON object: ``user`` and ``items``."""
+    items = [_plain(item) for item in recommendation.items]
+    return json.dumps({"user": recommendation.user, "items": items}, ensure_ascii=False)
+
+
+def _plain(item: RecommendedItem) -> dict[str, Any]:
+    return {
+        "item": item.token,
+        "title": item.title,
+        "score": item.score,
+        "reasons": [
+            {"sentence": reason.sentence, "cosine": round(reason.cosine, 4)}
+            for reason in item.explanation.reasons
+        ],
+        "note": item.explanation.note,
+    }
+
+
+def page(recommendations: Iterable[Recommendation], config: Any) -> str:
+    """Return a page that needs no other file.
+
+    Parameters
+    ----------
+    recommendations : iterable of Recommendation
+        What it shows.
+    config : recbole_llmkt.config.Config
+        For the names of model, dataset and encoder.
+    """
+    source = resources.files("recbole_llmkt.recommend").joinpath("page.html").read_text("utf-8")
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(source).render(
+        model=config["model"],
+        dataset=config["dataset"],
+        encoder=config["profile_encoder"],
+        recommendations=list(recommendations),
+    )
