@@ -19,7 +19,7 @@ from recbole_llmkt.data import load_data
 from recbole_llmkt.exceptions import ConfigError
 from recbole_llmkt.keys import PREFIXES
 from recbole_llmkt.parsing import parse_value
-from recbole_llmkt.registry import get_trainer
+from recbole_llmkt.registry import build_model, get_trainer, uses_kar
 
 Result = dict[str, Any]
 
@@ -49,7 +49,8 @@ def train(
     dict
         RecBole's result (``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``,
         ``test_result``) and ``transfer``: terms (layer, rows, coverage, ...), ``phase_switch``,
-        both loss curves; None without transfer.
+        both loss curves; with ``kt_method: kar`` the method, its profiles and their coverage;
+        None without knowledge.
     """
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
@@ -62,7 +63,7 @@ def train(
         logger.info(dataset)
 
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
-    model = config.model_class(config, train_data._dataset).to(config["device"])
+    model = build_model(config, train_data._dataset)
     if verbose:
         logger.info(model)
         transform = construct_transform(config)
@@ -90,9 +91,18 @@ def train(
         "valid_score_bigger": config["valid_metric_bigger"],
         "best_valid_result": best_valid_result,
         "test_result": test_result,
-        "transfer": getattr(trainer, "transfer_summary", lambda: None)(),
+        "transfer": _knowledge(config, model, trainer),
         "checkpoint": trainer.saved_model_file if saved else None,
     }
+
+
+def _knowledge(config: Config, model: Any, trainer: Any) -> Result | None:
+    """Describe in plain values what the run learned from profiles, and how."""
+    if uses_kar(config):
+        terms = model.knowledge
+        return {"method": "kar", "terms": terms, "leaks": sum(one["leaks"] for one in terms)}
+    summary: Result | None = getattr(trainer, "transfer_summary", lambda: None)()
+    return summary if summary is None else {"method": "transfer", **summary}
 
 
 def run_recbole_llmkt(
@@ -245,7 +255,7 @@ def load_data_and_model(model_file: str) -> tuple[Any, ...]:
     -------
     tuple
         config, model, dataset, train_data, valid_data, test_data: as RecBole's function of the
-        same name. The model is the stock class.
+        same name. The model is the stock class, or with ``kt_method: kar`` its augmented one.
 
     Raises
     ------
@@ -258,7 +268,7 @@ def load_data_and_model(model_file: str) -> tuple[Any, ...]:
     init_logger(config)
     dataset, train_data, valid_data, test_data = load_data(config)
     init_seed(config["seed"], config["reproducibility"])
-    model = config.model_class(config, train_data._dataset).to(config["device"])
+    model = build_model(config, train_data._dataset, checkpoint["state_dict"])
     load_weights(model, checkpoint, model_file)
     return config, model, dataset, train_data, valid_data, test_data
 
@@ -275,11 +285,26 @@ def export_stock_checkpoint(model_file: str, stock_file: str) -> None:
         A checkpoint of this package.
     stock_file : str
         Where to write.
+
+    Raises
+    ------
+    ConfigError
+        The model was trained with ``kt_method: kar``: stock RecBole has no such architecture.
+    DataError
+        The file is no checkpoint of this package.
     """
     from recbole.config import Config as RecBoleConfig
 
     checkpoint = load_checkpoint(model_file)
-    values = Config(config_dict=checkpoint["config"], command_line=[]).plain()
+    trained = Config(config_dict=checkpoint["config"], command_line=[])
+    if uses_kar(trained):
+        raise ConfigError(
+            f"'{model_file}' holds a {trained['model']} with kt_method: kar: its two further input "
+            "fields and its adaptor are no part of stock RecBole's architecture. Load it with "
+            "recbole_llmkt.load_data_and_model, or train with kt_method: transfer, which keeps the "
+            "stock architecture."
+        )
+    values = trained.plain()
     plain = {
         # Stock Config hands strings to eval: as literals they are nothing but strings.
         key: repr(parse_value(value)) if isinstance(value, str) else value

@@ -1,10 +1,12 @@
-"""Find models and trainers: RecBole's by name, anybody's by class path."""
+"""Find models and trainers: RecBole's by name, anybody's by class path; build the run's model."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
+import torch
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType
 from recbole.utils import get_model as recbole_model
@@ -69,6 +71,43 @@ def get_model(name: str) -> type:
             f"(my_package.my_module.MyModel).{nearest(name, model_names())}"
         ) from error
     return model
+
+
+def uses_kar(config: Any) -> bool:
+    """Tell whether a run's model is augmented by KAR."""
+    return bool(config["kt_enabled"] and config["kt_method"] == "kar")
+
+
+def build_model(
+    config: Any, dataset: Any, state_dict: Mapping[str, torch.Tensor] | None = None
+) -> Any:
+    """Build a run's model with fresh weights.
+
+    Parameters
+    ----------
+    config : recbole_llmkt.config.Config
+        The run's configuration.
+    dataset : recbole.data.dataset.Dataset
+        The run's training split (``train_data._dataset``).
+    state_dict : mapping, optional
+        The weights that are to be loaded into it: an augmented model takes its profile
+        embeddings from them, so it needs no profiles on disk.
+
+    Returns
+    -------
+    AbstractRecommender
+        The stock class, or with ``kt_method: kar`` its augmented one, on the run's device.
+
+    Raises
+    ------
+    LLMKTError
+        The model cannot be augmented, or there are no profiles.
+    """
+    if not uses_kar(config):
+        return config.model_class(config, dataset).to(config["device"])
+    from recbole_llmkt.models.kar import build_augmented
+
+    return build_augmented(config, dataset, state_dict)
 
 
 def get_trainer(model_type: ModelType, model_name: str) -> type[Any]:

@@ -66,7 +66,8 @@ class TransferMixin:
         # RecBole's name holds the second only: two runs of one second would share a file.
         stem, suffix = os.path.splitext(self.saved_model_file)
         self.saved_model_file = f"{stem}-{uuid.uuid4().hex[:8]}{suffix}"
-        self.enabled = bool(config["kt_enabled"] and term_settings(config))
+        transfers = config["kt_enabled"] and config["kt_method"] == "transfer"
+        self.enabled = bool(transfers and term_settings(config))
         self.task: TransferTask | None = None
         self.switch = 0
         self.model_losses: list[float] = []

@@ -30,10 +30,16 @@ def apply_control(name: str, targets: Matrix, rng: np.random.Generator) -> Matri
     Raises
     ------
     ConfigError
-        There is but one profile, so there is nothing to break.
+        There is but one profile, so there is nothing to break; or ``zero``, which makes no
+        target.
     """
     if name == "none":
         return targets
+    if name == "zero":
+        raise ConfigError(
+            "kt_control: zero is for kt_method: kar: targets of zero would only shrink the tapped "
+            "layer. Use kt_control: shuffled or random."
+        )
     if len(targets) < 2:
         raise ConfigError(
             f"kt_control: {name} needs two profiles or more, and there is only one: write more "
