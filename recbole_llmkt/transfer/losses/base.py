@@ -1,0 +1,158 @@
+"""What every transfer loss does: check its rows, leave half precision, compute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Others:
+    """What a loss may compare its rows with, beside their own targets.
+
+    Attributes
+    ----------
+    table : Tensor of shape (k, n), optional
+        Targets of all entities of the rows' kind that have a profile.
+    partner_hidden : Tensor of shape (q, d), optional
+        Hidden states of the batch's entities of the other kind: items beside users.
+    partner_target : Tensor of shape (q, n), optional
+        Their targets.
+    partner_ids : Tensor of int64, shape (q,), optional
+        Their ids.
+    """
+
+    table: Tensor | None = None
+    partner_hidden: Tensor | None = None
+    partner_target: Tensor | None = None
+    partner_ids: Tensor | None = None
+
+
+class TransferLoss(nn.Module):
+    """Base of the transfer losses: checks once, then the mathematics of the subclass.
+
+    Subclasses write :meth:`compute`, or :meth:`compute_among` if they need :class:`Others`.
+
+    Attributes
+    ----------
+    same_width : bool
+        Whether hidden states and targets must be equally wide.
+    unique : bool
+        Whether an id that stands in several rows becomes one row before :meth:`compute`.
+    contrasts : bool
+        Whether the loss tells targets apart. Such a loss has no collapsed minimum, so the target
+        may go through a learned map (``kt_projector: profile_mlp``).
+    table_of : tuple of str
+        The entities whose whole table of targets the loss needs.
+    partners : bool
+        Whether the loss needs the other entity's hidden states and targets.
+    masks : bool
+        Whether the loss reads the states of entities that a learned token stood in for.
+    temperature : float
+        ``kt_temperature``.
+    """
+
+    same_width = True
+    unique = False
+    contrasts = False
+    table_of: tuple[str, ...] = ()
+    partners = False
+    masks = False
+    temperature = 0.2
+
+    def forward(
+        self, hidden: Tensor, target: Tensor, ids: Tensor, others: Others | None = None
+    ) -> Tensor:
+        """Compute the loss.
+
+        Parameters
+        ----------
+        hidden : Tensor, shape (m, d)
+            Hidden states (projected, if there is a projector).
+        target : Tensor, shape (m, n)
+            Their targets; n equals d where the loss says ``same_width``.
+        ids : Tensor of int64, shape (m,)
+            RecBole's ids of the rows; an id may stand in several rows.
+        others : Others, optional
+            What the loss asked for.
+
+        Returns
+        -------
+        Tensor of float32, shape ()
+            The loss; zero, with a graph, where there are no rows.
+
+        Raises
+        ------
+        ValueError
+            Shapes that do not belong together.
+        """
+        if hidden.dim() != 2 or len(hidden) != len(target) or len(ids) != len(hidden):
+            raise ValueError(
+                f"hidden {tuple(hidden.shape)}, target {tuple(target.shape)} and ids "
+                f"{tuple(ids.shape)} must have the same number of rows."
+            )
+        if self.same_width and hidden.shape != target.shape:
+            raise ValueError(
+                f"hidden is {hidden.shape[1]} wide and target {target.shape[1]}: they must agree."
+            )
+        if not len(hidden):
+            return hidden.sum() * 0.0
+        # Under autocast a matrix product of float32 would be computed in half precision.
+        with torch.autocast(hidden.device.type, enabled=False):
+            hidden, target = hidden.float(), target.float()
+            if self.unique:
+                hidden, target, ids = unique_rows(hidden, target, ids)
+            return self.compute_among(hidden, target, ids, others)
+
+    def compute_among(
+        self, hidden: Tensor, target: Tensor, ids: Tensor, others: Others | None
+    ) -> Tensor:
+        """Compute the loss of at least one row, in float32, among ``others``."""
+        return self.compute(hidden, target, ids)
+
+    def compute(self, hidden: Tensor, target: Tensor, ids: Tensor) -> Tensor:
+        """Compute the loss of at least one row, in float32."""
+        raise NotImplementedError
+
+
+def unique_rows(hidden: Tensor, target: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Make one row of all rows of an id: the mean of their hidden states, and their target.
+
+    Two rows of one user are no negatives of each other, so a contrast needs one of them. Their mean
+    does not depend on the order of the batch, and the gradient reaches every row.
+
+    Parameters
+    ----------
+    hidden : Tensor, shape (m, d)
+        Hidden states.
+    target : Tensor, shape (m, n)
+        Targets; all rows of an id have the same one.
+    ids : Tensor of int64, shape (m,)
+        Ids.
+
+    Returns
+    -------
+    hidden, target, ids : Tensor
+        Of k rows, by ascending id.
+    """
+    unique, place, counts = torch.unique(ids, return_inverse=True, return_counts=True)
+    if len(unique) == len(ids):
+        order = torch.argsort(ids)
+        return hidden[order], target[order], unique
+    sums = hidden.new_zeros(len(unique), hidden.shape[1]).index_add(0, place, hidden)
+    rows = torch.arange(len(ids), device=ids.device)
+    first = torch.full_like(unique, len(ids)).scatter_reduce(0, place, rows, "amin")
+    return sums / counts.unsqueeze(1), target[first], unique
+
+
+def to_unit_length(vectors: Tensor) -> Tensor:
+    """Scale rows to length 1 (nearly: a zero row stays zero and its gradient stays small).
+
+    Parameters
+    ----------
+    vectors : Tensor of float32, shape (m, n)
+        Rows.
+    """
+    return vectors * torch.rsqrt(vectors.square().sum(1, keepdim=True) + 1e-8)
