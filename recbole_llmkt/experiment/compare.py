@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import platform
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
 
-from tqdm import tqdm
-
 from recbole_llmkt import __version__
-from recbole_llmkt.exceptions import ConfigError
 from recbole_llmkt.experiment.plan import Plan, Run
-from recbole_llmkt.experiment.pool import Event, Train, cores, run_all
+from recbole_llmkt.experiment.pool import Event, Train, default_jobs, output_folder, run_all
+from recbole_llmkt.experiment.progress import Progress
 from recbole_llmkt.experiment.results import (
     Record,
     ResultsWriter,
@@ -53,11 +50,8 @@ def compare(
         Before anything runs: bad settings, or results in ``output`` that do not fit them.
     """
     runs = plan.runs()
-    jobs = jobs or _default_jobs(len(runs))
-    if output.exists() and not output.is_dir():
-        raise ConfigError(f"--output: '{output}' is a file; name a folder.")
-    output = output.resolve()
-    output.mkdir(parents=True, exist_ok=True)
+    jobs = jobs or default_jobs(len(runs))
+    output = output_folder(output)
     with ResultsWriter(output) as writer:
         remaining, done = split_done(runs, read_results(writer.path))
         if done:
@@ -74,16 +68,10 @@ def _quick_train() -> Train:
     return train
 
 
-def _default_jobs(n_runs: int) -> int:
-    import torch
-
-    return 1 if torch.cuda.is_available() else max(1, min(cores(), n_runs))
-
-
 def _execute(runs: Sequence[Run], writer: ResultsWriter, jobs: int, train: Train) -> list[Record]:
     records = []
     curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    with _Progress(runs) as progress:
+    with Progress(len(runs)) as progress:
         for event in run_all(runs, writer.path.parent, jobs, train):
             if event.kind == "epoch":
                 curves[event.run.name].append(event.value)
@@ -107,6 +95,8 @@ def _record(event: Event, curve: Sequence[tuple[int, float]]) -> Record:
         "settings": dict(run.settings),
         "versions": versions(),
     }
+    if run.tuned is not None:
+        record["tuned"] = dict(run.tuned)
     if event.kind == "failed":
         return {**record, "error": value["result"]}
     result = value["result"]
@@ -133,41 +123,3 @@ def versions() -> dict[str, str]:
         "numpy": numpy.__version__,
         "python": platform.python_version(),
     }
-
-
-class _Progress:
-    """One bar over all runs, moved by their epochs."""
-
-    def __init__(self, runs: Sequence[Run]) -> None:
-        self._epochs: dict[Run, int] = {}
-        self._finished = 0
-        terminal = sys.stderr.isatty()
-        self._bar = tqdm(
-            total=len(runs),
-            disable=not runs,
-            dynamic_ncols=terminal,
-            mininterval=0.3 if terminal else 15,
-            bar_format="{desc}{percentage:3.0f}%|{bar:20}| {elapsed}<{remaining} {postfix}",
-        )
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def show(self, event: Event) -> None:
-        run = event.run
-        if event.kind == "start":
-            self._epochs[run] = 0
-        elif event.kind == "epoch":
-            self._epochs[run] = event.value[0] + 1
-        else:
-            del self._epochs[run]
-            self._finished += 1
-            if event.kind == "failed":
-                self._bar.write(f"{run.name} failed: {event.value['result']}", file=sys.stderr)
-        shares = sum(done / max(1, run.epochs) for run, done in self._epochs.items())
-        running = ", ".join(f"{run.name} {done}/{run.epochs}" for run, done in self._epochs.items())
-        self._bar.set_postfix_str(f"{self._finished}/{self._bar.total} runs  {running}", False)
-        self._bar.update(self._finished + shares - self._bar.n)

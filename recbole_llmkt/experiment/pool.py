@@ -7,20 +7,21 @@ has one), so a run starts at once.
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from recbole_llmkt.config import Config
-from recbole_llmkt.exceptions import LLMKTError
+from recbole_llmkt.exceptions import ConfigError, LLMKTError
 from recbole_llmkt.experiment.plan import Run
 
 Train = Callable[..., "dict[str, Any]"]
@@ -56,13 +57,36 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def run_all(runs: Sequence[Run], folder: Path, jobs: int, train: Train) -> Iterator[Event]:
+def default_jobs(n_runs: int) -> int:
+    """Return how many runs go at a time: one per core, and one only where there is a GPU."""
+    import torch
+
+    return 1 if torch.cuda.is_available() else max(1, min(cores(), n_runs))
+
+
+def output_folder(folder: Path) -> Path:
+    """Make the folder of a comparison or a study.
+
+    Raises
+    ------
+    ConfigError
+        It is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--output: '{folder}' is a file; name a folder.")
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def run_all(runs: Iterable[Run], folder: Path, jobs: int, train: Train) -> Iterator[Event]:
     """Train ``runs``, at most ``jobs`` at a time, and yield their news.
 
     Parameters
     ----------
-    runs : sequence of Run
-        What to train, in this order.
+    runs : iterable of Run
+        What to train, in this order. The next one is taken only when a process is free for it, and
+        after the caller has seen all news: it may depend on what came of the earlier ones.
     folder : Path
         Each run works in ``folder/runs/<name>``: output, logs and checkpoint go there.
     jobs : int
@@ -78,12 +102,11 @@ def run_all(runs: Sequence[Run], folder: Path, jobs: int, train: Train) -> Itera
     # More threads than cores wait for each other: a small model then trains ten times slower.
     threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, cores() // jobs))
     context = _context(threads)
-    waiting = list(reversed(runs))
+    waiting = iter(runs)
     active: dict[Connection, tuple[Run, Any, float]] = {}
     try:
-        while waiting or active:
-            while waiting and len(active) < jobs:
-                run = waiting.pop()
+        while True:
+            for run in itertools.islice(waiting, jobs - len(active)):
                 receiver, sender = context.Pipe(duplex=False)
                 process = context.Process(
                     target=_work, args=(run, folder / "runs" / run.name, threads, train, sender)
@@ -92,6 +115,8 @@ def run_all(runs: Sequence[Run], folder: Path, jobs: int, train: Train) -> Itera
                 sender.close()  # so that the end of the process ends the pipe
                 active[receiver] = (run, process, time.monotonic())
                 yield Event(run, "start")
+            if not active:
+                return
             for receiver in wait(list(active)):
                 assert isinstance(receiver, Connection)
                 event = _receive(receiver, *active[receiver])
