@@ -114,6 +114,7 @@ CHECKS: dict[str, Check] = {
     "kt_control": _choice("none", "shuffled", "random", "zero"),
     "kt_init": _choice("none", "targets"),
     "kt_init_scale": _number(0.0),
+    "kt_init_tables": _each(_text),
     "kt_cold_start": _boolean,
     "kt_cold_threshold": _number(0, kind=int),
     "kt_slices": _list_of(_choice(*SLICES)),

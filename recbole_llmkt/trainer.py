@@ -19,6 +19,8 @@ from tqdm import tqdm
 from recbole_llmkt.checkpoints import counters, load_checkpoint, load_weights, save_file
 from recbole_llmkt.exceptions import ConfigError, DataError, LayerError
 from recbole_llmkt.randomness import get_random_state, set_random_state
+from recbole_llmkt.transfer.cold_start import ColdStart, undo
+from recbole_llmkt.transfer.initialize import start_tables
 from recbole_llmkt.transfer.schedule import transfer_epochs
 from recbole_llmkt.transfer.task import Meter, TransferTask, term_settings
 
@@ -40,6 +42,10 @@ class TransferMixin:
         ``kt_weight: 0``.
     switch : int
         First epoch of phase 2 (0 without transfer).
+    starts : list of dict
+        What ``kt_init`` did to each embedding table; empty without it.
+    cold_start : ColdStart or None
+        What ``kt_cold_start`` does after training.
     model_losses, transfer_losses : list of float
         Mean losses of a batch, an entry for each epoch of phase 1.
     """
@@ -70,6 +76,8 @@ class TransferMixin:
         self.enabled = bool(transfers and term_settings(config))
         self.task: TransferTask | None = None
         self.switch = 0
+        self.starts: list[dict[str, Any]] = []
+        self.cold_start: ColdStart | None = None
         self.model_losses: list[float] = []
         self.transfer_losses: list[float] = []
         self._patience = self.stopping_step
@@ -91,23 +99,50 @@ class TransferMixin:
         """
         self._train_data = train_data
         self._check_patterns()
+        if self.config["train_neg_sample_args"].get("dynamic"):
+            train_data.get_model(self.model)
+        self._use_tables()
         if self.enabled:
             epochs, eval_step = self._length(arguments, keywords)
             self.switch = transfer_epochs(epochs, self.config["kt_epochs"], eval_step)
-            if self.config["train_neg_sample_args"].get("dynamic"):
-                train_data.get_model(self.model)
             self.task = TransferTask(self.config, self.model, train_data)
             self.task.join_optimizers(self._optimizers())
             logger.info("Phase 1 (transfer): epochs 0 to %d of %d.", self.switch - 1, epochs)
         self._restore_resumed()
         try:
-            return super().fit(train_data, *arguments, **keywords)  # type: ignore[misc]
+            result = super().fit(train_data, *arguments, **keywords)  # type: ignore[misc]
         finally:
             self._freeze(())
+        self._fill_cold(saved=arguments[2] if len(arguments) > 2 else keywords.get("saved", True))
+        return result
+
+    def _use_tables(self) -> None:
+        """Start the embedding tables from profiles, and find out who is cold, where wanted."""
+        if not self.config["kt_enabled"]:
+            return
+        if self.config["kt_init"] == "targets" and self._resumed is None:
+            started = start_tables(self.config, self.model, self._train_data)
+            self.starts = [one.summary() for one in started]
+        if self.config["kt_cold_start"] and not self._pretrains():
+            self.cold_start = ColdStart(self.config, self.model, self._train_data)
+
+    def _pretrains(self) -> bool:
+        return "pretrain" in str(getattr(self.model, "train_stage", ""))
+
+    def _fill_cold(self, saved: bool) -> None:
+        """Give cold users and items their embeddings: in the best checkpoint, else in memory."""
+        if self.cold_start is None:
+            return
+        if not saved:
+            self.cold_start.fill_model(self.model)
+        elif self.config["single_spec"] or self.config["local_rank"] == 0:
+            self.cold_start.fill_checkpoint(self.saved_model_file)
+        if saved and torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.barrier()  # the other processes read the file
 
     def _length(self, arguments: Sequence[Any], keywords: dict[str, Any]) -> tuple[int, int]:
         """Return the epochs of this fit, and those between validations (0: there are none)."""
-        if "pretrain" in str(getattr(self.model, "train_stage", "")):
+        if self._pretrains():
             return int(self.config["pretrain_epochs"]), 0
         validated = arguments[0] if arguments else keywords.get("valid_data")
         return self.epochs, self.eval_step if validated else 0
@@ -201,14 +236,19 @@ class TransferMixin:
 
     def transfer_summary(self) -> dict[str, Any] | None:
         """Describe the transfer of this run in plain values; None if there was none."""
-        if self.task is None:
+        if self.task is None and not self.starts and self.cold_start is None:
             return None
+        terms = [term.summary() for term in self.task.terms] if self.task is not None else []
+        cold = self.cold_start.summary() if self.cold_start is not None else []
         return {
-            "terms": [term.summary() for term in self.task.terms],
+            "terms": terms,
+            "init": self.starts,
+            "cold_start": cold,
             "phase_switch": self.switch,
             "model_loss": self.model_losses,
             "transfer_loss": self.transfer_losses,
-            "leaks": sum(term.profiles.n_leaks for term in self.task.terms),
+            # One number for each entity, whatever its profiles were used for.
+            "leaks": sum({e["entity"]: e["leaks"] for e in (*terms, *self.starts, *cold)}.values()),
         }
 
     # ---- checkpoints --------------------------------------------------------------------------
@@ -251,6 +291,7 @@ class TransferMixin:
                 "best_valid_result": self._best_result(),
                 "random": get_random_state(),
                 "loader": _generator_state(self._train_data),
+                "starts": self.starts,
                 "model_losses": self.model_losses,
                 "transfer_losses": self.transfer_losses,
             },
@@ -307,6 +348,8 @@ class TransferMixin:
         self.cur_step = checkpoint["cur_step"]
         self.best_valid_score = checkpoint["best_valid_score"]
         self.best_valid_result = checkpoint["transfer"]["best_valid_result"]
+        self.starts = checkpoint["transfer"].get("starts", [])
+        undo(checkpoint)
         load_weights(self.model, checkpoint, resume_file)
         self._resumed = checkpoint
         logger.info("Checkpoint loaded. Resume training from epoch %d.", self.start_epoch)

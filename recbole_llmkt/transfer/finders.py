@@ -64,7 +64,7 @@ def _matches(call: Call, reading: Reading, entities: Entities) -> set[tuple[int,
     return found
 
 
-def _recorded(probe: Probe, layer: Layer, entities: Entities) -> tuple[int, int | None] | None:
+def recorded_place(probe: Probe, layer: Layer, entities: Entities) -> tuple[int, int | None] | None:
     """Return (offset, column) of the entity in a table, where both batches show the same one."""
     per_reading = [
         set().union(*(_matches(call, reading, entities) for call in reading.calls[layer]))
@@ -79,7 +79,7 @@ def _recorded(probe: Probe, layer: Layer, entities: Entities) -> tuple[int, int 
 
 
 def _find_lookup(probe: Probe, layer: Layer, entities: Entities) -> Rows | None:
-    place = _recorded(probe, layer, entities)
+    place = recorded_place(probe, layer, entities)
     if place is None:
         return None
     table = Tap(probe.shadow, layer).place
@@ -102,7 +102,7 @@ def _find_table(probe: Probe, layer: Layer, entities: Entities) -> Rows | None:
 def table_offset(probe: Probe, layer: Layer, entities: Entities) -> int | None:
     """Return where the entity's rows begin in the layer's ``nn.Embedding``, if it is one."""
     owner = table_of(probe.shadow, layer)
-    place = _recorded(probe, owner, entities) if owner is not None else None
+    place = recorded_place(probe, owner, entities) if owner is not None else None
     return None if place is None else place[0]
 
 

@@ -118,6 +118,26 @@ def _check_width(name: str, shape: tuple[int, ...], width: int) -> None:
         )
 
 
+def widest(
+    transform: str,
+    profiles: ProfileVectors,
+    width: int,
+    trained_ids: npt.NDArray[np.int64] | None = None,
+) -> int:
+    """Return the largest width up to ``width`` that a transform gives; see `build_targets`."""
+    n_profiles, dim_text = profiles.vectors.shape
+    if trained_ids is not None:
+        n_profiles = int(np.isin(profiles.ids, trained_ids).sum())
+    limits = {
+        # Centred vectors span one direction fewer than there are of them.
+        "pca": min(n_profiles - 1, dim_text),
+        "pca_whiten": min(n_profiles - 1, dim_text),
+        "umap": n_profiles - 2,
+        "none": dim_text,
+    }
+    return max(1, min(width, limits.get(transform, width)))
+
+
 def build_targets(
     profiles: ProfileVectors,
     width: int,
