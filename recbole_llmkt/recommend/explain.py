@@ -92,14 +92,15 @@ class Explainer:
         ProfileError
             The encoder cannot be found, or makes vectors of another width than those stored.
         """
-        users = {one: self._sentences(one) for one in recommended}
-        wanted = {item for user, items in recommended.items() if users[user] for item in items}
-        items = {one: self._texts["item"][one] for one in wanted if one in self._texts["item"]}
-        split = {user: parts for user, parts in users.items() if parts} if items else {}
-        vectors = self._encode([part for parts in split.values() for part in parts], items.values())
+        texts = self._texts["item"]
+        split = {user: self._sentences(user) for user in recommended}
+        pairs = [(user, item) for user, items in recommended.items() for item in items]
+        both = [(user, item) for user, item in pairs if split[user] and item in texts]
+        parts = [part for user in dict(both) for part in split[user]]
+        vectors = self._encode(parts, [texts[item] for _, item in both])
         return {
-            user: [self._one(users[user], items.get(item), vectors) for item in of_user]
-            for user, of_user in recommended.items()
+            user: [self._one(split[user], texts.get(item), vectors) for item in items]
+            for user, items in recommended.items()
         }
 
     def _sentences(self, user: str) -> list[str]:

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers import ENCODER
+
+from recbole_llmkt.exceptions import ProfileError
+from recbole_llmkt.profiles.embeddings import embedding_paths
+from recbole_llmkt.profiles.store import Profile, ProfileStore
+from recbole_llmkt.recommend import explain
+from recbole_llmkt.recommend.explain import Explainer
+
+WORDS = ["war", "love", "space", "crime"]
+
+
+class WordEncoder:
+    """Counts four words; remembers what it was asked."""
+
+    name = ENCODER
+
+    def __init__(self):
+        self.seen = []
+
+    def encode(self, texts):
+        self.seen += texts
+        counts = np.array([[one.lower().count(word) for word in WORDS] for one in texts], "float32")
+        return counts / np.maximum(np.linalg.norm(counts, axis=1, keepdims=True), 1e-9)
+
+
+@pytest.fixture
+def encoder(monkeypatch):
+    made = WordEncoder()
+    monkeypatch.setattr(explain, "get_encoder", lambda config: made)
+    return made
+
+
+@pytest.fixture
+def config(make_dataset):
+    dataset = make_dataset()
+    folder = dataset.folder / "profiles"
+    texts = {
+        "user": {"u1": "Adores war. Adores war and space. Never love.", "u2": "Adores war."},
+        "item": {"i1": "A war.", "i2": "Some love in space.", "i4": "A war."},
+    }
+    for entity, profiles in texts.items():
+        store = ProfileStore(folder, entity)
+        with store.writing():
+            for token, text in profiles.items():
+                store.append(Profile(token, text, "test", "", "", None, "2024-01-01T00:00:00"))
+            store.append(Profile("i3", "", "test", "", "", None, "", error="refused"))
+    return dataset.config()
+
+
+def test_the_nearest_sentence_is_the_reason(config, encoder):
+    found = Explainer(config, n_reasons=2).explain({"u1": ["i1", "i2"], "u2": ["i4"]})
+    first, second = found["u1"]
+    assert [one.sentence for one in first.reasons] == ["Adores war.", "Adores war and space."]
+    assert [one.cosine for one in first.reasons] == pytest.approx([1.0, 0.5**0.5])
+    assert second.reasons[0].sentence == "Never love."
+    assert second.reasons[0].cosine == pytest.approx(0.5**0.5)
+    assert found["u2"][0].reasons[0].cosine == pytest.approx(1.0)
+    assert len(found["u2"][0].reasons) == 1  # that is all the profile has
+
+
+def test_every_text_is_encoded_once(config, encoder):
+    explainer = Explainer(config)
+    explainer.explain({"u1": ["i1", "i2"], "u2": ["i4", "i1"]})
+    texts = ["Adores war.", "Adores war and space.", "Never love.", "A war.", "Some love in space."]
+    assert sorted(encoder.seen) == sorted(texts)
+    encoder.seen.clear()
+    explainer.explain({"u2": ["i1", "i2"]})  # the items are known by now
+    assert encoder.seen == ["Adores war."]
+
+
+def test_missing_profiles_are_said(config, encoder):
+    found = Explainer(config).explain({"u1": ["i1", "i3"], "u9": ["i1", "i9"]})
+    assert found["u1"][0].note is None and found["u1"][0].reasons
+    assert found["u1"][1].note == "no profile of this item"
+    assert [one.note for one in found["u9"]] == [
+        "no profile of this user",
+        "no profile of this user and this item",
+    ]
+    assert not any(one.reasons for one in found["u9"])
+
+
+def test_without_a_text_nothing_is_encoded(config, monkeypatch):
+    monkeypatch.setattr(explain, "get_encoder", lambda config: pytest.fail("not needed"))
+    assert Explainer(config).explain({"u9": ["i1"]})["u9"][0].note == "no profile of this user"
+    assert Explainer(config).explain({"u1": ["i9"]})["u1"][0].note == "no profile of this item"
+    assert Explainer(config).explain({"u1": []}) == {"u1": []}
+
+
+def test_without_any_profiles_there_is_one_warning_each(make_dataset, caplog):
+    explainer = Explainer(make_dataset().config())
+    notes = explainer.explain({"u1": ["i1"]})["u1"]
+    assert notes[0].note == "no profile of this user and this item"
+    assert len([one for one in caplog.records if "no user profiles" in one.message]) == 1
+
+
+def stored(config, vectors):
+    store = ProfileStore(explain.profile_folder(config, "item"), "item")
+    from recbole_llmkt.profiles.embeddings import write_embeddings
+
+    profiles = [store.read()[token] for token in vectors]
+    made = {token: np.array(vector, "float32") for token, vector in vectors.items()}
+    write_embeddings(store, ENCODER, profiles, made)
+    assert embedding_paths(store.folder, ENCODER, "item")[0].is_file()
+
+
+def test_stored_item_vectors_are_used_whatever_their_length(config, encoder):
+    stored(config, {"i1": [0, 0, 5, 0], "i2": [0, 3, 0, 0]})
+    first, second = Explainer(config).explain({"u1": ["i1", "i2"]})["u1"]
+    assert not {"A war.", "Some love in space."} & set(encoder.seen)
+    assert first.reasons[0].sentence == "Adores war and space."
+    assert second.reasons[0].cosine == pytest.approx(1.0)
+
+
+def test_stored_vectors_of_another_width_are_refused(config, encoder):
+    stored(config, {"i1": [0, 0, 5]})
+    with pytest.raises(ProfileError, match=r"width 4 now, but stored ones have \[3\]"):
+        Explainer(config).explain({"u1": ["i1"]})
