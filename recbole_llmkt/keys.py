@@ -109,7 +109,7 @@ CHECKS: dict[str, Check] = {
     "kt_balance": _choice("fixed", "loss_ratio"),
     "kt_epochs": _phase_length,
     "kt_transform": _choice(*TRANSFORMS),
-    "kt_projector": _choice("none", "linear", "mlp"),
+    "kt_projector": _choice("none", "linear", "mlp", "profile_mlp"),
     "kt_projector_dim": _optional(_number(1, kind=int)),
     "kt_control": _choice("none", "shuffled", "random", "zero"),
     "kt_init": _choice("none", "targets"),

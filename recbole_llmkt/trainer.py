@@ -21,8 +21,9 @@ from recbole_llmkt.exceptions import ConfigError, DataError, LayerError
 from recbole_llmkt.randomness import get_random_state, set_random_state
 from recbole_llmkt.transfer.cold_start import ColdStart, undo
 from recbole_llmkt.transfer.initialize import start_tables
-from recbole_llmkt.transfer.schedule import transfer_epochs
-from recbole_llmkt.transfer.task import Meter, TransferTask, term_settings
+from recbole_llmkt.transfer.schedule import transfer_epochs, weight_factor
+from recbole_llmkt.transfer.settings import term_settings
+from recbole_llmkt.transfer.task import Meter, TransferTask
 
 logger = getLogger(__name__)
 
@@ -48,6 +49,10 @@ class TransferMixin:
         What ``kt_cold_start`` does after training.
     model_losses, transfer_losses : list of float
         Mean losses of a batch, an entry for each epoch of phase 1.
+    gradient_ratios : list of float or None
+        How strongly the transfer loss pulls at the parameters that both losses train, against the
+        model's own: ratio of the norms of their gradients in the first batch of each epoch of
+        phase 1.
     """
 
     # What the mixin uses of RecBole's Trainer.
@@ -80,6 +85,7 @@ class TransferMixin:
         self.cold_start: ColdStart | None = None
         self.model_losses: list[float] = []
         self.transfer_losses: list[float] = []
+        self.gradient_ratios: list[float | None] = []
         self._patience = self.stopping_step
         self._train_data: Any = None
         self._resumed: dict[str, Any] | None = None
@@ -161,13 +167,15 @@ class TransferMixin:
         epoch = super()._train_epoch  # type: ignore[misc]
         if self.task is None or epoch_idx >= self.switch:
             return epoch(train_data, epoch_idx, loss_func, show_progress)
-        with self.task.attached() as meter:
+        factor = weight_factor(self.config["kt_schedule"], epoch_idx, self.switch)
+        with self.task.attached(epoch_idx, factor) as meter:
             if show_progress:
                 train_data, show_progress = _LossBar(train_data, epoch_idx, meter), False
             losses = epoch(train_data, epoch_idx, loss_func, show_progress)
         model_loss, transfer_loss = meter.means()
         self.model_losses.append(model_loss)
         self.transfer_losses.append(transfer_loss)
+        self.gradient_ratios.append(meter.gradient_ratio)
         return losses
 
     def _enter(self, epoch_idx: int) -> None:
@@ -216,8 +224,16 @@ class TransferMixin:
         if not self._transfers(epoch_idx):
             return line
         places = self.config["loss_decimal_place"] or 4
-        parts = (("model loss", self.model_losses[-1]), ("transfer loss", self.transfer_losses[-1]))
-        text = ", ".join(f"{set_color(name, 'blue')}: {value:.{places}f}" for name, value in parts)
+        parts = {
+            "model loss": self.model_losses[-1],
+            "transfer loss": self.transfer_losses[-1],
+            "gradient ratio": self.gradient_ratios[-1],
+        }
+        text = ", ".join(
+            f"{set_color(name, 'blue')}: {value:.{places}f}"
+            for name, value in parts.items()
+            if value is not None
+        )
         return f"{line[:-1]}, {text}]"
 
     def _add_train_loss_to_tensorboard(
@@ -229,6 +245,9 @@ class TransferMixin:
             for name, value in values.items():
                 self.tensorboard.add_scalar(f"Loss/{name.capitalize()}", value, epoch_idx)
             logged = {f"{name}_loss": value for name, value in values.items()}
+            if self.gradient_ratios[-1] is not None:
+                logged["gradient_ratio"] = self.gradient_ratios[-1]
+                self.tensorboard.add_scalar("Gradient/Ratio", logged["gradient_ratio"], epoch_idx)
             self.wandblogger.log_metrics({**logged, "train_step": epoch_idx}, head="train")
 
     def _transfers(self, epoch_idx: int) -> bool:
@@ -247,6 +266,7 @@ class TransferMixin:
             "phase_switch": self.switch,
             "model_loss": self.model_losses,
             "transfer_loss": self.transfer_losses,
+            "gradient_ratio": self.gradient_ratios,
             # One number for each entity, whatever its profiles were used for.
             "leaks": sum({e["entity"]: e["leaks"] for e in (*terms, *self.starts, *cold)}.values()),
         }
@@ -294,6 +314,7 @@ class TransferMixin:
                 "starts": self.starts,
                 "model_losses": self.model_losses,
                 "transfer_losses": self.transfer_losses,
+                "gradient_ratios": self.gradient_ratios,
             },
         }
 
@@ -374,6 +395,8 @@ class TransferMixin:
             ) from error
         self.model_losses = list(extra["model_losses"])
         self.transfer_losses = list(extra["transfer_losses"])
+        # Checkpoints of version 0.1 have none.
+        self.gradient_ratios = list(extra.get("gradient_ratios", []))
         if extra["loader"] is not None:
             self._train_data.generator.set_state(extra["loader"].cpu())
         set_random_state(extra["random"])

@@ -69,7 +69,7 @@ def layers(
     from recbole_llmkt.config import Config
     from recbole_llmkt.exceptions import ConfigError
     from recbole_llmkt.transfer.catalog import catalog
-    from recbole_llmkt.transfer.task import default_layers
+    from recbole_llmkt.transfer.settings import default_layers
 
     arguments = ["--kt_enabled=False", *context.args]
     try:

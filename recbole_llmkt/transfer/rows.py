@@ -132,7 +132,7 @@ class Rows:
     def _align_one(self, call: Call, interaction: Interaction) -> Aligned:
         raise NotImplementedError
 
-    def _ids(self, interaction: Interaction) -> Tensor:
+    def batch_ids(self, interaction: Interaction) -> Tensor:
         """Return the entity's ids in the batch: all of them if it holds none (autoencoders)."""
         columns = [interaction[name].flatten() for name in self.entities.id_fields]
         if columns:
@@ -200,7 +200,7 @@ class TableRows(Rows):
     def _align_one(self, call: Call, interaction: Interaction) -> Aligned:
         if call.value.dim() < 2 or len(call.value) < self.offset + self.entities.n:
             raise self._misfit(call.value, f"with {self.entities.n} rows")
-        ids = self._ids(interaction)
+        ids = self.batch_ids(interaction)
         return call.value[ids + self.offset].flatten(1), ids
 
 

@@ -1,6 +1,8 @@
-"""Phases: how many epochs transfer knowledge, and how many fine-tune."""
+"""Phases: how many epochs transfer knowledge, how strongly, and how many fine-tune."""
 
 from __future__ import annotations
+
+import math
 
 from recbole_llmkt.exceptions import ConfigError
 
@@ -42,3 +44,37 @@ def transfer_epochs(epochs: int, length: float, eval_step: int = 0) -> int:
             "validation, so its best epoch could not be chosen: lower eval_step."
         )
     return int(count)
+
+
+def weight_factor(schedule: str, epoch: int, switch: int) -> float:
+    r"""Return what the weight of the transfer loss is multiplied with in an epoch of phase 1.
+
+    The weight moves once an epoch: with t the epoch and T the length of phase 1,
+
+    .. math:: a_t = a \cdot \begin{cases} 1 & \text{constant} \\
+              1 - t / T & \text{linear} \\
+              \tfrac{1}{2} (1 + \cos(\pi t / T)) & \text{cosine} \end{cases}
+
+    It begins with the whole weight and would reach 0 with phase 2, so the switch is no jump.
+
+    Parameters
+    ----------
+    schedule : str
+        ``kt_schedule``: ``constant``, ``linear`` or ``cosine``.
+    epoch : int
+        The epoch, counted from 0.
+    switch : int
+        The first epoch of phase 2.
+
+    Examples
+    --------
+    >>> [weight_factor("linear", epoch, 4) for epoch in range(4)]
+    [1.0, 0.75, 0.5, 0.25]
+    """
+    share = epoch / switch
+    factors = {
+        "constant": 1.0,
+        "linear": 1.0 - share,
+        "cosine": (1.0 + math.cos(math.pi * share)) / 2.0,
+    }
+    return factors[schedule]

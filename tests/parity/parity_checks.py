@@ -29,7 +29,8 @@ from recbole_llmkt.registry import get_trainer
 from recbole_llmkt.trainer import load_checkpoint
 from recbole_llmkt.transfer.layers import Call, Tap
 from recbole_llmkt.transfer.probe import Probe, make_batch, recommendation_loss
-from recbole_llmkt.transfer.task import Term, TransferTask
+from recbole_llmkt.transfer.task import TransferTask
+from recbole_llmkt.transfer.terms import Term
 
 LOSSES = ("calculate_loss", "calculate_rs_loss")
 

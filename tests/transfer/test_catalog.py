@@ -16,7 +16,7 @@ from recbole_llmkt.exceptions import LayerError
 from recbole_llmkt.quick_start import load_data_and_model, run_recbole_llmkt
 from recbole_llmkt.randomness import get_random_state
 from recbole_llmkt.transfer.catalog import Place, automatic_layer, catalog
-from recbole_llmkt.transfer.task import default_layers
+from recbole_llmkt.transfer.settings import default_layers
 
 
 class Towers(GeneralRecommender):

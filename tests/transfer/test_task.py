@@ -13,7 +13,8 @@ from recbole.utils import init_seed
 
 from recbole_llmkt.exceptions import ConfigError
 from recbole_llmkt.profiles.embeddings import embedding_paths
-from recbole_llmkt.transfer.task import TransferTask, term_settings
+from recbole_llmkt.transfer.settings import term_settings
+from recbole_llmkt.transfer.task import TransferTask
 
 
 def task_of(run) -> TransferTask:
