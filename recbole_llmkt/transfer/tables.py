@@ -180,7 +180,8 @@ class _Finder:
             for name, one in self.modules.items()
             if isinstance(one, nn.Linear) and one.in_features in self.sizes.values()
         ]
-        self.probe = Probe(model, train_data, lookups + inputs)
+        whole = [Layer(name) for name in self.parameters]
+        self.probe = Probe(model, train_data, lookups + inputs + whole)
         self.entities = {
             one: Entities.of(self.dataset, one, self.probe.batches[0]) for one in ENTITIES
         }
@@ -189,7 +190,9 @@ class _Finder:
         return [table for name in self.parameters for table in self.of(name)]
 
     def of(self, name: str) -> list[EntityTable]:
-        """Return the tables in one parameter."""
+        """Return the tables in one parameter; none if a training step does without it."""
+        if not self.probe.readings[0].calls[Layer(name)]:
+            return []
         owner = self.modules[name.rpartition(".")[0]]
         if isinstance(owner, nn.Embedding):
             return list(self._looked_up(name)) or self._by_field(name) or self._by_size(name)
@@ -240,16 +243,11 @@ class _Finder:
             if place is not None and 0 <= place[0] <= len(self.parameters[name]) - n:
                 yield EntityTable(name, entity, n, offset=place[0])
 
-    def _asked(self, name: str) -> bool:
-        """Tell whether a training step looks anything up in the table."""
-        layer = Layer(name.rpartition(".")[0])
-        return any(one.calls.get(layer) for one in self.probe.readings)
-
     def _by_field(self, name: str) -> list[EntityTable]:
         """Read RecBole's own book-keeping of a table that several fields share (DIN's items)."""
         path = name.rpartition(".")[0].rpartition(".")[0]
         shared = self.modules.get(path)
-        if not isinstance(shared, FMEmbedding) or not self._asked(name):
+        if not isinstance(shared, FMEmbedding):
             return []
         keeper, _, key = f".{path}".rpartition(".token_embedding_table")
         fields = getattr(self.modules[keeper[1:]], "token_field_names", ())
@@ -285,7 +283,8 @@ class _Finder:
         NNCF's ``user_neigh_embedding`` holds items.
         """
         named = [entity for entity in fitting if entity in name.lower()]
-        if len(named) == 1 and not self._asked(name):
+        asked = self.probe.readings[0].calls.get(Layer(name.rpartition(".")[0]))
+        if len(named) == 1 and not asked:
             return named
         self.unclear.append(f"'{name}' {tuple(self.parameters[name].shape)}")
         return []
