@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from recbole_llmkt.cli import main
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ["compare", "layers", "profile", "report", "train"]
+COMMANDS = ["compare", "layers", "profile", "report", "train", "tune"]
 
 
 def run(*arguments):
@@ -61,6 +61,32 @@ def test_bad_input_is_one_line_and_nothing_is_written(arguments, message):
     assert "Traceback" not in done.output
     assert "Error: " in done.output
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("command", ["compare", "tune"])
+@pytest.mark.parametrize(("given", "missing"), [("dataset=x", "models"), ("models=x", "dataset")])
+def test_what_is_missing_is_named(command, given, missing):
+    done = run(command, "-o", "out", f"--{given}")
+    assert done.exit_code == 2
+    assert f"Missing option '--{missing}'" in done.output
+
+
+def test_tuning_and_comparing_the_winners(tiny):
+    flags = short(tiny)
+    Path("space.yaml").write_text("transfer: {kt_loss: [rmse], kt_init: ~, kt_epochs: [0.5]}")
+    done = run(
+        *("tune", "--models=BPR", "--arms=base,kt", "--trials=1", "-o", "study", "-j", "2"),
+        *("--space=space.yaml", *flags),
+    )
+    assert done.exit_code == 0, done.output
+    assert "as configured" in done.output
+    done = run("compare", "--tuned=study", "--seeds=1", "-o", "out", "-j", "2")
+    assert done.exit_code == 0, done.output
+    records = [json.loads(line) for line in Path("out/results.jsonl").read_text().splitlines()]
+    assert {(record["arm"], record["tuned"]["trials"]) for record in records} == {
+        ("base", 1),
+        ("kt", 1),
+    }
 
 
 def test_debug_shows_where_an_error_came_from():

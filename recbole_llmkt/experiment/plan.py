@@ -114,7 +114,7 @@ class Plan:
             _check_names(what, values)
         self._check_tuned()
         runs = [
-            self.run(model, arm, seed)
+            self._run(model, arm, seed)
             for model in self.models
             for seed in self.seeds
             for arm in self.arms
@@ -122,32 +122,11 @@ class Plan:
         warn_unknown(self.overrides, runs[0].config())
         return runs
 
-    def run(
-        self,
-        model: str,
-        arm: str,
-        seed: int,
-        keys: Mapping[str, Any] | None = None,
-        label: str = "",
-    ) -> Run:
-        """Resolve one run.
-
-        Parameters
-        ----------
-        model, arm : str
-            Names.
-        seed : int
-            The run's seed.
-        keys : mapping, optional
-            Keys and values over all others.
-        label : str
-            Last part of the run's name; by default the seed.
-        """
+    def _run(self, model: str, arm: str, seed: int) -> Run:
         tuned = self.tuned.get((model.rpartition(".")[2], arm))
         files = [str(Path(file).resolve()) for file in self.config_files]
-        overlay = arm_settings(arm, self.own_arms)
-        values = {**self.overrides, **overlay, **(tuned or {}).get("keys", {}), **(keys or {})}
-        values["seed"] = seed
+        overlay = {**arm_settings(arm, self.own_arms), **(tuned or {}).get("keys", {})}
+        values = {**self.overrides, **overlay, "seed": seed}
         config = Config(model, self.dataset, files, values, command_line=[])
         settings = deciding_settings(config)
         return Run(
@@ -162,7 +141,6 @@ class Plan:
             epochs=int(config["epochs"]),
             model_path=model,
             tuned=tuned,
-            label=label,
         )
 
     def _check_tuned(self) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,29 @@ def run_key(record: Mapping[str, Any]) -> tuple[str, str, int, str]:
     return (record["model"], record["arm"], record["seed"], record["dataset"])
 
 
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Keep other comparisons and studies out of a folder.
+
+    Raises
+    ------
+    DataError
+        Another process is writing to it.
+    """
+    lock = FileLock(str(folder / ".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise DataError(
+            f"Another comparison or study is writing to '{folder}': wait until it ends, or choose "
+            "another --output."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 class ResultsWriter:
     """The one writer of a results file; use it as a context manager.
 
@@ -87,25 +111,17 @@ class ResultsWriter:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
-        self._lock = FileLock(str(folder / ".lock"))
+        self._held = ExitStack()
 
     def __enter__(self) -> ResultsWriter:
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise DataError(
-                f"Another comparison is writing to '{self.path.parent}': wait until it ends, or "
-                "choose another --output."
-            ) from error
-        try:
-            _drop_cut_line(self.path)
-        except OSError:
-            self._lock.release()
-            raise
+        with ExitStack() as stack:
+            stack.enter_context(folder_lock(self.path.parent))
+            drop_cut_line(self.path)
+            self._held = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        self._held.close()
 
     def append(self, record: Record) -> None:
         """Add a line and wait until it is on the disk."""
@@ -115,7 +131,7 @@ class ResultsWriter:
             os.fsync(file.fileno())
 
 
-def _drop_cut_line(path: Path) -> None:
+def drop_cut_line(path: Path) -> None:
     """Take off what follows the last line break, so that the next record starts a line."""
     if not path.exists():
         return

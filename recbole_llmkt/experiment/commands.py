@@ -1,0 +1,253 @@
+"""The commands ``llmkt compare``, ``tune`` and ``report``; what they need is imported when run."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from recbole_llmkt.exceptions import ConfigError
+
+if TYPE_CHECKING:
+    from recbole_llmkt.experiment.plan import Plan
+
+ANY_KEY = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+
+def _names(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
+    return [name.strip() for name in (value or "").split(",") if name.strip()]
+
+
+def _seeds(context: click.Context, parameter: click.Parameter, value: str) -> list[int]:
+    try:
+        return [int(seed) for seed in _names(context, parameter, value)]
+    except ValueError as error:
+        raise click.BadParameter(f"'{value}' is not a list of integers like 1,2,3.") from error
+
+
+def _plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what both say: models, arms, data, output, keys."""
+    added = [
+        click.option("--models", callback=_names, help="Models, separated by commas."),
+        click.option("--dataset", "-d", default="", help="The dataset's name."),
+        click.option(
+            "--arms",
+            callback=_names,
+            help="base (no transfer), kt, the controls shuffled and random, those of --arm, and "
+            "NAME+shuffled or NAME+random, their controls [default: base,kt,shuffled].",
+        ),
+        click.option(
+            "--arm",
+            "own_arms",
+            multiple=True,
+            metavar="'NAME: KEY=VALUE ...'",
+            help="Define an arm: the arm kt with other keys. May be given several times.",
+        ),
+        click.option(
+            "--output", "-o", required=True, type=click.Path(path_type=Path), help="Folder."
+        ),
+        click.option(
+            "--jobs",
+            "-j",
+            type=click.IntRange(min=1),
+            help="Runs at a time [default: one per core; one on a GPU].",
+        ),
+        click.option(
+            "--config-files", "--config_files", default="", help='YAML files: "a.yaml b.yaml".'
+        ),
+        click.argument("keys", nargs=-1, type=click.UNPROCESSED),
+    ]
+    for add in reversed(added):
+        function = add(function)
+    return function
+
+
+def _plan(
+    models: list[str],
+    dataset: str,
+    arms: list[str],
+    own_arms: tuple[str, ...],
+    seeds: list[int],
+    config_files: str,
+    keys: Sequence[str],
+) -> Plan:
+    from recbole_llmkt.experiment.plan import Plan
+    from recbole_llmkt.experiment.settings import parse_overrides
+
+    return Plan(
+        models=models,
+        arms=arms,
+        seeds=seeds,
+        dataset=dataset,
+        config_files=shlex.split(config_files),
+        overrides=parse_overrides(keys),
+        own_arms=dict(_own_arm(text) for text in own_arms),
+    )
+
+
+def _own_arm(text: str) -> tuple[str, dict[str, Any]]:
+    from recbole_llmkt.experiment.settings import parse_overrides
+
+    name, colon, keys = text.partition(":")
+    if not colon or not name.strip() or not keys.strip():
+        raise ConfigError(f"Cannot read --arm '{text}': write 'NAME: KEY=VALUE KEY=VALUE'.")
+    return name.strip(), parse_overrides(shlex.split(keys))
+
+
+def _complete(models: list[str], dataset: str, arms: list[str]) -> list[str]:
+    """Return the arms, or the default ones; models and dataset must be given."""
+    for name, value in (("--models", models), ("--dataset", dataset)):
+        if not value:
+            raise click.UsageError(f"Missing option '{name}'.")
+    return arms or ["base", "kt", "shuffled"]
+
+
+@click.command(context_settings=ANY_KEY)
+@_plan_options
+@click.option("--seeds", default="1,2,3", show_default=True, callback=_seeds, help="Seeds.")
+@click.option(
+    "--tuned",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of `llmkt tune`: run its winners. Models, arms, data and keys are then its own.",
+)
+@click.option(
+    "--allow-unequal", is_flag=True, help="Compare arms that had different numbers of trials."
+)
+def compare(
+    models: list[str],
+    dataset: str,
+    arms: list[str],
+    own_arms: tuple[str, ...],
+    seeds: list[int],
+    output: Path,
+    jobs: int | None,
+    tuned: Path | None,
+    allow_unequal: bool,
+    config_files: str,
+    keys: tuple[str, ...],
+) -> None:
+    """Compare arms over models and seeds, and report who won.
+
+    Any RecBole, kt_ or profile_ key goes as --key=value, for every run. Started again, a
+    comparison goes on where it stopped.
+
+    \b
+    Example:
+      llmkt compare --models=NeuMF,SimpleX --arms=base,kt,shuffled --seeds=1,2,3 \\
+        --dataset=ml-100k --output=out --epochs=40
+      llmkt compare --models=BPR --dataset=ml-100k --output=out-umap \\
+        --arms=base,umap,umap+shuffled --arm "umap: kt_transform=umap"
+      llmkt compare --tuned=study --seeds=1,2,3,4,5 --output=out-tuned
+    """  # noqa: D301 - click reads the control character
+    from recbole_llmkt.experiment.compare import compare as run_comparison
+    from recbole_llmkt.experiment.report import make_report
+
+    if tuned is None:
+        arms = _complete(models, dataset, arms)
+    plan = _plan(models, dataset, arms, own_arms, seeds, config_files, keys)
+    if tuned is not None:
+        from recbole_llmkt.experiment.winners import tuned_plan
+
+        plan = tuned_plan(tuned, plan, allow_unequal)
+    try:
+        records = run_comparison(plan, output, jobs)
+    except KeyboardInterrupt:
+        raise click.ClickException("Stopped. The same command goes on from here.") from None
+    click.echo(f"\n{make_report(output)}\n\n{output / 'report.html'}")
+    failed = [record for record in records if record["status"] != "ok"]
+    if failed:
+        raise click.ClickException(
+            f"{len(failed)} of {len(records)} runs failed; what each of them printed is in "
+            f"{output / 'runs'}/<run>/output.log. The same command tries them again."
+        )
+
+
+@click.command(context_settings=ANY_KEY)
+@_plan_options
+@click.option(
+    "--trials", default=30, show_default=True, type=click.IntRange(min=1), help="For every arm."
+)
+@click.option("--seed", default=2020, show_default=True, help="Seed of every trial and its draws.")
+@click.option(
+    "--space",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A search space file over the packaged ones.",
+)
+def tune(
+    models: list[str],
+    dataset: str,
+    arms: list[str],
+    own_arms: tuple[str, ...],
+    trials: int,
+    seed: int,
+    space: Path | None,
+    output: Path,
+    jobs: int | None,
+    config_files: str,
+    keys: tuple[str, ...],
+) -> None:
+    """Tune every arm of every model with the same number of trials, by validation alone.
+
+    Keys given as --key=value are held fixed; values in files are where the first trial starts.
+    Started again, also with more trials, a study goes on where it stopped.
+
+    \b
+    Example:
+      llmkt tune --models=NeuMF,SimpleX --arms=base,kt,shuffled --dataset=ml-100k \\
+        --trials=30 --output=study --epochs=40
+      llmkt compare --tuned=study --seeds=1,2,3,4,5 --output=out
+    """  # noqa: D301 - click reads the control character
+    from recbole_llmkt.experiment.tune import Tuning
+    from recbole_llmkt.experiment.tune import tune as run_tuning
+
+    arms = _complete(models, dataset, arms)
+    plan = _plan(models, dataset, arms, own_arms, [seed], config_files, keys)
+    try:
+        lines = run_tuning(Tuning(plan, trials, space), output, jobs)
+    except KeyboardInterrupt:
+        raise click.ClickException("Stopped. The same command goes on from here.") from None
+    click.echo(f"\n{_winners_table(output, lines)}")
+    failed = sum(line["status"] != "ok" for line in lines)
+    if failed:
+        click.echo(
+            f"\n{failed} of {len(lines)} trials failed; {output / 'trials.jsonl'} has the reasons."
+        )
+
+
+def _winners_table(output: Path, lines: Sequence[dict[str, Any]]) -> str:
+    from tabulate import tabulate
+
+    from recbole_llmkt.experiment.tune import read_about
+    from recbole_llmkt.experiment.winners import winner
+
+    about, rows = read_about(output), []
+    good = [(line["model"], line["arm"]) for line in lines if line["status"] == "ok"]
+    for model, arm in dict.fromkeys(good):
+        best = winner(output, about, lines, model, arm)
+        keys = ", ".join(f"{key}={_short(value)}" for key, value in best["keys"].items())
+        counts = f"{best['trials']}" + (f" ({best['failed']} failed)" if best["failed"] else "")
+        score = f"{best['metric']} {best['score']:.4f}"
+        rows.append([model, arm, counts, score, keys or "as configured"])
+    headers = ["model", "arm", "trials", "best validation", "with"]
+    return str(tabulate(rows, headers, disable_numparse=True))
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def report(folder: Path) -> None:
+    """Make the report of a comparison anew.
+
+    \b
+    Example:
+      llmkt report out
+    """  # noqa: D301 - click reads the control character
+    from recbole_llmkt.experiment.report import make_report
+
+    click.echo(f"{make_report(folder)}\n\n{folder / 'report.html'}")

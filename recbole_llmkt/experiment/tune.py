@@ -1,0 +1,284 @@
+"""Tune every arm of every model with the same number of trials, by validation alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from logging import getLogger
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recbole_llmkt.exceptions import ConfigError, DataError
+from recbole_llmkt.experiment.arms import arm_settings
+from recbole_llmkt.experiment.plan import Plan, Run
+from recbole_llmkt.experiment.pool import Event, Train, default_jobs, output_folder, run_all
+from recbole_llmkt.experiment.progress import Progress
+from recbole_llmkt.experiment.results import Record, folder_lock
+from recbole_llmkt.experiment.search import (
+    arm_space,
+    plain_space,
+    quasi_random,
+    search_spaces,
+)
+from recbole_llmkt.experiment.settings import not_default, same, text_digest
+from recbole_llmkt.profiles.files import replace_file
+
+if TYPE_CHECKING:
+    import optuna
+
+    from recbole_llmkt.experiment.study import Study
+
+logger = getLogger(__name__)
+
+JOURNAL = "study.journal"
+TRIALS = "trials.jsonl"
+ABOUT = "tuning.json"
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What is to be tuned.
+
+    Attributes
+    ----------
+    plan : Plan
+        Models, arms, one seed, dataset and settings. The plan's ``overrides`` are held fixed;
+        values of its files are where the first trial starts.
+    trials : int
+        Trials of each arm of each model.
+    space : Path, optional
+        A search space file over the packaged ones.
+    """
+
+    plan: Plan
+    trials: int
+    space: Path | None = None
+
+
+def tune(
+    tuning: Tuning, output: Path, jobs: int | None = None, train: Train | None = None
+) -> list[Record]:
+    """Run the trials that ``output`` has not yet, and record each as it ends.
+
+    Parameters
+    ----------
+    tuning : Tuning
+        Models, arms, trials and search space.
+    output : Path
+        Folder of the journal, ``trials.jsonl``, ``tuning.json`` and the trials' own folders.
+    jobs : int, optional
+        Trials at a time; by default one per core, and one only where there is a GPU.
+    train : callable, optional
+        Trains one trial; by default :func:`recbole_llmkt.quick_start.train` without the test part.
+
+    Returns
+    -------
+    list of dict
+        The lines of ``trials.jsonl``.
+
+    Raises
+    ------
+    ConfigError, DataError
+        Before anything runs: Optuna is missing, bad settings, or other settings than those that
+        ``output`` was begun with.
+    """
+    studies = _studies(tuning)
+    jobs = jobs or default_jobs(len(studies) * tuning.trials)
+    output = output_folder(output)
+    with folder_lock(output):
+        _note(output, tuning, studies)
+        return _execute(studies, tuning.trials, output, jobs, train or _train_blind)
+
+
+def _train_blind(config: Any, saved: bool, on_epoch: Any) -> dict[str, Any]:
+    """Train without a checkpoint and without looking at the test part."""
+    from recbole_llmkt.quick_start import train
+
+    return train(config, saved=False, on_epoch=on_epoch, evaluate_test=False)
+
+
+# ---- what is to be done -----------------------------------------------------------------------
+
+
+def _studies(tuning: Tuning) -> list[Study]:
+    try:
+        from recbole_llmkt.experiment.study import Study
+    except ImportError as error:
+        raise ConfigError(
+            f"Tuning needs Optuna ({error}): pip install 'recbole_llmkt[tune]'."
+        ) from error
+    studies = []
+    for run in tuning.plan.runs():
+        config = run.config()
+        spaces = search_spaces(config, tuning.space)
+        space = arm_space(spaces, config, {*_held(tuning.plan, run)})
+        if not space:
+            raise ConfigError(
+                f"{run.model}, arm {run.arm}: nothing is left to tune. Name keys in a file for "
+                "--space, or give fewer keys on the command line (those are held fixed)."
+            )
+        points = quasi_random(spaces, tuning.trials // 2, run.seed)
+        given = {key: config[key] for key in space}
+        studies.append(Study(run, space, points, given, bool(config["valid_metric_bigger"])))
+    return studies
+
+
+def _held(plan: Plan, run: Run) -> dict[str, Any]:
+    return {**plan.overrides, **arm_settings(run.arm, plan.own_arms)}
+
+
+# ---- what the folder says ---------------------------------------------------------------------
+
+
+def _note(output: Path, tuning: Tuning, studies: Sequence[Study]) -> None:
+    """Write what is tuned to ``tuning.json``, or see that it is what was begun there."""
+    path = output / ABOUT
+    plan = tuning.plan
+    about: dict[str, Any] = {
+        "dataset": plan.dataset,
+        "seed": plan.seeds[0],
+        "config_files": [str(Path(file).resolve()) for file in plan.config_files],
+        "overrides": dict(plan.overrides),
+    }
+    own = {name: dict(keys) for name, keys in plan.own_arms.items()}
+    entries = {f"{one.run.model}/{one.run.arm}": _entry(one) for one in studies}
+    if path.exists():
+        before = read_about(output)
+        for name, value in about.items():
+            _unchanged(output, name, before[name], value)
+        for name in {*own} & {*before["own_arms"]}:
+            _unchanged(output, f"arm '{name}'", before["own_arms"][name], own[name])
+        for name in {*entries} & {*before["studies"]}:
+            _same_study(output, name, before["studies"][name], entries[name])
+        own = {**before["own_arms"], **own}
+        entries = {**before["studies"], **entries}
+    text = json.dumps({**about, "own_arms": own, "studies": entries}, indent=1, default=str)
+    replace_file(path, f"{text}\n".encode())
+
+
+def _entry(study: Study) -> dict[str, Any]:
+    run, space = study.run, plain_space(study.space)
+    return {
+        "model": run.model,
+        "model_path": run.model_path,
+        "arm": run.arm,
+        "bigger": study.bigger,
+        "metric": run.settings["valid_metric"],
+        "space": space,
+        "space_digest": text_digest(space),
+        "settings": dict(run.settings),
+    }
+
+
+def read_about(output: Path) -> dict[str, Any]:
+    """Read ``tuning.json``.
+
+    Raises
+    ------
+    DataError
+        It is missing or damaged.
+    """
+    path = output / ABOUT
+    if not path.is_file():
+        raise DataError(f"No study in '{output}': `llmkt tune --output={output} ...` makes one.")
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        about["studies"], about["own_arms"], about["overrides"], about["dataset"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged ({error}): restore it, or tune anew.") from error
+    return dict(about)
+
+
+def _unchanged(output: Path, name: str, before: Any, now: Any) -> None:
+    if not same(before, now):
+        raise DataError(
+            f"'{output}' was begun with another {name} ({before} -> {now}): choose another "
+            "--output, or go on as it was begun."
+        )
+
+
+def _same_study(output: Path, name: str, before: dict[str, Any], now: dict[str, Any]) -> None:
+    _unchanged(output, f"search space of {name}", before["space"], now["space"])
+    old, new = (not_default(one["settings"]) for one in (before, now))
+    for key in sorted({*old, *new}):
+        _unchanged(output, f"{key} of {name}", old.get(key), new.get(key))
+
+
+# ---- running ----------------------------------------------------------------------------------
+
+
+def _execute(
+    studies: Sequence[Study], trials: int, output: Path, jobs: int, train: Train
+) -> list[Record]:
+    from recbole_llmkt.experiment.study import open_journal
+
+    storage = open_journal(output / JOURNAL)
+    for study in studies:
+        study.open(storage)
+    done = {id(study): study.finished() for study in studies}
+    todo = [(one, i) for i in range(trials) for one in studies if i not in done[id(one)]]
+    logger.info("%d trials to do, %d at a time.", len(todo), jobs)
+    asked: dict[Run, tuple[Study, optuna.Trial]] = {}
+    epochs: dict[Run, int] = {}
+
+    def runs() -> Iterator[Run]:
+        for study, index in todo:
+            run, trial = study.ask(index)
+            asked[run] = (study, trial)
+            yield run
+
+    with Progress(len(todo)) as progress:
+        for event in run_all(runs(), output, jobs, train):
+            if event.kind == "epoch":
+                epochs[event.run] = event.value[0] + 1
+            elif event.kind in ("done", "failed"):
+                study, trial = asked.pop(event.run)
+                study.tell(trial, _facts(event, epochs.pop(event.run, 0)))
+                _write_trials(output, studies)
+            progress.show(event)
+    return _write_trials(output, studies)
+
+
+def _facts(event: Event, epochs: int) -> dict[str, Any]:
+    result, seconds = event.value["result"], event.value["seconds"]
+    facts = {"seconds": seconds, "epochs": epochs}
+    if event.kind == "failed":
+        return {**facts, "error": result}
+    return {**facts, "score": result["best_valid_score"], "valid": result["best_valid_result"]}
+
+
+def _write_trials(output: Path, studies: Sequence[Study]) -> list[Record]:
+    """Write ``trials.jsonl`` anew: the journal's trials, with those of other arms in the file."""
+    path = output / TRIALS
+    own = {(study.run.model, study.run.arm) for study in studies}
+    lines = [line for line in read_trials(output) if (line["model"], line["arm"]) not in own]
+    lines += [line for study in studies for line in study.lines()]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    replace_file(path, text.encode())
+    return lines
+
+
+def read_trials(output: Path) -> list[Record]:
+    """Read ``trials.jsonl``; a missing file holds no trials.
+
+    Raises
+    ------
+    DataError
+        A line cannot be read.
+    """
+    path = output / TRIALS
+    if not path.exists():
+        return []
+    lines = []
+    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            line = json.loads(text)
+            line["model"], line["arm"], line["trial"], line["status"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path}, line {number}: not readable ({error}). Delete the file; "
+                "`llmkt tune` makes it again from the study."
+            ) from error
+        lines.append(dict(line))
+    return lines
