@@ -1,11 +1,11 @@
-"""How many epochs transfer knowledge."""
+"""How many epochs transfer knowledge, and how strongly."""
 
 from __future__ import annotations
 
 import pytest
 
 from recbole_llmkt.exceptions import ConfigError
-from recbole_llmkt.transfer.schedule import transfer_epochs
+from recbole_llmkt.transfer.schedule import transfer_epochs, weight_factor
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,24 @@ def test_every_share_leaves_both_phases_or_says_so():
                 assert round(epochs * share) in (0, epochs)
             else:
                 assert 0 < count < epochs
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [1.0, 1.0, 1.0, 1.0]),
+        ("linear", [1.0, 0.75, 0.5, 0.25]),
+        ("cosine", [1.0, 0.8535533905932737, 0.5, 0.14644660940672627]),
+    ],
+)
+def test_the_weight_within_phase_1(schedule, expected):
+    factors = [weight_factor(schedule, epoch, 4) for epoch in range(4)]
+    assert factors == pytest.approx(expected)
+    assert weight_factor(schedule, 0, 1) == 1.0
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_the_weight_falls_to_nothing_at_the_switch(schedule):
+    factors = [weight_factor(schedule, epoch, 50) for epoch in range(51)]
+    assert factors == sorted(factors, reverse=True)
+    assert factors[-1] == pytest.approx(0.0, abs=1e-12)
