@@ -11,8 +11,10 @@ import pytest
 import torch
 from helpers import add_profiles, prepare, same_parameters
 
+from recbole_llmkt import resources
 from recbole_llmkt.checkpoints import load_checkpoint
 from recbole_llmkt.exceptions import ConfigError, DataError, LayerError, LLMKTError, RowsError
+from recbole_llmkt.transfer.losses import LOSSES
 
 STOCK_KEYS = {
     "config",
@@ -77,6 +79,23 @@ def test_the_transfer_loss_falls(tiny):
     run.fit()
     assert run.trainer.switch == 12
     assert run.trainer.transfer_losses[-1] < 0.9 * run.trainer.transfer_losses[0]
+
+
+def test_the_weight_falls_within_phase_1(tiny):
+    """train = (1 - a_t) model + a_t transfer, a_t falling by the epoch."""
+    run = prepare(tiny.config("BPR", epochs=6, kt_epochs=4, kt_schedule="linear", kt_weight=0.8))
+    run.fit()
+    trainer, batches = run.trainer, len(run.train_data)
+    for epoch, weight in enumerate((0.8, 0.6, 0.4, 0.2)):
+        mixed = (1 - weight) * trainer.model_losses[epoch] + weight * trainer.transfer_losses[epoch]
+        assert trainer.train_loss_dict[epoch] / batches == pytest.approx(mixed, rel=1e-5)
+
+
+def test_the_ratio_of_gradients_of_each_epoch_is_in_the_summary(tiny):
+    run = prepare(tiny.config("BPR", epochs=3, kt_epochs=2))
+    run.fit()
+    ratios = run.trainer.transfer_summary()["gradient_ratio"]
+    assert len(ratios) == 2 and all(one > 0 for one in ratios)
 
 
 def test_early_stopping_never_ends_phase_1_and_starts_anew_at_the_switch(tiny, monkeypatch):
@@ -217,10 +236,15 @@ def test_both_losses_are_logged_apart(tiny, caplog):
     plain = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(record.message for record in caplog.records))
     lines = [line for line in plain.splitlines() if re.search(r"epoch \d training", line)]
     assert len(lines) == 3
-    assert re.search(r"train loss: [\d.]+, model loss: [\d.]+, transfer loss: [\d.]+\]$", lines[0])
+    numbers = ", ".join(
+        rf"{name}: [\d.]+"
+        for name in ("train loss", "model loss", "transfer loss", "gradient ratio")
+    )
+    assert re.search(numbers + r"\]$", lines[0])
     assert all("transfer" not in line for line in lines[1:])
     assert scalars["Loss/Model"] == [(0, run.trainer.model_losses[0])]
     assert scalars["Loss/Transfer"] == [(0, run.trainer.transfer_losses[0])]
+    assert scalars["Gradient/Ratio"] == [(0, run.trainer.gradient_ratios[0])]
     assert len(scalars["Loss/Train"]) == 3
     assert "Transfer of user profiles to 'user_embedding'" in plain and "coverage 100.0%" in plain
 
@@ -388,6 +412,35 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tiny, model, proj
             assert run.trainer.train_loss_dict[epoch] == whole.trainer.train_loss_dict[epoch]
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"kt_loss": "generative", "kt_mask_ratio": 0.4, "kt_projector": "mlp"},
+        {"kt_loss": "infonce", "kt_projector": "profile_mlp", "kt_schedule": "cosine"},
+        {"kt_loss": "softrank", "kt_transform": "none", "kt_regularizer": "vicreg"},
+    ],
+    ids=lambda keys: keys["kt_loss"],
+)
+def test_a_resumed_run_repeats_masks_and_weights(tiny, keys):
+    keys = {"epochs": 4, "kt_epochs": 3, "kt_entity": "both", "kt_transform": "none", **keys}
+    whole, result = uninterrupted(tiny, "LightGCN", keys)
+    run = prepare(tiny.config("LightGCN", **keys))
+    run.trainer.resume_checkpoint("0.pth")
+    assert run.fit()[0] == result[0]
+    assert same_parameters(whole.model, run.model)
+    assert run.trainer.transfer_losses == whole.trainer.transfer_losses
+    assert run.trainer.gradient_ratios == whole.trainer.gradient_ratios
+
+
+def test_masks_stay_out_of_the_models_state(tiny):
+    run = prepare(tiny.config("LightGCN", kt_loss="generative", kt_projector="mlp", epochs=2))
+    run.fit(saved=True)
+    state = load_checkpoint(run.trainer.saved_model_file)
+    assert list(state["state_dict"]) == list(run.model.state_dict())
+    assert set(state["transfer"]["projectors"]) == {"0", "0.mask"}
+    assert state["transfer"]["projectors"]["0.mask"]["tokens.0"].abs().sum() > 0
+
+
 def test_a_resumed_run_that_never_improves_keeps_its_best_result(tiny):
     run = prepare(tiny.config("BPR", epochs=4))
     _, result = run.fit(saved=True)
@@ -444,6 +497,10 @@ def test_resuming_a_finished_run_keeps_its_checkpoint(tiny):
         {"kt_control": "shuffled"},
         {"kt_control": "random", "kt_entity": "item"},
         {"kt_loss": "cosine"},
+        {"kt_loss": "sce", "kt_regularizer": "vicreg", "kt_schedule": "linear"},
+        {"kt_loss": "softrank", "kt_transform": "random", "enable_amp": True},
+        {"kt_loss": "infonce", "kt_projector": "linear", "enable_amp": True},
+        {"kt_loss": "gram", "kt_transform": "none", "kt_control": "random"},
         {"weight_decay": 0.1},
         {"eval_step": 2, "epochs": 4},
     ],
@@ -479,3 +536,62 @@ def test_odd_tokens(make_dataset):
     run = prepare(dataset.config("BPR", epochs=2, kt_entity="both"))
     run.fit()
     assert [term.profiles.coverage for term in run.trainer.task.terms] == [1.0, 1.0]
+
+
+# ---- presets and both entities -------------------------------------------------------------------
+
+SMALL = {"latent_dimension": 8, "history_len": 4, "n_layers": 2}
+SEQUENTIAL = {
+    "train_neg_sample_args": None,
+    "hidden_size": 8,
+    "n_heads": 2,
+    "eval_args": {
+        "split": {"LS": "valid_and_test"},
+        "order": "TO",
+        "group_by": "user",
+        "mode": "full",
+    },
+    "profile_allow_leak": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("preset", "model", "keys"),
+    [
+        ("llmkt", "NeuMF", {"kt_layer": "auto", "kt_transform": "random"}),  # UMAP takes seconds
+        ("llmkt_seq", "SASRec", SEQUENTIAL),
+        ("llmkt_seq", "BPR", {}),
+        ("rlmrec_con", "LightGCN", SMALL),
+        ("rlmrec_con", "BPR", {}),
+        ("rlmrec_con", "MultiVAE", {"mlp_hidden_size": [16]}),
+        ("rlmrec_gen", "LightGCN", SMALL),
+        ("rlmrec_gen", "SGL", SMALL),
+    ],
+)
+def test_every_preset_trains(tiny, preset, model, keys):
+    eval_args = tiny.settings()["eval_args"]
+    keys = {"eval_args": eval_args, "epochs": 2, **keys}
+    run = prepare(tiny.config(model, kt_preset=preset, **keys))
+    before = {name: one.clone() for name, one in run.model.state_dict().items()}
+    run.fit()
+    losses = run.trainer.transfer_losses
+    assert len(losses) == (2 if preset.startswith("rlmrec") else 1)
+    assert all(math.isfinite(one) and one > 0 for one in losses)
+    reached = run.trainer.task.terms[0].reached
+    assert any(not torch.equal(before[name], run.model.state_dict()[name]) for name in reached)
+
+
+def test_every_preset_is_tested():
+    (mark,) = test_every_preset_trains.pytestmark
+    assert {preset for preset, _, _ in mark.args[1]} == set(resources.names("presets"))
+
+
+@pytest.mark.parametrize("loss", sorted(LOSSES))
+def test_both_entities_with_a_weight_each(tiny, loss):
+    keys = {"kt_entity": "both", "kt_weight": [0.2, 0.1], "kt_loss": loss, **SMALL}
+    keys["kt_transform"] = "none" if loss == "softrank" else "pca"
+    run = prepare(tiny.config("LightGCN", epochs=2, **keys))
+    run.fit()
+    terms = run.trainer.transfer_summary()["terms"]
+    assert [(one["entity"], one["weight"]) for one in terms] == [("user", 0.2), ("item", 0.1)]
+    assert all(math.isfinite(one) for one in run.trainer.transfer_losses)

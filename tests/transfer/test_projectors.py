@@ -36,3 +36,9 @@ def test_mlp_is_not_linear():
     one = projector(torch.ones(1, 4)) - projector(torch.zeros(1, 4))
     two = projector(2 * torch.ones(1, 4)) - projector(torch.zeros(1, 4))
     assert not torch.allclose(2 * one, two, atol=1e-6)
+
+
+def test_the_profiles_side_maps_the_other_way():
+    projector = make_projector("profile_mlp", 4, 10)
+    assert projector(torch.randn(3, 10)).shape == (3, 4)
+    assert [tuple(one.weight.shape) for one in projector[::2]] == [(7, 10), (4, 7)]
