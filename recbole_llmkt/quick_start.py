@@ -17,6 +17,8 @@ from recbole_llmkt.checkpoints import load_checkpoint, load_weights, save_file
 from recbole_llmkt.config import Config
 from recbole_llmkt.data import load_data
 from recbole_llmkt.exceptions import ConfigError
+from recbole_llmkt.experiment.slices import slice_metrics, wanted_tail
+from recbole_llmkt.experiment.users import recorded, user_metrics
 from recbole_llmkt.keys import PREFIXES
 from recbole_llmkt.parsing import parse_value
 from recbole_llmkt.registry import build_model, get_trainer, uses_kar
@@ -29,6 +31,7 @@ def train(
     saved: bool = True,
     verbose: bool = True,
     on_epoch: Callable[[int, float], None] | None = None,
+    evaluate_test: bool = True,
 ) -> Result:
     """Train and test one model as ``config`` says.
 
@@ -43,14 +46,18 @@ def train(
         Whether to log the configuration, the model and every epoch.
     on_epoch : callable, optional
         Called with (epoch, validation score) after every validation.
+    evaluate_test : bool
+        Whether to evaluate on the test part; tuning must not see it, and ``test_result`` is None.
 
     Returns
     -------
     dict
         RecBole's result (``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``,
-        ``test_result``) and ``transfer``: terms (layer, rows, coverage, ...), ``phase_switch``,
-        both loss curves; with ``kt_method: kar`` the method, its profiles and their coverage;
-        None without knowledge.
+        ``test_result``), ``slices`` (see
+        :func:`~recbole_llmkt.experiment.slices.slice_metrics`), ``users`` (a
+        :class:`~recbole_llmkt.experiment.users.UserMetrics`, or None) and ``transfer``: terms
+        (layer, rows, coverage, ...), ``phase_switch``, both loss curves; with ``kt_method: kar``
+        the method, its profiles and their coverage; None without knowledge.
     """
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
@@ -79,9 +86,8 @@ def train(
         show_progress=config["show_progress"],
         callback_fn=on_epoch,
     )
-    test_result = trainer.evaluate(
-        test_data, load_best_model=saved, show_progress=config["show_progress"]
-    )
+    tested = _test(config, trainer, train_data, test_data, saved) if evaluate_test else {}
+    test_result = tested.pop("test_result", None)
     if verbose:
         logger.info("The running environment:\n" + get_environment(config).draw())
     logger.info(set_color("best valid ", "yellow") + f": {best_valid_result}")
@@ -93,15 +99,31 @@ def train(
         "test_result": test_result,
         "transfer": _knowledge(config, model, trainer),
         "checkpoint": trainer.saved_model_file if saved else None,
+        **tested,
+    }
+
+
+def _test(config: Config, trainer: Any, train_data: Any, test_data: Any, saved: bool) -> Result:
+    """Evaluate on the test part, once: RecBole's figures, those of the slices, and by user."""
+    train_part = train_data._dataset
+    with recorded(trainer, wanted_tail(config, train_part)) as recording:
+        test_result = trainer.evaluate(
+            test_data, load_best_model=saved, show_progress=config["show_progress"]
+        )
+    return {
+        "test_result": test_result,
+        "slices": slice_metrics(config, recording, train_part),
+        "users": user_metrics(recording, train_part),
     }
 
 
 def _knowledge(config: Config, model: Any, trainer: Any) -> Result | None:
     """Describe in plain values what the run learned from profiles, and how."""
+    summary: Result | None = getattr(trainer, "transfer_summary", lambda: None)()
     if uses_kar(config):
         terms = model.knowledge
-        return {"method": "kar", "terms": terms, "leaks": sum(one["leaks"] for one in terms)}
-    summary: Result | None = getattr(trainer, "transfer_summary", lambda: None)()
+        leaks = sum(one["leaks"] for one in terms)
+        return {**(summary or {}), "method": "kar", "terms": terms, "leaks": leaks}
     return summary if summary is None else {"method": "transfer", **summary}
 
 

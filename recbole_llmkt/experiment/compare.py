@@ -107,6 +107,7 @@ def _record(event: Event, curve: Sequence[tuple[int, float]]) -> Record:
         "epochs": curve[-1][0] + 1 if curve else run.epochs,
         "curve": [list(point) for point in curve],
         "transfer": result.get("transfer"),
+        "slices": result.get("slices", []),
     }
 
 

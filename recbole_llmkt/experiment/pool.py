@@ -23,6 +23,8 @@ from typing import Any
 from recbole_llmkt.config import Config
 from recbole_llmkt.exceptions import ConfigError, LLMKTError
 from recbole_llmkt.experiment.plan import Run
+from recbole_llmkt.experiment.slices import DEFAULT as DEFAULT_SLICES
+from recbole_llmkt.experiment.users import FILE_NAME as USERS_FILE
 
 Train = Callable[..., "dict[str, Any]"]
 # Keys whose value may be a path relative to the folder that the comparison was started in.
@@ -172,6 +174,9 @@ def _work(run: Run, folder: Path, threads: int, train: Train, sender: Connection
             saved=True,
             on_epoch=lambda epoch, score: sender.send(("epoch", (int(epoch), float(score)))),
         )
+        users = result.pop("users", None)
+        if users is not None:
+            users.save(Path(USERS_FILE))
         sender.send(("done", json.loads(json.dumps(result, default=_plain))))
     except Exception as error:
         traceback.print_exc()
@@ -192,6 +197,8 @@ def _make_absolute(config: Config) -> None:
     for key in _PATHS:
         if config[key] and Path(str(config[key])).exists():
             config[key] = str(Path(config[key]).resolve())
+    if "kt_slices" not in config.external_config_dict:
+        config["kt_slices"] = list(DEFAULT_SLICES)
     config["checkpoint_dir"] = "saved"
     config["show_progress"] = False
 

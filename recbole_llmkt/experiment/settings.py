@@ -25,6 +25,8 @@ _NO_MATTER = {
     "dataset_save_path",
     "gpu_id",
     "kt_preset",  # the keys it sets count, not its name
+    "kt_slices",  # what else is measured
+    "kt_tail_share",
     "log_wandb",
     "loss_decimal_place",
     "save_dataloaders",
