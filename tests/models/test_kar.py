@@ -29,22 +29,8 @@ CLICKS = {
 }
 KAR = {**CLICKS, "kt_method": "kar", "kt_kar_hidden": 16}
 MODELS = [
-    "AFM",
-    "AutoInt",
-    "DCN",
-    "DCNV2",
-    "DSSM",
-    "DeepFM",
-    "EulerNet",
-    "FM",
-    "FNN",
-    "FiGNN",
-    "FwFM",
-    "KD_DAGFM",
-    "NFM",
-    "PNN",
-    "WideDeep",
-    "xDeepFM",
+    *("AFM", "AutoInt", "DCN", "DCNV2", "DSSM", "DeepFM", "EulerNet", "FM", "FNN", "FiGNN"),
+    *("FwFM", "KD_DAGFM", "NFM", "PNN", "WideDeep", "xDeepFM"),
 ]
 QUICK = ("AutoInt", "DCN", "DeepFM", "xDeepFM")
 
@@ -156,14 +142,16 @@ def planted(make_dataset) -> TinyDataset:
     [one if one in QUICK else pytest.param(one, marks=pytest.mark.slow) for one in MODELS],
 )
 def test_the_gain_goes_with_the_profiles(planted, model):
+    # EulerNet's own sizes are too large for so few rows, whatever it is to learn from them.
+    small = {"order_list": [8], "drop_ex": 0.0, "drop_im": 0.0}
+
     def auc(**keys) -> float:
-        keys = {"epochs": 15, "stopping_step": 15, "train_batch_size": 128, **keys}
-        return train(planted, model, saved=True, **keys)["test_result"]["auc"]
+        settings = {"epochs": 8, "eval_step": 4, "train_batch_size": 128, **small, **keys}
+        return train(planted, model, saved=True, **settings)["test_result"]["auc"]
 
     base, kar = auc(kt_enabled=False), auc()
     zero, shuffled = auc(kt_control="zero"), auc(kt_control="shuffled")
-    assert kar > base + 0.1, (base, kar)
-    assert max(zero, shuffled) < base + 0.05, (base, zero, shuffled)
+    assert kar > 0.85 and max(base, zero, shuffled) < 0.7, (base, kar, zero, shuffled)
 
 
 # ---- nothing else changes ------------------------------------------------------------------------
