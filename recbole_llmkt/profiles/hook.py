@@ -48,6 +48,8 @@ class ProfileVectors:
     n_leaks : int
         Profiles written from other interactions than this training split (0 unless
         ``profile_allow_leak: True``).
+    home : Path or None
+        A folder for what is made from the vectors; None keeps it in memory.
     """
 
     entity: str
@@ -57,6 +59,7 @@ class ProfileVectors:
     encoder: str
     generator: str
     n_leaks: int = 0
+    home: Path | None = None
 
     @property
     def coverage(self) -> float:
@@ -113,6 +116,7 @@ def load_profiles(config: Any, train_dataset: Any, entity: str) -> ProfileVector
         encoder=embeddings.encoder,
         generator=_generators(joined),
         n_leaks=n_leaks,
+        home=embedding_home(store.folder),
     )
     logger.info(
         "%s profiles from %s: %d of %d %ss have one (%.1f%%); written by %s, encoded by %s.",

@@ -15,10 +15,14 @@ from recbole_llmkt.exceptions import ConfigError
 from recbole_llmkt.profiles.hook import ProfileVectors
 from recbole_llmkt.randomness import isolated_randomness
 from recbole_llmkt.transfer.controls import apply_control
+from recbole_llmkt.transfer.target_cache import cached, content_digest, installed_version
 
 Matrix = npt.NDArray[np.float32]
 UMAP_SLOW_ROWS = 200_000
 EXACT_PCA_ROWS = 20_000
+# The transforms that take longer than reading their result does, and what computes them. PCA of
+# 200,000 rows takes two seconds.
+SLOW_TRANSFORMS = {"umap": "umap-learn"}
 
 logger = getLogger(__name__)
 
@@ -138,6 +142,24 @@ def widest(
     return max(1, min(width, limits.get(transform, width)))
 
 
+def _map(transform: str, profiles: ProfileVectors, fit: Matrix, width: int, seed: int) -> Matrix:
+    """Apply a transform, or read what it gave for the same vectors, width and seed before."""
+
+    def compute() -> Matrix:
+        with isolated_randomness(seed):
+            mapped = TRANSFORMS[transform](fit, profiles.vectors, width, seed)
+        return np.ascontiguousarray(mapped, dtype=np.float32)
+
+    library = SLOW_TRANSFORMS.get(transform, "")
+    release = installed_version(library) if library else None
+    if profiles.home is None or release is None:
+        return compute()
+    made_by = f"{library} {release}"
+    digest = content_digest(fit, profiles.vectors, transform, width, seed, made_by)
+    shape = (len(profiles.vectors), width)
+    return cached(profiles.home / "targets", digest, shape, compute)
+
+
 def build_targets(
     profiles: ProfileVectors,
     width: int,
@@ -179,9 +201,7 @@ def build_targets(
         trained = np.isin(profiles.ids, trained_ids)
         fit = vectors if trained.all() else vectors[trained]
     _check_width(transform, fit.shape, width)
-    with isolated_randomness(seed):
-        mapped = TRANSFORMS[transform](fit, vectors, width, seed)
-    mapped = np.ascontiguousarray(mapped, dtype=np.float32)
+    mapped = _map(transform, profiles, fit, width, seed)
     if mapped.shape != (len(profiles.ids), width) or not np.isfinite(mapped).all():
         raise ConfigError(
             f"kt_transform: {transform} gave {mapped.shape} values, not all of them numbers, where "

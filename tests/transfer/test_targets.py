@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,8 @@ import torch
 from recbole_llmkt.exceptions import ConfigError
 from recbole_llmkt.profiles.hook import ProfileVectors
 from recbole_llmkt.randomness import get_random_state
-from recbole_llmkt.transfer.targets import TRANSFORMS, build_targets
+from recbole_llmkt.transfer import targets
+from recbole_llmkt.transfer.targets import TRANSFORMS, build_targets, widest
 
 
 def profiles(n: int = 30, dim: int = 12, n_entities: int | None = None) -> ProfileVectors:
@@ -92,6 +95,15 @@ def test_umap_is_as_wide_as_the_layer_and_seeded():
     assert (spread > 0).all()  # all five dimensions are used, not the default two
 
 
+def test_umap_of_very_many_rows_suggests_pca(monkeypatch, caplog):
+    pytest.importorskip("umap")
+    assert targets.UMAP_SLOW_ROWS == 200_000
+    monkeypatch.setattr(targets, "UMAP_SLOW_ROWS", 39)
+    with caplog.at_level(logging.WARNING):
+        build_targets(profiles(40), 2, "umap")
+    assert "40 profiles takes long: kt_transform: pca" in caplog.text
+
+
 @pytest.mark.slow
 def test_umap_maps_untrained_entities_too():
     pytest.importorskip("umap")
@@ -137,6 +149,23 @@ def test_a_wrong_width_names_both_widths_and_the_mends(name, shape, width, words
     with pytest.raises(ConfigError) as caught:
         build_targets(profiles(*shape), width, name)
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "width", "expected"),
+    [
+        ("pca", (30, 12), 8, 8),
+        ("pca", (30, 12), 64, 12),
+        ("pca_whiten", (6, 12), 64, 5),
+        ("umap", (10, 12), 64, 8),
+        ("random", (6, 12), 64, 64),
+        ("none", (30, 12), 64, 12),
+    ],
+)
+def test_widest_is_what_a_transform_can_give(name, shape, width, expected):
+    assert widest(name, profiles(*shape), width) == expected
+    if name != "umap":
+        build_targets(profiles(*shape), expected, name)
 
 
 @pytest.mark.parametrize("name", ["pca_whiten", "umap"])
