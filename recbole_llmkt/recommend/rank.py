@@ -15,6 +15,7 @@ from recbole.utils import FeatureSource, ModelType
 from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
+from recbole_llmkt.checkpoints import load_checkpoint
 from recbole_llmkt.exceptions import ConfigError, DataError
 from recbole_llmkt.quick_start import load_data_and_model
 
@@ -61,6 +62,7 @@ class Ranker:
         self._users = users
         self._sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
         self._context_fields = self._read_of_interactions()
+        self._filled = _filled_users(model_file)
 
     def _read_of_interactions(self) -> list[str]:
         """Return the fields of the interactions themselves that a context-aware model reads."""
@@ -119,7 +121,7 @@ class Ranker:
         if self._known.indptr[user_id + 1] > self._known.indptr[user_id]:
             return True
         needs_row = self._sequential or self._context_fields
-        return bool(self.config["kt_cold_start"]) and not needs_row
+        return user_id in self._filled and not needs_row
 
     @torch.no_grad()
     def rank(self, user_ids: Sequence[int], topk: int) -> Iterator[Ranked]:
@@ -229,6 +231,12 @@ class Ranker:
         lengths = torch.clamp(rows[length_field] + 1, max=longest)
         rows.update(Interaction({length_field: lengths}))
         return rows
+
+
+def _filled_users(model_file: str) -> set[int]:
+    """Return the cold users whose embedding came from their profile (kt_cold_start)."""
+    filled = load_checkpoint(model_file)["transfer"].get("cold_start", ())
+    return {one for side in filled if side["entity"] == "user" for one in side["ids"].tolist()}
 
 
 def _some(tokens: Sequence[str]) -> str:

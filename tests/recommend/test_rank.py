@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from helpers import add_profiles
 from recbole.utils.case_study import full_sort_topk
 
 from recbole_llmkt import load_data_and_model
@@ -130,21 +131,33 @@ def test_refusals(make_dataset):
         list(ranker.rank([1, 2], 3))
 
 
-def test_a_user_without_training_interactions(make_dataset):
+def with_cold_users(make_dataset):
     dataset = make_dataset()
-    for part, rows in (("train", dataset.rows[30:]), ("valid", []), ("test", dataset.rows[:30])):
+    test, train = dataset.rows[:30], dataset.rows[30:]
+    for part, rows in (("train", train), ("valid", train[-5:]), ("test", test)):
         lines = ["user_id:token\titem_id:token\trating:float\ttimestamp:float"]
-        lines += ["\t".join(map(str, row)) for row in rows or dataset.rows[-5:]]
+        lines += ["\t".join(map(str, row)) for row in rows]
         path = dataset.folder / f"tiny.{part}.inter"
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    cold = {row[0] for row in dataset.rows[:30]} - {row[0] for row in dataset.rows[30:]}
+    cold = {row[0] for row in test} - {row[0] for row in train}
     assert cold
     keys = {"benchmark_filename": ["train", "valid", "test"]}
+    return dataset, cold, keys
+
+
+def test_a_user_without_training_interactions(make_dataset):
+    dataset, cold, keys = with_cold_users(make_dataset)
     ranker = Ranker(checkpoint(dataset, **keys))
     with pytest.raises(DataError, match="without training interactions, about whom this BPR"):
         ranker.user_ids(sorted(cold))
     assert len(ranker.all_user_ids()) == 30 - len(cold)
-    ranker.config["kt_cold_start"] = True  # their embeddings come from their profiles
+
+
+def test_a_cold_user_with_a_profile_is_ranked_for_where_the_run_filled_their_row(make_dataset):
+    dataset, cold, keys = with_cold_users(make_dataset)
+    add_profiles(dataset, **keys)
+    keys = {**keys, "kt_enabled": True, "epochs": 2, "kt_cold_start": True, "kt_cold_threshold": 0}
+    ranker = Ranker(checkpoint(dataset, **keys))
     assert len(ranker.all_user_ids()) == 30
     (ranked,) = ranker.rank(ranker.user_ids(sorted(cold)[:1]), 5)
     assert len(ranked) == 5
