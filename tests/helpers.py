@@ -135,13 +135,13 @@ def prepare(config: Config) -> Prepared:
     from recbole.data import create_dataset, data_preparation
     from recbole.utils import init_seed
 
-    from recbole_llmkt.registry import get_trainer
+    from recbole_llmkt.registry import build_model, get_trainer
 
     init_seed(config["seed"], config["reproducibility"])
     dataset = create_dataset(config)
     train_data, valid_data, test_data = data_preparation(config, dataset)
     init_seed(config["seed"], config["reproducibility"])
-    model = config.model_class(config, train_data._dataset).to(config["device"])
+    model = build_model(config, train_data._dataset)
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     return Prepared(config, model, trainer, train_data, valid_data, test_data)
 

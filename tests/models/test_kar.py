@@ -9,8 +9,15 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from helpers import DIM_TEXT, TinyDataset, add_profiles, same_parameters, write_profiles
-from helpers import prepare as prepare_stock
+from helpers import (
+    DIM_TEXT,
+    TinyDataset,
+    add_profiles,
+    prepare,
+    same_parameters,
+    write_profiles,
+)
+from recbole.utils import init_seed
 
 from recbole_llmkt import export_stock_checkpoint, load_data_and_model, run_recbole_llmkt
 from recbole_llmkt.exceptions import ConfigError, DataError, ProfileError
@@ -35,14 +42,9 @@ MODELS = [
 QUICK = ("AutoInt", "DCN", "DeepFM", "xDeepFM")
 
 
-def prepare(dataset: TinyDataset, model: str, **keys):
+def prepare_kar(dataset: TinyDataset, model: str, **keys):
     """Make data, augmented model and trainer."""
-    run = prepare_stock(dataset.config(model, **{**KAR, **keys, "kt_enabled": False}))
-    run.config = dataset.config(model, **{**KAR, **keys})
-    torch.manual_seed(5)
-    run.model = build_model(run.config, run.dataset)
-    run.trainer = get_trainer(run.config["MODEL_TYPE"], model)(run.config, run.model)
-    return run
+    return prepare(dataset.config(model, **{**KAR, **keys}))
 
 
 def train(dataset: TinyDataset, model: str = "DeepFM", saved: bool = False, **keys):
@@ -59,7 +61,7 @@ def batch_of(run):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_it_trains(tiny, model):
-    run = prepare(tiny, model, epochs=6)
+    run = prepare_kar(tiny, model, epochs=6)
     batch = batch_of(run)
     run.model.calculate_loss(batch).backward()
     for name, parameter in run.model.knowledge_fields.named_parameters():
@@ -129,7 +131,7 @@ def planted(make_dataset) -> TinyDataset:
             for one in tokens
         }
 
-    split = prepare_stock(dataset.config("BPR", kt_enabled=False, eval_args=SPLIT)).dataset
+    split = prepare(dataset.config("BPR", kt_enabled=False, eval_args=SPLIT)).dataset
     histories = training_histories(split).digests()
     items = [str(one) for one in split.field2id_token["item_id"][1:]]
     write_profiles(dataset.folder / "profiles", "user", vectors(list(histories)), histories)
@@ -158,39 +160,54 @@ def test_the_gain_goes_with_the_profiles(planted, model):
 
 
 def test_off_it_is_the_stock_model(tiny):
-    off = {**CLICKS, "kt_enabled": False}
-    config = tiny.config("DeepFM", kt_method="kar", **off)
-    run = prepare_stock(config)
-    torch.manual_seed(5)
-    model = build_model(config, run.dataset)
-    torch.manual_seed(5)
-    assert type(model) is config.model_class
-    assert same_parameters(model, config.model_class(config, run.dataset))
-    assert train(tiny, kt_enabled=False) == train(tiny, kt_method="transfer", kt_weight=0)
+    config = tiny.config("DeepFM", kt_method="kar", **CLICKS, kt_enabled=False)
+    run = prepare(config)
+    assert type(run.model) is config.model_class
+    init_seed(config["seed"], config["reproducibility"])
+    assert same_parameters(run.model, config.model_class(config, run.dataset))
+    stock = train(tiny, kt_method="transfer", kt_weight=0)
+    assert train(tiny, kt_enabled=False)["test_result"] == stock["test_result"]
 
 
 @pytest.mark.parametrize("model", ["FM", "AFM", "NFM"])
 def test_where_no_width_depends_on_the_fields_the_stock_weights_are_kept(tiny, model):
-    run = prepare(tiny, model)
+    run = prepare_kar(tiny, model)
+    torch.manual_seed(5)
+    weights = build_model(run.config, run.dataset).state_dict()
     after = torch.get_rng_state()
     torch.manual_seed(5)
-    stock = run.config.model_class(run.config, run.dataset)
+    stock = run.config.model_class(run.config, run.dataset).state_dict()
     assert torch.equal(after, torch.get_rng_state())
-    weights = run.model.state_dict()
-    assert all(torch.equal(weights[name], one) for name, one in stock.state_dict().items())
-    added = set(weights) - set(stock.state_dict())
+    assert all(torch.equal(weights[name], one) for name, one in stock.items())
+    added = set(weights) - set(stock)
     assert added and all(name.startswith("knowledge_fields.") for name in added)
 
 
+def test_resumed_it_equals_an_uninterrupted_run(tiny):
+    keys = {"epochs": 4, "kt_kar_dropout": 0.3}
+    whole = prepare_kar(tiny, "DeepFM", **keys)
+
+    def keep(epoch, score):
+        whole.trainer._save_checkpoint(epoch, verbose=False, saved_model_file=f"{epoch}.pth")
+
+    result = whole.fit(callback_fn=keep)
+    run = prepare_kar(tiny, "DeepFM", **keys)
+    run.trainer.resume_checkpoint("1.pth")
+    assert run.fit()[0] == result[0]
+    assert same_parameters(whole.model, run.model)
+
+
 def test_the_same_run_twice_gives_the_same_numbers(tiny):
-    assert train(tiny, kt_kar_dropout=0.2) == train(tiny, kt_kar_dropout=0.2)
+    first, second = (train(tiny, kt_kar_dropout=0.2) for _ in range(2))
+    assert first["test_result"] == second["test_result"]
+    assert first["best_valid_result"] == second["best_valid_result"]
 
 
 # ---- where the vectors go ------------------------------------------------------------------------
 
 
 def test_two_more_vectors_behind_the_tokens(tiny):
-    run = prepare(tiny, "DeepFM")
+    run = prepare_kar(tiny, "DeepFM")
     batch = batch_of(run)
     tokens, numbers = run.model.embed_input_fields(batch)
     user, item = run.model.knowledge_fields(batch["user_id"], batch["item_id"])
@@ -202,7 +219,7 @@ def test_two_more_vectors_behind_the_tokens(tiny):
 
 
 def test_each_tower_gets_its_own_profile(tiny):
-    run = prepare(tiny, "DSSM")
+    run = prepare_kar(tiny, "DSSM")
     batch = batch_of(run)
     user, item = run.model.knowledge_fields(batch["user_id"], batch["item_id"])
     users, _, items, _ = run.model.double_tower_embed_input_fields(batch)
@@ -210,7 +227,7 @@ def test_each_tower_gets_its_own_profile(tiny):
 
 
 def test_fwfm_weighs_them_as_fields_of_their_own(tiny):
-    run = prepare(tiny, "FwFM", fields={0: ["user_id"], 1: ["item_id"]})
+    run = prepare_kar(tiny, "FwFM", fields={0: ["user_id"], 1: ["item_id"]})
     assert run.model.feature2field == {0: 0, 1: 1, 2: 2, 3: 3}
     assert run.model.weight.shape == (4, 4, 1)
 
@@ -218,7 +235,7 @@ def test_fwfm_weighs_them_as_fields_of_their_own(tiny):
 def test_without_a_profile_a_learned_vector_takes_the_place(make_dataset):
     dataset = make_dataset()
     add_profiles(dataset, without=["u3", "i5"])
-    run = prepare(dataset, "DeepFM")
+    run = prepare_kar(dataset, "DeepFM")
     fields = run.model.knowledge_fields
     users, items = run.dataset.field2token_id["user_id"], run.dataset.field2token_id["item_id"]
     ids = torch.tensor([users["u3"], users["u4"]]), torch.tensor([items["i4"], items["i5"]])
@@ -233,7 +250,7 @@ def test_without_a_profile_a_learned_vector_takes_the_place(make_dataset):
 
 def test_controls_break_the_profile_embeddings(tiny):
     tables = {
-        name: prepare(tiny, "FM", kt_control=name).model.knowledge_fields.user_table[1:]
+        name: prepare_kar(tiny, "FM", kt_control=name).model.knowledge_fields.user_table[1:]
         for name in ("none", "shuffled", "random", "zero")
     }
     true = tables["none"]
@@ -284,7 +301,7 @@ NEGATIVES = {"distribution": "uniform", "sample_num": 1, "alpha": 1.0, "dynamic"
 
 
 def test_embeddings_of_two_widths(tiny):
-    split = prepare_stock(tiny.config("BPR", kt_enabled=False)).dataset
+    split = prepare(tiny.config("BPR", kt_enabled=False)).dataset
     wide = {str(one): np.ones(9) for one in split.field2id_token["item_id"][1:]}
     shutil.rmtree(tiny.folder / "profiles" / "embeddings", ignore_errors=True)
     users = {one: np.ones(DIM_TEXT) for one in split.field2id_token["user_id"][1:]}
