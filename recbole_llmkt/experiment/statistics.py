@@ -1,4 +1,4 @@
-"""Means, deviations and paired gains over the seeds of a comparison."""
+"""Means, deviations, intervals and paired gains over the seeds of a comparison."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from scipy import stats
 from recbole_llmkt.experiment.results import Record
 
 BASE = "base"
+MIN_SEEDS = 3
+_RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Estimate:
         Standard deviation (ddof=1); None for one seed.
     low, high : float or None
         95% confidence interval of the mean by Student's t; None for one seed.
+    boot_low, boot_high : float or None
+        95% percentile bootstrap interval (see :func:`bootstrap_interval`); None below 3 seeds.
     """
 
     n: int
@@ -34,6 +38,8 @@ class Estimate:
     sd: float | None
     low: float | None
     high: float | None
+    boot_low: float | None = None
+    boot_high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -65,19 +71,35 @@ class Cell:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Return mean, standard deviation and 95% interval of a few values.
+    """Return mean, standard deviation and 95% intervals of a few values.
 
     Examples
     --------
-    >>> estimate([1.0, 3.0])
-    Estimate(n=2, mean=2.0, sd=1.4142135623730951, low=-10.706204736174698, high=14.706204736174694)
+    >>> found = estimate([1.0, 3.0])
+    >>> found.mean, round(found.low, 4), round(found.high, 4), found.boot_low
+    (2.0, -10.7062, 14.7062, None)
     """
     n, mean = len(values), float(np.mean(values))
     if n < 2:
         return Estimate(n, mean, None, None, None)
     sd = float(np.std(values, ddof=1))
     half = float(stats.t.ppf(0.975, n - 1)) * sd / n**0.5
-    return Estimate(n, mean, sd, mean - half, mean + half)
+    boot = bootstrap_interval(values) if n >= MIN_SEEDS else (None, None)
+    return Estimate(n, mean, sd, mean - half, mean + half, *boot)
+
+
+def bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the 95% percentile bootstrap interval of the mean, the same for the same values.
+
+    The values are drawn anew 10,000 times with replacement; the interval holds the middle 95% of
+    the means. The percentile method, as few seeds cannot carry the corrections of the others. It
+    is too narrow for few seeds (of normal values it covers about 75% with 3 and 85% with 5), so
+    verdicts rest on Student's interval.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    drawn = np.random.default_rng(0).integers(len(sample), size=(_RESAMPLES, len(sample)))
+    low, high = np.quantile(sample[drawn].mean(axis=1), [0.025, 0.975])
+    return float(low), float(high)
 
 
 def summarise(records: Sequence[Record], smaller: Sequence[str] = ()) -> list[Cell]:

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from recbole_llmkt.experiment.statistics import estimate, summarise
+from recbole_llmkt.experiment.statistics import bootstrap_interval, estimate, summarise
 
 
 def records(values):
@@ -25,6 +26,23 @@ def test_an_estimate_by_hand():
 def test_one_seed_has_no_deviation():
     found = estimate([0.5])
     assert (found.sd, found.low, found.high) == (None, None, None)
+
+
+def test_the_bootstrap_of_few_values_by_hand():
+    """Of the 27 equally likely samples of three values, one is all 0 and one all 3."""
+    low, high = bootstrap_interval([0.0, 0.0, 3.0])
+    assert (low, high) == (0.0, 3.0)  # the sample of threes has more than 2.5%: 1/27
+    assert bootstrap_interval([2.0, 2.0, 2.0]) == (2.0, 2.0)
+    assert bootstrap_interval([1.0, 2.0, 4.0]) == bootstrap_interval([1.0, 2.0, 4.0])
+    found = estimate([1.0, 2.0, 4.0])
+    assert found.low < found.boot_low < found.mean < found.boot_high < found.high
+
+
+def test_the_bootstrap_approaches_students_interval():
+    values = np.random.default_rng(5).normal(10.0, 2.0, 400).tolist()
+    found = estimate(values)
+    assert found.boot_low == pytest.approx(found.low, abs=0.02)
+    assert found.boot_high == pytest.approx(found.high, abs=0.02)
 
 
 def test_gains_are_paired_by_seed():
