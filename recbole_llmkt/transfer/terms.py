@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from recbole_llmkt.profiles.hook import ProfileVectors
 from recbole_llmkt.transfer.layers import Layer, Tap
 from recbole_llmkt.transfer.losses import Others, TransferLoss
+from recbole_llmkt.transfer.losses.base import unique_rows
 from recbole_llmkt.transfer.masking import EntityMask
 from recbole_llmkt.transfer.rows import Rows
 from recbole_llmkt.transfer.targets import TargetTable
@@ -127,8 +128,11 @@ class Term(Source):
         if masked is not None:
             kept = torch.isin(ids, masked)
             hidden, ids = hidden[kept], ids[kept]
-        target = self._project_target(self.table.values[ids])
-        hidden = self._project(hidden)
+        target = self.table.values[ids]
+        if self.loss.unique:
+            # The loss would do so itself, but a map of fewer rows is cheaper.
+            hidden, target, ids = unique_rows(hidden.float(), target, ids)
+        hidden, target = self._project(hidden), self._project_target(target)
         loss: Tensor = self.loss(hidden, target, ids, self._others(partner_tap, interaction))
         if self.regularizer is not None:
             loss = loss + self.regularizer_weight * self.regularizer(hidden, target, ids)

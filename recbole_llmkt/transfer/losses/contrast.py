@@ -44,7 +44,7 @@ class InfoNCELoss(TransferLoss):
         z, p = to_unit_length(hidden), to_unit_length(target)
         whole = others is not None and others.table is not None
         among = to_unit_length(others.table.float()) if whole else p  # type: ignore[union-attr]
-        logits = z @ among.T / self.temperature
+        logits = (z / self.temperature) @ among.T
         own = (z * p).sum(1) / self.temperature
         return (torch.logsumexp(logits, dim=1) - own).mean()
 

@@ -65,7 +65,7 @@ class SoftRankLoss(TransferLoss):
             others.partner_hidden.float(), others.partner_target.float(), others.partner_ids
         )
         wanted = to_unit_length(target) @ to_unit_length(partner_target).T / self.temperature
-        scores = hidden @ partner_hidden.T / self.temperature
+        scores = (hidden / self.temperature) @ partner_hidden.T
         log_wanted = torch.log_softmax(wanted, dim=1)
         share = torch.softmax(wanted, dim=1)
         crossed = -(share * torch.log_softmax(scores, dim=1)).sum(1)
