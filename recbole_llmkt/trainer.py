@@ -168,7 +168,7 @@ class TransferMixin:
         if self.task is None or epoch_idx >= self.switch:
             return epoch(train_data, epoch_idx, loss_func, show_progress)
         factor = weight_factor(self.config["kt_schedule"], epoch_idx, self.switch)
-        with self.task.attached(epoch_idx, factor) as meter:
+        with self.task.attached(epoch_idx, factor, measure_gradients=True) as meter:
             if show_progress:
                 train_data, show_progress = _LossBar(train_data, epoch_idx, meter), False
             losses = epoch(train_data, epoch_idx, loss_func, show_progress)

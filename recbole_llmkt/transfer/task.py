@@ -28,7 +28,7 @@ class Meter:
     batches : int
         Batches so far.
     gradient_ratio : float or None
-        See :func:`gradient_ratio`; of the first batch.
+        See :func:`gradient_ratio`; of the first batch, where it was asked for.
     """
 
     def __init__(self) -> None:
@@ -128,7 +128,9 @@ class TransferTask:
     # ---- the loss -----------------------------------------------------------------------------
 
     @contextmanager
-    def attached(self, epoch: int = 0, factor: float = 1.0) -> Iterator[Meter]:
+    def attached(
+        self, epoch: int = 0, factor: float = 1.0, measure_gradients: bool = False
+    ) -> Iterator[Meter]:
         """Add the transfer loss to the model's recommendation loss while the context is open.
 
         Parameters
@@ -137,17 +139,29 @@ class TransferTask:
             The epoch; with the batch's number it decides which entities are masked.
         factor : float
             What the weights are multiplied with in this epoch.
+        measure_gradients : bool
+            Whether to compute :func:`gradient_ratio` for the first batch, at the cost of two
+            more backward passes.
         """
         meter = Meter()
         with ExitStack() as stack:
             for name in loss_methods(self.model):
                 original, own = getattr(self.model, name), vars(self.model).get(name)
-                setattr(self.model, name, self._with_transfer(original, meter, epoch, factor))
+                setattr(
+                    self.model,
+                    name,
+                    self._with_transfer(original, meter, epoch, factor, measure_gradients),
+                )
                 stack.callback(_put_back, self.model, name, own)
             yield meter
 
     def _with_transfer(
-        self, original: Callable[..., Any], meter: Meter, epoch: int, factor: float
+        self,
+        original: Callable[..., Any],
+        meter: Meter,
+        epoch: int,
+        factor: float,
+        measure_gradients: bool,
     ) -> Callable[..., Any]:
         weight = factor * self.weight
 
@@ -158,12 +172,12 @@ class TransferTask:
             parts = model_loss if isinstance(model_loss, tuple) else (model_loss,)
             total = torch.stack([part.detach().sum() for part in parts]).sum()
             shares = [term.weight * one for term, one in zip(self.terms, losses)]
-            is_first = meter.batches == 0
+            measure = measure_gradients and meter.batches == 0
             meter.add(total, torch.stack(shares).sum() / self.weight)
             balanced = [self._balance(total, one) * share for one, share in zip(losses, shares)]
             transfer = factor * torch.stack(balanced).sum()
             kept = tuple((1.0 - weight) * part for part in parts)
-            if is_first:
+            if measure:
                 meter.gradient_ratio = gradient_ratio(transfer, kept, self._shared())
             # Tuples stay tuples, the transfer loss first: NCL drops the last part in its warm-up.
             return (transfer, *kept) if isinstance(model_loss, tuple) else kept[0] + transfer

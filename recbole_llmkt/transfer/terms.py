@@ -100,7 +100,7 @@ class Term(Source):
 
     def hiding(self, model: nn.Module, masked: Tensor | None) -> AbstractContextManager[None]:
         """Hide the chosen entities from the model within a context."""
-        if self.mask is None or masked is None or not len(masked):
+        if self.mask is None or masked is None:
             return nullcontext()
         return self.mask.hiding(model, masked)
 

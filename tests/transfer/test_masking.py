@@ -87,3 +87,14 @@ def test_the_choice_depends_on_the_step_alone(model):
 )
 def test_how_many(model, ratio, n, expected):
     assert len(mask_of(model, ratio).choose(torch.arange(n), (0, 0, 0))) == expected
+
+
+def test_nobody_to_hide_changes_nothing_but_keeps_the_tokens_in_the_graph(model):
+    """A process of several whose batch has no profile must still give the tokens a gradient."""
+    mask, users, history = mask_of(model), torch.tensor([5, 6]), torch.ones(1, 5)
+    plain = model(users, history)
+    with mask.hiding(model, torch.zeros(0, dtype=torch.long)):
+        loss = model(users, history)
+    loss.backward()
+    assert torch.equal(loss, plain)
+    assert [one.grad.abs().sum().item() for one in mask.tokens] == [0.0, 0.0]

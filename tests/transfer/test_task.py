@@ -362,7 +362,7 @@ def test_masks_move_with_the_batch_and_draw_nothing(tiny):
         first = run.model.calculate_loss(batch).item()
         second = run.model.calculate_loss(batch).item()
     assert (torch.get_rng_state().equal(state[0]), np.random.get_state()[2]) == (True, state[1])
-    assert meter.batches == 2 and first != second
+    assert meter.batches == 2 and first != second and meter.gradient_ratio is None
     with task.attached(3):
         assert run.model.calculate_loss(batch).item() == first
         assert run.model.calculate_loss(batch).item() == second
@@ -415,7 +415,7 @@ def test_the_ratio_of_gradients_is_that_of_the_two_weighted_losses(tiny, balance
     kept = {name: 0.7 * one for name, one in model_grads.items()}
     squares = [sum(one.square().sum() for one in kept.values())]
     squares.insert(0, sum((grads[name] - one).square().sum() for name, one in kept.items()))
-    with task.attached() as meter:
+    with task.attached(measure_gradients=True) as meter:
         assert meter.gradient_ratio is None
         before = {name: one.grad.clone() for name, one in run.model.named_parameters()}
         state = torch.get_rng_state()
@@ -432,7 +432,7 @@ def test_the_ratio_of_gradients_is_that_of_the_two_weighted_losses(tiny, balance
 def test_the_ratio_is_none_where_the_models_loss_has_no_gradient(tiny):
     run = prepare(tiny.config("BPR", kt_weight=1.0))
     task = task_of(run)
-    with task.attached() as meter:
+    with task.attached(measure_gradients=True) as meter:
         run.model.calculate_loss(next(iter(run.train_data)))
     assert meter.gradient_ratio is None
 
