@@ -1,5 +1,7 @@
 # make demo   train with and without transfer on MovieLens-100K and show who won
 # make test   run the fast tests and the linters
+# make results      make the tables of the documents from benchmarks/results/*.jsonl (seconds)
+# make results-run  run what they rest on, hours of it; TABLES="NAME ..." chooses
 # make env    only make the environment (.venv); PYTHON=python3.10 chooses the interpreter
 
 SHELL := /bin/bash
@@ -10,7 +12,7 @@ STAMP := $(VENV)/installed
 # Small models gain nothing from many threads; the demo runs one training per core instead.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: env demo test lint test-all bench clean
+.PHONY: env demo test lint test-all bench results results-run clean
 
 env: $(STAMP)
 
@@ -34,7 +36,13 @@ test-all: env lint
 	$(BIN)/python -m pytest tests
 
 bench: env
-	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out benchmarks/results.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
+
+results: env
+	$(BIN)/python benchmarks/results.py $(TABLES)
+
+results-run: env
+	$(BIN)/python benchmarks/results.py --run $(TABLES)
 
 clean:
 	rm -rf $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

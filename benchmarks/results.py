@@ -1,0 +1,299 @@
+"""Make the tables of the documents from the raw results under benchmarks/results.
+
+python benchmarks/results.py [--check] [--run] [TABLE ...]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from recbole.evaluator import smaller_metrics
+from tabulate import tabulate
+
+from recbole_llmkt.exceptions import ConfigError, DataError, LLMKTError, nearest
+from recbole_llmkt.experiment.arms import control_of
+from recbole_llmkt.experiment.results import Record, read_results
+from recbole_llmkt.experiment.statistics import BASE, Cell, summarise
+from recbole_llmkt.experiment.tables import gain_text, interval_text, metric_names, value_text
+from recbole_llmkt.parsing import load_yaml
+from recbole_llmkt.profiles.files import replace_file
+
+ROOT = Path(__file__).resolve().parent.parent
+# What a record needs for a table; paths and long curves stay with whoever ran it.
+_KEPT = (
+    *("model", "arm", "seed", "dataset", "digest", "status", "seconds", "epochs"),
+    *("test", "valid", "slices", "tuned", "versions", "error"),
+)
+_PATHS = ("profile_dir", "profile_encoder")
+
+
+@dataclass(frozen=True)
+class Table:
+    """An entry of the manifest, see there; ``folder`` is that of the raw results."""
+
+    name: str
+    folder: Path
+    page: str
+    title: str
+    data: str
+    commands: Sequence[str]
+    output: str
+    metrics: Sequence[str] | None = None
+    layout: str = "rows"
+
+    @property
+    def path(self) -> Path:
+        """Return the file of the raw results."""
+        return self.folder / f"{self.name}.jsonl"
+
+
+def read_manifest(path: Path) -> list[Table]:
+    """Read the manifest's tables.
+
+    Raises
+    ------
+    ConfigError
+        An entry lacks something, or has something unknown.
+    """
+    fields = {*Table.__dataclass_fields__} - {"name", "folder"}
+    tables = []
+    for name, entry in load_yaml(path).items():
+        if not isinstance(entry, dict):
+            raise ConfigError(f"{path}, {name}: must hold 'key: value' lines.")
+        unknown = sorted({*entry} - fields)
+        missing = sorted(fields - {"metrics", "layout"} - {*entry})
+        if unknown or missing:
+            near = nearest(unknown[0], fields) if unknown else ""
+            raise ConfigError(f"{path}, {name}: unknown {unknown}, missing {missing}.{near}")
+        if entry.get("layout", "rows") not in ("rows", "models"):
+            raise ConfigError(f"{path}, {name}: layout is rows or models.")
+        tables.append(Table(name, path.parent, **entry))
+    return tables
+
+
+# ---- tables -----------------------------------------------------------------------------------
+
+
+def markdown(table: Table) -> str:
+    """Return a table with its title, data, seeds, trials and command.
+
+    Raises
+    ------
+    DataError
+        There are no results, or none of a metric.
+    """
+    records = read_results(table.path)
+    if not records:
+        raise DataError(f"{table.path} holds no results: benchmarks/results.py --run {table.name}.")
+    good = [record for record in records if record["status"] == "ok"]
+    cells = summarise(good, smaller_metrics)
+    metrics = list(table.metrics or metric_names(cells))
+    for metric in metrics:
+        if metric not in metric_names(cells):
+            known = metric_names(cells)
+            raise DataError(f"{table.path} has no metric '{metric}'.{nearest(metric, known)}")
+    layout = _by_model if table.layout == "models" else _by_row
+    lines = [
+        f"**{table.title}**",
+        "",
+        tabulate(list(layout(good, cells, metrics)), headers="firstrow", tablefmt="github"),
+        "",
+        _facts(table, records),
+        "",
+        "```bash",
+        *table.commands,
+        "```",
+    ]
+    return "\n".join(lines)
+
+
+def _by_row(
+    records: Sequence[Record], cells: Sequence[Cell], metrics: Sequence[str]
+) -> Iterator[list[str]]:
+    """Yield a line for each model and arm."""
+    first = metrics[0]
+    names = [metric.upper() for metric in metrics]
+    yield ["model", "arm", *names, f"{names[0]} over base", "over its control", "seconds a run"]
+    found = {(cell.model, cell.arm, cell.metric): cell for cell in cells}
+    for model, arm in dict.fromkeys((cell.model, cell.arm) for cell in cells):
+        own = [found.get((model, arm, metric)) for metric in metrics]
+        times = [r["seconds"] for r in records if (r["model"], r["arm"]) == (model, arm)]
+        yield [
+            model,
+            arm,
+            *(value_text(cell.value) if cell else "" for cell in own),
+            _gain(own[0]),
+            _gain(over(records, model, arm, control_of(arm), first)),
+            f"{sum(times) / len(times):.0f}",
+        ]
+
+
+def _by_model(
+    records: Sequence[Record], cells: Sequence[Cell], metrics: Sequence[str]
+) -> Iterator[list[str]]:
+    """Yield a line for each arm that is no control: value, gain over base, over the control."""
+    models = list(dict.fromkeys(cell.model for cell in cells))
+    arms = list(dict.fromkeys(cell.arm for cell in cells))
+    controls = {control_of(arm, how) for arm in arms for how in ("shuffled", "random", "zero")}
+    yield ["arm", *models]
+    for arm in (arm for arm in arms if arm not in controls):
+        row = [arm]
+        for model in models:
+            own = [c for c in cells if (c.model, c.arm, c.metric) == (model, arm, metrics[0])]
+            row.append(
+                _short(own[0], over(records, model, arm, control_of(arm), metrics[0]))
+                if own
+                else ""
+            )
+        yield row
+
+
+def over(records: Sequence[Record], model: str, arm: str, rival: str, metric: str) -> Cell | None:
+    """Return an arm's cell with its gain over ``rival``, paired by seed; None without a rival."""
+    renamed = [
+        {**record, "arm": BASE if record["arm"] == rival else arm}
+        for record in records
+        if record["model"] == model and record["arm"] in (arm, rival)
+    ]
+    if len({record["arm"] for record in renamed}) < 2 or arm == BASE:
+        return None
+    cells = summarise(renamed, smaller_metrics)
+    return next((c for c in cells if (c.arm, c.metric) == (arm, metric)), None)
+
+
+def _gain(cell: Cell | None) -> str:
+    if cell is None or cell.gain is None:
+        return ""
+    interval = interval_text(cell.gain)
+    return gain_text(cell.gain) + (f" ({interval})" if interval else "")
+
+
+def _short(cell: Cell, control: Cell | None) -> str:
+    text = f"{cell.value.mean:.4f}"
+    if cell.gain is not None:
+        text += f" {gain_text(cell.gain)}"
+    if control is not None:
+        text += f" ({gain_text(control.gain)} over its control)"
+    return text
+
+
+def _facts(table: Table, records: Sequence[Record]) -> str:
+    """Say in a sentence or two what the figures rest on."""
+    seeds = sorted({record["seed"] for record in records})
+    trials = sorted({one["tuned"]["trials"] if one.get("tuned") else 0 for one in records})
+    counts = " or ".join(str(count) for count in trials if count)
+    tuned = f"{counts} trials for every arm of every model" if counts else "no tuning"
+    if counts and not trials[0]:
+        tuned += ", and arms that were not tuned"
+    text = (
+        f"Data: {table.data}. Seeds: {', '.join(map(str, seeds))}. Tuning: {tuned}. Test figures, "
+        "mean ± standard deviation over seeds; gains are paired by seed, with their 95% interval "
+        f"(Student's t). Raw results: [{table.path.name}]"
+        f"({Path(os.path.relpath(table.path, ROOT / Path(table.page).parent)).as_posix()})."
+    )
+    if any((one.get("tuned") or {}).get("unequal") for one in records):
+        text += " **Arms had different numbers of trials.**"
+    failed = sum(record["status"] != "ok" for record in records)
+    return text + (f" **{failed} runs failed.**" if failed else "")
+
+
+# ---- pages ------------------------------------------------------------------------------------
+
+
+def insert(text: str, name: str, content: str, page: Path) -> str:
+    """Put ``content`` between the markers of table ``name``.
+
+    Raises
+    ------
+    DataError
+        The page has no such markers, or not once each.
+    """
+    begin, end = f"<!-- table {name} -->", f"<!-- end {name} -->"
+    if (text.count(begin), text.count(end)) != (1, 1) or text.index(begin) > text.index(end):
+        raise DataError(f"{page} needs the lines '{begin}' and '{end}', in this order, once each.")
+    before, _, rest = text.partition(begin)
+    return f"{before}{begin}\n{content}\n{end}{rest.partition(end)[2]}"
+
+
+def make_pages(tables: Sequence[Table], root: Path = ROOT) -> dict[Path, str]:
+    """Return the pages with their tables made anew, by path."""
+    pages: dict[Path, str] = {}
+    for table in tables:
+        path = root / table.page
+        if path not in pages and not path.is_file():
+            raise DataError(f"There is no page {path} for the table {table.name}.")
+        text = pages.get(path) or path.read_text(encoding="utf-8")
+        pages[path] = insert(text, table.name, markdown(table), path)
+    return pages
+
+
+# ---- runs -------------------------------------------------------------------------------------
+
+
+def run_commands(table: Table, root: Path = ROOT) -> None:
+    """Run a table's commands, which go on where they stopped, and keep their records.
+
+    Raises
+    ------
+    DataError
+        A command fails.
+    """
+    here = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    for command in table.commands:
+        click.echo(f"$ {command}")
+        done = subprocess.run(shlex.split(command), cwd=root, env=here, check=False)
+        if done.returncode:
+            raise DataError(f"{table.name}: `{command}` ended with {done.returncode}.")
+    keep(root / table.output / "results.jsonl", table.path)
+
+
+def keep(source: Path, target: Path) -> None:
+    """Copy results without curves and paths."""
+    lines = []
+    for record in read_results(source):
+        kept = {name: record[name] for name in _KEPT if name in record}
+        settings = {k: v for k, v in record["settings"].items() if k not in _PATHS}
+        lines.append(json.dumps({**kept, "settings": settings}, ensure_ascii=False) + "\n")
+    replace_file(target, "".join(lines).encode())
+
+
+@click.command()
+@click.option("--run", is_flag=True, help="Run the commands first; they go on where they stopped.")
+@click.option("--check", is_flag=True, help="Write nothing; fail if a page is out of date.")
+@click.argument("names", nargs=-1)
+def main(run: bool, check: bool, names: tuple[str, ...]) -> None:
+    """Make the tables of the documents from the raw results: all of them, or those named."""
+    try:
+        tables = read_manifest(ROOT / "benchmarks" / "results" / "manifest.yaml")
+        known = [table.name for table in tables]
+        for name in names:
+            if name not in known:
+                raise ConfigError(f"No table '{name}' in the manifest.{nearest(name, known)}")
+        tables = [table for table in tables if not names or table.name in names]
+        for table in tables if run else ():
+            run_commands(table)
+        changed = [
+            (path, text)
+            for path, text in make_pages(tables).items()
+            if text != path.read_text(encoding="utf-8")
+        ]
+    except LLMKTError as error:
+        raise click.ClickException(str(error)) from error
+    for path, text in changed:
+        if check:
+            raise click.ClickException(f"{path} is out of date: make results.")
+        replace_file(path, text.encode())
+        click.echo(f"{path.relative_to(ROOT)} written")
+    click.echo(f"{len(tables)} tables, {len(changed)} pages changed")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from recbole_llmkt.exceptions import ConfigError, DataError
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def results():
+    spec = importlib.util.spec_from_file_location("results_tables", ROOT / "benchmarks/results.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look themselves up there
+    spec.loader.exec_module(module)
+    return module
+
+
+ENTRY = {
+    "page": "docs/results.md",
+    "title": "A table",
+    "data": "MovieLens-100K",
+    "commands": ["llmkt compare --models=BPR --dataset=ml-100k --output=out"],
+    "output": "out",
+}
+
+
+@pytest.fixture
+def project(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "results").mkdir()
+    (tmp_path / "docs/results.md").write_text(
+        "before\n<!-- table t -->\nold\n<!-- end t -->\nafter"
+    )
+    lines = [
+        {
+            "model": model,
+            "arm": arm,
+            "seed": seed,
+            "dataset": "ml-100k",
+            "digest": "d",
+            "status": "ok",
+            "seconds": 10.0,
+            "curve": [[0, 0.1]],
+            "settings": {"profile_dir": "/home/me", "kt_weight": 0.1},
+            "test": {"ndcg@10": 0.4 * factor + seed / 1000, "recall@10": 0.3},
+            "tuned": {"trials": 30, "unequal": False},
+        }
+        for model in ("BPR", "NeuMF")
+        for arm, factor in (("base", 1.0), ("kt", 1.1), ("shuffled", 1.05))
+        for seed in (1, 2, 3)
+    ]
+    (tmp_path / "results/t.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    return tmp_path
+
+
+def manifest(project, **changes):
+    path = project / "results/manifest.yaml"
+    path.write_text(json.dumps({"t": {**ENTRY, **changes}}))
+    return path
+
+
+def test_a_table_names_its_command_data_seeds_and_trials(results, project):
+    tables = results.read_manifest(manifest(project))
+    (text,) = results.make_pages(tables, project).values()
+    assert text.startswith("before\n<!-- table t -->\n**A table**\n")
+    assert text.endswith("\n<!-- end t -->\nafter")
+    assert "old" not in text
+    for part in (ENTRY["commands"][0], "Data: MovieLens-100K.", "Seeds: 1, 2, 3.", "30 trials"):
+        assert part in text
+    row = next(line for line in text.splitlines() if line.startswith("| BPR") and "| kt" in line)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[2:4] == ["0.4420 ± 0.0010", "0.3000 ± 0.0000"]
+    assert cells[4] == "+10.0% (+9.9% to +10.0%)"
+    assert cells[5].startswith("+4.7% (")
+    again = results.insert(text, "t", results.markdown(tables[0]), Path("x"))
+    assert again == text
+
+
+def test_a_column_for_each_model(results, project):
+    tables = results.read_manifest(manifest(project, layout="models", metrics=["ndcg@10"]))
+    text = results.markdown(tables[0])
+    assert "| arm   | BPR" in text
+    assert "0.4420 +10.0% (+4.7% over its control)" in text
+    assert "| shuffled" not in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"metrics": ["ndgc@10"]}, DataError, "Did you mean 'ndcg@10'"),
+        ({"layout": "columns"}, ConfigError, "rows or models"),
+        ({"titel": "x"}, ConfigError, "Did you mean 'title'"),
+        ({"page": "docs/none.md"}, DataError, "no page"),
+    ],
+)
+def test_a_bad_manifest_is_one_sentence(results, project, changes, error, message):
+    with pytest.raises(error, match=message):
+        results.make_pages(results.read_manifest(manifest(project, **changes)), project)
+
+
+def test_missing_results_and_markers_are_named(results, project):
+    tables = results.read_manifest(manifest(project))
+    with pytest.raises(DataError, match="needs the lines '<!-- table x -->'"):
+        results.insert("no markers", "x", "", Path("page.md"))
+    (project / "results/t.jsonl").unlink()
+    with pytest.raises(DataError, match="holds no results"):
+        results.make_pages(tables, project)
+
+
+def test_runs_keep_their_records_without_paths(results, project):
+    (project / "out").mkdir()
+    (project / "results/t.jsonl").rename(project / "out/results.jsonl")
+    table, *_ = results.read_manifest(manifest(project, commands=["true", "test -d out"]))
+    results.run_commands(table, project)
+    kept = table.path.read_text()
+    assert len(kept.splitlines()) == 18
+    assert "/home/me" not in kept
+    assert "curve" not in kept
+    failing, *_ = results.read_manifest(manifest(project, commands=["false"]))
+    with pytest.raises(DataError, match="`false` ended with 1"):
+        results.run_commands(failing, project)
+
+
+def test_the_documents_hold_what_the_raw_results_say(results):
+    tables = results.read_manifest(ROOT / "benchmarks/results/manifest.yaml")
+    for path, text in results.make_pages(tables).items():
+        assert path.read_text(encoding="utf-8") == text, f"{path}: make results"
