@@ -24,9 +24,9 @@ from recbole.trainer import Trainer
 from recbole.utils import get_model, init_seed
 from recbole.utils import get_trainer as stock_trainer
 
+from recbole_llmkt.checkpoints import load_checkpoint
 from recbole_llmkt.config import Config
 from recbole_llmkt.registry import get_trainer
-from recbole_llmkt.trainer import load_checkpoint
 from recbole_llmkt.transfer.layers import Call, Tap
 from recbole_llmkt.transfer.probe import Probe, make_batch, recommendation_loss
 from recbole_llmkt.transfer.task import TransferTask

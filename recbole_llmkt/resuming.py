@@ -1,0 +1,223 @@
+"""Plain checkpoints, and resuming from them, for any of RecBole's trainers."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from logging import getLogger
+from typing import Any
+
+import torch
+from recbole.utils import set_color
+from torch import nn
+
+from recbole_llmkt.checkpoints import counters, load_checkpoint, load_weights, save_file
+from recbole_llmkt.exceptions import DataError
+from recbole_llmkt.randomness import get_random_state, set_random_state
+from recbole_llmkt.transfer.cold_start import undo
+from recbole_llmkt.transfer.task import TransferTask
+
+logger = getLogger(__name__)
+
+
+class ResumingMixin:
+    """Checkpoints of tensors and plain Python values; a resumed run equals an uninterrupted one.
+
+    Attributes
+    ----------
+    task : TransferTask or None
+        The auxiliary task, whose learned parts are stored beside the model.
+    switch : int
+        First epoch of phase 2 (0 without transfer).
+    starts : list of dict
+        What ``kt_init`` did to each embedding table; empty without it.
+    model_losses, transfer_losses : list of float
+        Mean losses of a batch, an entry for each epoch of phase 1.
+    gradient_ratios : list of float or None
+        How strongly the transfer loss pulls at the parameters that both losses train, against the
+        model's own: ratio of the norms of their gradients in the first batch of each epoch of
+        phase 1.
+    """
+
+    # What the mixins use of RecBole's Trainer.
+    config: Any
+    model: nn.Module
+    epochs: int
+    eval_step: int
+    start_epoch: int
+    stopping_step: float
+    cur_step: int
+    best_valid_score: float
+    best_valid_result: Any
+    valid_metric_bigger: bool
+    saved_model_file: str
+    optimizer: torch.optim.Optimizer
+    device: torch.device
+    tensorboard: Any
+    wandblogger: Any
+
+    def __init__(self, config: Any, model: nn.Module) -> None:
+        super().__init__(config, model)  # type: ignore[call-arg]
+        # RecBole's name holds the second only: two runs of one second would share a file.
+        stem, suffix = os.path.splitext(self.saved_model_file)
+        self.saved_model_file = f"{stem}-{uuid.uuid4().hex[:8]}{suffix}"
+        self.task: TransferTask | None = None
+        self.switch = 0
+        self.starts: list[dict[str, Any]] = []
+        self.model_losses: list[float] = []
+        self.transfer_losses: list[float] = []
+        self.gradient_ratios: list[float | None] = []
+        self._train_data: Any = None
+        self._resumed: dict[str, Any] | None = None
+        self._last_valid: tuple[float | None, Any] = (None, None)
+
+    def _transfers(self, epoch_idx: int) -> bool:
+        return self.task is not None and epoch_idx < self.switch
+
+    def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> Any:
+        score, result = super()._valid_epoch(valid_data, show_progress)  # type: ignore[misc]
+        self._last_valid = (score, result)
+        return score, result
+
+    def _best_result(self) -> dict[str, float] | None:
+        """Return the metrics of the best validation, also while RecBole is about to note them."""
+        score, result = self._last_valid
+        best = result if score == self.best_valid_score else self.best_valid_result
+        return {name: float(value) for name, value in best.items()} if best else None
+
+    def _more_optimizers(self) -> list[tuple[str, torch.optim.Optimizer]]:
+        """Return the optimizers of a trainer that has several (RecVAE), by name."""
+        return [
+            (name, one)
+            for name, one in vars(self).items()
+            if isinstance(one, torch.optim.Optimizer) and name != "optimizer"
+        ]
+
+    def _state(self, epoch: int) -> dict[str, Any]:
+        """Return a checkpoint: stock keys, tensors and plain Python values only."""
+        projectors = self.task.projectors() if self.task is not None else {}
+        return {
+            "config": self.config.plain(),
+            "epoch": epoch,
+            "cur_step": self.cur_step,
+            "best_valid_score": float(self.best_valid_score),
+            "state_dict": self.model.state_dict(),
+            "other_parameter": _plain(self.model.other_parameter()),  # type: ignore[operator]
+            "optimizer": self.optimizer.state_dict(),
+            "transfer": {
+                "phase": 1 if self._transfers(epoch) else 2,
+                "projectors": {name: one.state_dict() for name, one in projectors.items()},
+                "optimizers": {name: one.state_dict() for name, one in self._more_optimizers()},
+                "counters": counters(self.model),
+                "best_valid_result": self._best_result(),
+                "random": get_random_state(),
+                "loader": _generator_state(self._train_data),
+                "starts": self.starts,
+                "model_losses": self.model_losses,
+                "transfer_losses": self.transfer_losses,
+                "gradient_ratios": self.gradient_ratios,
+            },
+        }
+
+    def _save_checkpoint(self, epoch: int, verbose: bool = True, **keywords: Any) -> None:
+        if not self.config["single_spec"] and self.config["local_rank"] != 0:
+            return
+        if epoch < 0 < self.start_epoch:
+            return  # A resumed run that has nothing left to train: the file stays as it is.
+        target = keywords.pop("saved_model_file", self.saved_model_file)
+        save_file(self._state(epoch), target)
+        if verbose:
+            getLogger().info(set_color("Saving current", "blue") + f": {target}")
+
+    def save_pretrained_model(self, epoch: int, saved_model_file: str) -> None:
+        """Store a pre-trained model (RaCT, S3Rec) as a plain checkpoint.
+
+        Parameters
+        ----------
+        epoch : int
+            The current epoch.
+        saved_model_file : str
+            Where to store it.
+        """
+        save_file(self._state(epoch), saved_model_file)
+        self.saved_model_file = saved_model_file
+
+    def resume_checkpoint(self, resume_file: str) -> None:
+        """Go on from a checkpoint of this trainer: call it before :meth:`fit`.
+
+        The resumed run equals one that was never interrupted: phase, projector, optimizer and
+        random streams are restored.
+
+        Parameters
+        ----------
+        resume_file : str
+            The checkpoint.
+
+        Raises
+        ------
+        DataError
+            The file is no checkpoint of this package, or is of another model.
+        """
+        checkpoint = load_checkpoint(resume_file, self.device)
+        saved = str(checkpoint["config"]["model"]).rpartition(".")[2]
+        if saved != self.config["model"]:
+            raise DataError(
+                f"'{resume_file}' is a checkpoint of {saved}, but the run trains "
+                f"{self.config['model']}: give the checkpoint of the same model."
+            )
+        self.saved_model_file = str(resume_file)
+        self.start_epoch = checkpoint["epoch"] + 1
+        self.cur_step = checkpoint["cur_step"]
+        self.best_valid_score = checkpoint["best_valid_score"]
+        self.best_valid_result = checkpoint["transfer"]["best_valid_result"]
+        self.starts = checkpoint["transfer"].get("starts", [])
+        undo(checkpoint)
+        load_weights(self.model, checkpoint, resume_file)
+        self._resumed = checkpoint
+        logger.info("Checkpoint loaded. Resume training from epoch %d.", self.start_epoch)
+
+    def _restore_resumed(self) -> None:
+        """Put back what can only be put back once projectors and loader are there."""
+        if self._resumed is None:
+            return
+        checkpoint, self._resumed = self._resumed, None
+        extra = checkpoint["transfer"]
+        try:
+            for name, projector in (self.task.projectors() if self.task else {}).items():
+                projector.load_state_dict(extra["projectors"][name])
+            for name, optimizer in self._more_optimizers():
+                optimizer.load_state_dict(extra["optimizers"][name])
+            if not extra["optimizers"]:
+                self.optimizer.load_state_dict(checkpoint["optimizer"])
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise DataError(
+                f"'{self.saved_model_file}' was saved by a run with another learner, projector or "
+                "layer: resume with the settings it was made with."
+            ) from error
+        self.model_losses = list(extra["model_losses"])
+        self.transfer_losses = list(extra["transfer_losses"])
+        # Checkpoints of version 0.1 have none.
+        self.gradient_ratios = list(extra.get("gradient_ratios", []))
+        if extra["loader"] is not None:
+            self._train_data.generator.set_state(extra["loader"].cpu())
+        set_random_state(extra["random"])
+
+
+def _plain(values: Any) -> Any:
+    """Copy a model's other parameters as tensors and plain values.
+
+    Modules among them (RecBole's feature embeddings) are left out: ``state_dict`` has their
+    weights, and the model's constructor builds them.
+    """
+    if isinstance(values, dict):
+        return {
+            key: _plain(value) for key, value in values.items() if not isinstance(value, nn.Module)
+        }
+    if isinstance(values, (list, tuple)):
+        return type(values)(_plain(value) for value in values)
+    return values
+
+
+def _generator_state(loader: Any) -> torch.Tensor | None:
+    generator = getattr(loader, "generator", None)
+    return generator.get_state() if generator is not None else None
