@@ -6,6 +6,7 @@ import pytest
 from helpers import ENCODER, TinyDataset, add_profiles
 
 from recbole_llmkt.config import Config
+from recbole_llmkt.experiment.search import search_spaces
 from recbole_llmkt.parsing import load_yaml
 from recbole_llmkt.quick_start import train
 
@@ -41,6 +42,14 @@ def test_the_papers_settings(data, model):
         args = config["eval_args"]
         assert (args["split"], args["order"]) == ({"RS": [0.7, 0.1, 0.2]}, "TO")
         assert args["group_by"] == "user"
+
+
+def test_the_search_space_leaves_the_papers_choices_alone():
+    for model in RANKING + CLICKS:
+        config = Config(model, "ml-1m", files("ml-1m", model), command_line=[])
+        spaces = search_spaces(config, PAPER / "space.yaml")
+        assert list(spaces["transfer"]) == ["kt_weight"]
+        assert "learning_rate" in spaces["shared"]
 
 
 @pytest.fixture
