@@ -160,7 +160,7 @@ def build_augmented(
     model.knowledge = [_summary(one) for one in profiles.values()]
     logger.info(
         "KAR: user and item profiles are two further input fields of %s. There is no transfer "
-        "loss: layers, losses, weights, phases, transform and projector of kt_* have no effect.",
+        "loss: kt_entity, layers, losses, weights, phases, transform and projector have no effect.",
         config.model_class.__name__,
     )
     return model
@@ -262,6 +262,7 @@ def _check_fields_are_read(model: Any, config: Any, dataset: Any) -> None:
 
 def _summary(profiles: ProfileVectors) -> dict[str, Any]:
     return {
+        "layer": "knowledge_fields",
         "entity": profiles.entity,
         "coverage": profiles.coverage,
         "profiles": len(profiles.ids),
