@@ -5,10 +5,12 @@ from __future__ import annotations
 import platform
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from logging import getLogger
 from pathlib import Path
 
 from recbole_llmkt import __version__
+from recbole_llmkt.experiment.embedding_map import ensure_maps
 from recbole_llmkt.experiment.plan import Plan, Run
 from recbole_llmkt.experiment.pool import Event, Train, default_jobs, output_folder, run_all
 from recbole_llmkt.experiment.progress import Progress
@@ -58,6 +60,7 @@ def compare(
             logger.info("%d of %d runs are done already.", len(done), len(runs))
         logger.info("%d runs to do, %d at a time.", len(remaining), jobs)
         new = _execute(remaining, writer, jobs, train or _quick_train())
+    ensure_maps(runs, output)
     order = [run.key for run in runs]
     return sorted([*done, *new], key=lambda record: order.index(run_key(record)))
 
@@ -92,6 +95,7 @@ def _record(event: Event, curve: Sequence[tuple[int, float]]) -> Record:
         "digest": run.digest,
         "status": "ok" if event.kind == "done" else "failed",
         "seconds": value["seconds"],
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "settings": dict(run.settings),
         "versions": versions(),
     }
@@ -123,4 +127,5 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": numpy.__version__,
         "python": platform.python_version(),
+        "system": platform.platform(terse=True),
     }

@@ -37,7 +37,7 @@ DARK = Theme(ink="#e6edf3", paper="#0d1117", base="#9aa4ae", kt="#56B4E9")
 THEMES = (LIGHT, DARK)
 
 
-def colours(arms: Sequence[str], theme: Theme) -> dict[str, str]:
+def arm_colours(arms: Sequence[str], theme: Theme) -> dict[str, str]:
     """Return a colour for each arm."""
     more = iter(_MORE_COLOURS * len(arms))
     known = {BASE: theme.base, "kt": theme.kt, **_COLOURS}
@@ -62,11 +62,11 @@ def summary_figure(
     metrics = _unique(cell.metric for cell in cells)[:MAX_METRICS]
     models = _unique(cell.model for cell in cells)
     arms = _unique(cell.arm for cell in cells)
-    with matplotlib.rc_context(_style(theme)):
+    with matplotlib.rc_context(style(theme)):
         width = max(4.5, len(metrics) * (1.4 + 0.42 * len(models) * max(2, len(arms))))
         figure = Figure(figsize=(min(width, 12.0), 3.9), layout="constrained")
         panels = figure.subplots(1, len(metrics), squeeze=False)[0]
-        shades = colours(arms, theme)
+        shades = arm_colours(arms, theme)
         for axes, metric in zip(panels, metrics):
             axes.set_title(metric.upper())
             axes.set_xticks(range(len(models)), models)
@@ -75,7 +75,7 @@ def summary_figure(
             for cell in (one for one in cells if one.metric == metric):
                 x = models.index(cell.model) + _offset(arms.index(cell.arm), len(arms))
                 _draw_cell(axes, cell, x, _seeds_of(cell, records), shades[cell.arm])
-        _legend(figure, shades)
+        add_legend(figure, shades)
     return figure
 
 
@@ -111,10 +111,10 @@ def curves_figure(records: Sequence[Record], theme: Theme = LIGHT) -> Figure | N
     if not drawn:
         return None
     models, arms = (_unique(record[name] for record in drawn) for name in ("model", "arm"))
-    with matplotlib.rc_context(_style(theme)):
+    with matplotlib.rc_context(style(theme)):
         figure = Figure(figsize=(min(12.0, max(4.5, 4.2 * len(models))), 3.6), layout="constrained")
         panels = figure.subplots(1, len(models), squeeze=False)[0]
-        shades = colours(arms, theme)
+        shades = arm_colours(arms, theme)
         for axes, model in zip(panels, models):
             own = [record for record in drawn if record["model"] == model]
             axes.set_title(model)
@@ -132,7 +132,7 @@ def curves_figure(records: Sequence[Record], theme: Theme = LIGHT) -> Figure | N
                         xycoords=("data", "axes fraction"),
                         fontsize=8,
                     )
-        _legend(figure, shades)
+        add_legend(figure, shades)
     return figure
 
 
@@ -151,7 +151,8 @@ def save_png(figure: Figure, path: Path) -> None:
     partial.replace(path)
 
 
-def _style(theme: Theme) -> Any:
+def style(theme: Theme) -> Any:
+    """Return matplotlib's settings for a theme."""
     names = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
     return {
         **{name: theme.ink for name in names},
@@ -166,7 +167,8 @@ def _style(theme: Theme) -> Any:
     }
 
 
-def _legend(figure: Figure, shades: Mapping[str, str]) -> None:
+def add_legend(figure: Figure, shades: Mapping[str, str]) -> None:
+    """Name the arms' colours below a figure."""
     handles = [Line2D([], [], marker="o", color=shade, label=arm) for arm, shade in shades.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(shades), frameon=False)
 

@@ -72,6 +72,11 @@ def run_key(record: Mapping[str, Any]) -> tuple[str, str, int, str]:
     return (record["model"], record["arm"], record["seed"], record["dataset"])
 
 
+def run_name(record: Mapping[str, Any]) -> str:
+    """Return a run's name, which is also that of its folder; equals :attr:`Run.name`."""
+    return f"{record['model']}-{record['arm']}-{record['seed']}"
+
+
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
     """Keep other comparisons and studies out of a folder.

@@ -17,9 +17,8 @@ import numpy.typing as npt
 from scipy import stats
 
 from recbole_llmkt.experiment.arms import control_of
-from recbole_llmkt.experiment.results import Record
+from recbole_llmkt.experiment.results import Record, run_name
 from recbole_llmkt.experiment.statistics import BASE, MIN_SEEDS, Estimate, estimate
-from recbole_llmkt.experiment.tables import run_name
 from recbole_llmkt.experiment.users import FILE_NAME, UserMetrics
 
 LEVEL = 0.05

@@ -1,4 +1,4 @@
-"""The table of a comparison: numbers as text, rows, and what makes them doubtful."""
+"""The table of a comparison: numbers as text, rows, verdicts, and what makes them doubtful."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from dataclasses import dataclass
 import click
 from tabulate import SEPARATING_LINE, tabulate
 
-from recbole_llmkt.experiment.results import Record
+from recbole_llmkt.experiment.findings import Findings
+from recbole_llmkt.experiment.results import Record, run_name
 from recbole_llmkt.experiment.statistics import Cell, Estimate
 
 FEW_SEEDS = 5
+STAR_NOTE = (
+    "*: proven to differ from base - Wilcoxon's and the t-test over users (p < 0.05 after Holm's "
+    "correction) and the 95% interval over seeds agree."
+)
 
 
 @dataclass(frozen=True)
@@ -60,28 +65,36 @@ def _best(cells: Sequence[Cell], cell: Cell) -> Cell:
     return max(rivals, key=lambda one: -one.value.mean if one.smaller else one.value.mean)
 
 
-def terminal_table(records: Sequence[Record], cells: Sequence[Cell]) -> str:
-    """Return the table as text, with what makes it doubtful below it."""
+def terminal_table(found: Findings) -> str:
+    """Return the table as text, with verdicts and what makes it doubtful below it."""
     lines: list[list[str]] = []
     model = ""
-    for row in table_rows(records, cells):
+    for row in table_rows(found.good, found.cells):
         if lines and row.model != model:
             lines.append(SEPARATING_LINE)
-        texts = [_cell_text(cell, best) for cell, best in zip(row.cells, row.best)]
+        texts = [_cell_text(found, cell, best) for cell, best in zip(row.cells, row.best)]
         shown = row.model if row.model != model else ""
         lines.append([shown, row.arm, *texts, f"{row.seconds:.0f}"])
         model = row.model
-    headers = ["model", "arm", *metric_names(cells), "s/run"]
+    headers = ["model", "arm", *metric_names(found.cells), "s/run"]
     text = [tabulate(lines, headers, disable_numparse=True), ""] if lines else []
-    notes = [click.style(line, fg="red") for line in doubts(records)]
-    return "\n".join([*text, seeds_note(records), *notes])
+    red = [click.style(line, fg="red") for line in doubts(found.records)]
+    return "\n".join([*text, *verdict_lines(found), notes(found), *red])
 
 
-def _cell_text(cell: Cell | None, best: bool) -> str:
+def _cell_text(found: Findings, cell: Cell | None, best: bool) -> str:
     if cell is None:
         return ""
-    text = f"{value_text(cell.value)} {gain_text(cell.gain):>7}"
+    text = f"{value_text(cell.value)} {gain_text(cell.gain) + star(found, cell):>7}"
     return click.style(text, bold=True) if best else text
+
+
+# ---- figures as text --------------------------------------------------------------------------
+
+
+def star(found: Findings, cell: Cell) -> str:
+    """Return a star for a difference to base that the tests prove, and nothing otherwise."""
+    return "*" if found.proven(cell) else ""
 
 
 def value_text(value: Estimate) -> str:
@@ -101,16 +114,50 @@ def interval_text(gain: Estimate | None) -> str:
     return f"{gain.low:+.1f}% to {gain.high:+.1f}%"
 
 
-def seeds_note(records: Sequence[Record]) -> str:
-    """Say what the figures are and how far the number of seeds carries."""
-    count = len({record["seed"] for record in records})
+# ---- sentences --------------------------------------------------------------------------------
+
+
+def title(found: Findings) -> str:
+    """Return the report's heading."""
+    return f"Knowledge transfer on {', '.join(found.unique('dataset'))}"
+
+
+def verdict_lines(found: Findings) -> list[str]:
+    """Say in a sentence for each arm of real knowledge what it gains, and whether it is proven."""
+    gains = {(cell.model, cell.arm, cell.metric): cell for cell in found.cells}
+    lines = []
+    for one in found.verdicts:
+        cell = gains.get((one.model, one.arm, one.metric))
+        gain = gain_text(cell.gain) if cell is not None else ""
+        line = f"{one.model}, {one.arm}, {one.metric.upper()} {gain}".rstrip()
+        lines.append(f"{line} - {one.outcome}: {one.reason}.")
+    return lines
+
+
+def notes(found: Findings) -> str:
+    """Say what the figures are and how far they carry."""
+    count = len({record["seed"] for record in found.records})
     text = (
         f"Test metrics, mean ± standard deviation over {count} seed{'s' * (count > 1)}; "
         "gain over base, paired by seed."
     )
+    if any(pair.proven for pair in found.pairs):
+        text += f" {STAR_NOTE}"
     if count < FEW_SEEDS:
         text += " So few seeds give hints, not proof: --seeds=1,2,3,4,5 tells more."
     return text
+
+
+def environment(found: Findings) -> str:
+    """Say with what the runs were made, and how long they took."""
+    used = {f"{name} {text}" for one in found.records for name, text in _versions(one)}
+    minutes = sum(record["seconds"] for record in found.records) / 60
+    runs = f"{len(found.records)} runs, {minutes:.1f} minutes of training and testing in all"
+    return f"{runs}; {', '.join(sorted(used))}." if used else f"{runs}."
+
+
+def _versions(record: Record) -> list[tuple[str, str]]:
+    return list(record.get("versions", {}).items())
 
 
 def doubts(records: Sequence[Record]) -> list[str]:
@@ -132,8 +179,3 @@ def leaks(record: Record) -> bool:
     transfer = record.get("transfer") or {}
     allowed = record.get("settings", {}).get("profile_allow_leak")
     return bool(transfer.get("leaks") or allowed)
-
-
-def run_name(record: Record) -> str:
-    """Return a run's name, which is also that of its folder."""
-    return f"{record['model']}-{record['arm']}-{record['seed']}"

@@ -61,7 +61,7 @@ def test_the_report_is_one_page_with_everything_in_it(write):
     assert "hints, not proof" in text
 
     page = (folder / "report.html").read_text()
-    assert page.count("data:image/svg+xml;base64,") == 4  # two pictures, light and dark
+    assert page.count("data:image/svg+xml;base64,") == 6  # three pictures, light and dark
     assert not re.search(r'(src|href|srcset)="(?!data:)', page)
     for wanted in ("+7.5%", "97.5%", "user_embedding", "prefers-color-scheme", "learning_rate"):
         assert wanted in page
