@@ -19,6 +19,7 @@ _ELSEWHERE = {
     "compare": (_EXPERIMENT, "compare", "Compare arms over models and seeds."),
     "tune": (_EXPERIMENT, "tune", "Tune every arm alike, by validation alone."),
     "report": (_EXPERIMENT, "report", "Make the report of a comparison anew."),
+    "journal": ("recbole_llmkt.experiment.journal", "journal", "List all runs of a folder."),
     "profile": ("recbole_llmkt.profiles.commands", "profile", "Write, check and embed profiles."),
     "layers": ("recbole_llmkt.transfer.commands", "layers", "List the layers of a model."),
     "recommend": ("recbole_llmkt.recommend.commands", "recommend", "Recommend, with reasons."),
