@@ -38,10 +38,10 @@ NEGATIVE = {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1
 MODELS: dict[str, dict[str, Any]] = {
     "BPR": {"epochs": 30, "weight_decay": 1e-5},
     "NeuMF": {"epochs": 15, "weight_decay": 1e-5},
-    "LightGCN": {"epochs": 20},
+    "LightGCN": {"epochs": 20, "train_batch_size": 8192, "learning_rate": 0.02},
     "SimpleX": {
-        "epochs": 10,
-        "train_neg_sample_args": {"distribution": "uniform", "sample_num": 50},
+        "epochs": 8,
+        "train_neg_sample_args": {"distribution": "uniform", "sample_num": 10},
     },
     "FM": {"epochs": 15, "weight_decay": 1e-5, "embedding_size": 64, **NEGATIVE},
 }
@@ -150,7 +150,11 @@ def table(records: list[dict[str, Any]]) -> str:
 @click.command()
 @click.option("--models", default=",".join(MODELS), show_default=True)
 @click.option("--seeds", default="1,2", show_default=True)
-@click.option("--output", type=click.Path(path_type=Path), help="Where raw results go, as JSONL.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="File that raw results are appended to, as JSONL.",
+)
 def main(models: str, seeds: str, output: Path | None) -> None:
     """Measure held-out cold users with and without kt_cold_start."""
     warnings.simplefilter("ignore")
@@ -162,11 +166,12 @@ def main(models: str, seeds: str, output: Path | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)  # RecBole writes its logs into the current folder
         for model, seed in tqdm(runs):
-            records += list(run(model, seed))
+            for record in run(model, seed):
+                records.append(record)
+                if output:
+                    with output.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(record) + "\n")
         os.chdir("/")
-    if output:
-        lines = [json.dumps(one) for one in records]
-        output.write_text("\n".join(lines) + "\n", encoding="utf-8")
     click.echo(table(records))
 
 

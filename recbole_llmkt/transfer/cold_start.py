@@ -65,9 +65,10 @@ class ColdStart:
     """Give cold users and items the embedding that their profile speaks for.
 
     A ridge regression from profile embeddings to the rows of a table is fitted on the warm
-    entities; what it predicts for a cold one is written into its row. The strength is chosen by
-    generalised cross-validation (Golub, Heath and Wahba, 1979). Warm rows, rows without a profile
-    and the padding row stay as they are, bit for bit; nothing else is needed at serving time.
+    entities; what it predicts for a cold one is written into its row. The strength is chosen for
+    each column by generalised cross-validation (Golub, Heath and Wahba, 1979). Warm rows, rows
+    without a profile and the padding row stay as they are, bit for bit; nothing else is needed at
+    serving time.
 
     Parameters
     ----------
@@ -184,7 +185,8 @@ def _predict(warm: Matrix, rows: npt.NDArray[np.float64], cold: Matrix) -> npt.N
     """Regress the warm entities' rows on their vectors, and predict those of the cold ones."""
     from sklearn.linear_model import RidgeCV
 
-    ridge = RidgeCV(alphas=ALPHAS).fit(warm.astype(np.float64), rows)
+    # A strength for each column: profiles tell much about some dimensions, nothing about others.
+    ridge = RidgeCV(alphas=ALPHAS, alpha_per_target=True).fit(warm.astype(np.float64), rows)
     predicted: npt.NDArray[np.float64] = ridge.predict(cold.astype(np.float64))
     return predicted.reshape(len(cold), -1)
 
