@@ -7,7 +7,7 @@ do not; if they are noise, they name those of somebody else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ def write_planted(folder: Path, seed: int, informed: bool, world: World = World(
     folder : Path
         Becomes ``data_path``; the dataset is called ``planted``.
     seed : int
-        Of everything that is drawn.
+        Of everything that is drawn; it stands in the users' ids: other data, other users.
     informed : bool
         Whether the profiles name the true topics.
     world : World
@@ -83,18 +83,22 @@ def write_planted(folder: Path, seed: int, informed: bool, world: World = World(
                 noisy = part == "train" and rng.random() < world.noise
                 item = next(int(one) for one in (order if noisy else true) if one not in seen)
                 seen.add(item)
-                clicks[part].append(f"u{user}\ti{item}")
+                clicks[part].append(f"u{seed}-{user}\ti{item}")
     for part, lines in clicks.items():
         text = "user_id:token\titem_id:token\n" + "\n".join(lines) + "\n"
         (home / f"planted.{part}.inter").write_text(text, encoding="utf-8")
     if not informed:
         item_topics = rng.permutation(item_topics)
         loved = rng.permutation(loved)
-    _write_profiles(folder, rng, loved, item_topics)
+    users = {f"u{seed}-{user}": topics for user, topics in enumerate(loved)}
+    _write_profiles(folder, rng, users, item_topics)
 
 
 def _write_profiles(
-    folder: Path, rng: np.random.Generator, loved: Sequence[Any], item_topics: Sequence[int]
+    folder: Path,
+    rng: np.random.Generator,
+    users: Mapping[str, Sequence[int]],
+    item_topics: Sequence[int],
 ) -> None:
     def words(topic: int) -> str:
         first, second, third = rng.permutation(TOPICS[topic])[:3]
@@ -103,14 +107,18 @@ def _write_profiles(
     train = load_data(Config("BPR", "planted", config_dict=settings(folder), command_line=[]))[1]
     histories = training_histories(train._dataset).digests()
     texts = {
-        "user": [f"Loves {words(one)}. Never tires of {words(two)}." for one, two in loved],
-        "item": [f"A tale of {words(topic)}." for topic in item_topics],
+        "user": {
+            token: f"Loves {words(one)}. Never tires of {words(two)}."
+            for token, (one, two) in users.items()
+        },
+        "item": {
+            f"i{item}": f"A tale of {words(topic)}." for item, topic in enumerate(item_topics)
+        },
     }
     for entity, profiles in texts.items():
         store = ProfileStore(folder / "planted" / "profiles", entity)
         with store.writing():
-            for number, text in enumerate(profiles):
-                token = f"{entity[0]}{number}"
+            for token, text in profiles.items():
                 history = histories.get(token)
                 store.append(Profile(token, text, "planted", "", "", history, "2024-01-01"))
 

@@ -6,7 +6,7 @@ seven (0 to 0.03) and three (5, 20, 40). All other arms take the same, untuned.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from planted import settings, write_planted
 
 from recbole_llmkt.config import Config
+from recbole_llmkt.experiment.significance import Verdict, compare_arms, verdicts
 from recbole_llmkt.experiment.statistics import estimate
 from recbole_llmkt.quick_start import train
 
@@ -22,19 +23,33 @@ LIGHTGCN = {"model": "LightGCN", "n_layers": 2, "reg_weight": 1e-3}
 LOSS = {"kt_entity": "both", "kt_weight": 0.6}
 START = {"kt_entity": "both", "kt_weight": 0.0, "kt_init": "targets"}
 
-Scores = Mapping[str, Sequence[float]]
+
+@dataclass(frozen=True)
+class Found:
+    """What five trainings of three arms amount to.
+
+    Attributes
+    ----------
+    verdict : Verdict
+        On the arm kt.
+    scores : dict of str to list of float
+        NDCG@10 of the test part, by arm.
+    """
+
+    verdict: Verdict
+    scores: dict[str, list[float]]
+
+    def mean(self, arm: str) -> float:
+        return sum(self.scores[arm]) / len(self.scores[arm])
 
 
-def scores(
-    folder: Path, informed: bool, model: dict[str, Any], kt: dict[str, Any], seeds: int
-) -> Scores:
-    """Train three arms on data drawn anew for each seed; return NDCG@10 of the test part."""
-    arms = {
-        "base": {"kt_enabled": False},
-        "kt": kt,
-        "shuffled": {**kt, "kt_control": "shuffled"},
-    }
-    found: dict[str, list[float]] = {arm: [] for arm in arms}
+def compare(
+    folder: Path, informed: bool, model: dict[str, Any], kt: dict[str, Any], seeds: int = 5
+) -> Found:
+    """Train base, kt and its control on data drawn anew for each seed."""
+    arms = {"base": {"kt_enabled": False}, "kt": kt, "shuffled": {**kt, "kt_control": "shuffled"}}
+    records, users = [], {}
+    scores: dict[str, list[float]] = {arm: [] for arm in arms}
     for seed in range(seeds):
         data = folder / str(seed)
         write_planted(data, seed, informed)
@@ -42,33 +57,32 @@ def scores(
             values = settings(data, seed=seed, **{**model, **keys})
             name = values.pop("model")
             config = Config(name, "planted", config_dict=values, command_line=[])
-            found[arm].append(train(config, saved=False, verbose=False)["test_result"]["ndcg@10"])
-    return found
+            result = train(config, saved=False, verbose=False)
+            test, run = result["test_result"], {"model": name, "arm": arm, "seed": seed}
+            records.append({**run, "test": test, "settings": values})
+            users[name, arm, seed] = result["users"]
+            scores[arm].append(test["ndcg@10"])
+    (verdict,) = verdicts(records, compare_arms(records, users))
+    return Found(verdict, scores)
 
 
-def beats(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Tell whether the 95% interval of the paired difference lies above 0."""
-    low = estimate([first - second for first, second in zip(one, other)]).low
-    return low is not None and low > 0.0
-
-
-def check_found(found: Scores) -> None:
-    assert beats(found["kt"], found["base"]), found
-    assert beats(found["kt"], found["shuffled"]), found
-    assert not beats(found["shuffled"], found["base"]), found
-    assert estimate(found["kt"]).mean > 1.5 * estimate(found["base"]).mean, found
+def check_found(found: Found) -> None:
+    assert found.verdict.outcome == "win", found
+    gains = [one - other for one, other in zip(found.scores["shuffled"], found.scores["base"])]
+    assert estimate(gains).low <= 0.0, found  # the control has nothing to win by
+    assert found.mean("kt") > 1.5 * found.mean("base"), found
 
 
 @pytest.mark.parametrize("kt", [LOSS, START], ids=["loss", "start"])
 def test_knowledge_that_decides_the_test_wins_and_its_control_does_not(tmp_path, kt):
-    check_found(scores(tmp_path, True, BPR, kt, seeds=5))
+    check_found(compare(tmp_path, True, BPR, kt))
 
 
 @pytest.mark.parametrize("kt", [LOSS, START], ids=["loss", "start"])
 def test_profiles_that_are_noise_do_not_win(tmp_path, kt):
-    found = scores(tmp_path, False, BPR, kt, seeds=5)
-    assert not (beats(found["kt"], found["base"]) and beats(found["kt"], found["shuffled"])), found
-    assert estimate(found["kt"]).mean < 1.15 * estimate(found["base"]).mean, found
+    found = compare(tmp_path, False, BPR, kt)
+    assert found.verdict.outcome in ("no win", "worse"), found
+    assert found.mean("kt") < 1.15 * found.mean("base"), found
 
 
 WAYS = {
@@ -112,10 +126,12 @@ WAYS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_other_losses_and_models_find_it_too(tmp_path, way):
-    check_found(scores(tmp_path, True, *WAYS[way], seeds=5))
+    check_found(compare(tmp_path, True, *WAYS[way]))
 
 
 @pytest.mark.slow
 def test_over_many_seeds_noise_does_not_win(tmp_path):
-    found = scores(tmp_path, False, BPR, LOSS, seeds=20)
-    assert not beats(found["kt"], found["shuffled"]), found
+    found = compare(tmp_path, False, BPR, LOSS, seeds=20)
+    assert found.verdict.outcome in ("no win", "worse"), found
+    (control,) = (pair for pair in found.verdict.pairs if pair.rival == "shuffled")
+    assert not control.proven, found
