@@ -22,6 +22,7 @@ from recbole_llmkt.experiment.users import recorded, user_metrics
 from recbole_llmkt.keys import PREFIXES
 from recbole_llmkt.parsing import parse_value
 from recbole_llmkt.registry import build_model, get_trainer, uses_kar
+from recbole_llmkt.tracking import tracked
 
 Result = dict[str, Any]
 
@@ -59,6 +60,19 @@ def train(
         (layer, rows, coverage, ...), ``phase_switch``, both loss curves; with ``kt_method: kar``
         the method, its profiles and their coverage; None without knowledge.
     """
+    with tracked(config) as log_result:
+        result = _train(config, saved, verbose, on_epoch, evaluate_test)
+        log_result(result)
+    return result
+
+
+def _train(
+    config: Config,
+    saved: bool,
+    verbose: bool,
+    on_epoch: Callable[[int, float], None] | None,
+    evaluate_test: bool,
+) -> Result:
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
     logger = getLogger()
