@@ -86,9 +86,9 @@ class Study:
 
     def ask(self, index: int) -> tuple[Run, optuna.Trial]:
         """Return what to run as trial ``index``, and Optuna's trial."""
-        self._study.sampler, searched = self._sampler(index)
-        with warnings.catch_warnings():  # of a trial's value that stands for one outside its range
+        with warnings.catch_warnings():  # parts of the samplers are marked experimental
             warnings.simplefilter("ignore")
+            self._study.sampler, searched = self._sampler(index)
             trial = self._study.ask(_distributions(searched))
         found = {key: _value(one, trial.params[key]) for key, one in searched.items()}
         keys = found if index else {}
@@ -108,9 +108,7 @@ class Study:
         known = {key: value for key, value in near.items() if value is not None}
         searched = {key: self.space[key] for key in known}
         fixed = {key: _coded(searched[key], value) for key, value in known.items()}
-        with warnings.catch_warnings():  # the class is marked experimental
-            warnings.simplefilter("ignore")
-            return PartialFixedSampler(fixed, RandomSampler(seed=0)), searched
+        return PartialFixedSampler(fixed, RandomSampler(seed=0)), searched
 
     # ---- telling ------------------------------------------------------------------------------
 

@@ -186,6 +186,29 @@ def test_failed_trials_are_recorded_with_their_reason(tmp_path):
         tuned_plan(tmp_path, Plan([], [], [1], ""))
 
 
+def broken_train(config, saved=True, on_epoch=None):
+    raise DataError("no data today")
+
+
+def test_a_study_without_any_score_ends_all_the_same(tmp_path):
+    lines = tune(Tuning(PLAN, 4), tmp_path, jobs=1, train=broken_train)
+    assert [line["error"] for line in lines] == ["no data today"] * 8
+
+
+def test_an_own_arm_and_its_control_search_what_it_leaves_open(tmp_path):
+    own = {"init": {"kt_init": "targets", "kt_weight": 0.0}}
+    arms = ["init", "init+shuffled"]
+    plan = Plan(["BPR"], arms, [7], "ml-100k", overrides={"epochs": 1}, own_arms=own)
+    lines = by_arm(tune(Tuning(plan, 2), tmp_path, jobs=1, train=fake_train))
+    assert [line["keys"] for line in lines["init"]] == [
+        line["keys"] for line in lines["init+shuffled"]
+    ]
+    assert not {"kt_init", "kt_weight"} & {*lines["init"][1]["keys"]}
+    init, control = tuned_plan(tmp_path, Plan([], [], [1], "")).runs()
+    assert (init.arm, init.settings["kt_control"]) == ("init", "none")
+    assert (control.arm, control.settings["kt_control"]) == ("init+shuffled", "shuffled")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
