@@ -34,7 +34,16 @@ from recbole_llmkt.config import Config
 from recbole_llmkt.registry import get_trainer
 from recbole_llmkt.transfer.cold_start import ColdStart
 
-NEGATIVE = {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}
+# A context-aware model, trained and tested as the others are.
+RANKED: dict[str, Any] = {
+    "train_neg_sample_args": {"distribution": "uniform", "sample_num": 1},
+    "eval_args": {
+        "split": {"RS": [0.7, 0.1, 0.2]},
+        "order": "TO",
+        "group_by": "user",
+        "mode": "full",
+    },
+}
 MODELS: dict[str, dict[str, Any]] = {
     "BPR": {"epochs": 30, "weight_decay": 1e-5},
     "NeuMF": {"epochs": 15, "weight_decay": 1e-5},
@@ -43,7 +52,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "epochs": 8,
         "train_neg_sample_args": {"distribution": "uniform", "sample_num": 10},
     },
-    "FM": {"epochs": 15, "weight_decay": 1e-5, "embedding_size": 64, **NEGATIVE},
+    "FM": {"epochs": 15, "weight_decay": 1e-5, "embedding_size": 64, **RANKED},
 }
 # Chosen beforehand, not tuned: all arms share the training.
 COMMON: dict[str, Any] = {
