@@ -181,12 +181,13 @@ class Recording:
     def add_batch(self, scores: Any, interaction: Any, rows: Any, items: Any) -> None:
         """Note whose rows a batch holds; parameters as RecBole's ``eval_batch_collect``."""
         users = interaction[self._uid].cpu()
-        if scores.dim() < 2:  # labelled
+        labelled = scores.dim() < 2 or scores.shape[1] == 1  # some models (KD_DAGFM) keep a column
+        if labelled:
             self._items.append(interaction[self._iid].cpu())
         elif len(users) != len(scores):  # sampled candidates: a user's come one after the other
             users = torch.unique_consecutive(users)
         self._users.append(users)
-        if self._relevant is not None and scores.dim() == 2:
+        if self._relevant is not None and not labelled:
             self._tail.append(_relevant_lists(scores, rows, items, self._relevant, self._depth))
 
     def finish(self, functions: Mapping[str, Any], struct: DataStruct) -> None:
