@@ -17,7 +17,8 @@ from recbole_llmkt.exceptions import ProfileError
 from recbole_llmkt.profiles.history import training_histories
 from recbole_llmkt.profiles.hook import ProfileVectors, load_profiles
 from recbole_llmkt.transfer.controls import apply_control
-from recbole_llmkt.transfer.tables import EntityTable, chosen_tables
+from recbole_llmkt.transfer.table_finder import EntityTable
+from recbole_llmkt.transfer.tables import chosen_tables
 
 logger = getLogger(__name__)
 

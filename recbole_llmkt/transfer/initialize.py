@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from recbole_llmkt.exceptions import ConfigError
 from recbole_llmkt.profiles.hook import ProfileVectors, load_profiles
-from recbole_llmkt.transfer.tables import EntityTable, chosen_tables
+from recbole_llmkt.transfer.table_finder import EntityTable
+from recbole_llmkt.transfer.tables import chosen_tables
 from recbole_llmkt.transfer.targets import TargetTable, build_targets, widest
 
 logger = getLogger(__name__)
