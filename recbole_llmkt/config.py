@@ -61,6 +61,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         command_line: Sequence[str] | None = None,
     ) -> None:
         self._command_line = command_line
+        self._eval_args: dict[str, Any] = {}  # those of our dataset files and presets
         try:
             super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
         except LLMKTError:
@@ -147,9 +148,14 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         if eval_args:
             known = self.internal_config_dict.get("eval_args") or {}
             content["eval_args"] = {**known, **eval_args}
+            self._eval_args.update(eval_args)
         self.internal_config_dict.update(content)
 
     def _get_final_config_dict(self) -> dict[str, Any]:
+        given = self.external_config_dict.get("eval_args")
+        if isinstance(given, dict):
+            # `eval_args: {mode: uni100}` asks for other candidates, not for another split.
+            self.external_config_dict["eval_args"] = {**self._eval_args, **given}
         final: dict[str, Any] = super()._get_final_config_dict()
         self._given = copy.deepcopy(final)
         if not final.get("data_path"):

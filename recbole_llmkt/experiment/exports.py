@@ -137,7 +137,7 @@ def _summary(found: Findings) -> str:
         + [f"{row.seconds:.0f}"]
         for row in tables.table_rows(found.good, found.cells)
     ]
-    return _table(["model", "arm", *tables.metric_names(found.cells), "s/run"], rows)
+    return _table(["model", "arm", *tables.metric_heads(found.cells), "s/run"], rows)
 
 
 def _settings(found: Findings) -> str:

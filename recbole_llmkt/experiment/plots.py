@@ -68,7 +68,8 @@ def summary_figure(
         panels = figure.subplots(1, len(metrics), squeeze=False)[0]
         shades = arm_colours(arms, theme)
         for axes, metric in zip(panels, metrics):
-            axes.set_title(metric.upper())
+            smaller = any(cell.smaller for cell in cells if cell.metric == metric)
+            axes.set_title(metric.upper() + (", less is better" if smaller else ""))
             axes.set_xticks(range(len(models)), models)
             axes.set_xlim(-0.5, len(models) - 0.5)
             axes.margins(y=0.16)

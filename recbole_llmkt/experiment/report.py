@@ -89,7 +89,7 @@ def report_html(found: Findings) -> str:
     return environment.from_string(source).render(
         found=found,
         title=tables.title(found),
-        metrics=tables.metric_names(found.cells),
+        metrics=tables.metric_heads(found.cells),
         rows=tables.table_rows(found.good, found.cells),
         verdicts=list(zip(found.verdicts, tables.verdict_lines(found))),
         note=tables.notes(found),

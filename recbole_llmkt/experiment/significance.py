@@ -8,6 +8,7 @@ rivals: the base arm, and the control that learned from other users' profiles.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -297,8 +298,12 @@ def paired_tests(differences: npt.NDArray[np.float64]) -> tuple[float, float]:
         return float("nan"), float("nan")
     if not differences.any():
         return 1.0, 1.0
-    wilcoxon = stats.wilcoxon(differences).pvalue
-    return float(wilcoxon), float(stats.ttest_1samp(differences, 0.0).pvalue)
+    with warnings.catch_warnings():
+        # Of ties, of few users, of differences that are all alike: the other test is asked too.
+        warnings.simplefilter("ignore")
+        wilcoxon = stats.wilcoxon(differences).pvalue
+        ttest = stats.ttest_1samp(differences, 0.0).pvalue
+    return float(wilcoxon), float(ttest)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

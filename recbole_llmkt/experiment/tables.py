@@ -47,6 +47,12 @@ def metric_names(cells: Sequence[Cell]) -> list[str]:
     return list(dict.fromkeys(cell.metric for cell in cells))
 
 
+def metric_heads(cells: Sequence[Cell]) -> list[str]:
+    """Return a heading for each metric; an arrow tells where less is better."""
+    smaller = {cell.metric for cell in cells if cell.smaller}
+    return [f"{name} ↓" if name in smaller else name for name in metric_names(cells)]
+
+
 def table_rows(records: Sequence[Record], cells: Sequence[Cell]) -> list[Row]:
     """Arrange cells in rows, in their order."""
     metrics = metric_names(cells)
@@ -76,7 +82,7 @@ def terminal_table(found: Findings) -> str:
         shown = row.model if row.model != model else ""
         lines.append([shown, row.arm, *texts, f"{row.seconds:.0f}"])
         model = row.model
-    headers = ["model", "arm", *metric_names(found.cells), "s/run"]
+    headers = ["model", "arm", *metric_heads(found.cells), "s/run"]
     text = [tabulate(lines, headers, disable_numparse=True), ""] if lines else []
     red = [click.style(line, fg="red") for line in doubts(found.records)]
     return "\n".join([*text, *verdict_lines(found), notes(found), *red])
@@ -141,6 +147,8 @@ def notes(found: Findings) -> str:
         f"Test metrics, mean ± standard deviation over {count} seed{'s' * (count > 1)}; "
         "gain over base, paired by seed."
     )
+    if any(cell.smaller for cell in found.cells):
+        text += " ↓: less is better, and a gain is less."
     if any(pair.proven for pair in found.pairs):
         text += f" {STAR_NOTE}"
     if count < FEW_SEEDS:
