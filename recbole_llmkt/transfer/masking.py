@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recbole_llmkt.transfer.tables import EntityTable
+from recbole_llmkt.transfer.table_finder import EntityTable
 
 
 class EntityMask(nn.Module):

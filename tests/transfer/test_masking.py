@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from recbole_llmkt.transfer.masking import EntityMask
-from recbole_llmkt.transfer.tables import EntityTable
+from recbole_llmkt.transfer.table_finder import EntityTable
 
 
 class Tables(nn.Module):
