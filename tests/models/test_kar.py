@@ -42,6 +42,11 @@ MODELS = [
 QUICK = ("AutoInt", "DCN", "DeepFM", "xDeepFM")
 
 
+def slow_but(*quick: str) -> list:
+    """Return all models, those that are not named marked as slow."""
+    return [one if one in quick else pytest.param(one, marks=pytest.mark.slow) for one in MODELS]
+
+
 def prepare_kar(dataset: TinyDataset, model: str, **keys):
     """Make data, augmented model and trainer."""
     return prepare(dataset.config(model, **{**KAR, **keys}))
@@ -76,7 +81,7 @@ def test_it_trains(tiny, model):
     assert torch.isfinite(scores).all() and scores.std() > 0
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", slow_but("DeepFM", "DSSM", "FwFM", "KD_DAGFM"))
 def test_a_checkpoint_needs_no_profiles(tiny, model):
     result = train(tiny, model, saved=True, epochs=2)
     shutil.rmtree(tiny.folder / "profiles")
@@ -139,10 +144,7 @@ def planted(make_dataset) -> TinyDataset:
     return dataset
 
 
-@pytest.mark.parametrize(
-    "model",
-    [one if one in QUICK else pytest.param(one, marks=pytest.mark.slow) for one in MODELS],
-)
+@pytest.mark.parametrize("model", slow_but(*QUICK))
 def test_the_gain_goes_with_the_profiles(planted, model):
     # EulerNet's own sizes are too large for so few rows, whatever it is to learn from them.
     small = {"order_list": [8], "drop_ex": 0.0, "drop_im": 0.0}
