@@ -161,3 +161,12 @@ def test_a_cold_user_with_a_profile_is_ranked_for_where_the_run_filled_their_row
     assert len(ranker.all_user_ids()) == 30
     (ranked,) = ranker.rank(ranker.user_ids(sorted(cold)[:1]), 5)
     assert len(ranked) == 5
+
+
+def test_a_model_with_profiles_as_input_fields(make_dataset):
+    dataset = make_dataset()
+    add_profiles(dataset, eval_args={**LABELED["eval_args"], "mode": "full"})
+    kar = {**LABELED, "kt_enabled": True, "kt_method": "kar"}
+    ranker = Ranker(checkpoint(dataset, "DCN", **kar))
+    (ranked,) = ranker.rank(ranker.user_ids(["u1"]), 5)
+    assert len(ranked) == 5 and all(0.0 < score < 1.0 for _, score in ranked)
