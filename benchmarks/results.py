@@ -22,7 +22,13 @@ from recbole_llmkt.exceptions import ConfigError, DataError, LLMKTError, nearest
 from recbole_llmkt.experiment.arms import control_of
 from recbole_llmkt.experiment.results import Record, read_results
 from recbole_llmkt.experiment.statistics import BASE, Cell, summarise
-from recbole_llmkt.experiment.tables import gain_text, interval_text, metric_names, value_text
+from recbole_llmkt.experiment.tables import (
+    gain_text,
+    interval_text,
+    leaks,
+    metric_names,
+    value_text,
+)
 from recbole_llmkt.parsing import load_yaml
 from recbole_llmkt.profiles.files import replace_file
 
@@ -201,6 +207,8 @@ def _facts(table: Table, records: Sequence[Record]) -> str:
     )
     if any((one.get("tuned") or {}).get("unequal") for one in records):
         text += " **Arms had different numbers of trials.**"
+    if any(leaks(one) for one in records):
+        text += " **Profiles may know more than the training part: `profile_allow_leak` is on.**"
     failed = sum(record["status"] != "ok" for record in records)
     return text + (f" **{failed} runs failed.**" if failed else "")
 

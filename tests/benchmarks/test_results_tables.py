@@ -82,6 +82,19 @@ def test_a_table_names_its_command_data_seeds_and_trials(results, project):
     assert again == text
 
 
+def test_what_makes_a_table_doubtful_is_said(results, project):
+    path = project / "results/t.jsonl"
+    first = json.loads(path.read_text().splitlines()[1])
+    first["settings"]["profile_allow_leak"] = True
+    first["tuned"]["unequal"] = True
+    failed = {**first, "seed": 9, "status": "failed", "error": "x"}
+    with path.open("a") as file:
+        file.writelines(json.dumps(one) + "\n" for one in (first, failed))
+    text = results.markdown(results.read_manifest(manifest(project))[0])
+    for part in ("different numbers of trials", "`profile_allow_leak` is on", "1 runs failed"):
+        assert part in text
+
+
 def test_a_column_for_each_model(results, project):
     tables = results.read_manifest(manifest(project, layout="models", metrics=["ndcg@10"]))
     text = results.markdown(tables[0])
