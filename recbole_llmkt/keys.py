@@ -115,6 +115,8 @@ CHECKS: dict[str, Check] = {
     "kt_init": _choice("none", "targets"),
     "kt_init_scale": _number(0.0),
     "kt_init_tables": _each(_text),
+    "kt_hybrid": _choice("none", "linear"),
+    "kt_hybrid_scale": _number(1e-6),
     "kt_cold_start": _boolean,
     "kt_cold_threshold": _number(0, kind=int),
     "kt_slices": _list_of(_choice(*SLICES)),

@@ -15,6 +15,7 @@ from recbole_llmkt.checkpoints import counters, load_checkpoint, load_weights, s
 from recbole_llmkt.exceptions import DataError
 from recbole_llmkt.randomness import get_random_state, set_random_state
 from recbole_llmkt.transfer.cold_start import undo
+from recbole_llmkt.transfer.hybrid import HybridTables
 from recbole_llmkt.transfer.task import TransferTask
 
 logger = getLogger(__name__)
@@ -31,6 +32,8 @@ class ResumingMixin:
         First epoch of phase 2 (0 without transfer).
     starts : list of dict
         What ``kt_init`` did to each embedding table; empty without it.
+    hybrid : HybridTables or None
+        The tables that ``kt_hybrid`` trains with a map of the profiles.
     model_losses, transfer_losses : list of float
         Mean losses of a batch, an entry for each epoch of phase 1.
     gradient_ratios : list of float or None
@@ -64,6 +67,7 @@ class ResumingMixin:
         self.task: TransferTask | None = None
         self.switch = 0
         self.starts: list[dict[str, Any]] = []
+        self.hybrid: HybridTables | None = None
         self.model_losses: list[float] = []
         self.transfer_losses: list[float] = []
         self.gradient_ratios: list[float | None] = []
@@ -113,6 +117,7 @@ class ResumingMixin:
                 "random": get_random_state(),
                 "loader": _generator_state(self._train_data),
                 "starts": self.starts,
+                "hybrid": self.hybrid.state() if self.hybrid is not None else {},
                 "model_losses": self.model_losses,
                 "transfer_losses": self.transfer_losses,
                 "gradient_ratios": self.gradient_ratios,
@@ -185,6 +190,8 @@ class ResumingMixin:
         try:
             for name, projector in (self.task.projectors() if self.task else {}).items():
                 projector.load_state_dict(extra["projectors"][name])
+            if self.hybrid is not None:
+                self.hybrid.load_state(extra["hybrid"])
             for name, optimizer in self._more_optimizers():
                 optimizer.load_state_dict(extra["optimizers"][name])
             if not extra["optimizers"]:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from recbole_llmkt.exceptions import ConfigError, LayerError
 from recbole_llmkt.resuming import ResumingMixin
 from recbole_llmkt.transfer.cold_start import ColdStart
+from recbole_llmkt.transfer.hybrid import HybridTables
 from recbole_llmkt.transfer.initialize import start_tables
 from recbole_llmkt.transfer.schedule import transfer_epochs, weight_factor
 from recbole_llmkt.transfer.settings import term_settings
@@ -71,11 +72,15 @@ class TransferMixin(ResumingMixin):
             self.task = TransferTask(self.config, self.model, train_data)
             self.task.join_optimizers(self._optimizers())
             logger.info("Phase 1 (transfer): epochs 0 to %d of %d.", self.switch - 1, epochs)
+        if self.hybrid is not None:
+            self.hybrid.join_optimizers(self._optimizers())
         self._restore_resumed()
         try:
             result = super().fit(train_data, *arguments, **keywords)  # type: ignore[misc]
         finally:
             self._freeze(())
+            if self.hybrid is not None:
+                self.hybrid.close()
         self._fill_cold(saved=arguments[2] if len(arguments) > 2 else keywords.get("saved", True))
         return result
 
@@ -86,6 +91,8 @@ class TransferMixin(ResumingMixin):
         if self.config["kt_init"] == "targets" and self._resumed is None:
             started = start_tables(self.config, self.model, self._train_data)
             self.starts = [one.summary() for one in started]
+        if self.config["kt_hybrid"] == "linear":
+            self.hybrid = HybridTables(self.config, self.model, self._train_data)
         if self.config["kt_cold_start"] and not self._pretrains():
             self.cold_start = ColdStart(self.config, self.model, self._train_data)
 
@@ -209,20 +216,23 @@ class TransferMixin(ResumingMixin):
 
     def transfer_summary(self) -> dict[str, Any] | None:
         """Describe the transfer of this run in plain values; None if there was none."""
-        if self.task is None and not self.starts and self.cold_start is None:
+        if self.task is None and not self.starts and self.hybrid is None and not self.cold_start:
             return None
         terms = [term.summary() for term in self.task.terms] if self.task is not None else []
+        hybrid = self.hybrid.summary() if self.hybrid is not None else []
         cold = self.cold_start.summary() if self.cold_start is not None else []
+        used = (*terms, *self.starts, *hybrid, *cold)
         return {
             "terms": terms,
             "init": self.starts,
+            "hybrid": hybrid,
             "cold_start": cold,
             "phase_switch": self.switch,
             "model_loss": self.model_losses,
             "transfer_loss": self.transfer_losses,
             "gradient_ratio": self.gradient_ratios,
             # One number for each entity, whatever its profiles were used for.
-            "leaks": sum({e["entity"]: e["leaks"] for e in (*terms, *self.starts, *cold)}.values()),
+            "leaks": sum({one["entity"]: one["leaks"] for one in used}.values()),
         }
 
 
