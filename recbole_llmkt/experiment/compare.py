@@ -60,9 +60,10 @@ def compare(
             logger.info("%d of %d runs are done already.", len(done), len(runs))
         logger.info("%d runs to do, %d at a time.", len(remaining), jobs)
         new = _execute(remaining, writer, jobs, train or _quick_train())
-    ensure_maps(runs, output)
     order = [run.key for run in runs]
-    return sorted([*done, *new], key=lambda record: order.index(run_key(record)))
+    records = sorted([*done, *new], key=lambda record: order.index(run_key(record)))
+    ensure_maps(runs, records, output)
+    return records
 
 
 def _quick_train() -> Train:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from recbole_llmkt.data import load_data
 from recbole_llmkt.exceptions import DataError, LLMKTError
 from recbole_llmkt.experiment.plan import Run
+from recbole_llmkt.experiment.results import Record, run_key
 from recbole_llmkt.profiles.files import replace_file
 from recbole_llmkt.profiles.history import training_histories
 from recbole_llmkt.profiles.hook import load_profiles
@@ -56,7 +57,7 @@ class EmbeddingMap:
     categories: npt.NDArray[Any]
 
 
-def ensure_maps(runs: Sequence[Run], folder: Path) -> None:
+def ensure_maps(runs: Sequence[Run], records: Sequence[Record], folder: Path) -> None:
     """Compute the maps of a comparison's profiles and keep them in its folder, once.
 
     A map is an illustration: what stands in its way is logged, and ends nothing.
@@ -64,21 +65,20 @@ def ensure_maps(runs: Sequence[Run], folder: Path) -> None:
     Parameters
     ----------
     runs : sequence of Run
-        The comparison's runs; the first that learns from real profiles says which ones.
+        The comparison's runs.
+    records : sequence of dict
+        What came of them; the first that learned from real profiles says which ones to draw.
     folder : Path
         The comparison's folder.
     """
-    wanted = [
-        run
-        for run in runs
-        if run.settings.get("kt_enabled") and run.settings.get("kt_control", "none") == "none"
-    ]
+    entities = {run_key(one): _entities(one) for one in records}
+    wanted = [run for run in runs if entities.get(run.key)]
     if not wanted or (folder / FILE_NAME).exists():
         return
     logger.info("Drawing the map of the profile embeddings.")
     try:
         with isolated_randomness(_SEED):
-            maps = _maps(wanted[0].config())
+            maps = _maps(wanted[0].config(), entities[wanted[0].key])
     except LLMKTError as error:
         logger.warning("There will be no map of the profile embeddings: %s", error)
         return
@@ -119,12 +119,19 @@ def read_maps(folder: Path) -> list[EmbeddingMap]:
         raise DataError(f"{path}: not readable ({error}). Delete it and compare again.") from error
 
 
-def _maps(config: Any) -> list[EmbeddingMap]:
+def _entities(record: Record) -> list[str]:
+    """Return whose real profiles a run learned from."""
+    if record.get("settings", {}).get("kt_control", "none") != "none":
+        return []
+    terms = (record.get("transfer") or {}).get("terms") or []
+    return sorted({term["entity"] for term in terms if "entity" in term}, reverse=True)
+
+
+def _maps(config: Any, entities: Sequence[str]) -> list[EmbeddingMap]:
     train = load_data(config)[1]._dataset
     of_items = _item_categories(config)
-    kinds = {"user": ["user"], "item": ["item"]}.get(str(config["kt_entity"]), ["user", "item"])
     maps = []
-    for entity in kinds:
+    for entity in entities:
         profiles = load_profiles(config, train, entity)
         count = len(profiles.ids)
         chosen = np.random.default_rng(_SEED).permutation(count)[:MOST_POINTS]
@@ -141,10 +148,13 @@ def _maps(config: Any) -> list[EmbeddingMap]:
 
 
 def _flatten(vectors: npt.NDArray[np.float32]) -> tuple[str, npt.NDArray[np.float32]]:
-    enough = len(vectors) >= _FEWEST_FOR_UMAP and importlib.util.find_spec("umap") is not None
-    name = "umap" if enough else "pca"
+    name = "umap" if len(vectors) >= _FEWEST_FOR_UMAP and _umap_is_installed() else "pca"
     points = TRANSFORMS[name](vectors, vectors, 2, _SEED)
     return name.upper(), np.asarray(points, dtype=np.float32)
+
+
+def _umap_is_installed() -> bool:
+    return importlib.util.find_spec("umap") is not None
 
 
 def _item_categories(config: Any) -> dict[str, str]:

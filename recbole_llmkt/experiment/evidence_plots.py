@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -13,8 +13,11 @@ from matplotlib.lines import Line2D
 
 from recbole_llmkt.experiment.findings import Findings, SliceCells
 from recbole_llmkt.experiment.plots import LIGHT, Theme, add_legend, arm_colours, style
+from recbole_llmkt.experiment.slices import TAIL_ITEMS
 from recbole_llmkt.experiment.statistics import BASE, Cell
 from recbole_llmkt.experiment.tables import gain_text, star
+
+Parts = list[tuple[SliceCells, list[Cell]]]
 
 MOST_CATEGORIES = 7
 # Paul Tol's bright palette and two more, which colour-blind readers can tell apart.
@@ -105,21 +108,21 @@ def slices_figure(found: Findings, theme: Theme = LIGHT) -> Figure | None:
         return None
     shades = arm_colours(found.unique("arm"), theme)
     with matplotlib.rc_context(style(theme)):
-        figure = Figure(figsize=(9.0, 0.6 + 2.5 * len(models)), layout="constrained")
-        panels = figure.subplots(len(models), 1, squeeze=False)[:, 0]
-        for axes, model in zip(panels, models):
-            parts = _bars(found, model)
-            axes.set_title(model)
-            axes.set_ylabel(found.primary(model))
-            names = [f"{one.part}\n{one.users:.0f} users" for one, _ in parts]
-            axes.set_xticks(range(len(parts)), names, fontsize=8.5)
-            for place, (_, cells) in enumerate(parts):
-                _draw_bars(axes, place, cells, shades)
+        figure = Figure(figsize=(9.6, 0.6 + 2.6 * len(models)), layout="constrained")
+        rows = figure.subfigures(len(models), 1, squeeze=False)[:, 0]
+        for row, model in zip(rows, models):
+            groups = _by_scale(_bars(found, model))
+            widths = [len(parts) for parts in groups]
+            panels = row.subplots(1, len(groups), width_ratios=widths, squeeze=False)[0]
+            panels[0].set_ylabel(found.primary(model))
+            row.suptitle(model, fontsize=11)
+            for axes, parts in zip(panels, groups):
+                _draw_parts(axes, parts, shades)
         add_legend(figure, shades)
     return figure
 
 
-def _bars(found: Findings, model: str) -> list[tuple[SliceCells, list[Cell]]]:
+def _bars(found: Findings, model: str) -> Parts:
     metric = found.primary(model)
     parts = [
         (one, [cell for cell in one.cells if (cell.model, cell.metric) == (model, metric)])
@@ -128,14 +131,34 @@ def _bars(found: Findings, model: str) -> list[tuple[SliceCells, list[Cell]]]:
     return [(one, cells) for one, cells in parts if cells]
 
 
-def _draw_bars(axes: Any, place: int, cells: Sequence[Cell], shades: dict[str, str]) -> None:
+def _by_scale(parts: Parts) -> list[Parts]:
+    """Put tail items on an axis of their own: their figures are far smaller."""
+    tail = [part for part in parts if part[0].name == TAIL_ITEMS]
+    return [group for group in ([part for part in parts if part not in tail], tail) if group]
+
+
+def _draw_parts(axes: Any, parts: Parts, shades: Mapping[str, str]) -> None:
+    names = [f"{one.part}\n{one.users:.0f} users" for one, _ in parts]
+    axes.set_xticks(range(len(parts)), names, fontsize=8)
+    axes.set_xlim(-0.5, len(parts) - 0.5)
+    axes.margins(y=0.12)
+    for place, (_, cells) in enumerate(parts):
+        _draw_bars(axes, place, cells, shades)
+
+
+def _draw_bars(axes: Any, place: int, cells: Sequence[Cell], shades: Mapping[str, str]) -> None:
     arms = list(shades)
-    width = 0.8 / len(arms)
+    width = 0.84 / len(arms)
     for cell in cells:
         x = place + (arms.index(cell.arm) - (len(arms) - 1) / 2) * width
+        sd = cell.value.sd or 0.0
         axes.bar(x, cell.value.mean, 0.92 * width, color=shades[cell.arm])
-        if cell.value.sd is not None:
-            axes.errorbar(x, cell.value.mean, cell.value.sd, color=axes.title.get_color(), lw=1)
+        if sd:
+            axes.errorbar(x, cell.value.mean, sd, color=axes.yaxis.label.get_color(), lw=1)
+        if cell.gain is not None:
+            where = (x, cell.value.mean + sd)
+            label = gain_text(cell.gain)
+            axes.annotate(label, where, (0, 2), textcoords="offset points", ha="center", fontsize=6)
 
 
 def map_figure(found: Findings, theme: Theme = LIGHT) -> Figure | None:
@@ -155,6 +178,7 @@ def map_figure(found: Findings, theme: Theme = LIGHT) -> Figure | None:
             axes.set_title(f"{one.entity} profiles, {one.method}")
             axes.set_xticks([])
             axes.set_yticks([])
+            axes.spines[:].set_visible(False)
             shades = _category_colours(one.categories, theme)
             names = np.array([name if name in shades else _OTHER for name in one.categories])
             for name, shade in reversed(shades.items()):

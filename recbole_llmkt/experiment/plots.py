@@ -160,6 +160,7 @@ def style(theme: Theme) -> Any:
         "figure.facecolor": theme.paper,
         "axes.facecolor": "none",
         "axes.grid": True,
+        "axes.axisbelow": True,
         "axes.grid.axis": "y",
         "grid.alpha": 0.25,
         "axes.spines.top": False,

@@ -14,6 +14,12 @@ from recbole_llmkt.experiment.report import make_report
 from recbole_llmkt.experiment.users import UserMetrics
 
 
+@pytest.fixture(autouse=True)
+def without_umap(monkeypatch):
+    """UMAP takes half a minute before it looks at the first profile."""
+    monkeypatch.setattr("recbole_llmkt.experiment.embedding_map._umap_is_installed", lambda: False)
+
+
 @pytest.mark.parametrize("given", ["{mode: uni100}", {"mode": "uni100"}])
 def test_other_candidates_keep_the_datasets_split(given):
     config = Config("BPR", "ml-100k", config_dict={"eval_args": given}, command_line=[])

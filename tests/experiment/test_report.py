@@ -4,10 +4,15 @@ import csv
 import json
 import re
 
+import numpy as np
 import pytest
 
 from recbole_llmkt.exceptions import DataError
+from recbole_llmkt.experiment.embedding_map import FILE_NAME as MAP_NAME
+from recbole_llmkt.experiment.embedding_map import ensure_maps, read_maps
+from recbole_llmkt.experiment.plan import Plan
 from recbole_llmkt.experiment.report import make_report
+from recbole_llmkt.experiment.users import UserMetrics
 
 
 def record(arm, seed, value, **changes):
@@ -113,3 +118,134 @@ def test_a_report_of_failures_alone(write):
 def test_no_results_is_one_clear_error(tmp_path):
     with pytest.raises(DataError, match="No results in"):
         make_report(tmp_path)
+
+
+# ---- evidence ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def planted(write):
+    """Return a folder where kt is better than base and shuffled by 0.03 in each of three seeds."""
+    rng = np.random.default_rng(1)
+    gains = {"base": 0.0, "kt": 0.03, "shuffled": 0.0}
+    level = rng.normal(0.3, 0.1, 200)
+    records, users = [], {}
+    for arm, gain in gains.items():
+        for seed in (1, 2, 3):
+            values = level + gain + rng.normal(0.0, 0.05, len(level))
+            one = record(arm, seed, float(values.mean()))
+            part = {"slice": "tail_items", "part": "tail items", "bounds": "the 80%", "users": 150}
+            one["slices"] = [{**part, "rows": 150, "metrics": {"ndcg@10": 0.1 + gain}}]
+            if arm == "shuffled":
+                one["settings"]["kt_control"] = "shuffled"
+            records.append(one)
+            users[f"BPR-{arm}-{seed}"] = values
+    folder = write(*records)
+    for name, values in users.items():
+        tokens = np.array([f"u{i}" for i in range(len(values))])
+        ones = np.ones(len(values), dtype=np.int64)
+        path = folder / "runs" / name / "users.npz"
+        UserMetrics(tokens, ones, ones, {"ndcg@10": values}).save(path)
+    return folder
+
+
+def test_a_proven_gain_has_its_star_and_its_verdict_everywhere(planted):
+    text = make_report(planted)
+    page, markdown = ((planted / f"report.{kind}").read_text() for kind in ("html", "md"))
+    for shown in (text, page, markdown):
+        assert re.search(r"BPR, kt, NDCG@10 \+\d+\.\d% - win: better than base \(p = ", shown)
+        assert "%*" in shown and "proven to differ from base" in shown
+        assert shown.count("%*") == 1  # not the shuffled arm, and not hit@10, which is not tested
+    assert 'class="win"' in page
+    rows = list(csv.DictReader((planted / "tests.csv").open()))
+    assert [(row["rival"], row["proven"]) for row in rows] == [("base", "1"), ("shuffled", "1")]
+    assert all(float(row["holm_p"]) < 0.001 and row["users"] == "200" for row in rows)
+
+
+def test_no_star_without_a_test(write):
+    """The same figures without metrics by user: nothing is proven, and the report says why."""
+    folder = write(
+        *(
+            record(arm, seed, value + seed / 1e4)
+            for arm, value in (("base", 0.1), ("kt", 0.2))
+            for seed in (1, 2, 3)
+        )
+    )
+    text = make_report(folder)
+    assert "%*" not in text and "untested: kt and base have no metrics by user" in text
+    assert "*:" not in (folder / "report.md").read_text()
+
+
+def test_slices_are_drawn_and_listed(planted):
+    make_report(planted)
+    (row,) = (row for row in csv.DictReader((planted / "slices.csv").open()) if row["arm"] == "kt")
+    assert (row["slice"], row["users"], row["metric"]) == ("tail_items", "150", "ndcg@10")
+    assert float(row["gain_percent_mean"]) == pytest.approx(30.0)
+    assert "tail items (the 80%)" in (planted / "report.html").read_text()
+    assert (planted / "slices.png").exists() and (planted / "gains.png").exists()
+
+
+def test_markdown_tables_are_tables(planted):
+    make_report(planted)
+    lines = (planted / "report.md").read_text().splitlines()
+    assert lines[0] == "# Knowledge transfer on <b>ml</b>"
+    for heading in ("## Tests", "## Slices", "## Profiles", "## Runs"):
+        place = lines.index(heading)
+        head, rule, row = lines[place + 2 : place + 5]
+        assert head.count("|") == rule.count("|") == row.count("|") > 2
+
+
+# ---- the map of the profiles ------------------------------------------------------------------
+
+
+@pytest.fixture
+def without_umap(monkeypatch):
+    monkeypatch.setattr("recbole_llmkt.experiment.embedding_map._umap_is_installed", lambda: False)
+
+
+def learned(runs, *entities):
+    """Make the records of runs that learned from the profiles of these entities."""
+    terms = [{"entity": entity, "coverage": 1.0} for entity in entities]
+    return [
+        record(run.arm, run.seed, 0.1, dataset="tiny", settings=dict(run.settings))
+        | {"transfer": {"terms": terms} if run.settings["kt_enabled"] else None}
+        for run in runs
+    ]
+
+
+def test_the_map_is_made_once(tiny, tmp_path, without_umap):
+    lines = [f"i{i}\tItem {i}\t{'Drama' if i < 20 else 'War Comedy'}" for i in range(40)]
+    header = "item_id:token\ttitle:token_seq\tgenres:token_seq"
+    (tiny.folder / "tiny.item").write_text("\n".join([header, *lines]) + "\n")
+    runs = Plan(["BPR"], ["base", "kt"], [1], "tiny", overrides=tiny.settings()).runs()
+    ensure_maps(runs, learned(runs, "user", "item"), tmp_path)
+    users, items = read_maps(tmp_path)
+    assert (users.entity, users.points.shape) == ("user", (30, 2))
+    assert (items.entity, items.points.shape) == ("item", (40, 2))
+    assert items.categories.tolist().count("Drama") == 20 and "War" in items.categories
+    assert set(users.categories) <= {"Drama", "War"} and users.method == "PCA"
+    before = (tmp_path / MAP_NAME).stat().st_mtime_ns
+    ensure_maps(runs, learned(runs, "user"), tmp_path)
+    assert (tmp_path / MAP_NAME).stat().st_mtime_ns == before
+
+
+def test_a_map_without_categories_has_no_colours(tiny, tmp_path, without_umap):
+    runs = Plan(["BPR"], ["kt"], [1], "tiny", overrides=tiny.settings()).runs()
+    ensure_maps(runs, learned(runs, "user"), tmp_path)
+    (one,) = read_maps(tmp_path)
+    assert one.method == "PCA" and set(one.categories) == {""}
+
+
+def test_there_is_no_map_of_broken_or_unused_profiles(tiny, tmp_path):
+    runs = Plan(["BPR"], ["base", "shuffled"], [1], "tiny", overrides=tiny.settings()).runs()
+    ensure_maps(runs, learned(runs, "user"), tmp_path)
+    assert read_maps(tmp_path) == []
+
+
+def test_the_report_says_why_there_is_no_map(write):
+    folder = write(*GOOD)
+    make_report(folder)
+    assert "There is no map of the profile embeddings" in (folder / "report.html").read_text()
+    (folder / MAP_NAME).write_bytes(b"broken")
+    with pytest.raises(DataError, match=MAP_NAME):
+        make_report(folder)
