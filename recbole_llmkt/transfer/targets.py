@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from logging import getLogger
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,11 @@ from recbole_llmkt.transfer.target_cache import cached, content_digest, installe
 
 Matrix = npt.NDArray[np.float32]
 UMAP_SLOW_ROWS = 200_000
+# UMAP's own default.
+UMAP_NEIGHBOURS = 15
+# Above the first number UMAP searches neighbours approximately, and compiles that search in half a
+# minute; up to the second an exact search takes a few seconds.
+UMAP_EXACT_ROWS = (4096, 20_000)
 EXACT_PCA_ROWS = 20_000
 # The transforms that take longer than reading their result does, and what computes them. PCA of
 # 200,000 rows takes two seconds.
@@ -82,9 +89,24 @@ def _umap(fit: Matrix, vectors: Matrix, width: int, seed: int) -> Matrix:
         ) from error
     if len(fit) > UMAP_SLOW_ROWS:
         logger.warning("UMAP of %d profiles takes long: kt_transform: pca takes seconds.", len(fit))
-    umap = UMAP(n_components=width, random_state=seed, n_jobs=1).fit(fit)
+    settings: dict[str, Any] = {"n_components": width, "random_state": seed, "n_jobs": 1}
+    if fit is vectors and UMAP_EXACT_ROWS[0] <= len(fit) <= UMAP_EXACT_ROWS[1]:
+        settings["precomputed_knn"] = _neighbours(fit)
+    with warnings.catch_warnings():
+        # It says that no further vectors can be mapped; there are none.
+        warnings.filterwarnings("ignore", message="precomputed_knn")
+        umap = UMAP(**settings).fit(fit)
     mapped: Matrix = umap.embedding_ if fit is vectors else umap.transform(vectors)
     return mapped
+
+
+def _neighbours(vectors: Matrix) -> tuple[npt.NDArray[np.int64], Matrix]:
+    """Return the indices and distances of the nearest vectors, each one itself among them."""
+    from sklearn.neighbors import NearestNeighbors
+
+    search = NearestNeighbors(n_neighbors=UMAP_NEIGHBOURS, algorithm="brute").fit(vectors)
+    distances, indices = search.kneighbors(vectors)
+    return indices, distances
 
 
 def _none(fit: Matrix, vectors: Matrix, width: int, seed: int) -> Matrix:

@@ -95,6 +95,21 @@ def test_umap_is_as_wide_as_the_layer_and_seeded():
     assert (spread > 0).all()  # all five dimensions are used, not the default two
 
 
+def test_umap_over_exact_neighbours_keeps_groups_together(monkeypatch):
+    """The search that spares UMAP a compilation; far groups stay far."""
+    pytest.importorskip("umap")
+    monkeypatch.setattr(targets, "UMAP_EXACT_ROWS", (40, 50))
+    one = profiles(40)
+    one.vectors[:20, 0] += 5.0
+    values = build_targets(one, 2, "umap", seed=3).values[one.ids].numpy()
+    indices, distances = targets._neighbours(one.vectors)
+    assert indices.shape == distances.shape == (40, 15)
+    np.testing.assert_allclose(distances[:, 0], 0.0, atol=1e-3)
+    between = np.linalg.norm(values[:20].mean(0) - values[20:].mean(0))
+    within = np.linalg.norm(values[:20] - values[:20].mean(0), axis=1).mean()
+    assert between > 2 * within
+
+
 def test_umap_of_very_many_rows_suggests_pca(monkeypatch, caplog):
     pytest.importorskip("umap")
     assert targets.UMAP_SLOW_ROWS == 200_000
