@@ -31,7 +31,9 @@ def load_checkpoint(path: str, device: torch.device | str = "cpu") -> dict[str, 
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many kinds, all of them meaning: not readable
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        reason = (str(error).splitlines() or [""])[0].rstrip(".")
+        if isinstance(error, KeyError) or not reason:
+            reason = "it is no file of torch"
         raise DataError(
             f"Cannot read the checkpoint '{path}': {reason}. It must be a file that recbole_llmkt "
             "saved."

@@ -103,3 +103,6 @@ def train(model: str, dataset: str, config_files: str, saved: bool, keys: tuple[
     result = train_model(config, saved=saved)
     for metric, value in result["test_result"].items():
         click.echo(f"{metric}: {value}")
+    for one in result["slices"]:
+        values = ", ".join(f"{name}: {value:.4f}" for name, value in one["metrics"].items())
+        click.echo(f"{one['part']} ({one['bounds']}; {one['users']} users): {values}")

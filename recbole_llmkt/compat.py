@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+
+def quiet_pandas() -> None:
+    """Silence pandas' announcement that RecBole's chained ``fillna`` ends with pandas 3.
+
+    ``recbole/data/dataset/dataset.py`` calls it for every column it fills; the installation keeps
+    pandas below 3, so there is nothing to announce to who trains a model.
+    """
+    for module in (r"recbole\.data\..*", r"recbole_llmkt\..*"):
+        warnings.filterwarnings("ignore", "A value is trying to be set", FutureWarning, module)
 
 
 @contextmanager

@@ -8,7 +8,9 @@ from typing import Any
 
 import recbole
 from recbole.data import create_dataset, data_preparation
+from recbole.utils import ModelType
 
+from recbole_llmkt.compat import quiet_pandas
 from recbole_llmkt.exceptions import DataError, LLMKTError, nearest
 from recbole_llmkt.parsing import load_yaml
 
@@ -34,9 +36,10 @@ def load_data(config: Any) -> tuple[Any, Any, Any, Any]:
         A file or a column is missing, or RecBole cannot use what is there.
     """
     check_files(config)
+    quiet_pandas()
     try:
         dataset = create_dataset(config)
-        return (dataset, *data_preparation(config, dataset))
+        loaders = data_preparation(config, dataset)
     except (LLMKTError, NotImplementedError):
         raise
     except _REFUSALS as error:
@@ -46,6 +49,20 @@ def load_data(config: Any) -> tuple[Any, Any, Any, Any]:
             f"{reason}. Check the atomic files, load_col, eval_args and the filters "
             "(user_inter_num_interval, item_inter_num_interval, val_interval)."
         ) from error
+    _check_label(config, loaders[0])
+    return (dataset, *loaders)
+
+
+def _check_label(config: Any, train_data: Any) -> None:
+    """See that a context-aware model has something to predict."""
+    sampled = config["train_neg_sample_args"].get("distribution", "none") != "none"
+    known = sampled or config["LABEL_FIELD"] in train_data._dataset.inter_feat.interaction
+    if config["MODEL_TYPE"] == ModelType.CONTEXT and not known:
+        raise DataError(
+            f"{config['model']} learns from labels, and the interactions of '{config['dataset']}' "
+            f"have no column '{config['LABEL_FIELD']}'. Make one from another column (threshold: "
+            "{rating: 4}), name it (LABEL_FIELD), or sample negatives (train_neg_sample_args)."
+        )
 
 
 def check_files(config: Any) -> None:

@@ -68,7 +68,7 @@ def _list_of(check: Check) -> Check:
 
     def check_all(value: Any) -> str | None:
         if not isinstance(value, (list, tuple)):
-            return "a list."
+            return "a list, like [A, B] or []."
         return next((wrong for wrong in map(check, value) if wrong), None)
 
     return check_all
@@ -113,7 +113,7 @@ CHECKS: dict[str, Check] = {
     "kt_projector_dim": _optional(_number(1, kind=int)),
     "kt_control": _choice("none", "shuffled", "random", "zero"),
     "kt_init": _choice("none", "targets"),
-    "kt_init_scale": _number(0.0),
+    "kt_init_scale": _number(1e-6),
     "kt_init_tables": _each(_text),
     "kt_hybrid": _choice("none", "linear"),
     "kt_hybrid_scale": _number(1e-6),

@@ -56,6 +56,7 @@ def test_the_wheel_holds_all_data_and_no_tests(wheel):
     }
     assert wanted <= names, wanted - names
     assert "recbole_llmkt/experiment/report.html" in names
+    assert "recbole_llmkt/recommend/page.html" in names
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "recbole_llmkt").rglob("*.py")}
     assert modules <= names, f"missing in setup.cfg's packages: {modules - names}"
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "docs"))]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llmkt.exceptions import ConfigError, DataError, nearest
+from recbole_llmkt.experiment.arms import ARMS
 from recbole_llmkt.experiment.plan import Plan
 from recbole_llmkt.experiment.results import Record
 from recbole_llmkt.experiment.settings import same
@@ -87,7 +88,8 @@ def winner(
     good = [one for one in own if one["status"] == "ok"]
     if study is None or not good:
         what = "no trial succeeded" if own else "was not tuned"
-        near = nearest(f"{model}/{arm}", about["studies"])
+        arms = [name.partition("/")[2] for name in about["studies"]]
+        near = "" if own or arm in (*ARMS, *arms) else nearest(arm, arms)
         raise DataError(
             f"{model}, arm {arm}: {what} in '{folder}'.{near} `llmkt tune "
             f"--models={model} --arms={arm} --output={folder} ...` adds it."

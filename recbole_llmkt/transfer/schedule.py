@@ -15,7 +15,8 @@ def transfer_epochs(epochs: int, length: float, eval_step: int = 0) -> int:
     epochs : int
         All epochs of the run.
     length : float or int
-        ``kt_epochs``: a share of ``epochs`` (float, up to 1.0) or a count (int).
+        ``kt_epochs``: a share of ``epochs`` (float, up to 1.0; below it, both phases get an epoch
+        at least) or a count (int).
     eval_step : int
         Epochs between validations; 0 where there are none.
 
@@ -30,11 +31,13 @@ def transfer_epochs(epochs: int, length: float, eval_step: int = 0) -> int:
     (35, 10, 70)
     """
     count = length if isinstance(length, int) else round(epochs * length)
-    if isinstance(length, float) and length < 1.0 and not 0 < count < epochs:
-        raise ConfigError(
-            f"epochs: {epochs} with kt_epochs: {length} leaves a phase without epochs: set epochs "
-            "to 2 or more, kt_epochs: 1.0 for transfer only, or kt_enabled: False."
-        )
+    if isinstance(length, float) and length < 1.0:
+        if epochs < 2:
+            raise ConfigError(
+                f"epochs: {epochs} with kt_epochs: {length} leaves a phase without epochs: set "
+                "epochs to 2 or more, kt_epochs: 1.0 for transfer only, or kt_enabled: False."
+            )
+        count = min(max(count, 1), epochs - 1)
     if count > epochs:
         raise ConfigError(f"kt_epochs: {count} is more than epochs: {epochs}: lower it.")
     last_validation = epochs // eval_step * eval_step if eval_step else epochs
