@@ -11,7 +11,9 @@ from click.testing import CliRunner
 from recbole_llmkt.cli import main
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ["compare", "layers", "profile", "report", "train", "tune"]
+COMMANDS = [
+    *("compare", "journal", "layers", "profile", "recommend", "report", "train", "tune"),
+]
 
 
 def run(*arguments):

@@ -108,6 +108,7 @@ def report_markdown(found: Findings) -> str:
         ("Tests", _table(sections.TESTS_HEAD, sections.tests_rows(found))),
         ("Slices", _table(sections.SLICES_HEAD, sections.slices_rows(found))),
         ("Profiles", _table(sections.PROFILES_HEAD, sections.profiles_rows(found))),
+        ("Tuning", _table(sections.TUNING_HEAD, sections.tuning_rows(found))),
         ("Settings by model and arm", _settings(found)),
         ("Runs", _runs(found)),
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_llmkt.experiment.findings import Findings
@@ -15,6 +15,7 @@ TESTS_HEAD = (
 )
 SLICES_HEAD = ("part", "users", "model", "arm", "metric", "value", "gain")
 PROFILES_HEAD = ("model", "arm", "entity", "profiles", "coverage", "written by", "encoded by")
+TUNING_HEAD = ("model", "arm", "trials", "failed", "best trial", "by validation", "keys", "space")
 _PROVEN = {1: "better", -1: "worse", 0: "no"}
 
 
@@ -63,7 +64,7 @@ def profiles_rows(found: Findings) -> list[list[str]]:
     """Return a row of :data:`PROFILES_HEAD` for each kind of profile that an arm used."""
     rows = []
     for record in found.good:
-        for term in (record.get("transfer") or {}).get("terms") or []:
+        for _, term in uses(record):
             row = [
                 record["model"],
                 record["arm"],
@@ -76,6 +77,35 @@ def profiles_rows(found: Findings) -> list[list[str]]:
             if row not in rows:
                 rows.append(row)
     return rows
+
+
+def uses(record: Record) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return where a run put its profiles, as text, and the facts of each place."""
+    transfer = record.get("transfer") or {}
+    places = [(str(one.get("layer", "input")), one) for one in transfer.get("terms") or []]
+    for name, what in (("init", "start of"), ("hybrid", "hybrid")):
+        places += [(f"{what} {one['table']}", one) for one in transfer.get(name) or []]
+    return places
+
+
+def tuning_rows(found: Findings) -> list[list[str]]:
+    """Return a row of :data:`TUNING_HEAD` for each arm that `llmkt tune` chose the keys of."""
+    rows = []
+    for record in found.records:
+        tuned = record.get("tuned")
+        if tuned:
+            keys = ", ".join(f"{key}: {_short(value)}" for key, value in tuned["keys"].items())
+            numbers = [str(tuned[name]) for name in ("trials", "failed", "trial")]
+            score = f"{tuned['metric']} {tuned['score']:.4f} (seed {tuned['seed']})"
+            row = [record["model"], record["arm"], *numbers, score, keys or "as given"]
+            row.append(str(tuned["space"]))
+            if row not in rows:
+                rows.append(row)
+    return rows
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else _text(value)
 
 
 def shared_settings(records: Sequence[Record]) -> list[tuple[str, str]]:

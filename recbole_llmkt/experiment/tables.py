@@ -169,13 +169,19 @@ def _versions(record: Record) -> list[tuple[str, str]]:
 
 
 def doubts(records: Sequence[Record]) -> list[str]:
-    """Say what makes results doubtful: leaking profiles, failed runs."""
+    """Say what makes results doubtful: leaking profiles, unequal tuning, failed runs."""
     lines = []
     leaking = [run_name(record) for record in records if leaks(record)]
     if leaking:
         lines.append(
             "profile_allow_leak is on: profiles may have seen validation or test interactions, so "
             f"these figures are no evidence: {', '.join(leaking)}."
+        )
+    unequal = {r["model"] for r in records if (r.get("tuned") or {}).get("unequal")}
+    if unequal:
+        lines.append(
+            f"The arms of {', '.join(sorted(unequal))} were tuned with different numbers of "
+            "trials, so the comparison is not fair."
         )
     failed = [record for record in records if record["status"] != "ok"]
     lines += [f"{run_name(record)} failed: {record.get('error')}" for record in failed]

@@ -28,7 +28,7 @@ from recbole_llmkt.transfer.settings import (
     term_settings,
 )
 from recbole_llmkt.transfer.tables import find_tables
-from recbole_llmkt.transfer.targets import TargetTable, build_targets
+from recbole_llmkt.transfer.targets import TargetTable, build_targets, widest
 from recbole_llmkt.transfer.terms import Source, Term
 
 # The transforms that map users' and items' profiles alike, so that the two can be compared.
@@ -148,20 +148,22 @@ class _Builder:
                 "Choose a wider layer (`llmkt layers` lists them)."
             )
         profiles = load_profiles(self.config, dataset, place.setting.entity)
-        table = self._targets(profiles, self._target_width(width, profiles, loss), entities)
+        table = self._targets(profiles, width, loss, entities)
         return Source(layer, rows, table.to(hidden.device), profiles, width)
 
-    def _targets(self, profiles: ProfileVectors, width: int, entities: Entities) -> TargetTable:
+    def _targets(
+        self, profiles: ProfileVectors, width: int, loss: TransferLoss, entities: Entities
+    ) -> TargetTable:
         trained = np.unique(np.asarray(self.train_data._dataset.inter_feat[entities.id_field]))
         transform, control = self.config["kt_transform"], self.config["kt_control"]
-        return build_targets(profiles, width, transform, control, self.seed, trained)
-
-    def _target_width(self, width: int, profiles: ProfileVectors, loss: TransferLoss) -> int:
         own = int(profiles.vectors.shape[1])
         if self.config["kt_projector"] != "none":
-            return int(self.config["kt_projector_dim"] or own)
-        free = self.config["kt_transform"] == "none" and not loss.same_width
-        return own if free else width
+            # PCA, for one, gives no more directions than there are profiles.
+            most = widest(transform, profiles, own, trained)
+            width = int(self.config["kt_projector_dim"] or most)
+        elif transform == "none" and not loss.same_width:
+            width = own
+        return build_targets(profiles, width, transform, control, self.seed, trained)
 
     def _partner(self, source: Source, place: Place, loss: TransferLoss) -> Source:
         partner = self._source(place, loss)

@@ -186,6 +186,7 @@ class HybridTables:
                 "entity": part.table.entity,
                 "width": int(part.weights.shape[1]),
                 "features": int(part.weights.shape[0]),
+                "profiles": len(part.profiles.ids),
                 "coverage": part.profiles.coverage,
                 "leaks": part.profiles.n_leaks,
                 "encoder": part.profiles.encoder,

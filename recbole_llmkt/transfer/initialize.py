@@ -54,6 +54,7 @@ class Start:
         return {
             "table": str(self.table),
             "entity": self.table.entity,
+            "profiles": len(self.profiles.ids),
             "rows": self.rows,
             "width": self.width,
             "of_width": self.of_width,

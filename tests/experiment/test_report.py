@@ -249,3 +249,30 @@ def test_the_report_says_why_there_is_no_map(write):
     (folder / MAP_NAME).write_bytes(b"broken")
     with pytest.raises(DataError, match=MAP_NAME):
         make_report(folder)
+
+
+def test_tuning_and_every_use_of_profiles_are_told(write):
+    tuned = {
+        **{"keys": {"kt_weight": 0.123456}, "trial": 3, "metric": "NDCG@10", "score": 0.25},
+        **{"trials": 8, "failed": 1, "seed": 2020, "space": "feedbeef", "unequal": True},
+    }
+    use = {"entity": "item", "coverage": 0.5, "profiles": 7, "generator": "g", "encoder": "e"}
+    transfer = {
+        **{"phase_switch": 0, "leaks": 0, "terms": []},
+        "init": [{"table": "a.weight[0..7] (item)", **use}],
+        "hybrid": [{"table": "b.weight[0..7] (item)", **use}],
+    }
+    folder = write(record("base", 1, 0.1), record("kt", 1, 0.2, tuned=tuned, transfer=transfer))
+    assert "different numbers of trials" in make_report(folder)
+    page = (folder / "report.html").read_text()
+    for text in (
+        "start of a.weight[0..7]",
+        "hybrid b.weight[0..7]",
+        "feedbeef",
+        "kt_weight: 0.123",
+    ):
+        assert text in page, text
+    assert "epoch 0" not in page
+    markdown = (folder / "report.md").read_text()
+    assert "| BPR" in markdown and "NDCG@10 0.2500 (seed 2020)" in markdown
+    assert "## Tuning" in markdown
