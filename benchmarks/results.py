@@ -125,9 +125,10 @@ def _by_row(
     records: Sequence[Record], cells: Sequence[Cell], metrics: Sequence[str]
 ) -> Iterator[list[str]]:
     """Yield a line for each model and arm."""
-    first = metrics[0]
     names = [metric.upper() for metric in metrics]
-    yield ["model", "arm", *names, f"{names[0]} over base", "over its control", "seconds a run"]
+    firsts = {model: _first(cells, model, metrics) for model in {cell.model for cell in cells}}
+    gained = " or ".join(dict.fromkeys(firsts[cell.model].upper() for cell in cells))
+    yield ["model", "arm", *names, f"{gained} over base", "over its control", "seconds a run"]
     found = {(cell.model, cell.arm, cell.metric): cell for cell in cells}
     for model, arm in dict.fromkeys((cell.model, cell.arm) for cell in cells):
         own = [found.get((model, arm, metric)) for metric in metrics]
@@ -136,8 +137,8 @@ def _by_row(
             model,
             arm,
             *(value_text(cell.value) if cell else "" for cell in own),
-            _gain(own[0]),
-            _gain(over(records, model, arm, control_of(arm), first)),
+            _gain(found.get((model, arm, firsts[model]))),
+            _gain(over(records, model, arm, control_of(arm), firsts[model])),
             f"{sum(times) / len(times):.0f}",
         ]
 
@@ -153,13 +154,18 @@ def _by_model(
     for arm in (arm for arm in arms if arm not in controls):
         row = [arm]
         for model in models:
-            own = [c for c in cells if (c.model, c.arm, c.metric) == (model, arm, metrics[0])]
+            first = _first(cells, model, metrics)
+            own = [c for c in cells if (c.model, c.arm, c.metric) == (model, arm, first)]
             row.append(
-                _short(own[0], over(records, model, arm, control_of(arm), metrics[0]))
-                if own
-                else ""
+                _short(own[0], over(records, model, arm, control_of(arm), first)) if own else ""
             )
         yield row
+
+
+def _first(cells: Sequence[Cell], model: str, metrics: Sequence[str]) -> str:
+    """Return the first of the metrics that a model has: gains are of this one."""
+    known = {cell.metric for cell in cells if cell.model == model}
+    return next((one for one in metrics if one in known), metrics[0])
 
 
 def over(records: Sequence[Record], model: str, arm: str, rival: str, metric: str) -> Cell | None:
@@ -260,13 +266,13 @@ def run_commands(table: Table, root: Path = ROOT) -> None:
         done = subprocess.run(shlex.split(command), cwd=root, env=here, check=False)
         if done.returncode:
             raise DataError(f"{table.name}: `{command}` ended with {done.returncode}.")
-    keep(root / table.output / "results.jsonl", table.path)
+    keep([one / "results.jsonl" for one in sorted(root.glob(table.output))], table.path)
 
 
-def keep(source: Path, target: Path) -> None:
-    """Copy results without curves and paths."""
+def keep(sources: Sequence[Path], target: Path) -> None:
+    """Copy results without curves and paths, those of several folders one after the other."""
     lines = []
-    for record in read_results(source):
+    for record in (record for source in sources for record in read_results(source)):
         kept = {name: record[name] for name in _KEPT if name in record}
         settings = {k: v for k, v in record["settings"].items() if k not in _PATHS}
         lines.append(json.dumps({**kept, "settings": settings}, ensure_ascii=False) + "\n")
