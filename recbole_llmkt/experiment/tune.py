@@ -147,9 +147,9 @@ def _note(output: Path, tuning: Tuning, studies: Sequence[Study]) -> None:
         before = read_about(output)
         for name, value in about.items():
             _unchanged(output, name, before[name], value)
-        for name in {*own} & {*before["own_arms"]}:
+        for name in (one for one in own if one in before["own_arms"]):
             _unchanged(output, f"arm '{name}'", before["own_arms"][name], own[name])
-        for name in {*entries} & {*before["studies"]}:
+        for name in (one for one in entries if one in before["studies"]):
             _same_study(output, name, before["studies"][name], entries[name])
         own = {**before["own_arms"], **own}
         entries = {**before["studies"], **entries}
