@@ -266,7 +266,17 @@ def run_commands(table: Table, root: Path = ROOT) -> None:
         done = subprocess.run(shlex.split(command), cwd=root, env=here, check=False)
         if done.returncode:
             raise DataError(f"{table.name}: `{command}` ended with {done.returncode}.")
-    keep([one / "results.jsonl" for one in sorted(root.glob(table.output))], table.path)
+    collect(table, root)
+
+
+def collect(table: Table, root: Path = ROOT) -> None:
+    """Copy a table's records from its output, and beside them the trials of its tuning."""
+    folders = sorted(root.glob(table.output))
+    keep([folder / "results.jsonl" for folder in folders], table.path)
+    trials = [folder.parent / "tune" / "trials.jsonl" for folder in folders]
+    lines = [path.read_bytes() for path in trials if path.is_file()]
+    if lines:
+        replace_file(table.path.with_name(f"{table.name}_trials.jsonl"), b"".join(lines))
 
 
 def keep(sources: Sequence[Path], target: Path) -> None:
