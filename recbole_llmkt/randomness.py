@@ -56,3 +56,8 @@ def isolated_randomness(seed: int | None = None) -> Iterator[None]:
         yield
     finally:
         set_random_state(state)
+
+
+def transfer_seed(config: Any) -> int:
+    """Return the seed of all that this package draws: ``kt_seed``, or the run's ``seed``."""
+    return int(config["kt_seed"] if config["kt_seed"] is not None else config["seed"])

@@ -19,7 +19,7 @@ from torch import Tensor
 from recbole_llmkt.exceptions import ConfigError, DataError, ProfileError
 from recbole_llmkt.models.adaptor import SIDES, AdaptorSizes, KnowledgeFields
 from recbole_llmkt.profiles.hook import ProfileVectors, load_profiles
-from recbole_llmkt.randomness import isolated_randomness
+from recbole_llmkt.randomness import isolated_randomness, transfer_seed
 from recbole_llmkt.transfer.controls import Matrix, apply_control
 
 logger = getLogger(__name__)
@@ -152,7 +152,7 @@ def build_augmented(
     )
 
     def make_fields() -> KnowledgeFields:
-        with isolated_randomness(_seed(config)):
+        with isolated_randomness(transfer_seed(config)):
             return KnowledgeFields(tables, masks, sizes)
 
     model = model_class(config, dataset, make_fields).to(config["device"])
@@ -164,10 +164,6 @@ def build_augmented(
         config.model_class.__name__,
     )
     return model
-
-
-def _seed(config: Any) -> int:
-    return int(config["kt_seed"] if config["kt_seed"] is not None else config["seed"])
 
 
 def _check_phase(config: Any) -> None:
@@ -190,7 +186,7 @@ def _tables(
     """
     tables, masks = {}, {}
     for side, one in profiles.items():
-        vectors = _controlled(config["kt_control"], one.vectors, _seed(config))
+        vectors = _controlled(config["kt_control"], one.vectors, transfer_seed(config))
         ids = torch.from_numpy(np.asarray(one.ids))
         tables[side] = torch.zeros(one.n_entities, vectors.shape[1])
         tables[side][ids] = torch.from_numpy(vectors) * vectors.shape[1] ** 0.5

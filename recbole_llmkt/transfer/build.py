@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,7 +27,7 @@ from recbole_llmkt.transfer.settings import (
     term_settings,
 )
 from recbole_llmkt.transfer.tables import find_tables
-from recbole_llmkt.transfer.targets import TargetTable, build_targets, widest
+from recbole_llmkt.transfer.targets import TargetTable, build_targets, trained_ids, widest
 from recbole_llmkt.transfer.terms import Source, Term
 
 # The transforms that map users' and items' profiles alike, so that the two can be compared.
@@ -148,13 +147,11 @@ class _Builder:
                 "Choose a wider layer (`llmkt layers` lists them)."
             )
         profiles = load_profiles(self.config, dataset, place.setting.entity)
-        table = self._targets(profiles, width, loss, entities)
+        table = self._targets(profiles, width, loss)
         return Source(layer, rows, table.to(hidden.device), profiles, width)
 
-    def _targets(
-        self, profiles: ProfileVectors, width: int, loss: TransferLoss, entities: Entities
-    ) -> TargetTable:
-        trained = np.unique(np.asarray(self.train_data._dataset.inter_feat[entities.id_field]))
+    def _targets(self, profiles: ProfileVectors, width: int, loss: TransferLoss) -> TargetTable:
+        trained = trained_ids(self.train_data._dataset, profiles.entity)
         transform, control = self.config["kt_transform"], self.config["kt_control"]
         own = int(profiles.vectors.shape[1])
         if self.config["kt_projector"] != "none":

@@ -16,6 +16,7 @@ from recbole_llmkt.checkpoints import load_checkpoint, save_file
 from recbole_llmkt.exceptions import ProfileError
 from recbole_llmkt.profiles.history import training_histories
 from recbole_llmkt.profiles.hook import ProfileVectors, load_profiles
+from recbole_llmkt.randomness import transfer_seed
 from recbole_llmkt.transfer.controls import apply_control
 from recbole_llmkt.transfer.table_finder import EntityTable
 from recbole_llmkt.transfer.tables import chosen_tables
@@ -97,8 +98,7 @@ class ColdStart:
         self.sides = []
         for entity, tables in chosen_tables(config, model, train_data).items():
             profiles = load_profiles(config, train_data._dataset, entity)
-            seed = config["kt_seed"] if config["kt_seed"] is not None else config["seed"]
-            rng = np.random.default_rng(seed)
+            rng = np.random.default_rng(transfer_seed(config))
             vectors = apply_control(config["kt_control"], profiles.vectors, rng)
             cold = counts[entity][profiles.ids] <= threshold
             n_warm = int((~cold).sum())

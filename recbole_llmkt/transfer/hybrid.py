@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from recbole_llmkt.exceptions import ConfigError, LayerError
 from recbole_llmkt.profiles.hook import ProfileVectors, load_profiles
+from recbole_llmkt.randomness import transfer_seed
 from recbole_llmkt.transfer.controls import apply_control
 from recbole_llmkt.transfer.table_finder import EntityTable
 from recbole_llmkt.transfer.tables import chosen_tables
+from recbole_llmkt.transfer.targets import trained_ids
 
 logger = getLogger(__name__)
 
@@ -214,15 +216,13 @@ def profile_features(config: Any, dataset: Any, profiles: ProfileVectors) -> Ten
     -------
     Tensor of float32, shape (n_entities, dim_text)
     """
-    seed = config["kt_seed"] if config["kt_seed"] is not None else config["seed"]
-    id_field = dataset.uid_field if profiles.entity == "user" else dataset.iid_field
-    trained = np.isin(profiles.ids, np.unique(np.asarray(dataset.inter_feat[id_field])))
+    trained = np.isin(profiles.ids, trained_ids(dataset, profiles.entity))
     centred = profiles.vectors - profiles.vectors[trained].mean(axis=0)
     length = float(np.sqrt(np.square(centred[trained]).sum(axis=1).mean()))
     if not length > 0:
         raise ConfigError(f"The {profiles.entity} profile embeddings are all the same.")
     scaled = centred * (float(config["kt_hybrid_scale"]) / length)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(transfer_seed(config))
     controlled = apply_control(config["kt_control"], scaled.astype(np.float32), rng)
     features = torch.zeros(profiles.n_entities, scaled.shape[1])
     features[torch.from_numpy(np.asarray(profiles.ids))] = torch.from_numpy(controlled)

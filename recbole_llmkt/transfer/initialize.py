@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from logging import getLogger
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from recbole_llmkt.exceptions import ConfigError
 from recbole_llmkt.profiles.hook import ProfileVectors, load_profiles
+from recbole_llmkt.randomness import transfer_seed
 from recbole_llmkt.transfer.table_finder import EntityTable
 from recbole_llmkt.transfer.tables import chosen_tables
-from recbole_llmkt.transfer.targets import TargetTable, build_targets, widest
+from recbole_llmkt.transfer.targets import TargetTable, build_targets, trained_ids, widest
 
 logger = getLogger(__name__)
 
@@ -126,9 +126,7 @@ def _start(
     """Start the tables of one entity."""
     dataset, entity = train_data._dataset, tables[0].entity
     profiles = load_profiles(config, dataset, entity)
-    id_field = dataset.uid_field if entity == "user" else dataset.iid_field
-    trained = np.unique(np.asarray(dataset.inter_feat[id_field]))
-    seed = config["kt_seed"] if config["kt_seed"] is not None else config["seed"]
+    trained, seed = trained_ids(dataset, entity), transfer_seed(config)
     transform, control = config["kt_transform"], config["kt_control"]
     parameters = dict(model.named_parameters())
     made: dict[int, TargetTable] = {}

@@ -10,10 +10,9 @@ from typing import Any
 from torch import nn
 
 from recbole_llmkt.exceptions import ConfigError, LayerError
+from recbole_llmkt.profiles.store import ENTITIES
 from recbole_llmkt.transfer.catalog import Place, automatic_layer, catalog
 from recbole_llmkt.transfer.layers import Layer
-
-ENTITIES = ("user", "item")
 
 
 @dataclass(frozen=True)

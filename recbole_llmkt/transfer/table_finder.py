@@ -12,13 +12,13 @@ from recbole.model.layers import FMEmbedding
 from torch import Tensor, nn
 
 from recbole_llmkt.exceptions import LayerError
+from recbole_llmkt.profiles.store import ENTITIES
 from recbole_llmkt.randomness import isolated_randomness
 from recbole_llmkt.transfer.finders import recorded_place
 from recbole_llmkt.transfer.layers import Layer
 from recbole_llmkt.transfer.probe import PROBE_SEED, Probe, shadow_of
 from recbole_llmkt.transfer.rows import Entities
 
-ENTITIES = ("user", "item")
 # BERT4Rec and S3Rec keep rows for mask tokens behind those of the items.
 _MASK_TOKENS = 2
 NAME_THEM = (

@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 from recbole_llmkt.exceptions import LayerError
-from recbole_llmkt.transfer.table_finder import ENTITIES, NAME_THEM, EntityTable, TableFinder
+from recbole_llmkt.profiles.store import ENTITIES
+from recbole_llmkt.transfer.table_finder import NAME_THEM, EntityTable, TableFinder
 
 logger = getLogger(__name__)
 

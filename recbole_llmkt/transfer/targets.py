@@ -182,6 +182,13 @@ def _map(transform: str, profiles: ProfileVectors, fit: Matrix, width: int, seed
     return cached(profiles.home / "targets", digest, shape, compute)
 
 
+def trained_ids(dataset: Any, entity: str) -> npt.NDArray[np.int64]:
+    """Return the internal ids of the users or items that occur in a training split, sorted."""
+    id_field = dataset.uid_field if entity == "user" else dataset.iid_field
+    ids: npt.NDArray[np.int64] = np.unique(np.asarray(dataset.inter_feat[id_field]))
+    return ids
+
+
 def build_targets(
     profiles: ProfileVectors,
     width: int,

@@ -13,6 +13,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_llmkt.exceptions import ConfigError, LayerError
+from recbole_llmkt.randomness import transfer_seed
 from recbole_llmkt.transfer.build import build_terms
 from recbole_llmkt.transfer.layers import Tap
 from recbole_llmkt.transfer.probe import loss_methods
@@ -70,7 +71,7 @@ class TransferTask:
 
     def __init__(self, config: Any, model: nn.Module, train_data: Any) -> None:
         self.config, self.model, self.train_data = config, model, train_data
-        self.seed = config["kt_seed"] if config["kt_seed"] is not None else config["seed"]
+        self.seed = transfer_seed(config)
         self.terms = build_terms(config, model, train_data, self.seed)
         self.weight = sum(term.weight for term in self.terms)
         for term in self.terms:
