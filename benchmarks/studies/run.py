@@ -49,7 +49,7 @@ def commands(study: dict[str, Any], model: str, output: Path) -> list[list[str]]
 
 
 @click.command()
-@click.argument("name", type=click.Choice(["losses", "recipe"]))
+@click.argument("name", type=click.Choice(["losses", "recipe", "clicks"]))
 @click.argument("models", nargs=-1)
 @click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="Folder.")
 @click.option("--jobs", "-j", default=2, show_default=True, help="Runs at a time.")

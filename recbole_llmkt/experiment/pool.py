@@ -138,7 +138,8 @@ def _context(threads: int) -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["recbole_llmkt.quick_start", __name__])
+    # torch imports the last one, for seconds, with the first optimizer: once is enough
+    context.set_forkserver_preload(["recbole_llmkt.quick_start", __name__, "torch._dynamo"])
     return context
 
 

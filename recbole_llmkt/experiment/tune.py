@@ -34,6 +34,8 @@ logger = getLogger(__name__)
 JOURNAL = "study.journal"
 TRIALS = "trials.jsonl"
 ABOUT = "tuning.json"
+# The estimator would learn little from fewer trials than this (Optuna's own default).
+_FEWEST_POINTS = 10
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def _studies(tuning: Tuning) -> list[Study]:
                 f"{run.model}, arm {run.arm}: nothing is left to tune. Name keys in a file for "
                 "--space, or give fewer keys on the command line (those are held fixed)."
             )
-        points = quasi_random(spaces, tuning.trials // 2, run.seed)
+        points = quasi_random(spaces, max(tuning.trials // 2, _FEWEST_POINTS), run.seed)
         given = {key: config[key] for key in space}
         studies.append(Study(run, space, points, given, bool(config["valid_metric_bigger"])))
     return studies

@@ -125,7 +125,7 @@ class HybridTables:
             )
         parameters = dict(model.named_parameters())
         parts: dict[str, list[Part]] = {}
-        for entity, tables in chosen_tables(config, model, train_data, min_width=2).items():
+        for entity, tables in chosen_tables(config, model, train_data).items():
             profiles = load_profiles(config, train_data._dataset, entity)
             features = profile_features(config, train_data._dataset, profiles)
             for table in tables:
