@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 from recbole.evaluator import smaller_metrics
@@ -20,7 +21,11 @@ from tabulate import tabulate
 
 from recbole_llmkt.exceptions import ConfigError, DataError, LLMKTError, nearest
 from recbole_llmkt.experiment.arms import control_of
+from recbole_llmkt.experiment.evidence_plots import forest_figure
+from recbole_llmkt.experiment.findings import Findings
+from recbole_llmkt.experiment.plots import save_png
 from recbole_llmkt.experiment.results import Record, read_results
+from recbole_llmkt.experiment.significance import Pair, corrected, seed_differences, verdicts
 from recbole_llmkt.experiment.statistics import BASE, Cell, summarise
 from recbole_llmkt.experiment.tables import (
     gain_text,
@@ -38,7 +43,10 @@ _KEPT = (
     *("model", "arm", "seed", "dataset", "digest", "status", "seconds", "epochs"),
     *("test", "valid", "slices", "tuned", "versions", "error"),
 )
-_PATHS = ("profile_dir", "profile_encoder")
+_PATHS = ("profile_dir", "profile_encoder", "data_path")
+# What is kept of the tests by user; the interval over seeds and Holm's correction are made anew.
+_TESTED = ("model", "arm", "rival", "metric", "users", "difference", "wilcoxon", "ttest")
+_OUTCOMES = {"win": "**win**", "worse": "worse than base", "no win": "not proven"}
 
 
 @dataclass(frozen=True)
@@ -54,11 +62,17 @@ class Table:
     output: str
     metrics: Sequence[str] | None = None
     layout: str = "rows"
+    plot: str | None = None
+    rival: str | None = None
 
     @property
     def path(self) -> Path:
         """Return the file of the raw results."""
         return self.folder / f"{self.name}.jsonl"
+
+    def beside(self, what: str) -> Path:
+        """Return the file of what belongs to the results: ``trials`` or ``tests``."""
+        return self.folder / f"{self.name}_{what}.jsonl"
 
 
 def read_manifest(path: Path) -> list[Table]:
@@ -75,7 +89,7 @@ def read_manifest(path: Path) -> list[Table]:
         if not isinstance(entry, dict):
             raise ConfigError(f"{path}, {name}: must hold 'key: value' lines.")
         unknown = sorted({*entry} - fields)
-        missing = sorted(fields - {"metrics", "layout"} - {*entry})
+        missing = sorted(fields - {"metrics", "layout", "plot", "rival"} - {*entry})
         if unknown or missing:
             near = nearest(unknown[0], fields) if unknown else ""
             raise ConfigError(f"{path}, {name}: unknown {unknown}, missing {missing}.{near}")
@@ -96,23 +110,19 @@ def markdown(table: Table) -> str:
     DataError
         There are no results, or none of a metric.
     """
-    records = read_results(table.path)
-    if not records:
-        raise DataError(f"{table.path} holds no results: benchmarks/results.py --run {table.name}.")
-    good = [record for record in records if record["status"] == "ok"]
-    cells = summarise(good, smaller_metrics)
-    metrics = list(table.metrics or metric_names(cells))
+    found = read_findings(table)
+    known = metric_names(found.cells)
+    metrics = list(table.metrics or known)
     for metric in metrics:
-        if metric not in metric_names(cells):
-            known = metric_names(cells)
+        if metric not in known:
             raise DataError(f"{table.path} has no metric '{metric}'.{nearest(metric, known)}")
     layout = _by_model if table.layout == "models" else _by_row
     lines = [
         f"**{table.title}**",
         "",
-        tabulate(list(layout(good, cells, metrics)), headers="firstrow", tablefmt="github"),
+        tabulate(list(layout(found, metrics, table.rival)), headers="firstrow", tablefmt="github"),
         "",
-        _facts(table, records),
+        _facts(table, found.records),
         "",
         "```bash",
         *table.commands,
@@ -121,32 +131,71 @@ def markdown(table: Table) -> str:
     return "\n".join(lines)
 
 
+def read_findings(table: Table) -> Findings:
+    """Read a table's raw results and tests, and judge them.
+
+    Raises
+    ------
+    DataError
+        There are no results.
+    """
+    records = read_results(table.path)
+    if not records:
+        raise DataError(f"{table.path} holds no results: benchmarks/results.py --run {table.name}.")
+    good = [record for record in records if record["status"] == "ok"]
+    pairs = []
+    for line in _lines(table.beside("tests")):
+        names = (line["model"], line["arm"], line["rival"], line["metric"])
+        seeds = seed_differences(good, names, smaller_metrics)
+        pairs.append(Pair(**line, holm=float("nan"), seeds=seeds))
+    pairs = corrected(pairs)
+    cells = summarise(good, smaller_metrics)
+    return Findings(records, good, cells, pairs, verdicts(good, pairs), slices=(), maps=())
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
 def _by_row(
-    records: Sequence[Record], cells: Sequence[Cell], metrics: Sequence[str]
+    found: Findings, metrics: Sequence[str], rival: str | None = None
 ) -> Iterator[list[str]]:
     """Yield a line for each model and arm."""
+    cells = found.cells
     names = [metric.upper() for metric in metrics]
     firsts = {model: _first(cells, model, metrics) for model in {cell.model for cell in cells}}
     gained = " or ".join(dict.fromkeys(firsts[cell.model].upper() for cell in cells))
-    yield ["model", "arm", *names, f"{gained} over base", "over its control", "seconds a run"]
-    found = {(cell.model, cell.arm, cell.metric): cell for cell in cells}
+    heads = [f"{gained} over base", "over its control", f"over {rival}" if rival else None]
+    yield ["model", "arm", *names, *filter(None, heads), "verdict", "seconds a run"]
+    by_name = {(cell.model, cell.arm, cell.metric): cell for cell in cells}
     for model, arm in dict.fromkeys((cell.model, cell.arm) for cell in cells):
-        own = [found.get((model, arm, metric)) for metric in metrics]
-        times = [r["seconds"] for r in records if (r["model"], r["arm"]) == (model, arm)]
+        own = [by_name.get((model, arm, metric)) for metric in metrics]
+        times = [r["seconds"] for r in found.good if (r["model"], r["arm"]) == (model, arm)]
         yield [
             model,
             arm,
             *(value_text(cell.value) if cell else "" for cell in own),
-            _gain(found.get((model, arm, firsts[model]))),
-            _gain(over(records, model, arm, control_of(arm), firsts[model])),
+            _gain(by_name.get((model, arm, firsts[model]))),
+            _gain(over(found.good, model, arm, control_of(arm), firsts[model])),
+            *([_over_rival(found, model, arm, rival, firsts[model])] if rival else []),
+            _verdict(found, model, arm),
             f"{sum(times) / len(times):.0f}",
         ]
 
 
+def _over_rival(found: Findings, model: str, arm: str, rival: str, metric: str) -> str:
+    """Return the gain over another method's arm, of arms of real knowledge."""
+    known = any((one.model, one.arm) == (model, arm) for one in found.verdicts)
+    return _gain(over(found.good, model, arm, rival, metric)) if known and arm != rival else ""
+
+
 def _by_model(
-    records: Sequence[Record], cells: Sequence[Cell], metrics: Sequence[str]
+    found: Findings, metrics: Sequence[str], rival: str | None = None
 ) -> Iterator[list[str]]:
     """Yield a line for each arm that is no control: value, gain over base, over the control."""
+    cells = found.cells
     models = list(dict.fromkeys(cell.model for cell in cells))
     arms = list(dict.fromkeys(cell.arm for cell in cells))
     controls = {control_of(arm, how) for arm in arms for how in ("shuffled", "random", "zero")}
@@ -156,10 +205,19 @@ def _by_model(
         for model in models:
             first = _first(cells, model, metrics)
             own = [c for c in cells if (c.model, c.arm, c.metric) == (model, arm, first)]
-            row.append(
-                _short(own[0], over(records, model, arm, control_of(arm), first)) if own else ""
-            )
+            rival = over(found.good, model, arm, control_of(arm), first)
+            outcome = _verdict(found, model, arm)
+            known = outcome if outcome in (_OUTCOMES["win"], _OUTCOMES["worse"]) else ""
+            row.append(" ".join(filter(None, [_short(own[0], rival), known])) if own else "")
         yield row
+
+
+def _verdict(found: Findings, model: str, arm: str) -> str:
+    """Say what the tests by user and the seeds prove of an arm; "" of base and controls."""
+    for one in found.verdicts:
+        if (one.model, one.arm) == (model, arm):
+            return _OUTCOMES.get(one.outcome, one.outcome)
+    return ""
 
 
 def _first(cells: Sequence[Cell], model: str, metrics: Sequence[str]) -> str:
@@ -208,7 +266,9 @@ def _facts(table: Table, records: Sequence[Record]) -> str:
     text = (
         f"Data: {table.data}. Seeds: {', '.join(map(str, seeds))}. Tuning: {tuned}. Test figures, "
         "mean ± standard deviation over seeds; gains are paired by seed, with their 95% interval "
-        f"(Student's t). Raw results: [{table.path.name}]"
+        "(Student's t). A win is proven over base and over the control: by user (Wilcoxon, t-test; "
+        "p < .05 after Holm's correction over the table) and over seeds. Raw results: "
+        f"[{table.path.name}]"
         f"({Path(os.path.relpath(table.path, ROOT / Path(table.page).parent)).as_posix()})."
     )
     if any((one.get("tuned") or {}).get("unequal") for one in records):
@@ -249,6 +309,13 @@ def make_pages(tables: Sequence[Table], root: Path = ROOT) -> dict[Path, str]:
     return pages
 
 
+def draw(table: Table, root: Path = ROOT) -> None:
+    """Draw a table's gains to its ``plot``, if it has one."""
+    figure = forest_figure(read_findings(table)) if table.plot else None
+    if figure is not None:
+        save_png(figure, root / str(table.plot))
+
+
 # ---- runs -------------------------------------------------------------------------------------
 
 
@@ -270,13 +337,16 @@ def run_commands(table: Table, root: Path = ROOT) -> None:
 
 
 def collect(table: Table, root: Path = ROOT) -> None:
-    """Copy a table's records from its output, and beside them the trials of its tuning."""
+    """Copy a table's records from its output, and beside them the tuning's trials and the tests."""
     folders = sorted(root.glob(table.output))
     keep([folder / "results.jsonl" for folder in folders], table.path)
     trials = [folder.parent / "tune" / "trials.jsonl" for folder in folders]
     lines = [path.read_bytes() for path in trials if path.is_file()]
     if lines:
-        replace_file(table.path.with_name(f"{table.name}_trials.jsonl"), b"".join(lines))
+        replace_file(table.beside("trials"), b"".join(lines))
+    pairs = [vars(pair) for folder in folders for pair in Findings.read(folder).pairs]
+    tests = [json.dumps({name: pair[name] for name in _TESTED}) + "\n" for pair in pairs]
+    replace_file(table.beside("tests"), "".join(tests).encode())
 
 
 def keep(sources: Sequence[Path], target: Path) -> None:
@@ -304,6 +374,8 @@ def main(run: bool, check: bool, names: tuple[str, ...]) -> None:
         tables = [table for table in tables if not names or table.name in names]
         for table in tables if run else ():
             run_commands(table)
+        for table in tables if not check else ():
+            draw(table)
         changed = [
             (path, text)
             for path, text in make_pages(tables).items()

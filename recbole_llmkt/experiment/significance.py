@@ -160,16 +160,22 @@ def compare_arms(
         pairs with base, one for those with controls.
     """
     pairs = []
-    for kind in ("base", "control"):
-        family = []
-        for model, arm in _knowledge_arms(records):
-            rival = BASE if kind == "base" else control_of(arm)
-            metric = primary_metric(records, model)
+    for model, arm in _knowledge_arms(records):
+        metric = primary_metric(records, model)
+        for rival in (BASE, control_of(arm)):
             if metric is not None and any(_is(one, model, rival) for one in records):
-                sign = -1.0 if metric.partition("@")[0] in smaller else 1.0
-                family.append(_pair(records, users, (model, arm, rival, metric), sign))
-        pairs += _corrected(family)
-    return pairs
+                pairs.append(_pair(records, users, (model, arm, rival, metric), smaller))
+    return corrected(pairs)
+
+
+def corrected(pairs: Sequence[Pair]) -> list[Pair]:
+    """Correct the p-values of pairs by Holm's method, those with base apart from the others."""
+    tested = [one for one in pairs if one.p == one.p]  # not NaN
+    found: dict[int, float] = {}
+    for with_base in (True, False):
+        family = [one for one in tested if (one.rival == BASE) == with_base]
+        found.update(zip(map(id, family), holm([one.p for one in family])))
+    return [replace(one, holm=found[id(one)]) if id(one) in found else one for one in pairs]
 
 
 def verdicts(records: Sequence[Record], pairs: Sequence[Pair]) -> list[Verdict]:
@@ -228,21 +234,18 @@ def evidence(pair: Pair) -> str:
 
 
 def _pair(
-    records: Sequence[Record], users: Users, names: tuple[str, str, str, str], sign: float
+    records: Sequence[Record],
+    users: Users,
+    names: tuple[str, str, str, str],
+    smaller: Sequence[str],
 ) -> Pair:
     model, arm, rival, metric = names
-    figures: dict[str, dict[int, float]] = {arm: {}, rival: {}}
-    for record in records:
-        if record["model"] == model and record["arm"] in figures and metric in record["test"]:
-            figures[record["arm"]][record["seed"]] = record["test"][metric]
-    common = sorted(figures[arm].keys() & figures[rival].keys())
-    over_seeds = [sign * (figures[arm][seed] - figures[rival][seed]) for seed in common]
     by_seed = [
         (users[model, arm, seed], users[model, rival, seed])
-        for seed in common
+        for seed in sorted({record["seed"] for record in records})
         if (model, arm, seed) in users and (model, rival, seed) in users
     ]
-    differences = sign * user_differences(by_seed, metric)
+    differences = _sign(metric, smaller) * user_differences(by_seed, metric)
     wilcoxon, ttest = paired_tests(differences)
     return Pair(
         *names,
@@ -251,8 +254,42 @@ def _pair(
         wilcoxon=wilcoxon,
         ttest=ttest,
         holm=float("nan"),
-        seeds=estimate(over_seeds) if over_seeds else None,
+        seeds=seed_differences(records, names, smaller),
     )
+
+
+def seed_differences(
+    records: Sequence[Record], names: tuple[str, str, str, str], smaller: Sequence[str] = ()
+) -> Estimate | None:
+    """Return the difference of RecBole's own figure, paired by seed.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Records of the runs that ended well.
+    names : tuple of str
+        Model, arm, rival, metric.
+    smaller : sequence of str
+        Names of metrics of which a smaller value is better.
+
+    Returns
+    -------
+    Estimate or None
+        None without common seeds; positive differences favour the arm.
+    """
+    model, arm, rival, metric = names
+    figures: dict[str, dict[int, float]] = {arm: {}, rival: {}}
+    for record in records:
+        if record["model"] == model and record["arm"] in figures and metric in record["test"]:
+            figures[record["arm"]][record["seed"]] = record["test"][metric]
+    common = sorted(figures[arm].keys() & figures[rival].keys())
+    sign = _sign(metric, smaller)
+    over_seeds = [sign * (figures[arm][seed] - figures[rival][seed]) for seed in common]
+    return estimate(over_seeds) if over_seeds else None
+
+
+def _sign(metric: str, smaller: Sequence[str]) -> float:
+    return -1.0 if metric.partition("@")[0] in smaller else 1.0
 
 
 def user_differences(
@@ -326,9 +363,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
         corrected[place] = largest
     return corrected
-
-
-def _corrected(family: Sequence[Pair]) -> list[Pair]:
-    tested = [one for one in family if one.p == one.p]  # not NaN
-    found = dict(zip(map(id, tested), holm([one.p for one in tested])))
-    return [replace(one, holm=found[id(one)]) if id(one) in found else one for one in family]

@@ -103,15 +103,19 @@ def write(
       llmkt profile --dataset=ml-1m --shard=3/16
     """  # noqa: D301 - \b is click's
     from recbole_llmkt.profiles.generate import generate_profiles
+    from recbole_llmkt.profiles.generators.file import entities_of
 
     config = make_config(dataset, model, config_files, keys)
+    entities = both(entity)
+    if entity == "both" and config["profile_generator"] == "file" and config["profile_file"]:
+        entities = entities_of(Path(config["profile_file"]))
     which = {"shard": shard, "retry_failed": retry_failed, "overwrite_edits": overwrite_edits}
     if dry_run:
-        for one in both(entity):
+        for one in entities:
             _show_estimate(config, one, price_in, price_out, which)
         return
     n_failed = 0
-    for one in both(entity):
+    for one in entities:
         summary = generate_profiles(config, one, **which)  # type: ignore[arg-type]
         n_failed += summary.failed
         click.echo(

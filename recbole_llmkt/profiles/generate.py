@@ -6,7 +6,7 @@ import logging
 import re
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from tqdm import tqdm
 from recbole_llmkt.exceptions import ConfigError
 from recbole_llmkt.profiles.engine import spread
 from recbole_llmkt.profiles.generators import get_generator, get_generator_class
+from recbole_llmkt.profiles.generators.file import FileGenerator
 from recbole_llmkt.profiles.hook import own_folder
 from recbole_llmkt.profiles.requests import RequestMaker
 from recbole_llmkt.profiles.store import (
@@ -222,6 +223,23 @@ def parse_shard(shard: str) -> tuple[int, int]:
     return int(found.group(1)), int(found.group(2))
 
 
+def _changed(
+    requests: RequestMaker, digests: Mapping[str, Any], profiles: Mapping[str, Profile]
+) -> set[str]:
+    """Return whose profile is missing, or not what ``profile_file`` has."""
+    made = FileGenerator(requests.settings).profiles_of(requests.entity)
+    missing = set()
+    for token in digests:
+        known = profiles.get(token)
+        if known is None:
+            missing.add(token)
+        elif token in made and not known.edited:
+            text, history = made[token]
+            if (known.text, known.history) != (text.strip(), history):
+                missing.add(token)
+    return missing
+
+
 def _wanted(
     requests: RequestMaker,
     folder: Path,
@@ -240,9 +258,12 @@ def _wanted(
             if zlib.crc32(token.encode()) % total == number - 1
         }
         stores.append(ProfileStore(shard_folder(folder, shard), requests.entity))
-    missing = set(digests).intersection(*(stale(store, digests) for store in stores))
     # The part's own store was written later than the whole.
     profiles = {token: one for store in stores for token, one in store.read().items()}
+    if requests.settings["profile_generator"] == "file":
+        missing = _changed(requests, digests, profiles)
+    else:
+        missing = set(digests).intersection(*(stale(store, digests) for store in stores))
     if retry_failed:
         missing.update(failed(profiles.values()))
     if overwrite_edits:

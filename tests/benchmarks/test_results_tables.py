@@ -95,6 +95,53 @@ def test_what_makes_a_table_doubtful_is_said(results, project):
         assert part in text
 
 
+def add_test(project, model, arm, rival, p, difference=0.01):
+    line = {"model": model, "arm": arm, "rival": rival, "metric": "ndcg@10", "users": 943}
+    line.update(difference=difference, wilcoxon=p, ttest=p)
+    with (project / "results/t_tests.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def column(text, head, model, arm):
+    heads, _, *rows = [line for line in text.splitlines() if line.startswith("|")]
+    place = [cell.strip() for cell in heads.split("|")].index(head)
+    found = [[cell.strip() for cell in row.split("|")] for row in rows]
+    return next(row[place] for row in found if row[1:3] == [model, arm])
+
+
+@pytest.mark.parametrize(
+    ("p_base", "p_control", "outcome"),
+    [(0.001, 0.02, "**win**"), (0.06, 0.02, "not proven"), (0.001, 0.06, "not proven")],
+)
+def test_a_win_is_proven_over_base_and_control_of_all_models(
+    results, project, p_base, p_control, outcome
+):
+    for model in ("BPR", "NeuMF"):  # two models: Holm doubles the smaller p-value
+        add_test(project, model, "kt", "base", p_base)
+        add_test(project, model, "kt", "shuffled", p_control)
+    text = results.markdown(results.read_manifest(manifest(project))[0])
+    assert column(text, "verdict", "NeuMF", "kt") == outcome
+    assert column(text, "verdict", "NeuMF", "base") == ""
+    assert column(text, "verdict", "NeuMF", "shuffled") == ""
+
+
+def test_without_tests_by_user_nothing_is_proven(results, project):
+    text = results.markdown(results.read_manifest(manifest(project))[0])
+    assert column(text, "verdict", "BPR", "kt") == "untested"
+
+
+def test_the_gain_over_another_method_is_a_column(results, project):
+    text = results.markdown(results.read_manifest(manifest(project, rival="shuffled"))[0])
+    assert column(text, "over shuffled", "BPR", "kt").startswith("+4.7%")
+    assert column(text, "over shuffled", "BPR", "base") == ""
+
+
+def test_the_gains_are_drawn(results, project):
+    (table,) = results.read_manifest(manifest(project, plot="gains.png"))
+    results.draw(table, project)
+    assert (project / "gains.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_column_for_each_model(results, project):
     tables = results.read_manifest(manifest(project, layout="models", metrics=["ndcg@10"]))
     text = results.markdown(tables[0])

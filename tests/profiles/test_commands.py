@@ -62,6 +62,16 @@ def test_every_command_explains_itself_with_an_example(name):
     assert "--dataset" in result.output
 
 
+def test_a_file_of_items_leaves_users_alone(titled, llmkt, tmp_path):
+    path = tmp_path / "films.jsonl"
+    path.write_text('{"item_id": "i3", "text": "A film."}\n{"item_id": "u3", "text": "Another."}\n')
+    line = ("--profile_generator=file", f"--profile_file={path}", "--profile_dir=new")
+    out = llmkt(*line)
+    assert "item: 1 profiles written" in out
+    assert "user:" not in out
+    assert "no user profiles" in llmkt(*line, "--entity=user", exit_code=2)
+
+
 def test_writing_embedding_and_writing_again(titled, llmkt):
     out = llmkt("--profile_dir=new", "--entity=user")
     assert "user: 30 profiles written, 0 failed, 0 fresh before" in out

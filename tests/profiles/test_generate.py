@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,41 @@ def test_profiles_from_a_file_and_those_it_lacks(
         assert generate_profiles(config, "user").written == 10
     assert "20 users are not in profile_file" in caplog.text
     assert ProfileStore(_folder(data), "user").read()["u4"].history == "d"
+
+
+def _write_rows(path: Path, rows: list[dict[str, str]]) -> str:
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return str(path)
+
+
+def test_a_file_of_users_has_nothing_to_say_of_items(data: TinyDataset, tmp_path: Path) -> None:
+    name = _write_rows(tmp_path / "made.jsonl", [{"user_id": "i3", "text": "Likes war."}])
+    config = data.config(profile_generator="file", profile_file=name)
+    with pytest.raises(DataError, match="no item profiles: none of its lines says item_id"):
+        generate_profiles(config, "item")
+    assert not ProfileStore(_folder(data), "item").read()
+
+
+def test_a_changed_file_is_taken_again_and_corrections_stay(
+    data: TinyDataset, tmp_path: Path
+) -> None:
+    rows = [{"item_id": f"i{n}", "text": f"Text {n}"} for n in range(1, 6)]
+    config = data.config(
+        profile_generator="file", profile_file=_write_rows(tmp_path / "made.jsonl", rows)
+    )
+    assert generate_profiles(config, "item").written == 5
+    assert generate_profiles(config, "item").written == 0
+    store = ProfileStore(_folder(data), "item")
+    with store.writing():
+        store.append(replace(store.read()["i1"], text="By hand.", edited=True))
+    for row in rows[:3]:
+        row["text"] += ", newly written"
+    _write_rows(tmp_path / "made.jsonl", rows)
+    assert generate_profiles(config, "item").written == 2
+    texts = {token: one.text for token, one in store.read().items()}
+    assert texts["i1"] == "By hand."
+    assert texts["i2"] == "Text 2, newly written"
+    assert texts["i5"] == "Text 5"
 
 
 def test_missing_ratings_and_missing_items_are_said(make_dataset: Any) -> None:

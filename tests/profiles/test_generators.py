@@ -12,6 +12,7 @@ from generation import SETTINGS, request
 from recbole_llmkt.exceptions import ConfigError, DataError
 from recbole_llmkt.profiles.generators import Answer, Generator, Request, get_generator
 from recbole_llmkt.profiles.generators.base import is_refusal, judge
+from recbole_llmkt.profiles.generators.file import FileGenerator, entities_of
 
 LIKED = {"title": "A", "year": "1990", "categories": ["Drama", "War"], "rating": "5"}
 DISLIKED = {"title": "B", "year": "1970", "categories": ["Comedy"], "rating": "1"}
@@ -159,6 +160,21 @@ def test_atomic_file(tmp_path: Path) -> None:
     path = tmp_path / "p.userprof"
     path.write_text("user_id:token\tprofile:token_seq\r\nu2\tLikes \u00e9tudes.\r\n", "utf-8")
     assert _from_file(path) == [Answer("u2", "Likes \u00e9tudes.")]
+
+
+def test_a_file_says_whose_profiles_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    rows = [{"item_id": "1", "text": "A film."}, {"user_id": "1", "text": "Likes films."}]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    generator = FileGenerator({**SETTINGS, "profile_file": str(path)})
+    answers = generator.answers([request("1"), request("1", entity="item"), request("2")])
+    assert [answer.text for answer in answers] == ["Likes films.", "A film."]
+    assert entities_of(path) == ("user", "item")
+    path.write_text(json.dumps({"id": "1", "text": "Likes films."}), encoding="utf-8")
+    with pytest.raises(ConfigError, match="give --entity=user or --entity=item"):
+        entities_of(path)
+    path.with_suffix(".tsv").write_text("item_id:token\tprofile:token_seq\n1\tA film.\n", "utf-8")
+    assert entities_of(path.with_suffix(".tsv")) == ("item",)
 
 
 @pytest.mark.parametrize(

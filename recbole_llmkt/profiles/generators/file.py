@@ -10,20 +10,23 @@ from typing import Any
 
 from recbole_llmkt.exceptions import ConfigError, DataError
 from recbole_llmkt.profiles.generators.base import Answer, Generator, Request
+from recbole_llmkt.profiles.store import ENTITIES
 
 logger = logging.getLogger(__name__)
 
-_ID_KEYS = ("id", "user_id", "item_id")
+# Whose profile a line is; "id" leaves it to whoever reads.
+_ID_KEYS: dict[str, str | None] = {"user_id": "user", "item_id": "item", "id": None}
 _TEXT_KEYS = ("text", "profile")
 
 
 class FileGenerator(Generator):
     """Take profiles from ``profile_file``.
 
-    The file is JSONL with the keys ``id`` (or ``user_id``, ``item_id``), ``text`` (or
-    ``profile``) and, optional, ``history``; or an atomic file of two columns, token and text. A
-    user's profile counts as free of test data only if its ``history`` is the digest of that
-    user's training interactions: who wrote the file knows what it was written from.
+    The file is JSONL with the keys ``user_id``, ``item_id`` or ``id`` (of whom, the call says),
+    ``text`` (or ``profile``) and, optional, ``history``; or an atomic file of two columns, token
+    and text, the first named likewise. It may hold users and items. A user's profile counts as
+    free of test data only if its ``history`` is the digest of that user's training interactions:
+    who wrote the file knows what it was written from.
 
     Raises
     ------
@@ -48,14 +51,54 @@ class FileGenerator(Generator):
         """Name of the file."""
         return self.path.name
 
+    def profiles_of(self, entity: str) -> dict[str, tuple[str, str | None]]:
+        """Return the profiles of the users or of the items: text and history digest by token.
+
+        Raises
+        ------
+        DataError
+            There are none of them.
+        """
+        known = self._profiles.items()
+        found = {token: one for (whose, token), one in known if whose in (entity, None)}
+        if not found:
+            raise DataError(
+                f"'{self.path}' has no {entity} profiles: none of its lines says {entity}_id."
+            )
+        return found
+
     def answer_batch(self, requests: list[Request]) -> list[Answer]:
         """Look the requests up; what the file does not have is left out."""
-        found = [request.id for request in requests if request.id in self._profiles]
-        return [Answer(token, *self._profiles[token]) for token in found]
+        answers = []
+        for request in requests:
+            keys = ((request.entity, request.id), (None, request.id))
+            found = next((self._profiles[key] for key in keys if key in self._profiles), None)
+            if found is not None:
+                answers.append(Answer(request.id, *found))
+        return answers
 
 
-def read_profiles(path: Path) -> dict[str, tuple[str, str | None]]:
-    """Read text and history digest (or None) by token.
+def entities_of(path: Path) -> tuple[str, ...]:
+    """Return whose profiles a file says it has: users, items, or both.
+
+    Raises
+    ------
+    ConfigError
+        Its lines do not say.
+    DataError
+        The file cannot be read.
+    """
+    named = {whose for whose, _ in read_profiles(path)}
+    if None in named:
+        raise ConfigError(
+            f"'{path}' does not say whose profiles they are: give --entity=user or --entity=item, "
+            "or call its ids user_id or item_id."
+        )
+    return tuple(entity for entity in ENTITIES if entity in named)
+
+
+def read_profiles(path: Path) -> dict[tuple[str | None, str], tuple[str, str | None]]:
+    """Read text and history digest (or None) by entity (None if it is not said) and token.
 
     Raises
     ------
@@ -63,14 +106,13 @@ def read_profiles(path: Path) -> dict[str, tuple[str, str | None]]:
         The file cannot be read, or a line of it holds no profile.
     """
     reader = _json_lines if path.suffix.lower() in (".jsonl", ".json") else _atomic_lines
-    found: dict[str, tuple[str, str | None]] = {}
-    number = 0
+    found: dict[tuple[str | None, str], tuple[str, str | None]] = {}
     try:
         with path.open(encoding="utf-8-sig") as file:
-            for number, (token, text, history) in reader(file, path):
-                if token in found:
-                    raise DataError(f"Line {number} of '{path}' is a second profile of '{token}'.")
-                found[token] = (text, history)
+            for number, (key, text, history) in reader(file, path):
+                if key in found:
+                    raise DataError(f"Line {number} of '{path}' is a second profile of '{key[1]}'.")
+                found[key] = (text, history)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"Cannot read profile_file '{path}': {error}.") from error
     if not found:
@@ -78,7 +120,7 @@ def read_profiles(path: Path) -> dict[str, tuple[str, str | None]]:
     return found
 
 
-_Row = tuple[int, tuple[str, str, "str | None"]]
+_Row = tuple[int, tuple[tuple["str | None", str], str, "str | None"]]
 
 
 def _json_lines(file: Any, path: Path) -> Iterator[_Row]:
@@ -90,7 +132,7 @@ def _json_lines(file: Any, path: Path) -> Iterator[_Row]:
         except ValueError as error:
             raise DataError(f"Line {number} of '{path}' is no JSON: {error}.") from error
         keys = values if isinstance(values, dict) else {}
-        token = next((str(keys[key]) for key in _ID_KEYS if key in keys), None)
+        token = next(((_ID_KEYS[key], str(keys[key])) for key in _ID_KEYS if key in keys), None)
         text = next((keys[key] for key in _TEXT_KEYS if isinstance(keys.get(key), str)), None)
         if token is None or text is None:
             raise DataError(
@@ -101,7 +143,8 @@ def _json_lines(file: Any, path: Path) -> Iterator[_Row]:
 
 
 def _atomic_lines(file: Any, path: Path) -> Iterator[_Row]:
-    next(file, None)  # the header: names and types of the columns
+    header = next(file, "")  # names and types of the columns
+    whose = _ID_KEYS.get(header.partition(":")[0].strip())
     for number, line in enumerate(file, start=2):
         if not line.strip():
             continue
@@ -111,4 +154,4 @@ def _atomic_lines(file: Any, path: Path) -> Iterator[_Row]:
                 f"Line {number} of '{path}' has {len(cells)} cells; an atomic file of profiles "
                 "has two, separated by a tab: token and text."
             )
-        yield number, (cells[0], cells[1], None)
+        yield number, ((whose, cells[0]), cells[1], None)
