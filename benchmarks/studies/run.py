@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,9 @@ def own_arms(study: dict[str, Any], model: str) -> dict[str, str]:
     }
 
 
-def commands(study: dict[str, Any], model: str, output: Path) -> list[list[str]]:
+def commands(
+    study: dict[str, Any], model: str, output: Path, keys: Sequence[str] = ()
+) -> list[list[str]]:
     """Return the two commands of a model: ``llmkt tune`` and ``llmkt compare``."""
     arms = own_arms(study, model)
     names = ["base", *arms, *(f"{name}+shuffled" for name in arms)]
@@ -42,18 +45,22 @@ def commands(study: dict[str, Any], model: str, output: Path) -> list[list[str]]
     tune += [f"--trials={study['trials']}", f"--arms={','.join(names)}"]
     tune += [f"--arm={name}: {keys}" for name, keys in arms.items()]
     tune += [f"--space={STUDIES / study['space']}", f"--kt_preset={STUDIES / study['preset']}"]
-    tune += [*study.get("keys", []), f"--output={output / model / 'tune'}"]
+    tune += [*study.get("keys", []), *(f"--{key}" for key in keys)]
+    tune += [f"--output={output / model / 'tune'}"]
     seeds = ",".join(map(str, study["seeds"]))
     compare = ["compare", f"--tuned={output / model / 'tune'}", f"--seeds={seeds}"]
     return [tune, [*compare, f"--output={output / model / 'compare'}"]]
 
 
 @click.command()
-@click.argument("name", type=click.Choice(["losses", "recipe", "clicks"]))
+@click.argument("name", type=click.Choice(["losses", "recipe", "clicks", "clicks_1m"]))
 @click.argument("models", nargs=-1)
 @click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="Folder.")
 @click.option("--jobs", "-j", default=2, show_default=True, help="Runs at a time.")
-def main(name: str, models: tuple[str, ...], output: Path, jobs: int) -> None:
+@click.option("--key", "-k", "keys", multiple=True, metavar="KEY=VALUE", help="For every run.")
+def main(
+    name: str, models: tuple[str, ...], output: Path, jobs: int, keys: tuple[str, ...]
+) -> None:
     """Run the study NAME for MODELS (all of its own by default)."""
     study = yaml.safe_load((STUDIES / f"{name}.yaml").read_text(encoding="utf-8"))
     unknown = [one for one in models if one not in study["models"]]
@@ -62,7 +69,7 @@ def main(name: str, models: tuple[str, ...], output: Path, jobs: int) -> None:
         raise click.BadParameter(f"{', '.join(unknown)}: the study has {known}.")
     start = "from recbole_llmkt.cli import main; main(prog_name='llmkt')"
     for model in models or study["models"]:
-        for command in commands(study, model, output.resolve()):
+        for command in commands(study, model, output.resolve(), keys):
             call = [sys.executable, "-c", start, *command, f"--jobs={jobs}"]
             if subprocess.run(call, check=False).returncode:
                 raise click.ClickException(f"{model}: `llmkt {command[0]}` failed, see above.")
