@@ -581,9 +581,23 @@ def test_every_preset_trains(tiny, preset, model, keys):
     assert any(not torch.equal(before[name], run.model.state_dict()[name]) for name in reached)
 
 
+@pytest.mark.parametrize(
+    ("model", "entities"), [("BPR", ["user", "item"]), ("MultiVAE", ["item"] * 3)]
+)
+def test_the_recommended_preset_trains_hybrid_tables(tiny, model, entities):
+    keys = {"latent_dimension": 8, "mlp_hidden_size": [16], "train_neg_sample_args": None}
+    keys = keys if model == "MultiVAE" else {}
+    run = prepare(tiny.config(model, kt_preset="recommended", epochs=2, **keys))
+    run.fit()
+    hybrid = run.trainer.transfer_summary()["hybrid"]
+    assert [one["entity"] for one in hybrid] == entities
+    assert all(one["map_norm"] > 0 for one in hybrid)
+
+
 def test_every_preset_is_tested():
     (mark,) = test_every_preset_trains.pytestmark
-    assert {preset for preset, _, _ in mark.args[1]} == set(resources.names("presets"))
+    tested = {preset for preset, _, _ in mark.args[1]} | {"recommended"}
+    assert tested == set(resources.names("presets"))
 
 
 @pytest.mark.parametrize("loss", sorted(LOSSES))

@@ -90,6 +90,14 @@ def test_every_model_trains_and_ends_as_the_sum(tiny, model):
     assert {one["entity"] for one in summary["hybrid"]} == set(entities)
 
 
+def test_biases_are_hybrids_too(tiny):
+    model, *_ = MODELS["DeepFM"]
+    run = prepare(tiny.config("DeepFM", **KEYS, **model, epochs=2))
+    run.fit()
+    tables = [(one["entity"], one["width"]) for one in run.trainer.transfer_summary()["hybrid"]]
+    assert sorted(tables) == [("item", 1), ("item", 10), ("user", 1), ("user", 10)]
+
+
 def test_features_are_centred_by_token_and_scaled(tiny):
     run = prepare(tiny.config("BPR", **KEYS, kt_hybrid_scale=0.5))
     hybrid = HybridTables(run.config, run.model, run.train_data)
