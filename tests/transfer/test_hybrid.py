@@ -91,11 +91,11 @@ def test_every_model_trains_and_ends_as_the_sum(tiny, model):
 
 
 def test_biases_are_hybrids_too(tiny):
-    model, *_ = MODELS["DeepFM"]
-    run = prepare(tiny.config("DeepFM", **KEYS, **model, epochs=2))
+    settings, *_ = MODELS["FM"]
+    run = prepare(tiny.config("FM", **KEYS, **settings, epochs=2))
     run.fit()
     tables = [(one["entity"], one["width"]) for one in run.trainer.transfer_summary()["hybrid"]]
-    assert sorted(tables) == [("item", 1), ("item", 10), ("user", 1), ("user", 10)]
+    assert sorted(tables) == [("item", 1), ("item", 8), ("user", 1), ("user", 8)]
 
 
 def test_features_are_centred_by_token_and_scaled(tiny):
