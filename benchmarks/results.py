@@ -22,7 +22,7 @@ from tabulate import tabulate
 from recbole_llmkt.exceptions import ConfigError, DataError, LLMKTError, nearest
 from recbole_llmkt.experiment.arms import control_of
 from recbole_llmkt.experiment.evidence_plots import forest_figure
-from recbole_llmkt.experiment.findings import Findings
+from recbole_llmkt.experiment.findings import Findings, sorted_records
 from recbole_llmkt.experiment.plots import save_png
 from recbole_llmkt.experiment.results import Record, read_results
 from recbole_llmkt.experiment.significance import Pair, corrected, seed_differences, verdicts
@@ -139,7 +139,7 @@ def read_findings(table: Table) -> Findings:
     DataError
         There are no results.
     """
-    records = read_results(table.path)
+    records = sorted_records(read_results(table.path))
     if not records:
         raise DataError(f"{table.path} holds no results: benchmarks/results.py --run {table.name}.")
     good = [record for record in records if record["status"] == "ok"]

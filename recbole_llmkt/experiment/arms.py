@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from recbole_llmkt.exceptions import ConfigError, nearest
@@ -75,3 +75,18 @@ def control_of(arm: str, control: str = "shuffled") -> str:
     ('shuffled', 'init+shuffled', 'init+random')
     """
     return control if arm == "kt" else f"{arm}+{control}"
+
+
+def in_order(arms: Iterable[str]) -> list[str]:
+    """Sort arms: the ready-made ones first, and each control behind its arm.
+
+    Examples
+    --------
+    >>> in_order(["kar", "init", "kar+shuffled", "base", "init+shuffled"])
+    ['base', 'kar', 'kar+shuffled', 'init', 'init+shuffled']
+    """
+    known = list(dict.fromkeys(arms))
+    own = [arm for arm in known if arm not in ARMS]
+    names = list(dict.fromkeys(arm.partition("+")[0] for arm in own))
+    ready = [arm for arm in ARMS if arm in known]
+    return ready + sorted(own, key=lambda arm: (names.index(arm.partition("+")[0]), "+" in arm))

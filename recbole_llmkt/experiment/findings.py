@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llmkt.exceptions import DataError
-from recbole_llmkt.experiment.arms import ARMS
+from recbole_llmkt.experiment.arms import in_order
 from recbole_llmkt.experiment.embedding_map import EmbeddingMap, read_maps
 from recbole_llmkt.experiment.results import FILE_NAME, Record, read_results
 from recbole_llmkt.experiment.significance import (
@@ -82,7 +82,7 @@ class Findings:
         """
         from recbole.evaluator import smaller_metrics
 
-        records = _in_order(read_results(folder / FILE_NAME))
+        records = sorted_records(read_results(folder / FILE_NAME))
         if not records:
             raise DataError(
                 f"No results in '{folder}': `llmkt compare --output={folder} ...` makes them."
@@ -120,9 +120,9 @@ def _unique(records: Sequence[Record], name: str) -> list[str]:
     return list(dict.fromkeys(str(record[name]) for record in records))
 
 
-def _in_order(records: Sequence[Record]) -> list[Record]:
-    """Sort by model and arm, which end in any order; the base arm comes first."""
-    models, arms = _unique(records, "model"), list(dict.fromkeys([*ARMS, *_unique(records, "arm")]))
+def sorted_records(records: Sequence[Record]) -> list[Record]:
+    """Sort by model, arm and seed, which end in any order; a control comes behind its arm."""
+    models, arms = _unique(records, "model"), in_order(_unique(records, "arm"))
     return sorted(
         records, key=lambda r: (models.index(r["model"]), arms.index(r["arm"]), r["seed"])
     )

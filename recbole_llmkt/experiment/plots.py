@@ -38,10 +38,21 @@ THEMES = (LIGHT, DARK)
 
 
 def arm_colours(arms: Sequence[str], theme: Theme) -> dict[str, str]:
-    """Return a colour for each arm."""
+    """Return a colour for each arm; a control ``NAME+CONTROL`` has a paler one than its arm."""
     more = iter(_MORE_COLOURS * len(arms))
     known = {BASE: theme.base, "kt": theme.kt, **_COLOURS}
-    return {arm: known[arm] if arm in known else next(more) for arm in arms}
+    for name in (arm.partition("+")[0] for arm in arms):
+        known[name] = known[name] if name in known else next(more)
+    return {
+        arm: known[arm] if arm in known else _mixed(known[arm.partition("+")[0]], theme.paper)
+        for arm in arms
+    }
+
+
+def _mixed(colour: str, other: str) -> str:
+    """Return the colour half way between two."""
+    parts = [(int(colour[at : at + 2], 16), int(other[at : at + 2], 16)) for at in (1, 3, 5)]
+    return "#" + "".join(f"{(one + two) // 2:02x}" for one, two in parts)
 
 
 def summary_figure(

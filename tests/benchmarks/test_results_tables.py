@@ -47,7 +47,11 @@ def project(tmp_path):
             "status": "ok",
             "seconds": 10.0,
             "curve": [[0, 0.1]],
-            "settings": {"profile_dir": "/home/me", "kt_weight": 0.1},
+            "settings": {
+                "profile_dir": "/home/me",
+                "kt_weight": 0.1,
+                "kt_control": "shuffled" if arm == "shuffled" else "none",
+            },
             "test": {"ndcg@10": 0.4 * factor + seed / 1000, "recall@10": 0.3},
             "tuned": {"trials": 30, "unequal": False},
         }
