@@ -122,7 +122,7 @@ def markdown(table: Table) -> str:
         "",
         tabulate(list(layout(found, metrics, table.rival)), headers="firstrow", tablefmt="github"),
         "",
-        _facts(table, found.records),
+        " ".join([_facts(table, found.records), *_means(found, metrics)]),
         "",
         "```bash",
         *table.commands,
@@ -210,6 +210,23 @@ def _by_model(
             known = outcome if outcome in (_OUTCOMES["win"], _OUTCOMES["worse"]) else ""
             row.append(" ".join(filter(None, [_short(own[0], rival), known])) if own else "")
         yield row
+
+
+def _means(found: Findings, metrics: Sequence[str]) -> Iterator[str]:
+    """Yield a sentence for each arm of real knowledge that several models have."""
+    for arm in dict.fromkeys(one.arm for one in found.verdicts):
+        models = [one.model for one in found.verdicts if one.arm == arm]
+        gains = []
+        for model in models:
+            first = _first(found.cells, model, metrics)
+            cells = [over(found.good, model, arm, one, first) for one in (BASE, control_of(arm))]
+            gains.append([cell.gain.mean for cell in cells if cell and cell.gain])
+        if len(models) > 1 and all(len(one) == 2 for one in gains):
+            base, control = (sum(one) / len(models) for one in zip(*gains))
+            yield (
+                f"Mean over {len(models)} models, {arm}: {base:+.1f}% over base, {control:+.1f}% over "
+                "its control."
+            )
 
 
 def _verdict(found: Findings, model: str, arm: str) -> str:

@@ -82,6 +82,7 @@ def test_a_table_names_its_command_data_seeds_and_trials(results, project):
     assert cells[2:4] == ["0.4420 ± 0.0010", "0.3000 ± 0.0000"]
     assert cells[4] == "+10.0% (+9.9% to +10.0%)"
     assert cells[5].startswith("+4.7% (")
+    assert "Mean over 2 models, kt: +10.0% over base, +4.7% over its control." in text
     again = results.insert(text, "t", results.markdown(tables[0]), Path("x"))
     assert again == text
 
