@@ -224,8 +224,8 @@ def _means(found: Findings, metrics: Sequence[str]) -> Iterator[str]:
         if len(models) > 1 and all(len(one) == 2 for one in gains):
             base, control = (sum(one) / len(models) for one in zip(*gains))
             yield (
-                f"Mean over {len(models)} models, {arm}: {base:+.1f}% over base, {control:+.1f}% over "
-                "its control."
+                f"Mean over {len(models)} models, {arm}: {base:+.1f}% over base, {control:+.1f}% "
+                "over its control."
             )
 
 
