@@ -22,7 +22,7 @@ from tabulate import tabulate
 from recbole_llmkt.exceptions import ConfigError, DataError, LLMKTError, nearest
 from recbole_llmkt.experiment.arms import control_of
 from recbole_llmkt.experiment.evidence_plots import forest_figure
-from recbole_llmkt.experiment.findings import Findings, sorted_records
+from recbole_llmkt.experiment.findings import Findings, slice_cells, sorted_records
 from recbole_llmkt.experiment.plots import save_png
 from recbole_llmkt.experiment.results import Record, read_results
 from recbole_llmkt.experiment.significance import Pair, corrected, seed_differences, verdicts
@@ -64,6 +64,7 @@ class Table:
     layout: str = "rows"
     plot: str | None = None
     rival: str | None = None
+    slices: str | None = None
 
     @property
     def path(self) -> Path:
@@ -89,7 +90,7 @@ def read_manifest(path: Path) -> list[Table]:
         if not isinstance(entry, dict):
             raise ConfigError(f"{path}, {name}: must hold 'key: value' lines.")
         unknown = sorted({*entry} - fields)
-        missing = sorted(fields - {"metrics", "layout", "plot", "rival"} - {*entry})
+        missing = sorted(fields - {"metrics", "layout", "plot", "rival", "slices"} - {*entry})
         if unknown or missing:
             near = nearest(unknown[0], fields) if unknown else ""
             raise ConfigError(f"{path}, {name}: unknown {unknown}, missing {missing}.{near}")
@@ -122,6 +123,7 @@ def markdown(table: Table) -> str:
         "",
         tabulate(list(layout(found, metrics, table.rival)), headers="firstrow", tablefmt="github"),
         "",
+        *_slices(found, metrics, table.slices),
         " ".join([_facts(table, found.records), *_means(found, metrics)]),
         "",
         "```bash",
@@ -150,7 +152,9 @@ def read_findings(table: Table) -> Findings:
         pairs.append(Pair(**line, holm=float("nan"), seeds=seeds))
     pairs = corrected(pairs)
     cells = summarise(good, smaller_metrics)
-    return Findings(records, good, cells, pairs, verdicts(good, pairs), slices=(), maps=())
+    return Findings(
+        records, good, cells, pairs, verdicts(good, pairs), slice_cells(good, smaller_metrics), ()
+    )
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -177,12 +181,19 @@ def _by_row(
             model,
             arm,
             *(value_text(cell.value) if cell else "" for cell in own),
-            _gain(by_name.get((model, arm, firsts[model]))),
-            _gain(over(found.good, model, arm, control_of(arm), firsts[model])),
+            _gain(by_name.get((model, arm, firsts[model]))) + _star(found, model, arm, BASE),
+            _gain(over(found.good, model, arm, control_of(arm), firsts[model]))
+            + _star(found, model, arm, control_of(arm)),
             *([_over_rival(found, model, arm, rival, firsts[model])] if rival else []),
             _verdict(found, model, arm),
             f"{sum(times) / len(times):.0f}",
         ]
+
+
+def _star(found: Findings, model: str, arm: str, rival: str) -> str:
+    """Return a star where a difference is proven."""
+    pairs = [one for one in found.pairs if (one.model, one.arm, one.rival) == (model, arm, rival)]
+    return " *" if any(one.proven for one in pairs) else ""
 
 
 def _over_rival(found: Findings, model: str, arm: str, rival: str, metric: str) -> str:
@@ -210,6 +221,28 @@ def _by_model(
             known = outcome if outcome in (_OUTCOMES["win"], _OUTCOMES["worse"]) else ""
             row.append(" ".join(filter(None, [_short(own[0], rival), known])) if own else "")
         yield row
+
+
+def _slices(found: Findings, metrics: Sequence[str], name: str | None) -> Iterator[str]:
+    """Yield a table of the first metric in each part of a slice, for base and its rivals."""
+    if name is None:
+        return
+    parts = [part for part in found.slices if part.name == name]
+    if not parts:
+        raise DataError(f"The results have no slice '{name}'.")
+    shown = {BASE, *(one.arm for one in found.verdicts)}
+    rows = []
+    for model, arm in dict.fromkeys((cell.model, cell.arm) for cell in found.cells):
+        first = _first(found.cells, model, metrics)
+        if arm in shown:
+            own = [_cell(part.cells, model, arm, first) for part in parts]
+            rows.append([model, arm, *(_short(cell, None) if cell else "" for cell in own)])
+    heads = ["model", "arm", *(f"{part.part} ({part.users:.0f} users)" for part in parts)]
+    yield from (tabulate(rows, headers=heads, tablefmt="github", disable_numparse=True), "")
+
+
+def _cell(cells: Sequence[Cell], *names: str) -> Cell | None:
+    return next((cell for cell in cells if (cell.model, cell.arm, cell.metric) == names), None)
 
 
 def _means(found: Findings, metrics: Sequence[str]) -> Iterator[str]:
@@ -283,9 +316,9 @@ def _facts(table: Table, records: Sequence[Record]) -> str:
     text = (
         f"Data: {table.data}. Seeds: {', '.join(map(str, seeds))}. Tuning: {tuned}. Test figures, "
         "mean ± standard deviation over seeds; gains are paired by seed, with their 95% interval "
-        "(Student's t). A win is proven over base and over the control: by user (Wilcoxon, t-test; "
-        "p < .05 after Holm's correction over the table) and over seeds. Raw results: "
-        f"[{table.path.name}]"
+        "(Student's t). *: proven by user (Wilcoxon and t-test, p < .05 after Holm's correction "
+        "over the table) and over seeds; a win is proven over base and over the control. "
+        f"Raw results: [{table.path.name}]"
         f"({Path(os.path.relpath(table.path, ROOT / Path(table.page).parent)).as_posix()})."
     )
     if any((one.get("tuned") or {}).get("unequal") for one in records):

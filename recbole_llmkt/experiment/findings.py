@@ -95,7 +95,7 @@ class Findings:
             cells=summarise(good, smaller_metrics),
             pairs=pairs,
             verdicts=verdicts(good, pairs),
-            slices=_slices(good, smaller_metrics),
+            slices=slice_cells(good, smaller_metrics),
             maps=read_maps(folder),
         )
 
@@ -128,7 +128,16 @@ def sorted_records(records: Sequence[Record]) -> list[Record]:
     )
 
 
-def _slices(records: Sequence[Record], smaller: Sequence[str]) -> list[SliceCells]:
+def slice_cells(records: Sequence[Record], smaller: Sequence[str]) -> list[SliceCells]:
+    """Return each part of each slice that the runs measured, with its cells.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Records of the runs that ended well.
+    smaller : sequence of str
+        Names of metrics of which a smaller value is better.
+    """
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for record in records:
         for one in record.get("slices") or []:

@@ -141,6 +141,30 @@ def test_the_gain_over_another_method_is_a_column(results, project):
     assert column(text, "over shuffled", "BPR", "base") == ""
 
 
+def test_parts_of_a_slice_are_a_second_table(results, project):
+    (table,) = results.read_manifest(manifest(project, slices="history"))
+    with pytest.raises(DataError, match="no slice 'history'"):
+        results.markdown(table)
+    path = project / "results/t.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        parts = [("long", 3, 1.0), ("short", 2, 0.5)]
+        line["slices"] = [
+            {
+                "slice": "history",
+                "part": part,
+                "bounds": "",
+                "users": users,
+                "metrics": {"ndcg@10": factor * line["test"]["ndcg@10"]},
+            }
+            for part, users, factor in parts
+        ]
+    path.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    text = results.markdown(table)
+    assert "| long (3 users)   | short (2 users)   |" in text
+    assert "| BPR     | kt    | 0.4420 +10.0%    | 0.2210 +10.0%     |" in text
+
+
 def test_the_gains_are_drawn(results, project):
     (table,) = results.read_manifest(manifest(project, plot="gains.png"))
     results.draw(table, project)
