@@ -170,6 +170,13 @@ def compare(
 @click.option(
     "--trials", default=30, show_default=True, type=click.IntRange(min=1), help="For every arm."
 )
+@click.option(
+    "--finalists",
+    default=3,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="The best so many trials of an arm run again with two more seeds; 0: none.",
+)
 @click.option("--seed", default=2020, show_default=True, help="Seed of every trial and its draws.")
 @click.option(
     "--space",
@@ -182,6 +189,7 @@ def tune(
     arms: list[str],
     own_arms: tuple[str, ...],
     trials: int,
+    finalists: int,
     seed: int,
     space: Path | None,
     output: Path,
@@ -191,6 +199,7 @@ def tune(
 ) -> None:
     """Tune every arm of every model with the same number of trials, by validation alone.
 
+    The best trials run again with two more seeds, and the best mean wins: one seed is luck, too.
     Keys given as --key=value are held fixed; values in files are where the first trial starts.
     Started again, also with more trials, a study goes on where it stopped.
 
@@ -200,13 +209,14 @@ def tune(
         --trials=30 --output=study --epochs=40
       llmkt compare --tuned=study --seeds=1,2,3,4,5 --output=out
     """  # noqa: D301 - click reads the control character
+    from recbole_llmkt.experiment.finals import Finals
     from recbole_llmkt.experiment.tune import Tuning
     from recbole_llmkt.experiment.tune import tune as run_tuning
 
     arms = _complete(models, dataset, arms)
     plan = _plan(models, dataset, arms, own_arms, [seed], config_files, keys)
     try:
-        lines = run_tuning(Tuning(plan, trials, space), output, jobs)
+        lines = run_tuning(Tuning(plan, trials, space, Finals(finalists)), output, jobs)
     except KeyboardInterrupt:
         raise click.ClickException("Stopped. The same command goes on from here.") from None
     click.echo(f"\n{_winners_table(output, lines)}")
@@ -220,16 +230,18 @@ def tune(
 def _winners_table(output: Path, lines: Sequence[dict[str, Any]]) -> str:
     from tabulate import tabulate
 
+    from recbole_llmkt.experiment.finals import read_finals
     from recbole_llmkt.experiment.tune import read_about
     from recbole_llmkt.experiment.winners import winner
 
-    about, rows = read_about(output), []
+    about, finals, rows = read_about(output), read_finals(output), []
     good = [(line["model"], line["arm"]) for line in lines if line["status"] == "ok"]
     for model, arm in dict.fromkeys(good):
-        best = winner(output, about, lines, model, arm)
+        best = winner(output, about, lines, finals, model, arm)
         keys = ", ".join(f"{key}={_short(value)}" for key, value in best["keys"].items())
         counts = f"{best['trials']}" + (f" ({best['failed']} failed)" if best["failed"] else "")
         score = f"{best['metric']} {best['score']:.4f}"
+        score += f" (mean of {best['seeds']} seeds)" if best["seeds"] > 1 else ""
         rows.append([model, arm, counts, score, keys or "as configured"])
     headers = ["model", "arm", "trials", "best validation", "with"]
     return str(tabulate(rows, headers, disable_numparse=True))

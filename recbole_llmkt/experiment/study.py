@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -122,16 +121,13 @@ class Study:
         facts : mapping
             ``seconds`` and ``epochs``; ``score`` and ``valid``, or ``error``.
         """
-        score = facts.get("score")
-        if score is not None and not math.isfinite(score):
-            facts = {**facts, "error": f"the validation score is {score}"}
         for name, value in facts.items():
             if name != "score":
                 trial.set_user_attr(name, value)
         if "error" in facts:
             self._study.tell(trial, state=TrialState.FAIL)
         else:
-            self._study.tell(trial, score)
+            self._study.tell(trial, facts["score"])
 
     def lines(self) -> list[dict[str, Any]]:
         """Return a record for each finished trial, in their order."""

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_llmkt.exceptions import ConfigError, DataError
 from recbole_llmkt.experiment.arms import arm_settings
+from recbole_llmkt.experiment.finals import Finals, run_finals
 from recbole_llmkt.experiment.plan import Plan, Run
-from recbole_llmkt.experiment.pool import Event, Train, default_jobs, output_folder, run_all
+from recbole_llmkt.experiment.pool import Train, default_jobs, output_folder, run_all
 from recbole_llmkt.experiment.progress import Progress
 from recbole_llmkt.experiment.results import Record, folder_lock
 from recbole_llmkt.experiment.search import (
@@ -22,6 +23,7 @@ from recbole_llmkt.experiment.search import (
     search_spaces,
 )
 from recbole_llmkt.experiment.settings import not_default, same, text_digest
+from recbole_llmkt.experiment.trials import facts, read_lines
 from recbole_llmkt.profiles.files import replace_file
 
 if TYPE_CHECKING:
@@ -51,11 +53,14 @@ class Tuning:
         Trials of each arm of each model.
     space : Path, optional
         A search space file over the packaged ones.
+    finals : Finals
+        The last round, which chooses the winner among the best trials.
     """
 
     plan: Plan
     trials: int
     space: Path | None = None
+    finals: Finals = Finals()
 
 
 def tune(
@@ -68,7 +73,8 @@ def tune(
     tuning : Tuning
         Models, arms, trials and search space.
     output : Path
-        Folder of the journal, ``trials.jsonl``, ``tuning.json`` and the trials' own folders.
+        Folder of the journal, ``trials.jsonl``, ``finals.jsonl``, ``tuning.json`` and the trials'
+        own folders.
     jobs : int, optional
         Trials at a time; by default one per core, and one only where there is a GPU.
     train : callable, optional
@@ -90,7 +96,10 @@ def tune(
     output = output_folder(output)
     with folder_lock(output):
         _note(output, tuning, studies)
-        return _execute(studies, tuning.trials, output, jobs, train or _train_blind)
+        lines = _execute(studies, tuning.trials, output, jobs, train or _train_blind)
+        arms = [(study.run, study.bigger) for study in studies]
+        run_finals(tuning.finals, arms, lines, output, jobs, train or _train_blind)
+        return lines
 
 
 def _train_blind(config: Any, saved: bool, on_epoch: Any) -> dict[str, Any]:
@@ -236,18 +245,10 @@ def _execute(
                 epochs[event.run] = event.value[0] + 1
             elif event.kind in ("done", "failed"):
                 study, trial = asked.pop(event.run)
-                study.tell(trial, _facts(event, epochs.pop(event.run, 0)))
+                study.tell(trial, facts(event, epochs.pop(event.run, 0)))
                 _write_trials(output, studies)
             progress.show(event)
     return _write_trials(output, studies)
-
-
-def _facts(event: Event, epochs: int) -> dict[str, Any]:
-    result, seconds = event.value["result"], event.value["seconds"]
-    facts = {"seconds": seconds, "epochs": epochs}
-    if event.kind == "failed":
-        return {**facts, "error": result}
-    return {**facts, "score": result["best_valid_score"], "valid": result["best_valid_result"]}
 
 
 def _write_trials(output: Path, studies: Sequence[Study]) -> list[Record]:
@@ -269,18 +270,4 @@ def read_trials(output: Path) -> list[Record]:
     DataError
         A line cannot be read.
     """
-    path = output / TRIALS
-    if not path.exists():
-        return []
-    lines = []
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            line = json.loads(text)
-            line["model"], line["arm"], line["trial"], line["status"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{path}, line {number}: not readable ({error}). Delete the file; "
-                "`llmkt tune` makes it again from the study."
-            ) from error
-        lines.append(dict(line))
-    return lines
+    return read_lines(output / TRIALS, ("model", "arm", "trial", "status"))

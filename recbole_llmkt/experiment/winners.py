@@ -9,6 +9,7 @@ from typing import Any
 
 from recbole_llmkt.exceptions import ConfigError, DataError, nearest
 from recbole_llmkt.experiment.arms import ARMS
+from recbole_llmkt.experiment.finals import FINALS, final_scores, read_finals
 from recbole_llmkt.experiment.plan import Plan
 from recbole_llmkt.experiment.results import Record
 from recbole_llmkt.experiment.settings import same
@@ -52,11 +53,11 @@ def tuned_plan(folder: Path, wanted: Plan, allow_unequal: bool = False) -> Plan:
         logger.warning(
             "Seed %s is the one that was tuned with: other seeds are a fairer test.", about["seed"]
         )
-    trials = read_trials(folder)
+    trials, finals = read_trials(folder), read_finals(folder)
     tuned = {}
     for path in models:
         model = path.rpartition(".")[2]
-        found = {arm: winner(folder, about, trials, model, arm) for arm in arms}
+        found = {arm: winner(folder, about, trials, finals, model, arm) for arm in arms}
         _check_equal(model, found, allow_unequal)
         tuned.update({(model, arm): one for arm, one in found.items()})
     return Plan(
@@ -72,15 +73,24 @@ def tuned_plan(folder: Path, wanted: Plan, allow_unequal: bool = False) -> Plan:
 
 
 def winner(
-    folder: Path, about: Mapping[str, Any], trials: Sequence[Record], model: str, arm: str
+    folder: Path,
+    about: Mapping[str, Any],
+    trials: Sequence[Record],
+    finals: Sequence[Record],
+    model: str,
+    arm: str,
 ) -> Winner:
     """Return the best trial of an arm, as the comparison's records note it.
+
+    It is the best by the mean over seeds among the trials that the last round ran with most seeds;
+    without a last round, the best.
 
     Returns
     -------
     dict
-        ``keys`` (those it changes), ``trial`` (its number), ``metric`` and ``score`` (validation),
-        ``trials`` (all that finished, failed ones too), ``failed``, ``seed``, ``space`` (a digest),
+        ``keys`` (those it changes), ``trial`` (its number), ``metric`` and ``score`` (validation,
+        mean over seeds), ``trials`` (all that finished, failed ones too), ``failed``, ``finals``
+        (runs of the last round), ``seeds`` (behind the score), ``seed``, ``space`` (a digest),
         ``unequal`` (whether another arm of the model had more or fewer trials).
     """
     study = about["studies"].get(f"{model}/{arm}")
@@ -94,14 +104,22 @@ def winner(
             f"{model}, arm {arm}: {what} in '{folder}'.{near} `llmkt tune "
             f"--models={model} --arms={arm} --output={folder} ...` adds it."
         )
-    best = (max if study["bigger"] else min)(good, key=lambda one: one["score"])
+    scores = {one["trial"]: final_scores(finals, one) for one in good}
+    most = max(map(len, scores.values()))
+    if not most:
+        raise DataError(f"{model}, arm {arm}: every finalist failed, see '{folder / FINALS}'.")
+    means = {trial: sum(own) / most for trial, own in scores.items() if len(own) == most}
+    chosen = (max if study["bigger"] else min)(means, key=lambda trial: means[trial])
+    best = next(one for one in good if one["trial"] == chosen)
     return {
         "keys": best["keys"],
         "trial": best["trial"],
         "metric": study["metric"],
-        "score": best["score"],
+        "score": means[chosen],
         "trials": len(own),
         "failed": len(own) - len(good),
+        "finals": sum((one["model"], one["arm"]) == (model, arm) for one in finals),
+        "seeds": most,
         "seed": about["seed"],
         "space": study["space_digest"],
         "unequal": False,
@@ -109,13 +127,14 @@ def winner(
 
 
 def _check_equal(model: str, found: Mapping[str, Winner], allow_unequal: bool) -> None:
-    counts = {arm: one["trials"] for arm, one in found.items()}
+    counts = {arm: (one["trials"], one["seeds"]) for arm, one in found.items()}
     if len(set(counts.values())) == 1:
         return
     if not allow_unequal:
-        text = ", ".join(f"{arm} {count}" for arm, count in counts.items())
+        name = ("trials", "seeds in the last round")[len({n for n, _ in counts.values()}) == 1]
+        text = ", ".join(f"{arm} {one[name.partition(' ')[0]]}" for arm, one in found.items())
         raise ConfigError(
-            f"{model}: the arms had different numbers of trials ({text}), so the comparison would "
+            f"{model}: the arms had different numbers of {name} ({text}), so the comparison would "
             "not be fair. Go on with llmkt tune, or say --allow-unequal; the report then says so."
         )
     for one in found.values():

@@ -1,0 +1,136 @@
+"""The last round of tuning: an arm's best trials once more, with other seeds.
+
+The best of many trials with one seed owes its place to luck as well as to its keys, and luck does
+not carry over to other seeds. So the winner is the finalist with the best mean over several.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+from recbole_llmkt.experiment.plan import Run
+from recbole_llmkt.experiment.pool import Event, Train, run_all
+from recbole_llmkt.experiment.progress import Progress
+from recbole_llmkt.experiment.results import Record, drop_cut_line
+from recbole_llmkt.experiment.trials import facts, read_lines
+
+logger = getLogger(__name__)
+
+FINALS = "finals.jsonl"
+
+
+@dataclass(frozen=True)
+class Finals:
+    """How the last round is played.
+
+    Attributes
+    ----------
+    finalists : int
+        So many of an arm's best trials take part; 0: none, the best trial wins.
+    seeds : int
+        Each with so many further seeds, those that follow the seed of the trials.
+    """
+
+    finalists: int = 0
+    seeds: int = 2
+
+
+def run_finals(
+    finals: Finals,
+    arms: Sequence[tuple[Run, bool]],
+    trials: Sequence[Record],
+    output: Path,
+    jobs: int,
+    train: Train,
+) -> None:
+    """Run what ``output`` has not yet of the last round, and record each run as it ends.
+
+    Parameters
+    ----------
+    finals : Finals
+        Finalists and seeds.
+    arms : sequence of (Run, bool)
+        Each arm's run at the configuration as given, and whether a bigger score is better.
+    trials : sequence of dict
+        The lines of ``trials.jsonl``.
+    output : Path
+        Folder of the study; its lock must be held.
+    jobs : int
+        Runs at a time.
+    train : callable
+        Trains one of them.
+    """
+    path = output / FINALS
+    drop_cut_line(path)
+    known = {_key(line) for line in read_finals(output)}
+    todo: dict[Run, dict[str, Any]] = {}
+    for run, bigger in arms:
+        for trial in best_trials(trials, run.model, run.arm, bigger)[: finals.finalists]:
+            for seed in range(run.seed + 1, run.seed + 1 + finals.seeds):
+                line = {**trial, "seed": seed}
+                if _key(line) not in known:
+                    todo[_again(run, trial, seed)] = line
+    if not todo:
+        return
+    logger.info("The last round: %d runs to do, %d at a time.", len(todo), jobs)
+    epochs: dict[Run, int] = {}
+    with Progress(len(todo)) as progress, path.open("a", encoding="utf-8") as file:
+        for event in run_all(_runs(todo), output, jobs, train):
+            if event.kind == "epoch":
+                epochs[event.run] = event.value[0] + 1
+            elif event.kind in ("done", "failed"):
+                line = _line(todo[event.run], event, epochs.pop(event.run, 0))
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                file.flush()
+            progress.show(event)
+
+
+def best_trials(trials: Sequence[Record], model: str, arm: str, bigger: bool) -> list[Record]:
+    """Return an arm's trials that succeeded, the best first."""
+    own = [one for one in trials if (one["model"], one["arm"]) == (model, arm)]
+    good = [one for one in own if one["status"] == "ok"]
+    return sorted(good, key=lambda one: one["score"], reverse=bigger)
+
+
+def read_finals(output: Path) -> list[Record]:
+    """Read ``finals.jsonl``; a missing file holds no runs.
+
+    Raises
+    ------
+    DataError
+        A line cannot be read.
+    """
+    return read_lines(output / FINALS, ("model", "arm", "trial", "seed", "status"))
+
+
+def final_scores(finals: Sequence[Record], trial: Mapping[str, Any]) -> list[float]:
+    """Return a trial's validation scores by seed, its own first; none if a run of it failed."""
+    names = ("model", "arm", "trial")
+    own = [line for line in finals if all(line[name] == trial[name] for name in names)]
+    if any(line["status"] != "ok" for line in own):
+        return []
+    return [trial["score"], *(line["score"] for line in sorted(own, key=lambda one: one["seed"]))]
+
+
+def _runs(todo: Mapping[Run, Any]) -> Iterator[Run]:
+    yield from todo
+
+
+def _again(run: Run, trial: Mapping[str, Any], seed: int) -> Run:
+    values = {**run.config_dict, **trial["keys"], "seed": seed}
+    return replace(run, seed=seed, config_dict=values, label=f"t{trial['trial']:03d}-s{seed}")
+
+
+def _line(line: dict[str, Any], event: Event, epochs: int) -> dict[str, Any]:
+    found = facts(event, epochs)
+    kept = {name: value for name, value in line.items() if name not in ("score", "valid", "error")}
+    return {**kept, "status": "failed" if "error" in found else "ok", **found}
+
+
+def _key(line: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(line[name] for name in ("model", "arm", "trial", "seed"))

@@ -1,0 +1,50 @@
+"""The lines that a study writes: what a trial was, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from recbole_llmkt.exceptions import DataError
+from recbole_llmkt.experiment.pool import Event
+from recbole_llmkt.experiment.results import Record
+
+
+def facts(event: Event, epochs: int) -> dict[str, Any]:
+    """Return ``seconds``, ``epochs``, and ``score`` and ``valid``, or ``error``, of a run's end."""
+    result, seconds = event.value["result"], event.value["seconds"]
+    found = {"seconds": seconds, "epochs": epochs}
+    if event.kind == "failed":
+        return {**found, "error": result}
+    score = result["best_valid_score"]
+    if not math.isfinite(score):
+        return {**found, "error": f"the validation score is {score}"}
+    return {**found, "score": score, "valid": result["best_valid_result"]}
+
+
+def read_lines(path: Path, names: Sequence[str]) -> list[Record]:
+    """Read a file of JSON lines that have these names; a missing file holds none.
+
+    Raises
+    ------
+    DataError
+        A line cannot be read.
+    """
+    if not path.exists():
+        return []
+    lines = []
+    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            line = json.loads(text)
+            for name in names:
+                line[name]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path}, line {number}: not readable ({error}). Delete the file; "
+                "`llmkt tune` makes it again."
+            ) from error
+        lines.append(dict(line))
+    return lines
