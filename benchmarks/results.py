@@ -311,6 +311,10 @@ def _facts(table: Table, records: Sequence[Record]) -> str:
     trials = sorted({one["tuned"]["trials"] if one.get("tuned") else 0 for one in records})
     counts = " or ".join(str(count) for count in trials if count)
     tuned = f"{counts} trials for every arm of every model" if counts else "no tuning"
+    rounds = {one["tuned"].get("seeds", 1) for one in records if one.get("tuned")}
+    if max(rounds, default=1) > 1:
+        tuned += f", the best of each again with other seeds, {max(rounds)} in all"
+        tuned += " (some models: no second round)" if min(rounds) == 1 else ""
     if counts and not trials[0]:
         tuned += ", and arms that were not tuned"
     text = (

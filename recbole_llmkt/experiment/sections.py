@@ -96,7 +96,9 @@ def tuning_rows(found: Findings) -> list[list[str]]:
         if tuned:
             keys = ", ".join(f"{key}: {_short(value)}" for key, value in tuned["keys"].items())
             numbers = [str(tuned[name]) for name in ("trials", "failed", "trial")]
-            score = f"{tuned['metric']} {tuned['score']:.4f} (seed {tuned['seed']})"
+            last = tuned["seed"] + tuned.get("seeds", 1) - 1
+            seeds = f"seed {last}" if last == tuned["seed"] else f"seeds {tuned['seed']} to {last}"
+            score = f"{tuned['metric']} {tuned['score']:.4f} ({seeds})"
             row = [record["model"], record["arm"], *numbers, score, keys or "as given"]
             row.append(str(tuned["space"]))
             if row not in rows:

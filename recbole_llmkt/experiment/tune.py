@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +60,7 @@ class Tuning:
     plan: Plan
     trials: int
     space: Path | None = None
-    finals: Finals = Finals()
+    finals: Finals = field(default_factory=Finals)
 
 
 def tune(
