@@ -72,7 +72,7 @@ class Table:
         return self.folder / f"{self.name}.jsonl"
 
     def beside(self, what: str) -> Path:
-        """Return the file of what belongs to the results: ``trials`` or ``tests``."""
+        """Return the file of what belongs to the results: trials, finals, tests."""
         return self.folder / f"{self.name}_{what}.jsonl"
 
 
@@ -391,13 +391,14 @@ def run_commands(table: Table, root: Path = ROOT) -> None:
 
 
 def collect(table: Table, root: Path = ROOT) -> None:
-    """Copy a table's records from its output, and beside them the tuning's trials and the tests."""
+    """Copy a table's records from its output, and beside them the tuning and the tests by user."""
     folders = sorted(root.glob(table.output))
     keep([folder / "results.jsonl" for folder in folders], table.path)
-    trials = [folder.parent / "tune" / "trials.jsonl" for folder in folders]
-    lines = [path.read_bytes() for path in trials if path.is_file()]
-    if lines:
-        replace_file(table.beside("trials"), b"".join(lines))
+    for what in ("trials", "finals"):
+        files = [folder.parent / "tune" / f"{what}.jsonl" for folder in folders]
+        lines = [path.read_bytes() for path in files if path.is_file()]
+        if lines:
+            replace_file(table.beside(what), b"".join(lines))
     pairs = [vars(pair) for folder in folders for pair in Findings.read(folder).pairs]
     tests = [json.dumps({name: pair[name] for name in _TESTED}) + "\n" for pair in pairs]
     replace_file(table.beside("tests"), "".join(tests).encode())
