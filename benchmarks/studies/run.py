@@ -6,9 +6,9 @@ reads benchmarks/studies/losses.yaml. A study takes hours; started again, it goe
 stopped. The raw results are FOLDER/<Model>/compare/results.jsonl and .../tune/trials.jsonl.
 
 A study's file has: ``dataset``; ``preset`` and ``space`` (files beside it: the models' settings and
-the search space); ``trials`` of each arm; ``seeds``; ``models``; ``arms`` (name: keys over those of
-the arm kt; each gets its control, shuffled); ``changes`` (model: arm: more keys, or ~ for none of
-that arm); ``keys`` (for every run).
+the search space); ``trials`` of each arm and its ``finalists``; ``seeds``; ``models``; ``arms``
+(name: keys over those of the arm kt; each gets its control, shuffled); ``changes`` (model: arm: more
+keys, or ~ for none of that arm); ``keys`` (for every run).
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def commands(
     arms = own_arms(study, model)
     names = ["base", *arms, *(f"{name}+shuffled" for name in arms)]
     tune = ["tune", f"--models={model}", f"--dataset={study['dataset']}"]
-    tune += [f"--trials={study['trials']}", f"--arms={','.join(names)}"]
+    tune += [f"--trials={study['trials']}", f"--finalists={study['finalists']}"]
+    tune += [f"--arms={','.join(names)}"]
     tune += [f"--arm={name}: {keys}" for name, keys in arms.items()]
     tune += [f"--space={STUDIES / study['space']}", f"--kt_preset={STUDIES / study['preset']}"]
     tune += [*study.get("keys", []), *(f"--{key}" for key in keys)]
