@@ -5,10 +5,10 @@
 reads benchmarks/studies/losses.yaml. A study takes hours; started again, it goes on where it
 stopped. The raw results are FOLDER/<Model>/compare/results.jsonl and .../tune/trials.jsonl.
 
-A study's file has: ``dataset``; ``preset`` and ``space`` (files beside it: the models' settings and
-the search space); ``trials`` of each arm and its ``finalists``; ``seeds``; ``models``; ``arms``
-(name: keys over those of the arm kt; each gets its control, shuffled); ``changes`` (model: arm: more
-keys, or ~ for none of that arm); ``keys`` (for every run).
+A study's file has: ``dataset``; ``preset`` and ``space`` (files beside it: the models' settings
+and the search space); ``trials`` of each arm and its ``finalists``; ``seeds``; ``models``; ``arms``
+(name: keys over those of the arm kt; each gets its control, shuffled); ``changes`` (model: arm:
+more keys, or ~ for none of that arm); ``keys`` (for every run).
 """
 
 from __future__ import annotations
