@@ -7,21 +7,21 @@ not carry over to other seeds. So the winner is the finalist with the best mean 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 from recbole_llmkt.experiment.plan import Run
-from recbole_llmkt.experiment.pool import Event, Train, run_all
-from recbole_llmkt.experiment.progress import Progress
+from recbole_llmkt.experiment.pool import Train
 from recbole_llmkt.experiment.results import Record, drop_cut_line
-from recbole_llmkt.experiment.trials import facts, read_lines
+from recbole_llmkt.experiment.trials import outcomes, read_lines
 
 logger = getLogger(__name__)
 
 FINALS = "finals.jsonl"
+_OUTCOME = ("status", "epochs", "seconds", "score", "valid")
 
 
 @dataclass(frozen=True)
@@ -72,22 +72,18 @@ def run_finals(
     for run, bigger in arms:
         for trial in best_trials(trials, run.model, run.arm, bigger)[: finals.finalists]:
             for seed in range(run.seed + 1, run.seed + 1 + finals.seeds):
-                line = {**trial, "seed": seed}
+                line = {key: one for key, one in trial.items() if key not in _OUTCOME}
+                line["seed"] = seed
                 if _key(line) not in known:
                     todo[_again(run, trial, seed)] = line
     if not todo:
         return
     logger.info("The last round: %d runs to do, %d at a time.", len(todo), jobs)
-    epochs: dict[Run, int] = {}
-    with Progress(len(todo)) as progress, path.open("a", encoding="utf-8") as file:
-        for event in run_all(_runs(todo), output, jobs, train):
-            if event.kind == "epoch":
-                epochs[event.run] = event.value[0] + 1
-            elif event.kind in ("done", "failed"):
-                line = _line(todo[event.run], event, epochs.pop(event.run, 0))
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
-                file.flush()
-            progress.show(event)
+    with path.open("a", encoding="utf-8") as file:
+        for run, facts in outcomes(todo, len(todo), output, jobs, train):
+            line = {**todo[run], "status": "failed" if "error" in facts else "ok", **facts}
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.flush()
 
 
 def best_trials(trials: Sequence[Record], model: str, arm: str, bigger: bool) -> list[Record]:
@@ -108,28 +104,37 @@ def read_finals(output: Path) -> list[Record]:
     return read_lines(output / FINALS, ("model", "arm", "trial", "seed", "status"))
 
 
-def final_scores(finals: Sequence[Record], trial: Mapping[str, Any]) -> list[float]:
-    """Return a trial's validation scores by seed, its own first; none if a run of it failed."""
-    names = ("model", "arm", "trial")
-    own = [line for line in finals if all(line[name] == trial[name] for name in names)]
-    if any(line["status"] != "ok" for line in own):
-        return []
-    return [trial["score"], *(line["score"] for line in sorted(own, key=lambda one: one["seed"]))]
+def final_scores(
+    finals: Sequence[Record], trials: Sequence[Record]
+) -> list[tuple[Record, list[float]]]:
+    """Return an arm's finalists and their scores by seed, that of the trial first.
 
+    Those that failed with some seed are left out. Without a last round every trial is a finalist.
 
-def _runs(todo: Mapping[Run, Any]) -> Iterator[Run]:
-    yield from todo
+    Parameters
+    ----------
+    finals : sequence of dict
+        The lines of ``finals.jsonl``.
+    trials : sequence of dict
+        The arm's trials that succeeded.
+    """
+    found = []
+    for trial in trials:
+        own = [one for one in finals if _key(one)[:3] == _key(trial)[:3]]
+        own.sort(key=lambda one: one["seed"])
+        found.append((trial, own))
+    if any(own for _, own in found):
+        found = [(trial, own) for trial, own in found if own]
+    return [
+        (trial, [one["score"] for one in (trial, *own)])
+        for trial, own in found
+        if all(one["status"] == "ok" for one in own)
+    ]
 
 
 def _again(run: Run, trial: Mapping[str, Any], seed: int) -> Run:
     values = {**run.config_dict, **trial["keys"], "seed": seed}
     return replace(run, seed=seed, config_dict=values, label=f"t{trial['trial']:03d}-s{seed}")
-
-
-def _line(line: dict[str, Any], event: Event, epochs: int) -> dict[str, Any]:
-    found = facts(event, epochs)
-    kept = {name: value for name, value in line.items() if name not in ("score", "valid", "error")}
-    return {**kept, "status": "failed" if "error" in found else "ok", **found}
 
 
 def _key(line: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -4,17 +4,51 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from recbole_llmkt.exceptions import DataError
-from recbole_llmkt.experiment.pool import Event
+from recbole_llmkt.experiment.plan import Run
+from recbole_llmkt.experiment.pool import Event, Train, run_all
+from recbole_llmkt.experiment.progress import Progress
 from recbole_llmkt.experiment.results import Record
 
 
-def facts(event: Event, epochs: int) -> dict[str, Any]:
-    """Return ``seconds``, ``epochs``, and ``score`` and ``valid``, or ``error``, of a run's end."""
+def outcomes(
+    runs: Iterable[Run], count: int, output: Path, jobs: int, train: Train
+) -> Iterator[tuple[Run, dict[str, Any]]]:
+    """Train runs under a progress bar, and yield each as it ends, with what came of it.
+
+    Parameters
+    ----------
+    runs : iterable of Run
+        Asked for one by one, as there is room.
+    count : int
+        How many there are.
+    output : Path
+        Folder of the runs' own folders.
+    jobs : int
+        Runs at a time.
+    train : callable
+        Trains one of them.
+
+    Yields
+    ------
+    Run, dict
+        With ``seconds``, ``epochs``, and ``score`` and ``valid``, or ``error``.
+    """
+    epochs: dict[Run, int] = {}
+    with Progress(count) as progress:
+        for event in run_all(runs, output, jobs, train):
+            if event.kind == "epoch":
+                epochs[event.run] = event.value[0] + 1
+            elif event.kind in ("done", "failed"):
+                yield event.run, _facts(event, epochs.pop(event.run, 0))
+            progress.show(event)
+
+
+def _facts(event: Event, epochs: int) -> dict[str, Any]:
     result, seconds = event.value["result"], event.value["seconds"]
     found = {"seconds": seconds, "epochs": epochs}
     if event.kind == "failed":

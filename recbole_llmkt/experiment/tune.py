@@ -13,8 +13,7 @@ from recbole_llmkt.exceptions import ConfigError, DataError
 from recbole_llmkt.experiment.arms import arm_settings
 from recbole_llmkt.experiment.finals import Finals, run_finals
 from recbole_llmkt.experiment.plan import Plan, Run
-from recbole_llmkt.experiment.pool import Train, default_jobs, output_folder, run_all
-from recbole_llmkt.experiment.progress import Progress
+from recbole_llmkt.experiment.pool import Train, default_jobs, output_folder
 from recbole_llmkt.experiment.results import Record, folder_lock
 from recbole_llmkt.experiment.search import (
     arm_space,
@@ -23,7 +22,7 @@ from recbole_llmkt.experiment.search import (
     search_spaces,
 )
 from recbole_llmkt.experiment.settings import not_default, same, text_digest
-from recbole_llmkt.experiment.trials import facts, read_lines
+from recbole_llmkt.experiment.trials import outcomes, read_lines
 from recbole_llmkt.profiles.files import replace_file
 
 if TYPE_CHECKING:
@@ -231,7 +230,6 @@ def _execute(
     todo = [(one, i) for i in range(trials) for one in studies if i not in done[id(one)]]
     logger.info("%d trials to do, %d at a time.", len(todo), jobs)
     asked: dict[Run, tuple[Study, optuna.Trial]] = {}
-    epochs: dict[Run, int] = {}
 
     def runs() -> Iterator[Run]:
         for study, index in todo:
@@ -239,15 +237,10 @@ def _execute(
             asked[run] = (study, trial)
             yield run
 
-    with Progress(len(todo)) as progress:
-        for event in run_all(runs(), output, jobs, train):
-            if event.kind == "epoch":
-                epochs[event.run] = event.value[0] + 1
-            elif event.kind in ("done", "failed"):
-                study, trial = asked.pop(event.run)
-                study.tell(trial, facts(event, epochs.pop(event.run, 0)))
-                _write_trials(output, studies)
-            progress.show(event)
+    for run, facts in outcomes(runs(), len(todo), output, jobs, train):
+        study, trial = asked.pop(run)
+        study.tell(trial, facts)
+        _write_trials(output, studies)
     return _write_trials(output, studies)
 
 

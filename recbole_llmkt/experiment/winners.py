@@ -82,8 +82,7 @@ def winner(
 ) -> Winner:
     """Return the best trial of an arm, as the comparison's records note it.
 
-    It is the best by the mean over seeds among the trials that the last round ran with most seeds;
-    without a last round, the best.
+    It is the best finalist by the mean over seeds; without a last round, the best trial.
 
     Returns
     -------
@@ -104,18 +103,17 @@ def winner(
             f"{model}, arm {arm}: {what} in '{folder}'.{near} `llmkt tune "
             f"--models={model} --arms={arm} --output={folder} ...` adds it."
         )
-    scores = {one["trial"]: final_scores(finals, one) for one in good}
-    most = max(map(len, scores.values()))
-    if not most:
+    finalists = final_scores(finals, good)
+    if not finalists:
         raise DataError(f"{model}, arm {arm}: every finalist failed, see '{folder / FINALS}'.")
-    means = {trial: sum(own) / most for trial, own in scores.items() if len(own) == most}
-    chosen = (max if study["bigger"] else min)(means, key=lambda trial: means[trial])
-    best = next(one for one in good if one["trial"] == chosen)
+    most = max(len(scores) for _, scores in finalists)
+    means = [(sum(own) / most, trial) for trial, own in finalists if len(own) == most]
+    score, best = (max if study["bigger"] else min)(means, key=lambda one: one[0])
     return {
         "keys": best["keys"],
         "trial": best["trial"],
         "metric": study["metric"],
-        "score": means[chosen],
+        "score": score,
         "trials": len(own),
         "failed": len(own) - len(good),
         "finals": sum((one["model"], one["arm"]) == (model, arm) for one in finals),

@@ -367,6 +367,12 @@ def test_a_finalist_that_fails_is_out(tmp_path):
         tuned_plan(tmp_path, Plan([], [], [1], ""))
 
 
+def test_trials_outside_the_last_round_do_not_step_in(tmp_path):
+    tune(Tuning(PLAN, 3, finals=Finals(1)), tmp_path, jobs=1, train=failing_finals)
+    with pytest.raises(DataError, match="BPR, arm kt: every finalist failed"):
+        tuned_plan(tmp_path, Plan([], ["kt"], [1], ""))
+
+
 def test_arms_without_a_last_round_are_not_compared_with_those_that_had_one(tmp_path):
     tune(Tuning(PLAN, 2), tmp_path, jobs=1, train=fake_train)
     kt = Plan(["BPR"], ["kt"], [7], "ml-100k", overrides={"epochs": 2})

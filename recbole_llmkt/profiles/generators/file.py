@@ -60,7 +60,8 @@ class FileGenerator(Generator):
             There are none of them.
         """
         known = self._profiles.items()
-        found = {token: one for (whose, token), one in known if whose in (entity, None)}
+        found = {token: one for (whose, token), one in known if whose is None}
+        found.update({token: one for (whose, token), one in known if whose == entity})
         if not found:
             raise DataError(
                 f"'{self.path}' has no {entity} profiles: none of its lines says {entity}_id."
