@@ -36,7 +36,7 @@ test-all: env lint
 	$(BIN)/python -m pytest tests
 
 bench: env
-	@for script in $(filter-out benchmarks/results.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out benchmarks/results%.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
 
 results: env
 	$(BIN)/python benchmarks/results.py $(TABLES)

@@ -1,0 +1,314 @@
+"""The text of a table of results: rows, verdicts, parts by slice, and what it all rests on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recbole.evaluator import smaller_metrics
+from tabulate import tabulate
+
+from recbole_llmkt.exceptions import ConfigError, DataError, nearest
+from recbole_llmkt.experiment.arms import control_of
+from recbole_llmkt.experiment.findings import Findings, slice_cells, sorted_records
+from recbole_llmkt.experiment.results import Record, read_results
+from recbole_llmkt.experiment.significance import Pair, corrected, seed_differences, verdicts
+from recbole_llmkt.experiment.statistics import BASE, Cell, summarise
+from recbole_llmkt.experiment.tables import (
+    gain_text,
+    interval_text,
+    leaks,
+    metric_names,
+    value_text,
+)
+from recbole_llmkt.parsing import load_yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+_OUTCOMES = {"win": "**win**", "worse": "worse than base", "no win": "not proven"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """An entry of the manifest, see there; ``folder`` is that of the raw results."""
+
+    name: str
+    folder: Path
+    page: str
+    title: str
+    data: str
+    commands: Sequence[str]
+    output: str
+    metrics: Sequence[str] | None = None
+    layout: str = "rows"
+    plot: str | None = None
+    rival: str | None = None
+    slices: str | None = None
+
+    @property
+    def path(self) -> Path:
+        """Return the file of the raw results."""
+        return self.folder / f"{self.name}.jsonl"
+
+    def beside(self, what: str) -> Path:
+        """Return the file of what belongs to the results: trials, finals, tests."""
+        return self.folder / f"{self.name}_{what}.jsonl"
+
+
+def read_manifest(path: Path) -> list[Table]:
+    """Read the manifest's tables.
+
+    Raises
+    ------
+    ConfigError
+        An entry lacks something, or has something unknown.
+    """
+    fields = {*Table.__dataclass_fields__} - {"name", "folder"}
+    tables = []
+    for name, entry in load_yaml(path).items():
+        if not isinstance(entry, dict):
+            raise ConfigError(f"{path}, {name}: must hold 'key: value' lines.")
+        unknown = sorted({*entry} - fields)
+        missing = sorted(fields - {"metrics", "layout", "plot", "rival", "slices"} - {*entry})
+        if unknown or missing:
+            near = nearest(unknown[0], fields) if unknown else ""
+            raise ConfigError(f"{path}, {name}: unknown {unknown}, missing {missing}.{near}")
+        if entry.get("layout", "rows") not in ("rows", "models"):
+            raise ConfigError(f"{path}, {name}: layout is rows or models.")
+        tables.append(Table(name, path.parent, **entry))
+    return tables
+
+
+def markdown(table: Table) -> str:
+    """Return a table with its title, data, seeds, trials and command.
+
+    Raises
+    ------
+    DataError
+        There are no results, or none of a metric.
+    """
+    found = read_findings(table)
+    known = metric_names(found.cells)
+    metrics = list(table.metrics or known)
+    for metric in metrics:
+        if metric not in known:
+            raise DataError(f"{table.path} has no metric '{metric}'.{nearest(metric, known)}")
+    arms = {cell.arm for cell in found.cells}
+    if table.rival is not None and table.rival not in arms:
+        raise DataError(f"{table.path} has no arm '{table.rival}'.{nearest(table.rival, arms)}")
+    if table.layout == "models":
+        rows = _by_model(found, metrics)
+    else:
+        rows = _by_row(found, metrics, table.rival)
+    lines = [
+        f"**{table.title}**",
+        "",
+        tabulate(list(rows), headers="firstrow", tablefmt="github"),
+        "",
+        *_slices(found, metrics, table.slices),
+        " ".join([_facts(table, found.records), *_means(found, metrics)]),
+        "",
+        "```bash",
+        *table.commands,
+        "```",
+    ]
+    return "\n".join(lines)
+
+
+def read_findings(table: Table) -> Findings:
+    """Read a table's raw results and tests, and judge them.
+
+    Raises
+    ------
+    DataError
+        There are no results.
+    """
+    records = sorted_records(read_results(table.path))
+    if not records:
+        raise DataError(f"{table.path} holds no results: benchmarks/results.py --run {table.name}.")
+    good = [record for record in records if record["status"] == "ok"]
+    pairs = []
+    for line in _lines(table.beside("tests")):
+        names = (line["model"], line["arm"], line["rival"], line["metric"])
+        seeds = seed_differences(good, names, smaller_metrics)
+        pairs.append(Pair(**line, holm=float("nan"), seeds=seeds))
+    pairs = corrected(pairs)
+    cells = summarise(good, smaller_metrics)
+    return Findings(
+        records, good, cells, pairs, verdicts(good, pairs), slice_cells(good, smaller_metrics), ()
+    )
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _by_row(found: Findings, metrics: Sequence[str], rival: str | None) -> Iterator[list[str]]:
+    """Yield a line for each model and arm."""
+    cells = found.cells
+    names = [metric.upper() for metric in metrics]
+    firsts = {model: _first(cells, model, metrics) for model in {cell.model for cell in cells}}
+    gained = " or ".join(dict.fromkeys(firsts[cell.model].upper() for cell in cells))
+    heads = [f"{gained} over base", "over its control", f"over {rival}" if rival else None]
+    yield ["model", "arm", *names, *filter(None, heads), "verdict", "seconds a run"]
+    by_name = {(cell.model, cell.arm, cell.metric): cell for cell in cells}
+    for model, arm in dict.fromkeys((cell.model, cell.arm) for cell in cells):
+        own = [by_name.get((model, arm, metric)) for metric in metrics]
+        times = [r["seconds"] for r in found.good if (r["model"], r["arm"]) == (model, arm)]
+        yield [
+            model,
+            arm,
+            *(value_text(cell.value) if cell else "" for cell in own),
+            _gain(by_name.get((model, arm, firsts[model]))) + _star(found, model, arm, BASE),
+            _gain(over(found.good, model, arm, control_of(arm), firsts[model]))
+            + _star(found, model, arm, control_of(arm)),
+            *([_over_rival(found, model, arm, rival, firsts[model])] if rival else []),
+            _verdict(found, model, arm),
+            f"{sum(times) / len(times):.0f}",
+        ]
+
+
+def _star(found: Findings, model: str, arm: str, rival: str) -> str:
+    """Return a star where a difference is proven."""
+    pairs = [one for one in found.pairs if (one.model, one.arm, one.rival) == (model, arm, rival)]
+    return " *" if any(one.proven for one in pairs) else ""
+
+
+def _over_rival(found: Findings, model: str, arm: str, rival: str, metric: str) -> str:
+    """Return the gain over another method's arm, of arms of real knowledge."""
+    known = any((one.model, one.arm) == (model, arm) for one in found.verdicts)
+    return _gain(over(found.good, model, arm, rival, metric)) if known and arm != rival else ""
+
+
+def _by_model(found: Findings, metrics: Sequence[str]) -> Iterator[list[str]]:
+    """Yield a line for each arm that is no control: value, gain over base, over the control."""
+    cells = found.cells
+    models = list(dict.fromkeys(cell.model for cell in cells))
+    arms = list(dict.fromkeys(cell.arm for cell in cells))
+    controls = {control_of(arm, how) for arm in arms for how in ("shuffled", "random", "zero")}
+    yield ["arm", *models]
+    for arm in (arm for arm in arms if arm not in controls):
+        row = [arm]
+        for model in models:
+            first = _first(cells, model, metrics)
+            own = [c for c in cells if (c.model, c.arm, c.metric) == (model, arm, first)]
+            control = over(found.good, model, arm, control_of(arm), first)
+            outcome = _verdict(found, model, arm)
+            known = outcome if outcome in (_OUTCOMES["win"], _OUTCOMES["worse"]) else ""
+            row.append(" ".join(filter(None, [_short(own[0], control), known])) if own else "")
+        yield row
+
+
+def _slices(found: Findings, metrics: Sequence[str], name: str | None) -> Iterator[str]:
+    """Yield a table of the first metric in each part of a slice, for base and its rivals."""
+    if name is None:
+        return
+    parts = [part for part in found.slices if part.name == name]
+    if not parts:
+        raise DataError(f"The results have no slice '{name}'.")
+    shown = {BASE, *(one.arm for one in found.verdicts)}
+    rows = []
+    for model, arm in dict.fromkeys((cell.model, cell.arm) for cell in found.cells):
+        first = _first(found.cells, model, metrics)
+        if arm in shown:
+            own = [_cell(part.cells, model, arm, first) for part in parts]
+            rows.append([model, arm, *(_short(cell, None) if cell else "" for cell in own)])
+    heads = ["model", "arm", *(f"{part.part} ({part.users:.0f} users)" for part in parts)]
+    yield from (tabulate(rows, headers=heads, tablefmt="github", disable_numparse=True), "")
+
+
+def _cell(cells: Sequence[Cell], *names: str) -> Cell | None:
+    return next((cell for cell in cells if (cell.model, cell.arm, cell.metric) == names), None)
+
+
+def _means(found: Findings, metrics: Sequence[str]) -> Iterator[str]:
+    """Yield a sentence for each arm of real knowledge that several models have."""
+    for arm in dict.fromkeys(one.arm for one in found.verdicts):
+        models = [one.model for one in found.verdicts if one.arm == arm]
+        gains = []
+        for model in models:
+            first = _first(found.cells, model, metrics)
+            cells = [over(found.good, model, arm, one, first) for one in (BASE, control_of(arm))]
+            gains.append([cell.gain.mean for cell in cells if cell and cell.gain])
+        if len(models) > 1 and all(len(one) == 2 for one in gains):
+            base, control = (sum(one) / len(models) for one in zip(*gains))
+            yield (
+                f"Mean over {len(models)} models, {arm}: {base:+.1f}% over base, {control:+.1f}% "
+                "over its control."
+            )
+
+
+def _verdict(found: Findings, model: str, arm: str) -> str:
+    """Say what the tests by user and the seeds prove of an arm; "" of base and controls."""
+    for one in found.verdicts:
+        if (one.model, one.arm) == (model, arm):
+            return _OUTCOMES.get(one.outcome, one.outcome)
+    return ""
+
+
+def _first(cells: Sequence[Cell], model: str, metrics: Sequence[str]) -> str:
+    """Return the first of the metrics that a model has: gains are of this one."""
+    known = {cell.metric for cell in cells if cell.model == model}
+    return next((one for one in metrics if one in known), metrics[0])
+
+
+def over(records: Sequence[Record], model: str, arm: str, rival: str, metric: str) -> Cell | None:
+    """Return an arm's cell with its gain over ``rival``, paired by seed; None without a rival."""
+    renamed = [
+        {**record, "arm": BASE if record["arm"] == rival else arm}
+        for record in records
+        if record["model"] == model and record["arm"] in (arm, rival)
+    ]
+    if len({record["arm"] for record in renamed}) < 2 or arm == BASE:
+        return None
+    cells = summarise(renamed, smaller_metrics)
+    return next((c for c in cells if (c.arm, c.metric) == (arm, metric)), None)
+
+
+def _gain(cell: Cell | None) -> str:
+    if cell is None or cell.gain is None:
+        return ""
+    interval = interval_text(cell.gain)
+    return gain_text(cell.gain) + (f" ({interval})" if interval else "")
+
+
+def _short(cell: Cell, control: Cell | None) -> str:
+    text = f"{cell.value.mean:.4f}"
+    if cell.gain is not None:
+        text += f" {gain_text(cell.gain)}"
+    if control is not None:
+        text += f" ({gain_text(control.gain)} over its control)"
+    return text
+
+
+def _facts(table: Table, records: Sequence[Record]) -> str:
+    """Say in a sentence or two what the figures rest on."""
+    seeds = sorted({record["seed"] for record in records})
+    trials = sorted({one["tuned"]["trials"] if one.get("tuned") else 0 for one in records})
+    counts = " or ".join(str(count) for count in trials if count)
+    tuned = f"{counts} trials for every arm of every model" if counts else "no tuning"
+    rounds = {one["tuned"].get("seeds", 1) for one in records if one.get("tuned")}
+    if max(rounds, default=1) > 1:
+        tuned += f", the best of each again with other seeds, {max(rounds)} in all"
+        tuned += " (some models: no second round)" if min(rounds) == 1 else ""
+    if counts and not trials[0]:
+        tuned += ", and arms that were not tuned"
+    text = (
+        f"Data: {table.data}. Seeds: {', '.join(map(str, seeds))}. Tuning: {tuned}. Test figures, "
+        "mean ± standard deviation over seeds; gains are paired by seed, with their 95% interval "
+        "(Student's t). *: proven by user (Wilcoxon and t-test, p < .05 after Holm's correction "
+        "over the table) and over seeds; a win is proven over base and over the control. "
+        f"Raw results: [{table.path.name}]"
+        f"({Path(os.path.relpath(table.path, ROOT / Path(table.page).parent)).as_posix()})."
+    )
+    if any((one.get("tuned") or {}).get("unequal") for one in records):
+        text += " **Arms had different numbers of trials.**"
+    if any(leaks(one) for one in records):
+        text += " **Profiles may know more than the training part: `profile_allow_leak` is on.**"
+    failed = sum(record["status"] != "ok" for record in records)
+    return text + (f" **{failed} runs failed.**" if failed else "")
