@@ -148,11 +148,12 @@ def generate_profiles(
     """
     start = time.monotonic()
     requests = RequestMaker(config, entity)
+    made = _made(requests)  # before anything is opened: there may be none
     folder = own_folder(config)
     store = ProfileStore(shard_folder(folder, shard) if shard else folder, entity)
     totals = {"written": 0, "failed": 0, "tokens_in": 0, "tokens_out": 0}
     with store.writing():
-        tokens, skipped = _wanted(requests, folder, shard, retry_failed, overwrite_edits)
+        tokens, skipped = _wanted(requests, made, folder, shard, retry_failed, overwrite_edits)
         write_manifest(store.folder, _manifest(config, requests))
         for profile in _write(requests, tokens):
             store.append(profile)
@@ -184,7 +185,8 @@ def estimate(
         Price of a million tokens of prompts and of answers, in any currency.
     """
     requests = RequestMaker(config, entity)
-    tokens, skipped = _wanted(requests, own_folder(config), shard, retry_failed, overwrite_edits)
+    found = (requests, _made(requests), own_folder(config))
+    tokens, skipped = _wanted(*found, shard, retry_failed, overwrite_edits)
     if requests.prompt is None:
         first = [profile.text for profile in ProfileWriter(requests)(tokens[:_SHOWN])]
         return Estimate(len(tokens), skipped, first, 0, 0, 0.0)
@@ -223,11 +225,20 @@ def parse_shard(shard: str) -> tuple[int, int]:
     return int(found.group(1)), int(found.group(2))
 
 
+Made = Mapping[str, tuple[str, "str | None"]]
+
+
+def _made(requests: RequestMaker) -> Made | None:
+    """Return the profiles of ``profile_file``; None with another generator."""
+    if requests.settings["profile_generator"] != "file":
+        return None
+    return FileGenerator(requests.settings).profiles_of(requests.entity)
+
+
 def _changed(
-    requests: RequestMaker, digests: Mapping[str, Any], profiles: Mapping[str, Profile]
+    made: Made, digests: Mapping[str, str | None], profiles: Mapping[str, Profile]
 ) -> set[str]:
-    """Return whose profile is missing, or not what ``profile_file`` has."""
-    made = FileGenerator(requests.settings).profiles_of(requests.entity)
+    """Return whose profile is missing, or not what the file has."""
     missing = set()
     for token in digests:
         known = profiles.get(token)
@@ -242,6 +253,7 @@ def _changed(
 
 def _wanted(
     requests: RequestMaker,
+    made: Made | None,
     folder: Path,
     shard: str | None,
     retry_failed: bool,
@@ -260,8 +272,8 @@ def _wanted(
         stores.append(ProfileStore(shard_folder(folder, shard), requests.entity))
     # The part's own store was written later than the whole.
     profiles = {token: one for store in stores for token, one in store.read().items()}
-    if requests.settings["profile_generator"] == "file":
-        missing = _changed(requests, digests, profiles)
+    if made is not None:
+        missing = _changed(made, digests, profiles)
     else:
         missing = set(digests).intersection(*(stale(store, digests) for store in stores))
     if retry_failed:

@@ -196,7 +196,7 @@ def test_a_file_of_users_has_nothing_to_say_of_items(data: TinyDataset, tmp_path
     config = data.config(profile_generator="file", profile_file=name)
     with pytest.raises(DataError, match="no item profiles: none of its lines says item_id"):
         generate_profiles(config, "item")
-    assert not ProfileStore(_folder(data), "item").read()
+    assert not ProfileStore(_folder(data), "item").exists()
 
 
 def test_a_changed_file_is_taken_again_and_corrections_stay(
