@@ -59,10 +59,27 @@ def load_weights(model: nn.Module, checkpoint: dict[str, Any], path: str) -> Non
             f"'{path}' does not fit this {type(model).__name__}: {reason}. The model's sizes and "
             "the dataset must be those it was trained with."
         ) from error
-    model.load_other_parameter(checkpoint["other_parameter"])  # type: ignore[operator]
+    device = next(model.parameters()).device
+    other = _moved(checkpoint["other_parameter"], device)
+    model.load_other_parameter(other)  # type: ignore[operator]
+    if hasattr(model, "update_attentive_A"):
+        # KGAT keeps its attention matrix nowhere; it follows from the embeddings after each epoch.
+        with torch.no_grad():
+            model.update_attentive_A()  # type: ignore[operator]
     modules = dict(model.named_modules())
     for name, values in checkpoint["transfer"]["counters"].items():
         modules[name].__dict__.update(values)
+
+
+def _moved(values: Any, device: torch.device) -> Any:
+    """Copy tensors, also those in dicts and lists, to a device."""
+    if isinstance(values, torch.Tensor):
+        return values.to(device)
+    if isinstance(values, dict):
+        return {key: _moved(value, device) for key, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        return type(values)(_moved(value, device) for value in values)
+    return values
 
 
 def counters(model: nn.Module) -> dict[str, dict[str, int | float]]:

@@ -13,6 +13,7 @@ import click
 
 from recbole_llmkt import __version__
 from recbole_llmkt.exceptions import LLMKTError
+from recbole_llmkt.options import ANY_KEY
 
 _EXPERIMENT = "recbole_llmkt.experiment.commands"
 _ELSEWHERE = {
@@ -24,7 +25,6 @@ _ELSEWHERE = {
     "layers": ("recbole_llmkt.transfer.commands", "layers", "List the layers of a model."),
     "recommend": ("recbole_llmkt.recommend.commands", "recommend", "Recommend, with reasons."),
 }
-_ANY_KEY = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
 class _Commands(click.Group):
@@ -77,7 +77,7 @@ def main(debug: bool) -> None:
         sys.path.append(os.getcwd())  # for class paths of the user's own models and losses
 
 
-@main.command(context_settings=_ANY_KEY)
+@main.command(context_settings=ANY_KEY)
 @click.option("--model", "-m", required=True, help="A RecBole model, or package.module.Class.")
 @click.option("--dataset", "-d", required=True, help="The dataset's name.")
 @click.option("--config-files", "--config_files", default="", help='YAML files: "a.yaml b.yaml".')

@@ -88,7 +88,7 @@ def check_files(config: Any) -> None:
                     f"There is no file {path}. Add it in RecBole's atomic format (a header like "
                     f"user_id:token<TAB>item_id:token), or correct `data_path` or `load_col`."
                 )
-            _check_columns(path, columns, config["field_separator"] or "\t")
+            _check_columns(config, path, columns)
 
 
 def _downloads() -> dict[str, Any]:
@@ -117,10 +117,10 @@ def _files(config: Any, source: str) -> Iterator[Path]:
         yield stem.with_name(f"{stem.name}.{part}.{source}" if part else f"{stem.name}.{source}")
 
 
-def _check_columns(path: Path, columns: dict[str, str], separator: str) -> None:
-    with path.open(encoding="utf-8", errors="replace") as file:
+def _check_columns(config: Any, path: Path, columns: dict[str, str]) -> None:
+    with path.open(encoding=config["encoding"] or "utf-8", errors="replace") as file:
         header = file.readline().rstrip("\r\n")
-    known = [name.partition(":")[0] for name in header.split(separator)]
+    known = [name.partition(":")[0] for name in header.split(config["field_separator"] or "\t")]
     for column, key in columns.items():
         if column not in known:
             raise DataError(

@@ -84,6 +84,12 @@ def _phase_length(value: Any) -> str | None:
     return None if 0.0 < value <= 1.0 else "a share above 0.0, up to 1.0 (a count is an int)."
 
 
+def _entity(value: Any) -> str | None:
+    if isinstance(value, (list, tuple)) and "both" in value:
+        return "user or item within a list: [user, item] says both."
+    return _each(_choice("user", "item", "both"))(value)
+
+
 ROWS = ("auto", "batch", "table", "node", "lookup", "field", "field_first", "flat", "time")
 LOSSES = ("rmse", "mse", "cosine", "sce", "infonce", "generative", "gram", "softrank")
 SLICES = ("history", "cold_users", "tail_items")
@@ -98,7 +104,7 @@ CHECKS: dict[str, Check] = {
     "kt_item_layer": _optional(_text),
     "kt_rows": _each(_choice(*ROWS)),
     "kt_pool": _choice("last", "mean", "exponential", "attention"),
-    "kt_entity": _each(_choice("user", "item", "both")),
+    "kt_entity": _entity,
     "kt_loss": _choice(*LOSSES, class_path=True),
     "kt_temperature": _number(1e-4),
     "kt_mask_ratio": _number(0.0, 1.0),

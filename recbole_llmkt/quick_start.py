@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.multiprocessing as multiprocessing
 from recbole.data.transform import construct_transform
-from recbole.utils import get_environment, get_flops, init_logger, init_seed, set_color
+from recbole.utils import ModelType, get_environment, get_flops, init_logger, init_seed, set_color
 
 from recbole_llmkt.checkpoints import load_checkpoint, load_weights, save_file
 from recbole_llmkt.config import Config
@@ -54,11 +54,11 @@ def train(
     -------
     dict
         RecBole's result (``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``,
-        ``test_result``), ``slices`` (see
-        :func:`~recbole_llmkt.experiment.slices.slice_metrics`), ``users`` (a
-        :class:`~recbole_llmkt.experiment.users.UserMetrics`, or None) and ``transfer``: terms
-        (layer, rows, coverage, ...), ``phase_switch``, both loss curves; with ``kt_method: kar``
-        the method, its profiles and their coverage; None without knowledge.
+        ``test_result``), ``checkpoint`` (its path, or None) and ``transfer``: terms (layer, rows,
+        coverage, ...), ``phase_switch``, both loss curves; with ``kt_method: kar`` the method, its
+        profiles and their coverage; None without knowledge. After a test also ``slices`` (see
+        :func:`~recbole_llmkt.experiment.slices.slice_metrics`) and ``users`` (a
+        :class:`~recbole_llmkt.experiment.users.UserMetrics`, or None).
     """
     with tracked(config) as log_result:
         result = _train(config, saved, verbose, on_epoch, evaluate_test)
@@ -92,13 +92,15 @@ def _train(
         logger.info(set_color("FLOPs", "blue") + f": {flops}")
 
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    # RecBole's trainer of decision trees has no epochs to report.
+    trees = config["MODEL_TYPE"] == ModelType.DECISIONTREE
     best_valid_score, best_valid_result = trainer.fit(
         train_data,
         valid_data,
         verbose=verbose,
         saved=saved,
         show_progress=config["show_progress"],
-        callback_fn=on_epoch,
+        **({} if trees else {"callback_fn": on_epoch}),
     )
     tested = _test(config, trainer, train_data, test_data, saved) if evaluate_test else {}
     test_result = tested.pop("test_result", None)
@@ -331,8 +333,9 @@ def export_stock_checkpoint(model_file: str, stock_file: str) -> None:
     """
     from recbole.config import Config as RecBoleConfig
 
-    checkpoint = load_checkpoint(model_file)
-    trained = Config(config_dict=checkpoint["config"], command_line=[])
+    trained = Config(config_dict=load_checkpoint(model_file)["config"], command_line=[])
+    # Stock RecBole leaves tensors on the device that they were saved from.
+    checkpoint = load_checkpoint(model_file, trained["device"])
     if uses_kar(trained):
         raise ConfigError(
             f"'{model_file}' holds a {trained['model']} with kt_method: kar: its two further input "

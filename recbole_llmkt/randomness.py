@@ -32,10 +32,12 @@ def set_random_state(state: dict[str, Any]) -> None:
     """Restore what :func:`get_random_state` returned."""
     kind, keys, position, has_gauss, gauss = state["numpy"]
     random.setstate(state["python"])
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), position, has_gauss, gauss))
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])
+        # The state may come from a machine with more devices.
+        here = state["cuda"][: torch.cuda.device_count()]
+        torch.cuda.set_rng_state_all([one.cpu() for one in here])
 
 
 @contextmanager

@@ -24,6 +24,9 @@ logger = getLogger(__name__)
 class ResumingMixin:
     """Checkpoints of tensors and plain Python values; a resumed run equals an uninterrupted one.
 
+    Two things are not kept: what DiffRec and LDiffRec have learned about the importance of their
+    steps, and the random streams of all processes but the first.
+
     Attributes
     ----------
     task : TransferTask or None
@@ -34,8 +37,9 @@ class ResumingMixin:
         What ``kt_init`` did to each embedding table; empty without it.
     hybrid : HybridTables or None
         The tables that ``kt_hybrid`` trains with a map of the profiles.
-    model_losses, transfer_losses : list of float
-        Mean losses of a batch, an entry for each epoch of phase 1.
+    model_losses, transfer_losses : list of float or None
+        Mean losses of a batch, an entry for each epoch of phase 1; None where an epoch had no
+        batch with interactions (KTUP's epochs of knowledge-graph triples).
     gradient_ratios : list of float or None
         How strongly the transfer loss pulls at the parameters that both losses train, against the
         model's own: ratio of the norms of their gradients in the first batch of each epoch of
@@ -63,13 +67,13 @@ class ResumingMixin:
         super().__init__(config, model)  # type: ignore[call-arg]
         # RecBole's name holds the second only: two runs of one second would share a file.
         stem, suffix = os.path.splitext(self.saved_model_file)
-        self.saved_model_file = f"{stem}-{uuid.uuid4().hex[:8]}{suffix}"
+        self.saved_model_file = _of_first_process(f"{stem}-{uuid.uuid4().hex[:8]}{suffix}")
         self.task: TransferTask | None = None
         self.switch = 0
         self.starts: list[dict[str, Any]] = []
         self.hybrid: HybridTables | None = None
-        self.model_losses: list[float] = []
-        self.transfer_losses: list[float] = []
+        self.model_losses: list[float | None] = []
+        self.transfer_losses: list[float | None] = []
         self.gradient_ratios: list[float | None] = []
         self._train_data: Any = None
         self._resumed: dict[str, Any] | None = None
@@ -110,12 +114,13 @@ class ResumingMixin:
             "optimizer": self.optimizer.state_dict(),
             "transfer": {
                 "phase": 1 if self._transfers(epoch) else 2,
+                "switch": self.switch,
                 "projectors": {name: one.state_dict() for name, one in projectors.items()},
                 "optimizers": {name: one.state_dict() for name, one in self._more_optimizers()},
                 "counters": counters(self.model),
                 "best_valid_result": self._best_result(),
                 "random": get_random_state(),
-                "loader": _generator_state(self._train_data),
+                "loader": [one.get_state() for one in _generators(self._train_data)],
                 "starts": self.starts,
                 "hybrid": self.hybrid.state() if self.hybrid is not None else {},
                 "model_losses": self.model_losses,
@@ -181,12 +186,37 @@ class ResumingMixin:
         self._resumed = checkpoint
         logger.info("Checkpoint loaded. Resume training from epoch %d.", self.start_epoch)
 
+    def evaluate(
+        self,
+        eval_data: Any,
+        load_best_model: bool = True,
+        model_file: str | None = None,
+        show_progress: bool = False,
+    ) -> Any:
+        """Evaluate the model, with the best checkpoint or another one of this package.
+
+        Parameters and result are those of RecBole's ``Trainer.evaluate``.
+        """
+        if load_best_model:
+            path = model_file or self.saved_model_file
+            load_weights(self.model, load_checkpoint(path, self.device), path)
+            logger.info("Loading model structure and parameters from %s", path)
+        return super().evaluate(  # type: ignore[misc]
+            eval_data, load_best_model=False, show_progress=show_progress
+        )
+
     def _restore_resumed(self) -> None:
         """Put back what can only be put back once projectors and loader are there."""
         if self._resumed is None:
             return
         checkpoint, self._resumed = self._resumed, None
         extra = checkpoint["transfer"]
+        if extra["phase"] == 2 and extra.get("switch") and self.switch > self.start_epoch:
+            raise DataError(
+                f"'{self.saved_model_file}' is past its phase 1 of {extra['switch']} epochs, and "
+                f"this run's phase 1 has {self.switch}: set kt_epochs: {extra['switch']}, a count, "
+                "where `epochs` has changed."
+            )
         try:
             for name, projector in (self.task.projectors() if self.task else {}).items():
                 projector.load_state_dict(extra["projectors"][name])
@@ -205,8 +235,10 @@ class ResumingMixin:
         self.transfer_losses = list(extra["transfer_losses"])
         # Checkpoints of version 0.1 have none.
         self.gradient_ratios = list(extra.get("gradient_ratios", []))
-        if extra["loader"] is not None:
-            self._train_data.generator.set_state(extra["loader"].cpu())
+        # Checkpoints of version 0.1 have one state, or None.
+        states = [extra["loader"]] if isinstance(extra["loader"], torch.Tensor) else extra["loader"]
+        for generator, state in zip(_generators(self._train_data), states or ()):
+            generator.set_state(state.cpu())
         set_random_state(extra["random"])
 
 
@@ -225,6 +257,16 @@ def _plain(values: Any) -> Any:
     return values
 
 
-def _generator_state(loader: Any) -> torch.Tensor | None:
-    generator = getattr(loader, "generator", None)
-    return generator.get_state() if generator is not None else None
+def _generators(loader: Any) -> list[torch.Generator]:
+    """Return what a loader shuffles with; one of knowledge graphs holds two loaders."""
+    parts = [getattr(loader, name, None) for name in ("general_dataloader", "kg_dataloader")]
+    generators = (getattr(one, "generator", None) for one in (loader, *parts))
+    return [one for one in generators if one is not None]
+
+
+def _of_first_process(name: str) -> str:
+    """Return the first process's name, where there are several: it saves, and all of them read."""
+    names = [name]
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.broadcast_object_list(names, src=0)
+    return names[0]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from recbole.trainer.trainer import NCLTrainer
 from recbole.utils import set_color
 from torch import nn
 from tqdm import tqdm
@@ -132,15 +133,21 @@ class TransferMixin(ResumingMixin):
         if self.task is None or epoch_idx >= self.switch:
             return epoch(train_data, epoch_idx, loss_func, show_progress)
         factor = weight_factor(self.config["kt_schedule"], epoch_idx, self.switch)
-        with self.task.attached(epoch_idx, factor, measure_gradients=True) as meter:
+        parts = self._parts(epoch_idx)
+        with self.task.attached(epoch_idx, factor, parts, measure_gradients=True) as meter:
             if show_progress:
                 train_data, show_progress = _LossBar(train_data, epoch_idx, meter), False
             losses = epoch(train_data, epoch_idx, loss_func, show_progress)
-        model_loss, transfer_loss = meter.means()
+        model_loss, transfer_loss = meter.means() if meter.batches else (None, None)
         self.model_losses.append(model_loss)
         self.transfer_losses.append(transfer_loss)
         self.gradient_ratios.append(meter.gradient_ratio)
         return losses
+
+    def _parts(self, epoch_idx: int) -> int | None:
+        """Return how many parts of the model's loss are trained, as a slice's end: None is all."""
+        warms_up = isinstance(self, NCLTrainer) and epoch_idx < self.config["warm_up_step"]
+        return -1 if warms_up else None  # RecBole's NCLTrainer drops the last
 
     def _enter(self, epoch_idx: int) -> None:
         """Set up the phase that ``epoch_idx`` lies in."""
@@ -158,6 +165,12 @@ class TransferMixin(ResumingMixin):
     # ---- freezing -----------------------------------------------------------------------------
 
     def _check_patterns(self) -> None:
+        frozen = [*self.config["kt_freeze_phase1"], *self.config["kt_freeze_phase2"]]
+        if self.enabled and frozen and not self.config["single_spec"]:
+            raise ConfigError(
+                "kt_freeze_phase1 and kt_freeze_phase2 cannot be used with several processes: "
+                "PyTorch's DistributedDataParallel wants the same parameters throughout."
+            )
         names = [name for name, _ in self.model.named_parameters()]
         for phase in (1, 2):
             for pattern in self.config[f"kt_freeze_phase{phase}"] if self.enabled else ():
@@ -206,9 +219,10 @@ class TransferMixin(ResumingMixin):
         super()._add_train_loss_to_tensorboard(epoch_idx, losses, tag)  # type: ignore[misc]
         if self._transfers(epoch_idx):
             values = {"model": self.model_losses[-1], "transfer": self.transfer_losses[-1]}
-            for name, value in values.items():
-                self.tensorboard.add_scalar(f"Loss/{name.capitalize()}", value, epoch_idx)
-            logged = {f"{name}_loss": value for name, value in values.items()}
+            logged = {f"{name}_loss": one for name, one in values.items() if one is not None}
+            for name, value in logged.items():
+                label = name.partition("_")[0].capitalize()
+                self.tensorboard.add_scalar(f"Loss/{label}", value, epoch_idx)
             if self.gradient_ratios[-1] is not None:
                 logged["gradient_ratio"] = self.gradient_ratios[-1]
                 self.tensorboard.add_scalar("Gradient/Ratio", logged["gradient_ratio"], epoch_idx)

@@ -10,20 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recbole_llmkt.exceptions import ConfigError
+from recbole_llmkt.options import ANY_KEY, names
 
 if TYPE_CHECKING:
     from recbole_llmkt.experiment.plan import Plan
 
-ANY_KEY = {"ignore_unknown_options": True, "allow_extra_args": True}
-
-
-def _names(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
-    return [name.strip() for name in (value or "").split(",") if name.strip()]
-
 
 def _seeds(context: click.Context, parameter: click.Parameter, value: str) -> list[int]:
     try:
-        return [int(seed) for seed in _names(context, parameter, value)]
+        return [int(seed) for seed in names(context, parameter, value)]
     except ValueError as error:
         raise click.BadParameter(f"'{value}' is not a list of integers like 1,2,3.") from error
 
@@ -31,11 +26,11 @@ def _seeds(context: click.Context, parameter: click.Parameter, value: str) -> li
 def _plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add what both say: models, arms, data, output, keys."""
     added = [
-        click.option("--models", callback=_names, help="Models, separated by commas."),
+        click.option("--models", callback=names, help="Models, separated by commas."),
         click.option("--dataset", "-d", default="", help="The dataset's name."),
         click.option(
             "--arms",
-            callback=_names,
+            callback=names,
             help="base (no transfer), kt, the controls shuffled and random, those of --arm, and "
             "NAME+shuffled or NAME+random, their controls [default: base,kt,shuffled].",
         ),

@@ -15,6 +15,7 @@ from tabulate import tabulate
 from recbole_llmkt.exceptions import ConfigError, DataError, nearest
 from recbole_llmkt.experiment.results import FILE_NAME, Record, read_results, run_name
 from recbole_llmkt.experiment.significance import primary_metric
+from recbole_llmkt.options import names as split_names
 
 
 @dataclass(frozen=True)
@@ -124,16 +125,12 @@ def _text(settings: dict[str, Any], key: str) -> str:
 # ---- the command ------------------------------------------------------------------------------
 
 
-def _names(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
-    return [name.strip() for name in value.split(",") if name.strip()]
-
-
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--model", default="", callback=_names, help="These models only, by commas.")
-@click.option("--arm", default="", callback=_names, help="These arms only, by commas.")
-@click.option("--dataset", default="", callback=_names, help="These datasets only, by commas.")
-@click.option("--seed", default="", callback=_names, help="These seeds only, by commas.")
+@click.option("--model", default="", callback=split_names, help="These models only, by commas.")
+@click.option("--arm", default="", callback=split_names, help="These arms only, by commas.")
+@click.option("--dataset", default="", callback=split_names, help="These datasets only, by commas.")
+@click.option("--seed", default="", callback=split_names, help="These seeds only, by commas.")
 @click.option("--status", type=click.Choice(["ok", "failed"]), help="Runs that ended so.")
 @click.option("--since", type=click.DateTime(), help="Runs that ended then or later, UTC.")
 @click.option("--diff", nargs=2, metavar="RUN RUN", help="How the settings of two runs differ.")

@@ -9,12 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llmkt.experiment.users import (
-    LabelledRows,
-    RankedRows,
-    Recording,
-    interaction_counts,
-)
+from recbole_llmkt.experiment.users import LabelledRows, RankedRows, Recording
+from recbole_llmkt.profiles.history import interaction_counts
 
 HISTORY, COLD_USERS, TAIL_ITEMS = "history", "cold_users", "tail_items"
 # What a comparison measures unless kt_slices says otherwise: both cost next to nothing.
@@ -56,8 +52,7 @@ def wanted_tail(config: Any, train_dataset: Any) -> npt.NDArray[np.bool_] | None
     """Return the tail's mask if ``kt_slices`` asks for it."""
     if TAIL_ITEMS not in config["kt_slices"]:
         return None
-    counts = interaction_counts(train_dataset, train_dataset.iid_field)
-    return tail_items(counts, config["kt_tail_share"])
+    return tail_items(interaction_counts(train_dataset)["item"], config["kt_tail_share"])
 
 
 def slice_metrics(config: Any, recording: Recording, train_dataset: Any) -> list[dict[str, Any]]:
@@ -110,16 +105,19 @@ def _parts(
         if isinstance(rows, RankedRows):  # their relevant items are the tail's already
             yield "tail items", share, np.ones(len(rows.users), dtype=bool)
         else:
-            counts = interaction_counts(train_dataset, train_dataset.iid_field)
-            yield "tail items", share, tail_items(counts, config["kt_tail_share"])[rows.items]
+            tail = wanted_tail(config, train_dataset)
+            assert tail is not None
+            yield "tail items", share, tail[rows.items]
         return
-    history = interaction_counts(train_dataset, train_dataset.uid_field)[rows.users]
+    counts = interaction_counts(train_dataset)["user"]
+    history = counts[rows.users]
     if name == COLD_USERS:
         most = config["kt_cold_threshold"]
         yield "cold users", f"at most {most} training interactions", history <= most
         return
-    of_users = interaction_counts(train_dataset, train_dataset.uid_field)[np.unique(rows.users)]
-    quartile = np.searchsorted(np.quantile(of_users, [0.25, 0.5, 0.75]), history)
+    quartile = np.searchsorted(
+        np.quantile(counts[np.unique(rows.users)], [0.25, 0.5, 0.75]), history
+    )
     for number, ordinal in enumerate(_ORDINALS):
         mask = quartile == number
         if mask.any():

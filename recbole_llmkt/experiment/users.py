@@ -19,6 +19,7 @@ from recbole.evaluator.collector import DataStruct
 
 from recbole_llmkt.exceptions import DataError
 from recbole_llmkt.profiles.files import replace_file
+from recbole_llmkt.profiles.history import interaction_counts
 
 FILE_NAME = "users.npz"
 Array = npt.NDArray[Any]
@@ -301,11 +302,5 @@ def user_metrics(recording: Recording, train_dataset: Any) -> UserMetrics | None
     ids, rows, values = recording.rows.by_user()
     field = train_dataset.uid_field
     tokens = train_dataset.field2id_token[field][ids].astype(str)
-    history = interaction_counts(train_dataset, field)[ids]
+    history = interaction_counts(train_dataset)["user"][ids]
     return UserMetrics(tokens, rows.astype(np.int64), history, values)
-
-
-def interaction_counts(train_dataset: Any, field: str) -> npt.NDArray[np.int64]:
-    """Count the training interactions of each user or item, by RecBole's id."""
-    ids = np.asarray(train_dataset.inter_feat[field])
-    return np.bincount(ids, minlength=train_dataset.num(field)).astype(np.int64)

@@ -160,7 +160,8 @@ def build_augmented(
     model.knowledge = [_summary(one) for one in profiles.values()]
     logger.info(
         "KAR: user and item profiles are two further input fields of %s. There is no transfer "
-        "loss: kt_entity, layers, losses, weights, phases, transform and projector have no effect.",
+        "loss: layers, losses, weights, phases and projector have no effect, and kt_entity and "
+        "kt_transform only on kt_init, kt_hybrid and kt_cold_start.",
         config.model_class.__name__,
     )
     return model

@@ -87,9 +87,7 @@ class AtomicFile:
                 columns = None
                 for cells in lines:
                     columns = columns or len(cells)
-                    if len(cells) > columns or any(
-                        "\n" in c and self.separator in c for c in cells
-                    ):
+                    if len(cells) > columns or any(map(self._swallowed, cells)):
                         raise DataError(self._too_long(lines.line_num, len(cells), columns))
                     if any(cells):
                         yield cells

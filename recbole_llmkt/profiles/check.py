@@ -14,6 +14,7 @@ from typing import Any
 from recbole_llmkt.exceptions import DataError
 from recbole_llmkt.profiles.generators.base import is_refusal
 from recbole_llmkt.profiles.history import training_histories
+from recbole_llmkt.profiles.hook import outdated, without_absent
 from recbole_llmkt.profiles.metadata import read_item_metadata
 from recbole_llmkt.profiles.splits import build_splits
 from recbole_llmkt.profiles.store import Profile, ProfileStore
@@ -153,9 +154,7 @@ def check_profiles(
         empty=[token for token, one in known.items() if one.error is None and not one.usable],
         refusals=[token for token, one in usable.items() if is_refusal(one.text)],
         duplicates=[group for group in by_text.values() if len(group) > 1],
-        other_history=[
-            token for token, one in usable.items() if histories and one.history != histories[token]
-        ],
+        other_history=outdated(without_absent(usable, histories), histories) if histories else [],
         leaking_titles={token: titles for token, titles in named.items() if titles},
         languages=dict(Counter(language(one.text) for one in usable.values()).most_common()),
         lengths=[len(one.text.split()) for one in usable.values()],

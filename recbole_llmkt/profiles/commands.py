@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from recbole_llmkt.config import Config
+from recbole_llmkt.options import ANY_KEY
 from recbole_llmkt.profiles.options import (
-    ANY_KEY,
     both,
     dataset_options,
     entities_option,
@@ -18,6 +18,9 @@ from recbole_llmkt.profiles.options import (
 )
 from recbole_llmkt.profiles.store import ProfileStore
 from recbole_llmkt.profiles.text_commands import edit, export_profiles, import_profiles, show
+
+if TYPE_CHECKING:
+    from recbole_llmkt.profiles.generate import Scope
 
 
 class _Profile(click.Group):
@@ -80,6 +83,11 @@ def _embed(config: Config, store: ProfileStore, dtype: str) -> None:
 @click.option("--price-out", type=float, help="Price of a million answer tokens, for --dry-run.")
 @click.option("--shard", metavar="I/N", help="Write part I of N; see `llmkt profile merge`.")
 @click.option("--retry-failed", is_flag=True, help="Take up again what failed earlier.")
+@click.option(
+    "--overwrite-others",
+    is_flag=True,
+    help="Write anew what another generator, model or prompt wrote (template's always is).",
+)
 @click.option("--overwrite-edits", is_flag=True, help="Write anew what a person corrected.")
 @_dtype
 def write(
@@ -93,6 +101,7 @@ def write(
     price_out: float | None,
     shard: str | None,
     retry_failed: bool,
+    overwrite_others: bool,
     overwrite_edits: bool,
     dtype: str,
 ) -> None:
@@ -102,21 +111,21 @@ def write(
     Example:
       llmkt profile --dataset=ml-1m --shard=3/16
     """  # noqa: D301 - \b is click's
-    from recbole_llmkt.profiles.generate import generate_profiles
+    from recbole_llmkt.profiles.generate import Scope, generate_profiles
     from recbole_llmkt.profiles.generators.file import entities_of
 
     config = make_config(dataset, model, config_files, keys)
     entities = both(entity)
     if entity == "both" and config["profile_generator"] == "file" and config["profile_file"]:
         entities = entities_of(Path(config["profile_file"]))
-    which = {"shard": shard, "retry_failed": retry_failed, "overwrite_edits": overwrite_edits}
+    scope = Scope(shard, retry_failed, overwrite_others, overwrite_edits)
     if dry_run:
         for one in entities:
-            _show_estimate(config, one, price_in, price_out, which)
+            _show_estimate(config, one, price_in, price_out, scope)
         return
     n_failed = 0
     for one in entities:
-        summary = generate_profiles(config, one, **which)  # type: ignore[arg-type]
+        summary = generate_profiles(config, one, scope)
         n_failed += summary.failed
         click.echo(
             f"{one}: {summary.written} profiles written, {summary.failed} failed, "
@@ -138,11 +147,11 @@ def _show_estimate(
     entity: str,
     price_in: float | None,
     price_out: float | None,
-    which: dict[str, Any],
+    scope: Scope,
 ) -> None:
     from recbole_llmkt.profiles.generate import estimate
 
-    found = estimate(config, entity, price_in, price_out, **which)
+    found = estimate(config, entity, price_in, price_out, scope)
     for text in found.first:
         click.echo(f"{text}\n{'-' * 72}")
     cost = "" if found.cost is None else f", {found.cost:.2f} in the currency of the prices"
@@ -176,7 +185,7 @@ def embed(
 @click.option(
     "--plot",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Histogram of the lengths [default: lengths.png beside the profiles].",
+    help="Draw a histogram of the lengths into this file.",
 )
 def check(
     dataset: str,
@@ -200,9 +209,9 @@ def check(
     stores = existing_stores(config, entity)
     checks = check_stores(config, stores)
     click.echo("\n".join(line for found in checks for line in found.lines()))
-    path = plot or stores[0].folder / "lengths.png"
-    plot_lengths(checks, path)
-    click.echo(f"{path}: words per profile")
+    if plot:
+        plot_lengths(checks, plot)
+        click.echo(f"{plot}: words per profile")
     n_problems = sum(found.n_problems for found in checks)
     if n_problems:
         raise click.ClickException(

@@ -161,7 +161,7 @@ def build_embeddings(
     """
     if dtype not in DTYPES:
         raise ProfileError(f"Unknown dtype '{dtype}': choose float16 or float32.")
-    profiles = [profile for profile in store.read().values() if profile.usable]
+    profiles = store.usable()
     if not profiles:
         raise ProfileError(f"There is no profile in {store.path}: run `llmkt profile` first.")
     vectors_path, ids_path = embedding_paths(folder or store.folder, encoder.name, store.entity)

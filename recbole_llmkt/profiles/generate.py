@@ -18,7 +18,7 @@ from recbole_llmkt.exceptions import ConfigError
 from recbole_llmkt.profiles.engine import spread
 from recbole_llmkt.profiles.generators import get_generator, get_generator_class
 from recbole_llmkt.profiles.generators.file import FileGenerator
-from recbole_llmkt.profiles.hook import own_folder
+from recbole_llmkt.profiles.hook import own_folder, own_store
 from recbole_llmkt.profiles.requests import RequestMaker
 from recbole_llmkt.profiles.store import (
     Profile,
@@ -90,17 +90,17 @@ class ProfileWriter:
     def __init__(self, requests: RequestMaker) -> None:
         self._requests = requests
         self._generator = get_generator(requests.settings)
+        self._origin = _origin(requests)
 
     def __call__(self, tokens: Iterable[str]) -> Iterator[Profile]:
         """Write the profiles of the entities with these tokens."""
-        prompt = self._requests.prompt
         for answer in self._generator.answers(map(self._requests, tokens)):
             yield Profile(
                 id=answer.id,
                 text=answer.text,
-                generator=self._requests.settings["profile_generator"],
-                model=self._generator.model,
-                prompt=prompt.digest if prompt else "",
+                generator=self._origin["generator"],
+                model=self._origin["model"],
+                prompt=self._origin["prompt"],
                 history=answer.history,
                 time=utc_now(),
                 tokens_in=answer.tokens_in,
@@ -109,14 +109,56 @@ class ProfileWriter:
             )
 
 
-def generate_profiles(
-    config: Any,
-    entity: str,
-    *,
-    shard: str | None = None,
-    retry_failed: bool = False,
-    overwrite_edits: bool = False,
-) -> Summary:
+def _origin(requests: RequestMaker) -> dict[str, str]:
+    """Return what a profile's line says about who writes it."""
+    settings = requests.settings
+    name = settings["profile_generator"]
+    return {
+        "generator": name,
+        "model": get_generator_class(name).model_of(settings),
+        "prompt": requests.prompt.digest if requests.prompt else "",
+    }
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which profiles a generation run takes up, beside those that are missing or out of date.
+
+    Attributes
+    ----------
+    shard : str or None
+        ``"3/16"``: the third of sixteen parts only, into a folder of its own
+        (:func:`shard_folder`). An entity is in the same part whatever else the data hold.
+    retry_failed : bool
+        Take up again what failed earlier.
+    overwrite_others : bool
+        Write anew what another generator, model or prompt wrote. What ``template`` wrote is
+        always replaced when a language model is asked.
+    overwrite_edits : bool
+        Write texts anew that a person has corrected.
+
+    Raises
+    ------
+    ConfigError
+        ``shard`` cannot be read, or comes with ``overwrite_edits``.
+    """
+
+    shard: str | None = None
+    retry_failed: bool = False
+    overwrite_others: bool = False
+    overwrite_edits: bool = False
+
+    def __post_init__(self) -> None:
+        if self.shard:
+            parse_shard(self.shard)
+        if self.shard and self.overwrite_edits:
+            raise ConfigError(
+                "--overwrite-edits does not go with --shard: `llmkt profile merge` keeps what a "
+                "person has corrected. Run it once without --shard."
+            )
+
+
+def generate_profiles(config: Any, entity: str, scope: Scope = Scope()) -> Summary:
     """Write the profiles that are missing, or whose history has changed.
 
     Every profile is on the disk as soon as its answer has arrived, so a run that is stopped in
@@ -129,13 +171,8 @@ def generate_profiles(
         The ``profile_*`` keys say how; the training split is that of its ``eval_args``.
     entity : str
         ``"user"`` or ``"item"``.
-    shard : str, optional
-        ``"3/16"``: the third of sixteen parts only, into a folder of its own
-        (:func:`shard_folder`). An entity is in the same part whatever else the data hold.
-    retry_failed : bool
-        Take up again what failed earlier.
-    overwrite_edits : bool
-        Write texts anew that a person has corrected.
+    scope : Scope
+        Which profiles.
 
     Returns
     -------
@@ -149,12 +186,13 @@ def generate_profiles(
     start = time.monotonic()
     requests = RequestMaker(config, entity)
     made = _made(requests)  # before anything is opened: there may be none
-    folder = own_folder(config)
-    store = ProfileStore(shard_folder(folder, shard) if shard else folder, entity)
+    folder = own_store(config, entity).folder
+    store = ProfileStore(shard_folder(folder, scope.shard) if scope.shard else folder, entity)
     totals = {"written": 0, "failed": 0, "tokens_in": 0, "tokens_out": 0}
     with store.writing():
-        tokens, skipped = _wanted(requests, made, folder, shard, retry_failed, overwrite_edits)
-        write_manifest(store.folder, _manifest(config, requests))
+        tokens, skipped = _wanted(requests, made, folder, scope)
+        if tokens:
+            write_manifest(store.folder, _manifest(config, requests))
         for profile in _write(requests, tokens):
             store.append(profile)
             totals["written" if profile.usable else "failed"] += 1
@@ -170,23 +208,19 @@ def estimate(
     entity: str,
     price_in: float | None = None,
     price_out: float | None = None,
-    *,
-    shard: str | None = None,
-    retry_failed: bool = False,
-    overwrite_edits: bool = False,
+    scope: Scope = Scope(),
 ) -> Estimate:
     """Tell what :func:`generate_profiles` would do, without asking a language model.
 
     Parameters
     ----------
-    config, entity, shard, retry_failed, overwrite_edits
+    config, entity, scope
         As for :func:`generate_profiles`.
     price_in, price_out : float, optional
         Price of a million tokens of prompts and of answers, in any currency.
     """
     requests = RequestMaker(config, entity)
-    found = (requests, _made(requests), own_folder(config))
-    tokens, skipped = _wanted(*found, shard, retry_failed, overwrite_edits)
+    tokens, skipped = _wanted(requests, _made(requests), own_folder(config), scope)
     if requests.prompt is None:
         first = [profile.text for profile in ProfileWriter(requests)(tokens[:_SHOWN])]
         return Estimate(len(tokens), skipped, first, 0, 0, 0.0)
@@ -251,34 +285,62 @@ def _changed(
     return missing
 
 
+class _ByOthers:
+    """Tells whether a profile is written anew because of who wrote it."""
+
+    def __init__(self, origin: Mapping[str, str], overwrite: bool) -> None:
+        self._origin = origin
+        self._overwrite = overwrite
+
+    def __call__(self, profile: Profile) -> bool:
+        return self._is_other(profile) and (self._overwrite or profile.generator == "template")
+
+    def _is_other(self, profile: Profile) -> bool:
+        return any(getattr(profile, name) != value for name, value in self._origin.items())
+
+    def warn(self, profiles: Mapping[str, Profile], kept: Iterable[str]) -> None:
+        """Say how many profiles stay although others wrote them."""
+        known = [profiles[token] for token in kept if token in profiles]
+        others = [one for one in known if one.usable and not one.edited and self._is_other(one)]
+        if others:
+            one = others[0]
+            logger.warning(
+                "%d profiles stay that another generator, model or prompt wrote, that of '%s' (%s) "
+                "for one. Write them anew with --overwrite-others.",
+                len(others),
+                one.id,
+                f"{one.generator} {one.model}".strip(),
+            )
+
+
 def _wanted(
     requests: RequestMaker,
     made: Made | None,
     folder: Path,
-    shard: str | None,
-    retry_failed: bool,
-    overwrite_edits: bool,
+    scope: Scope,
 ) -> tuple[list[str], int]:
     """Return the tokens to write now, and the number of those that can stay."""
     digests = requests.digests
     stores = [ProfileStore(folder, requests.entity)]
-    if shard:
-        number, total = parse_shard(shard)
+    if scope.shard:
+        number, total = parse_shard(scope.shard)
         digests = {
             token: digest
             for token, digest in digests.items()
             if zlib.crc32(token.encode()) % total == number - 1
         }
-        stores.append(ProfileStore(shard_folder(folder, shard), requests.entity))
+        stores.append(ProfileStore(shard_folder(folder, scope.shard), requests.entity))
     # The part's own store was written later than the whole.
     profiles = {token: one for store in stores for token, one in store.read().items()}
     if made is not None:
         missing = _changed(made, digests, profiles)
     else:
-        missing = set(digests).intersection(*(stale(store, digests) for store in stores))
-    if retry_failed:
+        others = _ByOthers(_origin(requests), scope.overwrite_others)
+        missing = set(digests).intersection(*(stale(store, digests, others) for store in stores))
+        others.warn(profiles, digests.keys() - missing)
+    if scope.retry_failed:
         missing.update(failed(profiles.values()))
-    if overwrite_edits:
+    if scope.overwrite_edits:
         missing.update(token for token, profile in profiles.items() if profile.edited)
     tokens = [token for token in digests if token in missing]
     return tokens, len(digests) - len(tokens)

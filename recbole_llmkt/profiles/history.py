@@ -46,8 +46,8 @@ class Histories:
         User ``u`` owns the positions ``offsets[u]`` to ``offsets[u + 1]`` of the next arrays.
     item_ids : ndarray of int64, shape (n_interactions,)
         Internal item ids, per user in the order of time (of the file where there is no time).
-    rating_values, time_values : ndarray of float64, shape (n_interactions,), or None
-        Ratings and times, where the training split has such a column.
+    rating_values : ndarray of float64, shape (n_interactions,), or None
+        Ratings, where the training split has such a column.
     """
 
     user_tokens: npt.NDArray[Any]
@@ -55,7 +55,6 @@ class Histories:
     offsets: IntArray
     item_ids: IntArray
     rating_values: FloatArray | None = None
-    time_values: FloatArray | None = None
 
     def items(self, user_id: int) -> IntArray:
         """Return the internal item ids of a user, shape (n,), the latest one last."""
@@ -64,10 +63,6 @@ class Histories:
     def ratings(self, user_id: int) -> FloatArray | None:
         """Return the ratings of a user, shape (n,), in the order of :meth:`items`."""
         return None if self.rating_values is None else self.rating_values[self._span(user_id)]
-
-    def times(self, user_id: int) -> FloatArray | None:
-        """Return the times of a user, shape (n,), ascending, normalised where RecBole does so."""
-        return None if self.time_values is None else self.time_values[self._span(user_id)]
 
     def digests(self) -> dict[str, str]:
         """Return :func:`history_digest` of every user but the padding, by user token."""
@@ -124,8 +119,28 @@ def training_histories(train_dataset: Any) -> Histories:
         offsets=offsets,
         item_ids=columns[item_field].astype(np.int64)[order],
         rating_values=None if ratings is None else ratings.astype(np.float64)[order],
-        time_values=None if times is None else times.astype(np.float64)[order],
     )
+
+
+def interaction_counts(train_dataset: Any) -> dict[str, IntArray]:
+    """Count the training interactions of every user and item, by internal id.
+
+    Parameters
+    ----------
+    train_dataset : recbole.data.dataset.Dataset
+        As for :func:`training_histories`.
+
+    Returns
+    -------
+    dict of str to ndarray of int64
+        ``"user"``: shape (n_users,); ``"item"``: shape (n_items,); 0 for the padding.
+    """
+    histories = training_histories(train_dataset)
+    n_items = len(histories.item_tokens)
+    return {
+        "user": np.diff(histories.offsets),
+        "item": np.bincount(histories.item_ids, minlength=n_items).astype(np.int64),
+    }
 
 
 def _interactions(dataset: Any) -> dict[str, npt.NDArray[Any]]:

@@ -22,7 +22,7 @@ from recbole_llmkt.profiles.embeddings import (
 )
 from recbole_llmkt.profiles.encoders import get_encoder
 from recbole_llmkt.profiles.files import exclusive
-from recbole_llmkt.profiles.history import training_histories
+from recbole_llmkt.profiles.history import history_digest, training_histories
 from recbole_llmkt.profiles.store import Profile, ProfileStore
 from recbole_llmkt.randomness import isolated_randomness
 
@@ -104,7 +104,10 @@ def load_profiles(config: Any, train_dataset: Any, entity: str) -> ProfileVector
     n_entities = train_dataset.num(field)
     if not joined:
         raise ProfileError(_no_coverage(store, profiles, train_dataset.field2id_token[field]))
-    n_leaks = _check_leaks(config, train_dataset, joined, store)
+    digests = training_histories(train_dataset).digests() if entity == "user" else None
+    if not config["profile_allow_leak"]:
+        joined = without_absent(joined, digests)
+    n_leaks = _check_leaks(config, digests, joined, store)
     embeddings = _embeddings(config, store, list(profiles.values()))
     rows = {token: row for row, token in enumerate(embeddings.ids)}
     tokens = sorted(joined, key=lambda token: int(ids_by_token[token]))
@@ -197,6 +200,26 @@ def own_folder(config: Any) -> Path:
     return Path(config["profile_dir"] or Path(config["data_path"]) / "profiles")
 
 
+def own_store(config: Any, entity: str) -> ProfileStore:
+    """Return the store that new profiles are written to.
+
+    Raises
+    ------
+    ProfileError
+        The dataset's profiles come with the package, and ``profile_dir`` names no other folder:
+        new ones would take their place in every later run.
+    """
+    store = ProfileStore(own_folder(config), entity)
+    bundled = ProfileStore(bundled_folder(config), entity)
+    if not store.exists() and bundled.exists():
+        raise ProfileError(
+            f"The {entity} profiles of '{config['dataset']}' come with the package. To change "
+            f"them, copy {bundled.folder} to a folder of yours; to write others, choose an empty "
+            "one; and name it with profile_dir."
+        )
+    return store
+
+
 def bundled_folder(config: Any) -> Path:
     """Return the folder of the profiles that come with this package; it need not exist."""
     return resources.bundled_dir(config["dataset"]) / "profiles"
@@ -214,15 +237,59 @@ def _no_coverage(
     )
 
 
+def without_absent(
+    profiles: Mapping[str, Profile], digests: Mapping[str, str] | None
+) -> dict[str, Profile]:
+    """Leave out whoever has no training interactions, but a profile from some.
+
+    Nobody would write it anew: `llmkt profile` has nothing to write it from.
+
+    Parameters
+    ----------
+    profiles, digests
+        As for :func:`outdated`.
+    """
+    nothing = history_digest([])
+    absent = {
+        token
+        for token, one in profiles.items()
+        if digests is not None and digests[token] == nothing and one.history != nothing
+    }
+    if absent:
+        logger.warning(
+            "%d users without training interactions have a profile from other ones, that of '%s' "
+            "for one: it is left out, because it may know the test data.",
+            len(absent),
+            min(absent),
+        )
+    return {token: one for token, one in profiles.items() if token not in absent}
+
+
+def outdated(profiles: Mapping[str, Profile], digests: Mapping[str, str] | None) -> list[str]:
+    """List the ids whose profile was not written from the training interactions.
+
+    Parameters
+    ----------
+    profiles : mapping of str to Profile
+        By id.
+    digests : mapping of str to str, or None
+        Digest of each user's training history; None for items, whose profiles rest on none.
+    """
+    return [
+        token
+        for token, one in profiles.items()
+        if one.history != (None if digests is None else digests[token])
+    ]
+
+
 def _check_leaks(
-    config: Any, train_dataset: Any, profiles: Mapping[str, Profile], store: ProfileStore
+    config: Any,
+    digests: Mapping[str, str] | None,
+    profiles: Mapping[str, Profile],
+    store: ProfileStore,
 ) -> int:
     """Compare what the profiles were written from with the training split; return mismatches."""
-    if store.entity == "user":
-        digests = training_histories(train_dataset).digests()
-        leaks = [token for token, one in profiles.items() if one.history != digests[token]]
-    else:
-        leaks = [token for token, one in profiles.items() if one.history is not None]
+    leaks = outdated(profiles, digests)
     if not leaks:
         return 0
     message = (
@@ -233,11 +300,17 @@ def _check_leaks(
     if not config["profile_allow_leak"]:
         raise LeakError(
             f"{message} Write profiles for this split with `llmkt profile "
-            f"--dataset={config['dataset']}` and the same eval_args, filters and seed, or use them "
-            "all the same with profile_allow_leak: True, which reports show in red."
+            f"--dataset={config['dataset']} --model={config['model']}` and the same eval_args, "
+            f"filters, seed and profile_dir{_of_edits(profiles, leaks)}, or use them all the same "
+            "with profile_allow_leak: True, which reports show in red."
         )
     logger.warning("%s They are used because of profile_allow_leak: True.", message)
     return len(leaks)
+
+
+def _of_edits(profiles: Mapping[str, Profile], leaks: list[str]) -> str:
+    edited = sum(profiles[token].edited for token in leaks)
+    return f" (and --overwrite-edits: {edited} of them were corrected by hand)" if edited else ""
 
 
 def _embeddings(config: Any, store: ProfileStore, profiles: list[Profile]) -> Embeddings:

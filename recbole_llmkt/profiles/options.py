@@ -9,12 +9,8 @@ from typing import Any
 import click
 
 from recbole_llmkt.config import Config
-from recbole_llmkt.exceptions import ProfileError
 from recbole_llmkt.experiment.settings import parse_overrides, warn_unknown
 from recbole_llmkt.profiles.store import ENTITIES, ProfileStore
-
-# Settings of a command that takes --key=value for any key.
-ANY_KEY = {"ignore_unknown_options": True}
 
 
 def dataset_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -70,17 +66,3 @@ def existing_stores(config: Config, entity: str) -> list[ProfileStore]:
     folder = profile_folder(config, None if entity == "both" else entity)
     stores = [ProfileStore(folder, one) for one in both(entity)]
     return [store for store in stores if store.exists()]
-
-
-def own_store(config: Config, entity: str) -> ProfileStore:
-    """Return a store to write to: never the one that comes with the package."""
-    from recbole_llmkt.profiles.hook import bundled_folder, own_folder
-
-    store = ProfileStore(own_folder(config), entity)
-    bundled = ProfileStore(bundled_folder(config), entity)
-    if not store.exists() and bundled.exists():
-        raise ProfileError(
-            f"The {entity} profiles of '{config['dataset']}' come with the package. To change "
-            f"them, copy {bundled.folder} to a folder of yours and name that with profile_dir."
-        )
-    return store

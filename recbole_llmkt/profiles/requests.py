@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from recbole_llmkt.keys import CHECKS
 from recbole_llmkt.profiles.generators import Request, get_generator_class
 from recbole_llmkt.profiles.history import Histories, training_histories
@@ -63,10 +65,11 @@ class RequestMaker:
         self._ids = {str(token): number for number, token in enumerate(histories.user_tokens)}
         self._scale = _scale(histories)
         digests = histories.digests()
+        self._titled = np.array([str(token) in self._items for token in histories.item_tokens])
         self.digests = {
             token: digests[token]
             for token, user_id in self._ids.items()
-            if user_id and len(histories.items(user_id))
+            if user_id and self._titled[histories.items(user_id)].any()
         }
 
     def __call__(self, token: str) -> Request:
@@ -83,7 +86,9 @@ class RequestMaker:
 
     def _user_context(self, token: str) -> dict[str, Any]:
         user_id = self._ids[token]
-        item_ids, ratings = self._histories.items(user_id), self._histories.ratings(user_id)
+        all_ids, ratings = self._histories.items(user_id), self._histories.ratings(user_id)
+        titled = self._titled[all_ids]
+        item_ids, ratings = all_ids[titled], None if ratings is None else ratings[titled]
         chosen = select_history(
             len(item_ids),
             ratings,
@@ -92,13 +97,12 @@ class RequestMaker:
         )
         items: list[dict[str, Any]] = []
         for position in chosen:
-            item = self._items.get(str(self._histories.item_tokens[item_ids[position]]))
-            if item is not None:
-                rating = "" if ratings is None else f"{ratings[position]:g}"
-                items.append({**item, "number": len(items) + 1, "rating": rating})
+            item = self._items[str(self._histories.item_tokens[item_ids[position]])]
+            rating = "" if ratings is None else f"{ratings[position]:g}"
+            items.append({**item, "number": len(items) + 1, "rating": rating})
         return {
             "items": items,
-            "n_interactions": len(item_ids),
+            "n_interactions": len(all_ids),
             "has_ratings": ratings is not None,
             "rating_low": self._scale[0],
             "rating_high": self._scale[1],
@@ -135,7 +139,7 @@ def _warn_of_unknown(histories: Histories, items: Mapping[str, Any]) -> None:
     if unknown:
         logger.warning(
             "%d of %d items, '%s' for one, have no title in the .item file: they are left out of "
-            "the prompts, and get no profile.",
+            "the prompts, and get no profile, nor do users of such items alone.",
             len(unknown),
             len(histories.item_tokens) - 1,
             unknown[0],

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
@@ -132,6 +132,10 @@ class ProfileStore:
             found[profile.id] = profile
         return found
 
+    def usable(self) -> list[Profile]:
+        """Return the profiles with a text and without an error."""
+        return [profile for profile in self.read().values() if profile.usable]
+
     @contextmanager
     def writing(self) -> Iterator[ProfileStore]:
         """Hold the exclusive right to write; it ends with the block or with the process.
@@ -170,19 +174,6 @@ class ProfileStore:
         if now - self._synced >= _SYNC_SECONDS:
             os.fsync(self._file.fileno())
             self._synced = now
-
-    def compact(self) -> int:
-        """Rewrite the file with one line per id, and return how many lines went.
-
-        Call it inside :meth:`writing`; further appends in the same block are refused.
-        """
-        if self._file is None:
-            raise ProfileError(f"{self.path} is not open: compact inside `with store.writing():`.")
-        profiles = self.read()
-        before = self.path.read_bytes().count(b"\n")
-        self._file = None
-        replace_file(self.path, b"".join(map(_line, profiles.values())))
-        return before - len(profiles)
 
     def merge(self, parts: Iterable[ProfileStore]) -> int:
         """Append what other stores have that is newer, and return how many profiles that were.
@@ -281,9 +272,11 @@ def write_manifest(folder: str | Path, values: Mapping[str, Any]) -> None:
 
 
 def stale(
-    store: ProfileStore, histories: Mapping[str, str | None], prompt: str | None = None
+    store: ProfileStore,
+    histories: Mapping[str, str | None],
+    is_replaced: Callable[[Profile], bool],
 ) -> list[str]:
-    """List the ids whose profile is missing, or was written from another history or prompt.
+    """List the ids whose profile is missing, to be replaced, or written from another history.
 
     Parameters
     ----------
@@ -292,8 +285,8 @@ def stale(
     histories : mapping of str to str or None
         The wanted ids and the digest of each one's history today; None for entities that are
         described without a history.
-    prompt : str, optional
-        Digest of the prompt template; by default a profile by another prompt is fresh.
+    is_replaced : callable
+        Tells of a profile whether it is written anew although its history is today's.
 
     Returns
     -------
@@ -307,8 +300,7 @@ def stale(
         profile = profiles.get(token)
         if profile is None:
             return False
-        same_prompt = prompt is None or profile.prompt == prompt
-        return profile.edited or (profile.history == digest and same_prompt)
+        return profile.edited or (profile.history == digest and not is_replaced(profile))
 
     return [token for token, digest in histories.items() if not is_fresh(token, digest)]
 

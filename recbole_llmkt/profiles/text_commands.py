@@ -9,15 +9,14 @@ from typing import Any
 import click
 
 from recbole_llmkt.exceptions import ProfileError
+from recbole_llmkt.options import ANY_KEY
 from recbole_llmkt.profiles.options import (
-    ANY_KEY,
     both,
     dataset_options,
     entities_option,
     entity_option,
     existing_stores,
     make_config,
-    own_store,
 )
 from recbole_llmkt.profiles.store import Profile, ProfileStore, utc_now
 
@@ -79,6 +78,8 @@ def edit(
     Example:
       llmkt profile edit 42 --dataset=mine --text="Likes noir films and dislikes musicals."
     """  # noqa: D301 - \b is click's
+    from recbole_llmkt.profiles.hook import own_store
+
     store = own_store(make_config(dataset, model, config_files, keys), entity)
     old = _profile(store, token)
     if text is None:
@@ -114,6 +115,8 @@ def export_profiles(
 ) -> None:
     """Write profiles and embeddings as atomic files: .userprof, .useremb, .itemprof, .itememb.
 
+    Embeddings are written where profile_encoder has made them of these very texts.
+
     \b
     Example:
       llmkt profile export --dataset=ml-100k --output=out
@@ -126,7 +129,12 @@ def export_profiles(
         path = transport.profile_path(output, dataset, store.entity)
         click.echo(f"{path}: {transport.export_profiles(store, path, config)} profiles")
         made = stored_embeddings(config, store)
-        if made is not None:
+        if made is None or not made.fits(store.usable()):
+            click.echo(
+                f"{store.entity}: no embeddings by {config['profile_encoder']} of these texts; "
+                "`llmkt profile embed` makes them."
+            )
+        else:
             path = transport.embedding_path(output, dataset, store.entity)
             count = transport.export_embeddings(made, store.entity, path, config)
             click.echo(f"{path}: {count} embeddings by {made.encoder}")
@@ -153,6 +161,7 @@ def import_profiles(
       llmkt profile import out --dataset=mine
     """  # noqa: D301 - \b is click's
     from recbole_llmkt.profiles import transport
+    from recbole_llmkt.profiles.hook import own_store
 
     config = make_config(dataset, model, config_files, keys)
     found = False

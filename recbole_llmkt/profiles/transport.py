@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from recbole_llmkt.exceptions import DataError, ProfileError
 from recbole_llmkt.profiles.atomic import AtomicFile, write_atomic_file
@@ -36,7 +37,7 @@ def export_profiles(store: ProfileStore, path: Path, config: Any) -> int:
     """
     header = [f"{_ID[store.entity]}:token", "profile:token_seq"]
     header += [f"{name}:token" for name in _COLUMNS]
-    profiles = [profile for profile in store.read().values() if profile.usable]
+    profiles = store.usable()
     if not profiles:
         raise ProfileError(f"There is no profile in {store.path}: run `llmkt profile` first.")
     rows = []
@@ -108,7 +109,7 @@ def import_embeddings(store: ProfileStore, path: Path, config: Any) -> int:
     Raises
     ------
     DataError
-        The file lacks the columns, or holds something else than numbers.
+        The file lacks the columns, or a vector is not of finite numbers or of another width.
     ProfileError
         A vector belongs to no profile of the store, or a profile has no vector.
     """
@@ -119,14 +120,18 @@ def import_embeddings(store: ProfileStore, path: Path, config: Any) -> int:
         raise DataError(
             f"'{path}' must have two columns, ids and vectors; it has {', '.join(table.columns)}."
         )
-    vectors = {}
+    vectors: dict[str, npt.NDArray[np.float32]] = {}
+    width = None
     for row in table.rows():
-        try:
-            numbers = [float(number) for number in row[others[0]].split(table.seq_separator)]
-        except ValueError as error:
-            raise DataError(f"The vector of '{row[id_column]}' in '{path}': {error}.") from error
-        vectors[row[id_column]] = np.array(numbers, dtype=np.float32)
-    profiles = [profile for profile in store.read().values() if profile.usable]
+        vector = _vector(row[others[0]].split(table.seq_separator), row[id_column], path)
+        width = width or len(vector)
+        if len(vector) != width:
+            raise DataError(
+                f"The vector of '{row[id_column]}' in '{path}' has {len(vector)} numbers, those "
+                f"before it {width}: all must come from one encoder."
+            )
+        vectors[row[id_column]] = vector
+    profiles = store.usable()
     lacking = [profile.id for profile in profiles if profile.id not in vectors]
     if lacking or len(vectors) > len(profiles):
         raise ProfileError(
@@ -136,6 +141,16 @@ def import_embeddings(store: ProfileStore, path: Path, config: Any) -> int:
         )
     write_embeddings(store, config["profile_encoder"], profiles, vectors)
     return len(vectors)
+
+
+def _vector(cells: list[str], token: str, path: Path) -> npt.NDArray[np.float32]:
+    try:
+        vector = np.array([float(cell) for cell in cells], dtype=np.float32)
+    except ValueError as error:
+        raise DataError(f"The vector of '{token}' in '{path}': {error}.") from error
+    if not np.isfinite(vector).all():
+        raise DataError(f"The vector of '{token}' in '{path}' has NaN or infinite numbers.")
+    return vector
 
 
 def _id_column(table: AtomicFile, entity: str, config: Any) -> str:

@@ -35,7 +35,7 @@ COMMON_TRANSFORMS = ("none", "random")
 
 
 @dataclass(frozen=True)
-class Place:
+class PlacedSetting:
     """A setting, and the layer that it chooses."""
 
     setting: TermSettings
@@ -65,8 +65,8 @@ def build_terms(config: Any, model: nn.Module, train_data: Any, seed: int) -> li
     loss = make_loss(config["kt_loss"])
     check_loss(config, loss)
 
-    def place(one: TermSettings) -> Place:
-        return Place(one, chosen_layer(config, model, train_data, one))
+    def place(one: TermSettings) -> PlacedSetting:
+        return PlacedSetting(one, chosen_layer(config, model, train_data, one))
 
     places = [place(one) for one in settings]
     partners = [
@@ -106,7 +106,7 @@ class _Builder:
         self.config, self.probe, self.seed = config, probe, seed
         self.model, self.train_data = probe.model, probe.train_data
 
-    def term(self, place: Place, partner: Place | None) -> Term:
+    def term(self, place: PlacedSetting, partner: PlacedSetting | None) -> Term:
         config, entity = self.config, place.setting.entity
         loss = make_loss(config["kt_loss"], config["kt_temperature"])
         source = self._source(place, loss)
@@ -133,7 +133,7 @@ class _Builder:
             self._check_mask(term)
         return term
 
-    def _source(self, place: Place, loss: TransferLoss) -> Source:
+    def _source(self, place: PlacedSetting, loss: TransferLoss) -> Source:
         dataset, layer = self.train_data._dataset, place.layer
         entities = Entities.of(dataset, place.setting.entity, self.probe.batches[0])
         rows = decide_rows(self.probe, layer, entities, place.setting.rows)
@@ -162,7 +162,7 @@ class _Builder:
             width = own
         return build_targets(profiles, width, transform, control, self.seed, trained)
 
-    def _partner(self, source: Source, place: Place, loss: TransferLoss) -> Source:
+    def _partner(self, source: Source, place: PlacedSetting, loss: TransferLoss) -> Source:
         partner = self._source(place, loss)
         if partner.width != source.width:
             one, two = source.profiles.entity, partner.profiles.entity

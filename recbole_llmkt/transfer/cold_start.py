@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from recbole_llmkt.checkpoints import load_checkpoint, save_file
 from recbole_llmkt.exceptions import ProfileError
-from recbole_llmkt.profiles.history import training_histories
+from recbole_llmkt.profiles.history import interaction_counts
 from recbole_llmkt.profiles.hook import ProfileVectors, load_profiles
 from recbole_llmkt.randomness import transfer_seed
 from recbole_llmkt.transfer.controls import apply_control
@@ -164,22 +164,6 @@ def undo(checkpoint: MutableMapping[str, Any]) -> None:
         values = dict(one)
         ids, rows = values.pop("ids"), values.pop("rows")
         EntityTable(**values).rows(checkpoint["state_dict"])[ids] = rows
-
-
-def interaction_counts(train_dataset: Any) -> dict[str, npt.NDArray[np.int64]]:
-    """Count the training interactions of every user and item, by internal id.
-
-    Parameters
-    ----------
-    train_dataset : recbole.data.dataset.Dataset
-        ``train_data._dataset``; a sequential dataset's augmented rows count once.
-    """
-    histories = training_histories(train_dataset)
-    n_items = len(histories.item_tokens)
-    return {
-        "user": np.diff(histories.offsets),
-        "item": np.bincount(histories.item_ids, minlength=n_items),
-    }
 
 
 def _predict(warm: Matrix, rows: npt.NDArray[np.float64], cold: Matrix) -> npt.NDArray[np.float64]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from recbole_llmkt.options import ANY_KEY
+
 HEADER = ("", "layer", "kind", "shape", "rows", "entity", "width", "calls", "trains")
 
 
@@ -22,14 +24,20 @@ def build(config: Any) -> tuple[Any, Any]:
     Returns
     -------
     model, train_data
+
+    Raises
+    ------
+    LLMKTError
+        The dataset or the model cannot be used.
     """
-    from recbole.data import create_dataset, data_preparation
     from recbole.utils import init_seed
 
+    from recbole_llmkt.data import load_data
+    from recbole_llmkt.registry import build_model
+
     init_seed(config["seed"], config["reproducibility"])
-    dataset = create_dataset(config)
-    train_data, _, _ = data_preparation(config, dataset)
-    return config.model_class(config, train_data._dataset).to(config["device"]), train_data
+    train_data = load_data(config)[1]
+    return build_model(config, train_data._dataset), train_data
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:
@@ -40,7 +48,7 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
 
 
 @click.command(
-    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    context_settings=ANY_KEY,
     epilog="Example: llmkt layers --model=NeuMF --dataset=ml-100k",
 )
 @click.option("--model", required=True, help="A RecBole model's name or a class path.")
@@ -48,14 +56,14 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
 @click.option("--config-files", default="", help="YAML files, separated by spaces.")
 @click.option("--json", "as_json", is_flag=True, help="Print the same as JSON.")
 @click.option("--all", "everything", is_flag=True, help="List states that mix user and item too.")
-@click.pass_context
+@click.argument("keys", nargs=-1, type=click.UNPROCESSED)
 def layers(
-    context: click.Context,
     model: str,
     dataset: str,
     config_files: str,
     as_json: bool,
     everything: bool,
+    keys: tuple[str, ...],
 ) -> None:
     """List where a model's hidden states can be read (kt_layer).
 
@@ -71,7 +79,7 @@ def layers(
     from recbole_llmkt.transfer.catalog import catalog
     from recbole_llmkt.transfer.settings import default_layers
 
-    arguments = ["--kt_enabled=False", *context.args]
+    arguments = ["--kt_enabled=False", *keys]
     try:
         config = Config(model, dataset, config_files.split(), command_line=arguments)
     except ConfigError as error:

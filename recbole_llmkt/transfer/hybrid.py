@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from logging import getLogger
 from typing import Any
@@ -11,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recbole_llmkt.exceptions import ConfigError, LayerError
+from recbole_llmkt.exceptions import ConfigError, LayerError, ProfileError
 from recbole_llmkt.profiles.hook import ProfileVectors, load_profiles
 from recbole_llmkt.randomness import transfer_seed
 from recbole_llmkt.transfer.controls import apply_control
@@ -134,7 +136,7 @@ class HybridTables:
                 part = Part(table, features.to(rows), weights, profiles)
                 parts.setdefault(table.name, []).append(part)
         self.parameters = [HybridParameter(n, parameters[n], own) for n, own in parts.items()]
-        self._handles: list[Any] = []
+        self._joined = ExitStack()
         for part in (part for one in self.parameters for part in one.parts):
             logger.info("%s is trained as rows of its own plus a map of profiles.", part.table)
 
@@ -153,19 +155,39 @@ class HybridTables:
             if mine and isinstance(optimizer, torch.optim.SparseAdam):
                 raise ConfigError("learner: sparse_adam cannot train kt_hybrid: use another one.")
             if mine:
-                self._handles += [
-                    optimizer.register_step_pre_hook(lambda *_, mine=mine: _all_take(mine)),
-                    optimizer.register_step_post_hook(lambda *_, mine=mine: _all_fold(mine)),
-                ]
+                self._join(optimizer, mine)
         held = {id(p) for one in optimizers for group in one.param_groups for p in group["params"]}
         for hybrid in self.parameters:
             if id(hybrid.own) not in held:
                 raise LayerError(f"No optimizer trains '{hybrid.name}', so kt_hybrid cannot.")
 
+    def _join(self, optimizer: torch.optim.Optimizer, mine: Sequence[HybridParameter]) -> None:
+        def take(*_: Any) -> None:
+            for one in mine:
+                one.take_gradient()
+
+        def fold(*_: Any) -> None:
+            for one in mine:
+                one.fold()
+
+        clear_own = optimizer.zero_grad
+
+        @functools.wraps(clear_own)
+        def clear(set_to_none: bool = True) -> None:
+            # It no longer holds E. RecVAE's two optimizers alternate over one backward pass, and
+            # each drops so what has piled up while the other one trained.
+            clear_own(set_to_none)
+            for one in mine:
+                one.parameter.grad = None
+
+        self._joined.callback(optimizer.register_step_pre_hook(take).remove)
+        self._joined.callback(optimizer.register_step_post_hook(fold).remove)
+        vars(optimizer)["zero_grad"] = clear
+        self._joined.callback(vars(optimizer).pop, "zero_grad", None)
+
     def close(self) -> None:
         """Leave the optimizers alone from now on."""
-        while self._handles:
-            self._handles.pop().remove()
+        self._joined.close()
 
     def state(self) -> dict[str, list[Tensor]]:
         """Return R and the W of each parameter, for checkpoints."""
@@ -217,6 +239,11 @@ def profile_features(config: Any, dataset: Any, profiles: ProfileVectors) -> Ten
     Tensor of float32, shape (n_entities, dim_text)
     """
     trained = np.isin(profiles.ids, trained_ids(dataset, profiles.entity))
+    if not trained.any():
+        raise ProfileError(
+            f"None of the {len(profiles.ids)} {profiles.entity}s with a profile occurs in the "
+            "training split: kt_hybrid has nobody to learn its map from."
+        )
     centred = profiles.vectors - profiles.vectors[trained].mean(axis=0)
     length = float(np.sqrt(np.square(centred[trained]).sum(axis=1).mean()))
     if not length > 0:
@@ -238,13 +265,3 @@ def _replace(optimizer: torch.optim.Optimizer, hybrid: HybridParameter) -> bool:
                 group["params"] += hybrid.learned()[1:]
                 return True
     return False
-
-
-def _all_take(hybrids: Sequence[HybridParameter]) -> None:
-    for one in hybrids:
-        one.take_gradient()
-
-
-def _all_fold(hybrids: Sequence[HybridParameter]) -> None:
-    for one in hybrids:
-        one.fold()

@@ -133,7 +133,13 @@ def _start(
     starts = []
     for table in tables:
         rows = table.rows(parameters)
-        width = widest(transform, profiles, rows.shape[1], trained)
+        width, dim_text = rows.shape[1], profiles.vectors.shape[1]
+        if transform == "none" and width < dim_text:
+            raise ConfigError(
+                f"kt_transform: none keeps the profile embeddings {dim_text} wide, and {table} is "
+                f"{width} wide: kt_init: targets needs another kt_transform."
+            )
+        width = widest(transform, profiles, width, trained)
         if width not in made:
             made[width] = build_targets(profiles, width, transform, control, seed, trained)
         targets = made[width].to(rows.device)

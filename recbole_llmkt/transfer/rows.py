@@ -322,8 +322,10 @@ class TimeRows(Rows):
         else:
             lengths = interaction[self.entities.length_field].flatten()
         steps_back = lengths[:, None] - 1 - torch.arange(value.shape[1], device=value.device)
-        value = value.float()
-        pooled = torch.bmm(self._weights(value, steps_back).unsqueeze(1), value).squeeze(1)
+        # Under autocast a matrix product of float32 would be computed in half precision.
+        with torch.autocast(value.device.type, enabled=False):
+            value = value.float()
+            pooled = torch.bmm(self._weights(value, steps_back).unsqueeze(1), value).squeeze(1)
         # A user without history has no state to read.
         known = lengths > 0
         return pooled[known], ids[known]

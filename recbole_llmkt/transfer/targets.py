@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from recbole_llmkt.exceptions import ConfigError
+from recbole_llmkt.profiles.history import interaction_counts
 from recbole_llmkt.profiles.hook import ProfileVectors
 from recbole_llmkt.randomness import isolated_randomness
 from recbole_llmkt.transfer.controls import apply_control
@@ -131,10 +132,12 @@ def _check_width(name: str, shape: tuple[int, ...], width: int) -> None:
             f"be {width} wide. Use kt_projector: linear (its target is {dim_text} wide), another "
             f"kt_transform, or a layer {dim_text} wide."
         )
-    if name.startswith("pca") and width > min(n_profiles, dim_text):
+    # Centred vectors span one direction fewer than there are of them; whitening would blow that up.
+    spanned = min(n_profiles - (name == "pca_whiten"), dim_text)
+    if name.startswith("pca") and width > spanned:
         raise ConfigError(
             f"kt_transform: {name} cannot make targets {width} wide from {n_profiles} profile "
-            f"embeddings {dim_text} wide. Use a layer at most {min(n_profiles, dim_text)} wide, "
+            f"embeddings {dim_text} wide. Use a layer at most {spanned} wide, "
             "kt_transform: random, or kt_projector: linear with a smaller kt_projector_dim."
         )
     if name == "umap" and width > n_profiles - 2:
@@ -184,8 +187,7 @@ def _map(transform: str, profiles: ProfileVectors, fit: Matrix, width: int, seed
 
 def trained_ids(dataset: Any, entity: str) -> npt.NDArray[np.int64]:
     """Return the internal ids of the users or items that occur in a training split, sorted."""
-    id_field = dataset.uid_field if entity == "user" else dataset.iid_field
-    ids: npt.NDArray[np.int64] = np.unique(np.asarray(dataset.inter_feat[id_field]))
+    ids: npt.NDArray[np.int64] = np.flatnonzero(interaction_counts(dataset)[entity])
     return ids
 
 

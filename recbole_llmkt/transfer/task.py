@@ -130,7 +130,11 @@ class TransferTask:
 
     @contextmanager
     def attached(
-        self, epoch: int = 0, factor: float = 1.0, measure_gradients: bool = False
+        self,
+        epoch: int = 0,
+        factor: float = 1.0,
+        parts: int | None = None,
+        measure_gradients: bool = False,
     ) -> Iterator[Meter]:
         """Add the transfer loss to the model's recommendation loss while the context is open.
 
@@ -140,6 +144,9 @@ class TransferTask:
             The epoch; with the batch's number it decides which entities are masked.
         factor : float
             What the weights are multiplied with in this epoch.
+        parts : int, optional
+            Where the trained parts of a loss in parts end, as a slice says it; by default all are
+            trained. The others are no part of what is measured and balanced.
         measure_gradients : bool
             Whether to compute :func:`gradient_ratio` for the first batch, at the cost of two
             more backward passes.
@@ -151,7 +158,7 @@ class TransferTask:
                 setattr(
                     self.model,
                     name,
-                    self._with_transfer(original, meter, epoch, factor, measure_gradients),
+                    self._with_transfer(original, meter, epoch, factor, parts, measure_gradients),
                 )
                 stack.callback(_put_back, self.model, name, own)
             yield meter
@@ -162,6 +169,7 @@ class TransferTask:
         meter: Meter,
         epoch: int,
         factor: float,
+        end: int | None,
         measure_gradients: bool,
     ) -> Callable[..., Any]:
         weight = factor * self.weight
@@ -171,7 +179,7 @@ class TransferTask:
             compute = functools.partial(original, interaction, *arguments, **keywords)
             model_loss, losses = self._read(compute, interaction, (epoch, meter.batches))
             parts = model_loss if isinstance(model_loss, tuple) else (model_loss,)
-            total = torch.stack([part.detach().sum() for part in parts]).sum()
+            total = torch.stack([part.detach().sum() for part in parts[:end]]).sum()
             shares = [term.weight * one for term, one in zip(self.terms, losses)]
             measure = measure_gradients and meter.batches == 0
             meter.add(total, torch.stack(shares).sum() / self.weight)
@@ -179,7 +187,7 @@ class TransferTask:
             transfer = factor * torch.stack(balanced).sum()
             kept = tuple((1.0 - weight) * part for part in parts)
             if measure:
-                meter.gradient_ratio = gradient_ratio(transfer, kept, self._shared())
+                meter.gradient_ratio = gradient_ratio(transfer, kept[:end], self._shared())
             # Tuples stay tuples, the transfer loss first: NCL drops the last part in its warm-up.
             return (transfer, *kept) if isinstance(model_loss, tuple) else kept[0] + transfer
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import yaml
@@ -178,12 +180,39 @@ def test_bundled_profiles_are_not_edited():
 
 
 def test_check_tells_and_draws(titled, llmkt, tmp_path):
+    before = set((titled.folder / "profiles").iterdir())
     assert "30 of 30 (100.0%)" in llmkt("check", "--entity=user")
-    assert (titled.folder / "profiles" / "lengths.png").is_file()
+    assert set((titled.folder / "profiles").iterdir()) == before
     llmkt("edit", "u3", "--text=Profile of u4")
     out = llmkt("check", "--plot=here.png", exit_code=1)
     assert "the same text: 1: u3=u4" in out or "the same text: 1: u4=u3" in out
     assert (tmp_path / "cwd" / "here.png").is_file()
+
+
+def test_bundled_profiles_are_not_hidden_by_new_ones():
+    result = CliRunner().invoke(
+        main, ["profile", "--dataset=ml-100k", "--entity=user"], catch_exceptions=False
+    )
+    assert result.exit_code == 2 and "name it with profile_dir" in result.output
+
+
+def test_embeddings_of_older_texts_are_not_exported(tiny, llmkt):
+    llmkt("edit", "u1", "--text=Likes noir.")
+    assert "`llmkt profile embed` makes them" in llmkt("export", "--output=out", "--entity=user")
+    assert not (Path("out") / "tiny.useremb").exists()
+
+
+@pytest.mark.parametrize("numbers", ["nan 1", "1 2 3", "1 x"])
+def test_embeddings_that_cannot_be_used_leave_the_old_ones(tiny, llmkt, numbers):
+    llmkt("export", "--output=out", "--entity=user")
+    path = Path("out") / "tiny.useremb"
+    lines = path.read_text().splitlines()
+    lines[-1] = lines[-1].partition("\t")[0] + "\t" + numbers
+    path.write_text("\n".join(lines) + "\n")
+    before = read_embeddings(tiny.folder / "profiles", ENCODER, "user").vectors.copy()
+    assert "The vector of 'u" in llmkt("import", "out", "--entity=user", exit_code=2)
+    after = read_embeddings(tiny.folder / "profiles", ENCODER, "user").vectors
+    assert np.array_equal(before, after)
 
 
 def test_export_and_import_are_inverse(tiny, llmkt):

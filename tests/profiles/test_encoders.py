@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from recbole_llmkt.config import Config
-from recbole_llmkt.exceptions import ProfileError
+from recbole_llmkt.exceptions import ConfigError, ProfileError
 from recbole_llmkt.profiles.encoders import Encoder, get_encoder
 from recbole_llmkt.profiles.encoders import sentence_transformers as st
 
@@ -198,5 +198,10 @@ def test_openai_failures_are_one_clear_error_without_the_key(server, caplog):
 def test_openai_without_a_key_names_the_variable(monkeypatch):
     pytest.importorskip("openai")
     monkeypatch.delenv("MY_KEY", raising=False)
-    with pytest.raises(ProfileError, match="MY_KEY"):
+    with pytest.raises(ConfigError, match="MY_KEY"):
         get_encoder(configure(profile_encoder="openai:small", profile_api_key_env="MY_KEY"))
+
+
+def test_an_unusable_device_is_said():
+    with pytest.raises(ConfigError, match="profile_device: abacus"):
+        get_encoder(configure(profile_device="abacus"))

@@ -12,7 +12,13 @@ from helpers import TinyDataset
 from openai_server import TEXT, OpenAIServer, Reply
 
 from recbole_llmkt.exceptions import ConfigError, DataError, ProfileError
-from recbole_llmkt.profiles.generate import estimate, generate_profiles, parse_shard, shard_folder
+from recbole_llmkt.profiles.generate import (
+    Scope,
+    estimate,
+    generate_profiles,
+    parse_shard,
+    shard_folder,
+)
 from recbole_llmkt.profiles.history import training_histories
 from recbole_llmkt.profiles.splits import training_split
 from recbole_llmkt.profiles.store import Profile, ProfileStore, read_manifest
@@ -102,7 +108,7 @@ def test_edits_are_kept_unless_told_otherwise(data: TinyDataset) -> None:
     _edit(store, "u3", text="Mine.", edited=True, history="another")
     assert generate_profiles(config, "user").written == 0
     assert store.read()["u3"].text == "Mine."
-    assert generate_profiles(config, "user", overwrite_edits=True).written == 1
+    assert generate_profiles(config, "user", Scope(overwrite_edits=True)).written == 1
     assert store.read()["u3"].text.startswith("This user") and not store.read()["u3"].edited
 
 
@@ -130,7 +136,7 @@ def test_failures_are_recorded_and_taken_up_on_demand(
         again = generate_profiles(config, "user")
         assert (again.written, again.failed, again.skipped) == (0, 0, 30)
         healthy = True
-        retried = generate_profiles(config, "user", retry_failed=True)
+        retried = generate_profiles(config, "user", Scope(retry_failed=True))
         assert (retried.written, retried.failed, retried.skipped) == (3, 0, 27)
     assert len(server.payloads) == 36
     assert all(one.usable for one in ProfileStore(_folder(data), "user").read().values())
@@ -156,15 +162,66 @@ def test_a_server_that_goes_away_costs_nothing_that_was_answered(data: TinyDatas
 
 def test_parts_cover_everything_once(data: TinyDataset) -> None:
     config = data.config()
-    parts = [generate_profiles(config, "user", shard=f"{n}/3") for n in (1, 2, 3)]
+    parts = [generate_profiles(config, "user", Scope(f"{n}/3")) for n in (1, 2, 3)]
     assert sum(part.written for part in parts) == 30 and min(p.written for p in parts) > 0
     stores = [ProfileStore(shard_folder(_folder(data), f"{n}/3"), "user") for n in (1, 2, 3)]
     tokens = [token for store in stores for token in store.read()]
     assert len(tokens) == len(set(tokens)) == 30
     assert not ProfileStore(_folder(data), "user").exists()
-    assert generate_profiles(config, "user", shard="2/3").written == 0
+    assert generate_profiles(config, "user", Scope("2/3")).written == 0
     assert ProfileStore(_folder(data), "user").merge(stores) == 30
     assert generate_profiles(config, "user").written == 0
+
+
+def test_what_template_wrote_gives_way_to_a_language_model(data: TinyDataset) -> None:
+    generate_profiles(data.config(), "user")
+    with OpenAIServer(lambda *_: Reply()) as server:
+        keys = {"profile_generator": "openai", "profile_api_base": server.address}
+        config = data.config(**keys, profile_model="m")
+        assert generate_profiles(config, "user").written == 30
+        assert generate_profiles(config, "user").written == 0
+        found = ProfileStore(_folder(data), "user").read()
+        assert {one.generator for one in found.values()} == {"openai"}
+        # And never the other way round.
+        assert generate_profiles(data.config(), "user").written == 0
+
+
+def test_what_another_model_wrote_stays_unless_told_otherwise(
+    data: TinyDataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    with OpenAIServer(lambda *_: Reply()) as server:
+        keys = {"profile_generator": "openai", "profile_api_base": server.address}
+        generate_profiles(data.config(**keys, profile_model="old"), "user")
+        config = data.config(**keys, profile_model="new")
+        with caplog.at_level(logging.WARNING):
+            assert generate_profiles(config, "user").written == 0
+        assert "30 profiles stay" in caplog.text and "(openai old)" in caplog.text
+        assert generate_profiles(config, "user", Scope(overwrite_others=True)).written == 30
+        assert generate_profiles(config, "user", Scope(overwrite_others=True)).written == 0
+
+
+def test_the_manifest_tells_of_profiles_that_were_written(data: TinyDataset) -> None:
+    generate_profiles(data.config(), "user")
+    before = (_folder(data) / "manifest.json").read_bytes()
+    assert generate_profiles(data.config(profile_max_history=3), "user").written == 0
+    assert (_folder(data) / "manifest.json").read_bytes() == before
+
+
+def test_edits_are_not_overwritten_by_parts() -> None:
+    with pytest.raises(ConfigError, match="without --shard"):
+        Scope("1/3", overwrite_edits=True)
+
+
+def test_users_of_untitled_items_alone_get_no_profile(
+    data: TinyDataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    histories = training_histories(training_split(data.config()))
+    user_id = list(histories.user_tokens).index("u3")
+    write_items(data, without=tuple(histories.item_tokens[histories.items(user_id)]))
+    with caplog.at_level(logging.WARNING):
+        generate_profiles(data.config(), "user")
+    assert "nor do users of such items alone" in caplog.text
+    assert "u3" not in ProfileStore(_folder(data), "user").read()
 
 
 @pytest.mark.parametrize("shard", ["0/3", "4/3", "3", "a/b", "1/0"])

@@ -16,6 +16,7 @@ from recbole_llmkt.config import Config
 from recbole_llmkt.exceptions import LeakError, ProfileError
 from recbole_llmkt.profiles import hook
 from recbole_llmkt.profiles.embeddings import embedding_paths
+from recbole_llmkt.profiles.history import history_digest, training_histories
 from recbole_llmkt.profiles.hook import load_profiles, profile_folder
 from recbole_llmkt.profiles.splits import build_splits, training_split
 from recbole_llmkt.profiles.store import ProfileStore
@@ -113,6 +114,27 @@ def test_one_leaking_profile_is_enough(tiny):
         store.append(replace(store.read()["u7"], history="0" * 16))
     with pytest.raises(LeakError, match=r"1 of 30 user.*'u7'"):
         load(tiny)
+
+
+def test_the_mend_of_a_leak_names_the_model_and_corrected_texts(tiny):
+    edit(tiny, lambda profile: replace(profile, history="0" * 16, edited=profile.id == "u7"))
+    mend = r"--model=BPR.*\(and --overwrite-edits: 1 of them were corrected by hand\)"
+    with pytest.raises(LeakError, match=mend):
+        load(tiny)
+
+
+def test_who_left_the_training_split_has_no_profile(tiny, caplog):
+    late = {"eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "TO", "group_by": "user"}}
+    # Every training interaction of u7 goes: its history is empty, and its profile is from before.
+    digests = training_histories(training_split(tiny.config(**late))).digests()
+    digests["u7"] = history_digest([])
+    store = ProfileStore(tiny.folder / "profiles", "user")
+    with caplog.at_level(logging.WARNING):
+        kept = hook.without_absent(store.read(), digests)
+    assert set(store.read()) - set(kept) == {"u7"} and "'u7'" in caplog.text
+    assert hook.outdated(kept, digests) == []
+    fresh = {"u7": replace(store.read()["u7"], history=history_digest([]))}
+    assert hook.without_absent(fresh, digests) == fresh
 
 
 def test_user_profiles_without_a_history_count_as_leaks(tiny):

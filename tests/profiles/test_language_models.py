@@ -19,9 +19,10 @@ from generation import SETTINGS, request
 
 from recbole_llmkt.config import Config
 from recbole_llmkt.exceptions import ConfigError, ProfileError
+from recbole_llmkt.profiles.devices import chosen_device
 from recbole_llmkt.profiles.generate import generate_profiles
 from recbole_llmkt.profiles.generators import get_generator
-from recbole_llmkt.profiles.generators.transformers import TransformersGenerator, _device
+from recbole_llmkt.profiles.generators.transformers import TransformersGenerator
 from recbole_llmkt.profiles.store import ProfileStore
 
 N_USERS = 23  # of ML-100K, those with 150 to 160 ratings
@@ -180,4 +181,4 @@ def test_a_missing_model_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_an_unusable_device_is_said() -> None:
     with pytest.raises(ConfigError, match="profile_device: abacus"):
-        _device("abacus")
+        chosen_device("abacus")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy.typing as npt
 
 from recbole_llmkt.exceptions import ProfileError
 from recbole_llmkt.profiles.encoders.base import Encoder
+from recbole_llmkt.profiles.service import service_key, without_key
 
 # The service reads 8191 tokens, and no token is shorter than one byte.
 _LONGEST_BYTES = 8000
@@ -57,6 +57,7 @@ class OpenAIEncoder(Encoder):
             ) from error
         self._model = name.partition(":")[2]
         self._error = openai.OpenAIError
+        self._key = api_key
         self._client = openai.OpenAI(
             api_key=api_key, base_url=api_base, timeout=timeout, max_retries=retries
         )
@@ -67,19 +68,12 @@ class OpenAIEncoder(Encoder):
 
         Raises
         ------
-        ProfileError
+        ConfigError
             The environment variable with the key is not set, and the server is OpenAI's.
         """
-        variable = config["profile_api_key_env"]
-        key = os.environ.get(variable)
-        if not key and not config["profile_api_base"]:
-            raise ProfileError(
-                f"The environment variable {variable} holds no key for the OpenAI service: set "
-                "it, or name another server with profile_api_base."
-            )
         return cls(
             config["profile_encoder"],
-            api_key=key or "none",
+            api_key=service_key(config),
             api_base=config["profile_api_base"],
             timeout=config["profile_timeout"],
             retries=config["profile_retries"],
@@ -105,8 +99,8 @@ class OpenAIEncoder(Encoder):
         except self._error as error:
             raise ProfileError(
                 f"The server {self._client.base_url} made no embeddings with '{self._model}': "
-                f"{error}"
-            ) from error
+                f"{without_key(error, self._key)}"
+            ) from None
         rows = sorted(answer.data or [], key=lambda one: one.index)
         if [one.index for one in rows] != list(range(len(texts))):
             raise ProfileError(

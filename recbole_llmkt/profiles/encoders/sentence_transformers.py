@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recbole_llmkt.exceptions import ProfileError
+from recbole_llmkt.profiles.devices import chosen_device
 from recbole_llmkt.profiles.encoders.base import Encoder
 
 logger = logging.getLogger(__name__)
@@ -41,13 +42,15 @@ class SentenceTransformerEncoder(Encoder):
 
     Raises
     ------
+    ConfigError
+        The device cannot be used on this machine.
     ProfileError
         The model is nowhere, or its files cannot be read.
     """
 
     def __init__(self, name: str, device: str = "auto", batch_size: int = 32) -> None:
         super().__init__(name, batch_size)
-        self.model = _load(name, None if device == "auto" else device)
+        self.model = _load(name, str(chosen_device(device)))
         self.tokenizer = self.model.tokenizer
         longest = self.model.max_seq_length
         special = self.tokenizer.num_special_tokens_to_add()
@@ -89,7 +92,7 @@ class SentenceTransformerEncoder(Encoder):
         return np.asarray(vectors, dtype=np.float32)
 
 
-def _load(name: str, device: str | None) -> Any:
+def _load(name: str, device: str) -> Any:
     from sentence_transformers import SentenceTransformer
 
     if Path(name).is_dir():
@@ -114,7 +117,7 @@ def _load(name: str, device: str | None) -> Any:
     )
 
 
-def _open(folder: str, device: str | None) -> Any:
+def _open(folder: str, device: str) -> Any:
     from sentence_transformers import SentenceTransformer
 
     try:

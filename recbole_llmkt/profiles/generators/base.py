@@ -175,10 +175,10 @@ class Generator(ABC):
         self.settings = settings
         self.batch_size: int = settings["profile_batch_size"]
 
-    @property
-    def model(self) -> str:
-        """Name of the language model, for the store; ``""`` without one."""
-        return str(self.settings["profile_model"] or "")
+    @classmethod
+    def model_of(cls, settings: Mapping[str, Any]) -> str:
+        """Return the name of the language model, for the store; ``""`` without one."""
+        return str(settings["profile_model"] or "")
 
     @classmethod
     def block_size(cls, settings: Mapping[str, Any]) -> int:

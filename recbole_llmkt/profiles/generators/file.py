@@ -46,10 +46,10 @@ class FileGenerator(Generator):
         self.path = Path(settings["profile_file"])
         self._profiles = read_profiles(self.path)
 
-    @property
-    def model(self) -> str:
-        """Name of the file."""
-        return self.path.name
+    @classmethod
+    def model_of(cls, settings: Mapping[str, Any]) -> str:
+        """Return the name of the file."""
+        return Path(settings["profile_file"]).name
 
     def profiles_of(self, entity: str) -> dict[str, tuple[str, str | None]]:
         """Return the profiles of the users or of the items: text and history digest by token.

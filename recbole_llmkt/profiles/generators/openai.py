@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,6 +13,7 @@ from typing import Any
 
 from recbole_llmkt.exceptions import ConfigError, ProfileError
 from recbole_llmkt.profiles.generators.base import Answer, Generator, Request, combine, judge
+from recbole_llmkt.profiles.service import service_key, without_key
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class OpenAIGenerator(Generator):
                 arrived.put(answer)
 
         client = self._openai.AsyncOpenAI(
-            api_key=_key(self.settings),
+            api_key=service_key(self.settings),
             base_url=self._base,
             timeout=self.settings["profile_timeout"],
             max_retries=self.settings["profile_retries"],
@@ -183,7 +183,7 @@ class OpenAIGenerator(Generator):
             errors.NotFoundError,
         ) as error:
             raise ProfileError(
-                f"{self._address} refuses the model '{self.model}' or the key in "
+                f"{self._address} refuses the model '{self.model_of(self.settings)}' or the key in "
                 f"{self.settings['profile_api_key_env']}: {self._clean(error)}"
             ) from None
         except errors.APIStatusError as error:
@@ -222,10 +222,7 @@ class OpenAIGenerator(Generator):
         )
 
     def _clean(self, error: BaseException) -> str:
-        """Return an error's first 300 characters, without the key should a server echo it."""
-        text = " ".join((str(error) or type(error).__name__).split())
-        key = _key(self.settings)
-        return (text.replace(key, "***") if len(key) > 4 else text)[:300]
+        return without_key(error, service_key(self.settings))
 
 
 class _Pace:
@@ -287,14 +284,3 @@ def _rare_collections() -> Iterator[None]:
     finally:
         gc.set_threshold(*thresholds)
         gc.unfreeze()
-
-
-def _key(settings: Mapping[str, Any]) -> str:
-    variable = settings["profile_api_key_env"]
-    key = os.environ.get(variable, "").strip()
-    if not key and not settings["profile_api_base"]:
-        raise ConfigError(
-            f"The environment variable {variable} holds no key for the OpenAI service: set it, "
-            "or name another server with profile_api_base."
-        )
-    return key or "none"

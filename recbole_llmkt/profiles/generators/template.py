@@ -32,9 +32,9 @@ class TemplateGenerator(Generator):
             "no language model is used."
         )
 
-    @property
-    def model(self) -> str:
-        """Empty: there is no model."""
+    @classmethod
+    def model_of(cls, settings: Mapping[str, Any]) -> str:
+        """Return ``""``: there is no model."""
         return ""
 
     def answer_batch(self, requests: list[Request]) -> list[Answer]:

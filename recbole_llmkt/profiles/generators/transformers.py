@@ -11,6 +11,7 @@ import torch
 from jinja2 import TemplateError
 
 from recbole_llmkt.exceptions import ConfigError, ProfileError
+from recbole_llmkt.profiles.devices import chosen_device
 from recbole_llmkt.profiles.generators.base import Answer, Generator, Request
 
 logger = logging.getLogger(__name__)
@@ -41,16 +42,16 @@ class TransformersGenerator(Generator):
         self._tokenizer = self._load_tokenizer()
         self._language_model: Any = None
 
-    @property
-    def model(self) -> str:
+    @classmethod
+    def model_of(cls, settings: Mapping[str, Any]) -> str:
         """Hub name, or name of the folder or file: paths of this machine stay out of the store."""
-        name = str(self.settings["profile_model"])
+        name = str(settings["profile_model"])
         return Path(name).name if Path(name).exists() else name
 
     def answer_batch(self, requests: list[Request]) -> list[Answer]:
         """Generate the answers of a batch; prompts that the model cannot read whole fail."""
         prompts = {request.id: self._prompt_ids(request.messages) for request in requests}
-        room = self._loaded().config.max_position_embeddings - self.settings["profile_max_tokens"]
+        room = self._room()
         fitting = [request for request in requests if len(prompts[request.id]) <= room]
         answers = [
             Answer(
@@ -64,6 +65,12 @@ class TransformersGenerator(Generator):
             if len(prompts[request.id]) > room
         ]
         return answers + (self._generate(fitting, prompts) if fitting else [])
+
+    def _room(self) -> float:
+        """Return the longest prompt that leaves room for the answer; infinite if none is known."""
+        config = self._loaded().config.get_text_config()
+        longest = getattr(config, "max_position_embeddings", None)
+        return float("inf") if longest is None else longest - self.settings["profile_max_tokens"]
 
     def count_tokens(self, messages: list[dict[str, str]]) -> int:
         """Count the tokens of a prompt."""
@@ -140,13 +147,13 @@ class TransformersGenerator(Generator):
             from transformers import AutoModelForCausalLM
 
             name = self.settings["profile_model"]
-            device = _device(self.settings["profile_device"])
+            device = chosen_device(self.settings["profile_device"])
             try:
                 model: Any = AutoModelForCausalLM.from_pretrained(**self._where, torch_dtype="auto")
             except (OSError, ValueError, ImportError) as error:
                 raise _unreadable(name, error) from error
             self._language_model = model.to(device).eval()
-            logger.info("Loaded %s on %s as %s.", self.model, device, model.dtype)
+            logger.info("Loaded %s on %s as %s.", self.model_of(self.settings), device, model.dtype)
         return self._language_model
 
 
@@ -166,20 +173,6 @@ def _unreadable(name: str, error: Exception) -> ProfileError:
         f"profile_model '{name}' cannot be loaded: {str(error).strip().splitlines()[0]} "
         f"Name a folder or a model of the hub; {needs}without a network, a model that is here."
     )
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"profile_device: {name} cannot be used here: {str(error).splitlines()[0]} "
-            "Choose auto or cpu."
-        ) from error
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
