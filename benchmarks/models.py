@@ -251,7 +251,9 @@ def main() -> None:
     known = {one["model"]: one for one in old["models"]}
     names = options.models.split(",") if options.models else " ".join(KINDS.values()).split()
     setup = {"dataset": options.dataset, "batch": options.batch, "pairs": PAIRS}
-    results: dict[str, Any] = {"setup": setup}
+    if old.get("setup", setup) != setup:
+        raise SystemExit(f"{raw} was measured with {old['setup']}: choose another --out.")
+    results: dict[str, Any] = {"setup": setup, "models": list(known.values())}
     for name in tqdm(names):
         library = LIBRARIES.get(name)
         if library is None or importlib.util.find_spec(library):

@@ -109,7 +109,12 @@ def markdown(table: Table) -> str:
         tabulate(list(rows), headers="firstrow", tablefmt="github"),
         "",
         *_slices(found, metrics, table.slices),
-        " ".join([_facts(table, found.records), *_means(found, metrics)]),
+        " ".join(
+            [
+                _facts(table, found.records),
+                *(_mean_sentences(found, metrics) if table.layout == "rows" else ()),
+            ]
+        ),
         "",
         "```bash",
         *table.commands,
@@ -158,24 +163,25 @@ def _by_row(found: Findings, metrics: Sequence[str], rival: str | None) -> Itera
     yield ["model", "arm", *names, *filter(None, heads), "verdict", "seconds a run"]
     by_name = {(cell.model, cell.arm, cell.metric): cell for cell in cells}
     for model, arm in dict.fromkeys((cell.model, cell.arm) for cell in cells):
-        own = [by_name.get((model, arm, metric)) for metric in metrics]
+        own, first = [by_name.get((model, arm, metric)) for metric in metrics], firsts[model]
         times = [r["seconds"] for r in found.good if (r["model"], r["arm"]) == (model, arm)]
         yield [
             model,
             arm,
             *(value_text(cell.value) if cell else "" for cell in own),
-            _gain(by_name.get((model, arm, firsts[model]))) + _star(found, model, arm, BASE),
-            _gain(over(found.good, model, arm, control_of(arm), firsts[model]))
-            + _star(found, model, arm, control_of(arm)),
-            *([_over_rival(found, model, arm, rival, firsts[model])] if rival else []),
+            _gain(by_name.get((model, arm, first))) + _star(found, model, arm, BASE, first),
+            _gain(over(found.good, model, arm, control_of(arm), first))
+            + _star(found, model, arm, control_of(arm), first),
+            *([_over_rival(found, model, arm, rival, first)] if rival else []),
             _verdict(found, model, arm),
             f"{sum(times) / len(times):.0f}",
         ]
 
 
-def _star(found: Findings, model: str, arm: str, rival: str) -> str:
+def _star(found: Findings, model: str, arm: str, rival: str, metric: str) -> str:
     """Return a star where a difference is proven."""
-    pairs = [one for one in found.pairs if (one.model, one.arm, one.rival) == (model, arm, rival)]
+    wanted = (model, arm, rival, metric)
+    pairs = [one for one in found.pairs if (one.model, one.arm, one.rival, one.metric) == wanted]
     return " *" if any(one.proven for one in pairs) else ""
 
 
@@ -191,7 +197,10 @@ def _by_model(found: Findings, metrics: Sequence[str]) -> Iterator[list[str]]:
     models = list(dict.fromkeys(cell.model for cell in cells))
     arms = list(dict.fromkeys(cell.arm for cell in cells))
     controls = {control_of(arm, how) for arm in arms for how in ("shuffled", "random", "zero")}
-    yield ["arm", *models]
+    alike = [model for model in models if _first(cells, model, metrics) == metrics[0]]
+    means = {arm: _mean_gains(found, arm, alike, metrics) for arm in arms}
+    shown = len(alike) > 1
+    yield ["arm", *models, *([f"mean of {len(alike)} by {metrics[0].upper()}"] if shown else [])]
     for arm in (arm for arm in arms if arm not in controls):
         row = [arm]
         for model in models:
@@ -201,6 +210,10 @@ def _by_model(found: Findings, metrics: Sequence[str]) -> Iterator[list[str]]:
             outcome = _verdict(found, model, arm)
             known = outcome if outcome in (_OUTCOMES["win"], _OUTCOMES["worse"]) else ""
             row.append(" ".join(filter(None, [_short(own[0], control), known])) if own else "")
+        if shown:
+            row.append(
+                "{:+.1f}% ({:+.1f}% over its control)".format(*m) if (m := means[arm]) else ""
+            )
         yield row
 
 
@@ -226,21 +239,34 @@ def _cell(cells: Sequence[Cell], *names: str) -> Cell | None:
     return next((cell for cell in cells if (cell.model, cell.arm, cell.metric) == names), None)
 
 
-def _means(found: Findings, metrics: Sequence[str]) -> Iterator[str]:
+def _mean_sentences(found: Findings, metrics: Sequence[str]) -> Iterator[str]:
     """Yield a sentence for each arm of real knowledge that several models have."""
     for arm in dict.fromkeys(one.arm for one in found.verdicts):
         models = [one.model for one in found.verdicts if one.arm == arm]
-        gains = []
-        for model in models:
-            first = _first(found.cells, model, metrics)
-            cells = [over(found.good, model, arm, one, first) for one in (BASE, control_of(arm))]
-            gains.append([cell.gain.mean for cell in cells if cell and cell.gain])
-        if len(models) > 1 and all(len(one) == 2 for one in gains):
-            base, control = (sum(one) / len(models) for one in zip(*gains))
+        means = _mean_gains(found, arm, models, metrics)
+        if len(models) > 1 and means:
             yield (
-                f"Mean over {len(models)} models, {arm}: {base:+.1f}% over base, {control:+.1f}% "
-                "over its control."
+                f"Mean over {len(models)} models, {arm}: {means[0]:+.1f}% over base, "
+                f"{means[1]:+.1f}% over its control."
             )
+
+
+def _mean_gains(
+    found: Findings, arm: str, models: Sequence[str], metrics: Sequence[str]
+) -> tuple[float, float] | None:
+    """Return an arm's mean gains in percent over base and over its control, if all models do."""
+    gains = []
+    for model in models:
+        first = _first(found.cells, model, metrics)
+        cells = [over(found.good, model, arm, one, first) for one in (BASE, control_of(arm))]
+        known = [cell.gain.mean for cell in cells if cell and cell.gain]
+        if len(known) < 2:
+            return None
+        gains.append(known)
+    if not gains:
+        return None
+    base, control = (sum(one) / len(models) for one in zip(*gains))
+    return base, control
 
 
 def _verdict(found: Findings, model: str, arm: str) -> str:
@@ -254,7 +280,10 @@ def _verdict(found: Findings, model: str, arm: str) -> str:
 def _first(cells: Sequence[Cell], model: str, metrics: Sequence[str]) -> str:
     """Return the first of the metrics that a model has: gains are of this one."""
     known = {cell.metric for cell in cells if cell.model == model}
-    return next((one for one in metrics if one in known), metrics[0])
+    shown = [one for one in metrics if one in known]
+    if not shown:
+        raise DataError(f"{model} has none of the table's metrics; it has {', '.join(known)}.")
+    return shown[0]
 
 
 def over(records: Sequence[Record], model: str, arm: str, rival: str, metric: str) -> Cell | None:
@@ -286,6 +315,21 @@ def _short(cell: Cell, control: Cell | None) -> str:
     return text
 
 
+_PROVEN = (
+    "by user (Wilcoxon and t-test, p < .05 after Holm's correction over the table) and over seeds"
+)
+_LEGENDS = {
+    "rows": (
+        "Test figures, mean ± standard deviation over seeds; gains are paired by seed, with their "
+        f"95% interval (Student's t). *: proven {_PROVEN}."
+    ),
+    "models": (
+        "Mean test figures over seeds; gains are paired by seed. Only what is said in words is "
+        f"proven, {_PROVEN}."
+    ),
+}
+
+
 def _facts(table: Table, records: Sequence[Record]) -> str:
     """Say in a sentence or two what the figures rest on."""
     seeds = sorted({record["seed"] for record in records})
@@ -299,15 +343,13 @@ def _facts(table: Table, records: Sequence[Record]) -> str:
     if counts and not trials[0]:
         tuned += ", and arms that were not tuned"
     text = (
-        f"Data: {table.data}. Seeds: {', '.join(map(str, seeds))}. Tuning: {tuned}. Test figures, "
-        "mean ± standard deviation over seeds; gains are paired by seed, with their 95% interval "
-        "(Student's t). *: proven by user (Wilcoxon and t-test, p < .05 after Holm's correction "
-        "over the table) and over seeds; a win is proven over base and over the control. "
+        f"Data: {table.data}. Seeds: {', '.join(map(str, seeds))}. Tuning: {tuned}. "
+        f"{_LEGENDS[table.layout]} A win is proven over base and over the control. "
         f"Raw results: [{table.path.name}]"
         f"({Path(os.path.relpath(table.path, ROOT / Path(table.page).parent)).as_posix()})."
     )
     if any((one.get("tuned") or {}).get("unequal") for one in records):
-        text += " **Arms had different numbers of trials.**"
+        text += " **Arms were tuned with different budgets.**"
     if any(leaks(one) for one in records):
         text += " **Profiles may know more than the training part: `profile_allow_leak` is on.**"
     failed = sum(record["status"] != "ok" for record in records)

@@ -98,7 +98,7 @@ def train(model: str, dataset: str, config_files: str, saved: bool, keys: tuple[
 
     overrides = parse_overrides(keys)
     config = Config(model, dataset, shlex.split(config_files), overrides, command_line=[])
-    warn_unknown(overrides, config)
+    warn_unknown(overrides, config.internal_config_dict)
     logging.getLogger().handlers.clear()  # RecBole sets up its own
     result = train_model(config, saved=saved)
     for metric, value in result["test_result"].items():

@@ -62,6 +62,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     ) -> None:
         self._command_line = command_line
         self._eval_args: dict[str, Any] = {}  # those of our dataset files and presets
+        self._preset_keys: set[str] = set()
         try:
             super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
         except LLMKTError:
@@ -137,10 +138,13 @@ class Config(RecBoleConfig):  # type: ignore[misc]
                 self._overlay(path)
         preset = self.external_config_dict.get("kt_preset")
         if preset:
-            self._overlay(_preset_path(preset), model)
+            self._preset_keys.update(self._overlay(_preset_path(preset), model))
 
-    def _overlay(self, path: Path, model: str | None = None) -> None:
-        """Put a file of ours over RecBole's defaults; ``eval_args`` are merged key by key."""
+    def _overlay(self, path: Path, model: str | None = None) -> list[str]:
+        """Put a file of ours over RecBole's defaults, and return its keys.
+
+        ``eval_args`` are merged key by key.
+        """
         content = load_yaml(path)
         content.update(content.pop("models", {}).get(model, {}))
         check_keys(content, f"'{path}'")
@@ -150,6 +154,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             content["eval_args"] = {**known, **eval_args}
             self._eval_args.update(eval_args)
         self.internal_config_dict.update(content)
+        return list(content)
 
     def _get_final_config_dict(self) -> dict[str, Any]:
         given = self.external_config_dict.get("eval_args")
@@ -178,10 +183,16 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def plain(self) -> dict[str, Any]:
         """Return what this configuration was made from, as plain Python values.
 
-        ``Config(config_dict=config.plain(), command_line=[])`` makes an equal configuration.
+        ``Config(config_dict=config.plain(), command_line=[])`` makes an equal configuration. What
+        ``kt_preset`` said is in the other values: its file need not be there any more.
         """
         values = {key: _quoted(value) for key, value in self._given.items() if is_plain(value)}
+        values["kt_preset"] = None
         return {**values, "model": self.model_path, "dataset": self.dataset}
+
+    def says(self, key: str) -> bool:
+        """Tell whether the preset, a file, ``config_dict`` or the command line sets a key."""
+        return key in self.external_config_dict or key in self._preset_keys
 
 
 def _quoted(value: Any) -> Any:

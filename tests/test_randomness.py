@@ -56,6 +56,16 @@ def test_the_state_is_plain_and_can_be_stored(tmp_path):
     assert [draw() for _ in range(3)] == expected
 
 
+def test_the_state_of_a_machine_with_more_gpus_is_restored_as_far_as_it_goes(monkeypatch):
+    given = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", given.extend)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [torch.zeros(2), torch.ones(2)])
+    set_random_state(get_random_state())
+    assert len(given) == 1 and torch.equal(given[0], torch.zeros(2))
+
+
 ARMS = {
     "kt": {},
     "shuffled": {"kt_control": "shuffled"},

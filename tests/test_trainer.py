@@ -459,6 +459,19 @@ def test_resuming_with_other_settings(tiny):
             again.fit()
 
 
+def test_resuming_for_longer_does_not_fall_back_into_phase_1(tiny):
+    whole, _ = uninterrupted(tiny, "BPR", {"epochs": 4})  # phase 1: epochs 0 and 1
+    longer = {"epochs": 12}
+    run = prepare(tiny.config("BPR", **longer))
+    run.trainer.resume_checkpoint("3.pth")
+    with pytest.raises(DataError, match="set kt_epochs: 2, a count"):
+        run.fit()
+    run = prepare(tiny.config("BPR", **longer, kt_epochs=2))
+    run.trainer.resume_checkpoint("3.pth")
+    run.fit()
+    assert run.trainer.transfer_losses == whole.trainer.transfer_losses
+
+
 def test_resuming_a_finished_run_keeps_its_checkpoint(tiny):
     run = prepare(tiny.config("BPR", epochs=3))
     run.fit(saved=True, callback_fn=lambda epoch, _: run.trainer._save_checkpoint(epoch, False))
@@ -472,6 +485,15 @@ def test_resuming_a_finished_run_keeps_its_checkpoint(tiny):
         torch.equal(one, load_checkpoint(path)["state_dict"][name])
         for name, one in before["state_dict"].items()
     )
+
+
+def test_the_best_checkpoint_is_tested_with_what_the_model_counts_beside_it(tiny):
+    """MultiVAE's annealing steps are no part of state_dict."""
+    run = prepare(tiny.config("MultiVAE", latent_dimension=8, epochs=2))
+    run.fit(saved=True)
+    steps, run.model.update = run.model.update, -1
+    run.trainer.evaluate(run.test_data)
+    assert run.model.update == steps
 
 
 # ---- odd settings --------------------------------------------------------------------------------

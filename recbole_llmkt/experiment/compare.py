@@ -11,6 +11,7 @@ from pathlib import Path
 
 from recbole_llmkt import __version__
 from recbole_llmkt.experiment.embedding_map import ensure_maps
+from recbole_llmkt.experiment.knowledge import check_knowledge
 from recbole_llmkt.experiment.plan import Plan, Run
 from recbole_llmkt.experiment.pool import Event, Train, default_jobs, output_folder, run_all
 from recbole_llmkt.experiment.progress import Progress
@@ -56,6 +57,7 @@ def compare(
     output = output_folder(output)
     with ResultsWriter(output) as writer:
         remaining, done = split_done(runs, read_results(writer.path))
+        check_knowledge(runs, done)
         if done:
             logger.info("%d of %d runs are done already.", len(done), len(runs))
         logger.info("%d runs to do, %d at a time.", len(remaining), jobs)

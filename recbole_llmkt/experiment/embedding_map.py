@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from recbole.utils import init_seed
 
 from recbole_llmkt.data import load_data
 from recbole_llmkt.exceptions import DataError, LLMKTError
+from recbole_llmkt.experiment.knowledge import uses
 from recbole_llmkt.experiment.plan import Run
 from recbole_llmkt.experiment.results import Record, run_key
 from recbole_llmkt.profiles.files import replace_file
@@ -123,11 +125,11 @@ def _entities(record: Record) -> list[str]:
     """Return whose real profiles a run learned from."""
     if record.get("settings", {}).get("kt_control", "none") != "none":
         return []
-    terms = (record.get("transfer") or {}).get("terms") or []
-    return sorted({term["entity"] for term in terms if "entity" in term}, reverse=True)
+    return sorted({one["entity"] for _, one in uses(record) if "entity" in one}, reverse=True)
 
 
 def _maps(config: Any, entities: Sequence[str]) -> list[EmbeddingMap]:
+    init_seed(config["seed"], config["reproducibility"])  # a random split is the run's own
     train = load_data(config)[1]._dataset
     of_items = _item_categories(config)
     maps = []

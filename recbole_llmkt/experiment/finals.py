@@ -67,14 +67,14 @@ def run_finals(
     """
     path = output / FINALS
     drop_cut_line(path)
-    known = {_key(line) for line in read_finals(output)}
+    known = {(*trial_key(line), line["seed"]) for line in read_finals(output)}
     todo: dict[Run, dict[str, Any]] = {}
     for run, bigger in arms:
         for trial in best_trials(trials, run.model, run.arm, bigger)[: finals.finalists]:
-            for seed in range(run.seed + 1, run.seed + 1 + finals.seeds):
+            for seed in further_seeds(run.seed, finals.seeds):
                 line = {key: one for key, one in trial.items() if key not in _OUTCOME}
                 line["seed"] = seed
-                if _key(line) not in known:
+                if (*trial_key(line), seed) not in known:
                     todo[_again(run, trial, seed)] = line
     if not todo:
         return
@@ -101,41 +101,36 @@ def read_finals(output: Path) -> list[Record]:
     DataError
         A line cannot be read.
     """
-    return read_lines(output / FINALS, ("model", "arm", "trial", "seed", "status"))
+    return read_lines(output / FINALS, ("model", "arm", "trial", "seed", "keys", "status"))
 
 
-def final_scores(
-    finals: Sequence[Record], trials: Sequence[Record]
-) -> list[tuple[Record, list[float]]]:
-    """Return an arm's finalists and their scores by seed, that of the trial first.
+def further_seeds(seed: int, count: int) -> range:
+    """Return the seeds of the last round: those that follow the seed of the trials."""
+    return range(seed + 1, seed + 1 + count)
 
-    Those that failed with some seed are left out. Without a last round every trial is a finalist.
+
+def runs_of(finals: Sequence[Record], trial: Record, seeds: Sequence[int]) -> list[Record]:
+    """Return a finalist's runs with these seeds, as far as there are any.
 
     Parameters
     ----------
     finals : sequence of dict
         The lines of ``finals.jsonl``.
-    trials : sequence of dict
-        The arm's trials that succeeded.
+    trial : dict
+        A line of ``trials.jsonl``.
+    seeds : sequence of int
+        See :func:`further_seeds`.
     """
-    found = []
-    for trial in trials:
-        own = [one for one in finals if _key(one)[:3] == _key(trial)[:3]]
-        own.sort(key=lambda one: one["seed"])
-        found.append((trial, own))
-    if any(own for _, own in found):
-        found = [(trial, own) for trial, own in found if own]
-    return [
-        (trial, [one["score"] for one in (trial, *own)])
-        for trial, own in found
-        if all(one["status"] == "ok" for one in own)
-    ]
+    known = {one["seed"]: one for one in finals if trial_key(one) == trial_key(trial)}
+    return [known[seed] for seed in seeds if seed in known]
 
 
 def _again(run: Run, trial: Mapping[str, Any], seed: int) -> Run:
-    values = {**run.config_dict, **trial["keys"], "seed": seed}
-    return replace(run, seed=seed, config_dict=values, label=f"t{trial['trial']:03d}-s{seed}")
+    changes = {**trial["keys"], "seed": seed}
+    return replace(run, seed=seed, changes=changes, label=f"t{trial['trial']:03d}-s{seed}")
 
 
-def _key(line: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(line[name] for name in ("model", "arm", "trial", "seed"))
+def trial_key(line: Mapping[str, Any]) -> tuple[str, str, int, str]:
+    """Return what tells a trial from others, its keys among it: numbers are given anew."""
+    keys = json.dumps(line["keys"], sort_keys=True)
+    return (line["model"], line["arm"], line["trial"], keys)

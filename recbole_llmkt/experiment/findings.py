@@ -19,6 +19,7 @@ from recbole_llmkt.experiment.significance import (
     primary_metric,
     verdicts,
 )
+from recbole_llmkt.experiment.slices import HISTORY
 from recbole_llmkt.experiment.statistics import BASE, Cell, summarise
 
 
@@ -138,11 +139,13 @@ def slice_cells(records: Sequence[Record], smaller: Sequence[str]) -> list[Slice
     smaller : sequence of str
         Names of metrics of which a smaller value is better.
     """
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for record in records:
         for one in record.get("slices") or []:
             entry = {**record, "test": one["metrics"], "users": one["users"]}
-            found.setdefault((one["slice"], one["part"]), []).append(
+            # Quartiles have bounds that depend on the seed; those of the others are a definition.
+            definition = "" if one["slice"] == HISTORY else one["bounds"]
+            found.setdefault((one["slice"], one["part"], definition), []).append(
                 {**entry, "bounds": one["bounds"]}
             )
     return [
@@ -153,5 +156,5 @@ def slice_cells(records: Sequence[Record], smaller: Sequence[str]) -> list[Slice
             sum(entry["users"] for entry in entries) / len(entries),
             summarise(entries, smaller),
         )
-        for (name, part), entries in found.items()
+        for (name, part, _), entries in found.items()
     ]

@@ -11,6 +11,7 @@ from recbole_llmkt.config import Config
 from recbole_llmkt.exceptions import ConfigError
 from recbole_llmkt.experiment.arms import arm_settings
 from recbole_llmkt.experiment.settings import deciding_settings, digest, warn_unknown
+from recbole_llmkt.experiment.slices import DEFAULT as DEFAULT_SLICES
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,10 +24,9 @@ class Run:
         Names.
     seed : int
         RecBole's ``seed``: the same seed means the same split, batches and negatives in each arm.
-    config_files : tuple of str
-        YAML files, as absolute paths.
-    config_dict : dict
-        Keys and values over those of the files.
+    given : dict
+        The whole configuration, as plain values: what files and presets said when the run was
+        planned. They may be edited while it waits.
     settings : dict
         Every key that decides the result, resolved.
     digest : str
@@ -35,6 +35,8 @@ class Run:
         Epochs at most.
     model_path : str
         What was given for the model: its name, or a class path.
+    changes : dict
+        Keys and values over ``given`` that ``settings`` does not tell of: those of a trial.
     tuned : dict, optional
         Where its tuned keys come from (:class:`~recbole_llmkt.experiment.winners.Winner`).
     label : str
@@ -45,12 +47,12 @@ class Run:
     arm: str
     seed: int
     dataset: str
-    config_files: tuple[str, ...]
-    config_dict: Mapping[str, Any]
+    given: Mapping[str, Any] = field(repr=False)
     settings: Mapping[str, Any] = field(repr=False)
     digest: str
     epochs: int
     model_path: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
     tuned: Mapping[str, Any] | None = field(default=None, repr=False)
     label: str = ""
 
@@ -66,9 +68,7 @@ class Run:
 
     def config(self) -> Config:
         """Make this run's configuration."""
-        return Config(
-            self.model_path, self.dataset, self.config_files, self.config_dict, command_line=[]
-        )
+        return Config(config_dict={**self.given, **self.changes}, command_line=[])
 
 
 @dataclass(frozen=True)
@@ -110,32 +110,39 @@ class Plan:
         ConfigError
             An unknown arm, model or key, a value out of range, a name given twice.
         """
-        for what, values in (("model", self.models), ("arm", self.arms), ("seed", self.seeds)):
+        # Records and folders know a model by the last part of its class path.
+        models = [model.rpartition(".")[2] for model in self.models]
+        for what, values in (("model", models), ("arm", self.arms), ("seed", self.seeds)):
             _check_names(what, values)
         self._check_tuned()
+        known: set[str] = set()
         runs = [
-            self._run(model, arm, seed)
+            self._run(model, arm, seed, known)
             for model in self.models
             for seed in self.seeds
             for arm in self.arms
         ]
-        warn_unknown(self.overrides, runs[0].config())
+        own = {key for arm in self.arms for key in arm_settings(arm, self.own_arms)}
+        warn_unknown({*self.overrides, *own}, known)
         return runs
 
-    def _run(self, model: str, arm: str, seed: int) -> Run:
+    def _run(self, model: str, arm: str, seed: int, known: set[str]) -> Run:
         tuned = self.tuned.get((model.rpartition(".")[2], arm))
         files = [str(Path(file).resolve()) for file in self.config_files]
         overlay = {**arm_settings(arm, self.own_arms), **(tuned or {}).get("keys", {})}
         values = {**self.overrides, **overlay, "seed": seed}
         config = Config(model, self.dataset, files, values, command_line=[])
         settings = deciding_settings(config)
+        known.update(config.internal_config_dict)
+        given = config.plain()
+        if not config.says("kt_slices"):
+            given["kt_slices"] = list(DEFAULT_SLICES)
         return Run(
             model=config["model"],
             arm=arm,
             seed=seed,
             dataset=self.dataset,
-            config_files=tuple(files),
-            config_dict=values,
+            given=given,
             settings=settings,
             digest=digest(settings),
             epochs=int(config["epochs"]),

@@ -23,7 +23,6 @@ from typing import Any
 from recbole_llmkt.config import Config
 from recbole_llmkt.exceptions import ConfigError, LLMKTError
 from recbole_llmkt.experiment.plan import Run
-from recbole_llmkt.experiment.slices import DEFAULT as DEFAULT_SLICES
 from recbole_llmkt.experiment.users import FILE_NAME as USERS_FILE
 
 Train = Callable[..., "dict[str, Any]"]
@@ -198,8 +197,6 @@ def _make_absolute(config: Config) -> None:
     for key in _PATHS:
         if config[key] and Path(str(config[key])).exists():
             config[key] = str(Path(config[key]).resolve())
-    if "kt_slices" not in config.external_config_dict:
-        config["kt_slices"] = list(DEFAULT_SLICES)
     config["checkpoint_dir"] = "saved"
     config["show_progress"] = False
 

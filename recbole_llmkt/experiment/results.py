@@ -159,11 +159,16 @@ def split_done(runs: Iterable[Run], records: Iterable[Record]) -> tuple[list[Run
     Raises
     ------
     DataError
-        A run is recorded under other settings.
+        A run is recorded under other settings, or the records are of another dataset.
     """
     known = {run_key(record): record for record in records}
-    remaining, done = [], []
+    remaining, done, datasets = [], [], {record["dataset"] for record in known.values()}
     for run in runs:
+        if datasets - {run.dataset}:
+            raise DataError(
+                f"The folder holds results on {', '.join(sorted(datasets - {run.dataset}))}, and "
+                f"this comparison is on {run.dataset}: choose another --output."
+            )
         record = known.get(run.key)
         if record is None or record["status"] != "ok":
             remaining.append(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import recbole
 from recbole_llmkt import resources
 from recbole_llmkt.config import Config
 from recbole_llmkt.exceptions import ConfigError, nearest
-from recbole_llmkt.experiment.settings import same
+from recbole_llmkt.experiment.settings import same, warn_unknown
 from recbole_llmkt.keys import check_keys
 from recbole_llmkt.parsing import load_yaml
 
@@ -23,15 +24,25 @@ WEIGHT_DECAY = {"low": 1e-7, "high": 1e-4, "log": True}
 DROPOUT = {"low": 0.0, "high": 0.7}
 # A model's own regularisation is searched this many times below and above its default.
 REG_FACTOR = 100.0
+# A dimension has no such value; None is one that a key may take.
+UNKNOWN: Any = object()
 
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from ``low`` to ``high``, evenly or, with ``log``, evenly in their logarithm."""
+    """Numbers from ``low`` to ``high``, evenly or, with ``log``, evenly in their logarithm.
+
+    Between two integers lie integers.
+    """
 
     low: float
     high: float
     log: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether the range is one of integers."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
 
     def at(self, unit: float) -> float:
         """Return the value at ``unit``, from 0 to 1."""
@@ -39,13 +50,16 @@ class Range:
             value = math.exp(math.log(self.low) + unit * math.log(self.high / self.low))
         else:
             value = self.low + unit * (self.high - self.low)
-        return min(max(value, self.low), self.high)
+        return self._within(value)
 
-    def nearest(self, value: Any) -> float | None:
-        """Return the value of the range nearest to ``value``; None if that is no number."""
+    def nearest(self, value: Any) -> Any:
+        """Return the value of the range nearest to ``value``; UNKNOWN if that is no number."""
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            return None
-        return min(max(float(value), self.low), self.high)
+            return UNKNOWN
+        return self._within(float(value))
+
+    def _within(self, value: float) -> float:
+        return min(max(round(value) if self.whole else value, self.low), self.high)
 
     def plain(self) -> dict[str, Any]:
         """Return what a search space file has for it."""
@@ -63,8 +77,8 @@ class Choices:
         return self.values[min(int(unit * len(self.values)), len(self.values) - 1)]
 
     def nearest(self, value: Any) -> Any:
-        """Return the choice that equals ``value``; None if there is none."""
-        return next((one for one in self.values if same(one, value)), None)
+        """Return the choice that equals ``value``; UNKNOWN if there is none."""
+        return next((one for one in self.values if same(one, value)), UNKNOWN)
 
     def plain(self) -> list[Any]:
         """Return what a search space file has for it."""
@@ -97,6 +111,7 @@ def search_spaces(config: Config, file: Path | None = None) -> dict[str, Space]:
         if path is not None and (path == file or path.is_file()):
             for section, keys in _read(path, model):
                 merged[section].update(keys)
+                warn_unknown(keys, {*config.internal_config_dict, *recbole_keys()})
     return {
         section: {key: _dimension(key, value) for key, value in keys.items() if value is not None}
         for section, keys in merged.items()
@@ -125,6 +140,13 @@ def own_keys(config: Config) -> dict[str, Any]:
     return found
 
 
+@functools.lru_cache(maxsize=1)
+def recbole_keys() -> frozenset[str]:
+    """Return the keys of all models' properties files: a space may serve several models."""
+    folder = Path(recbole.__file__).parent / "properties" / "model"
+    return frozenset(key for path in folder.glob("*.yaml") for key in load_yaml(path))
+
+
 def _read(path: Path, model: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield a file's sections, those for all models first."""
     content = load_yaml(path)
@@ -145,6 +167,8 @@ def _read(path: Path, model: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _dimension(key: str, value: Any) -> Dimension:
     """Read a list of choices or a range, and see that the key takes its values."""
+    if key == "kt_preset":
+        raise ConfigError("Search space: a preset sets other keys; search those, not 'kt_preset'.")
     if isinstance(value, list) and value:
         ends = value
         dimension: Dimension = Choices(tuple(value))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from recbole_llmkt.experiment.findings import Findings
+from recbole_llmkt.experiment.knowledge import uses
 from recbole_llmkt.experiment.results import Record
 from recbole_llmkt.experiment.tables import gain_text, value_text
 
@@ -77,15 +78,6 @@ def profiles_rows(found: Findings) -> list[list[str]]:
             if row not in rows:
                 rows.append(row)
     return rows
-
-
-def uses(record: Record) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return where a run put its profiles, as text, and the facts of each place."""
-    transfer = record.get("transfer") or {}
-    places = [(str(one.get("layer", "input")), one) for one in transfer.get("terms") or []]
-    for name, what in (("init", "start of"), ("hybrid", "hybrid")):
-        places += [(f"{what} {one['table']}", one) for one in transfer.get(name) or []]
-    return places
 
 
 def tuning_rows(found: Findings) -> list[list[str]]:

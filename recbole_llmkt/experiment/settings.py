@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from logging import getLogger
 from typing import Any
 
@@ -109,9 +109,16 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def warn_unknown(overrides: Mapping[str, Any], config: Config) -> None:
-    """Warn of keys that no properties file knows: RecBole would pass over a slip in silence."""
-    known = config.internal_config_dict
-    for key in overrides:
+def warn_unknown(keys: Iterable[str], known: Collection[str]) -> None:
+    """Warn of keys that no properties file knows: RecBole would pass over a slip in silence.
+
+    Parameters
+    ----------
+    keys : iterable of str
+        What the user gave.
+    known : collection of str
+        The keys of the properties files: ``config.internal_config_dict``.
+    """
+    for key in keys:
         if key not in known:
             logger.warning("No properties file has the key '%s'.%s", key, nearest(key, known))

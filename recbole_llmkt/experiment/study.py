@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.samplers import PartialFixedSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -18,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from recbole_llmkt.experiment.plan import Run
 from recbole_llmkt.experiment.results import drop_cut_line
-from recbole_llmkt.experiment.search import Dimension, Range, Space
+from recbole_llmkt.experiment.search import UNKNOWN, Dimension, Range, Space
 from recbole_llmkt.experiment.settings import text_digest
 
 
@@ -93,8 +98,7 @@ class Study:
         keys = found if index else {}
         trial.set_user_attr("index", index)
         trial.set_user_attr("keys", keys)
-        values = {**self.run.config_dict, **keys}
-        return replace(self.run, config_dict=values, label=f"t{index:03d}"), trial
+        return replace(self.run, changes=keys, label=f"t{index:03d}"), trial
 
     def _sampler(self, index: int) -> tuple[Any, Space]:
         """Return what chooses the values of a trial, and the keys that it has values for."""
@@ -104,7 +108,7 @@ class Study:
             return TPESampler(seed=seed, n_startup_trials=0, constant_liar=True), self.space
         point = self.points[index - 1] if index else self.given
         near = {key: dimension.nearest(point[key]) for key, dimension in self.space.items()}
-        known = {key: value for key, value in near.items() if value is not None}
+        known = {key: value for key, value in near.items() if value is not UNKNOWN}
         searched = {key: self.space[key] for key in known}
         fixed = {key: _coded(searched[key], value) for key, value in known.items()}
         return PartialFixedSampler(fixed, RandomSampler(seed=0)), searched
@@ -157,6 +161,8 @@ def _distributions(space: Space) -> dict[str, BaseDistribution]:
 
 def _distribution(dimension: Dimension) -> BaseDistribution:
     if isinstance(dimension, Range):
+        if dimension.whole:
+            return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log)
         return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
     return CategoricalDistribution([_coded(dimension, one) for one in dimension.values])
 

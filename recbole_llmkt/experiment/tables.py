@@ -142,11 +142,10 @@ def verdict_lines(found: Findings) -> list[str]:
 
 def notes(found: Findings) -> str:
     """Say what the figures are and how far they carry."""
-    count = len({record["seed"] for record in found.records})
-    text = (
-        f"Test metrics, mean ± standard deviation over {count} seed{'s' * (count > 1)}; "
-        "gain over base, paired by seed."
-    )
+    counts = sorted({cell.value.n for cell in found.cells}) or [0]
+    count = counts[0]
+    seeds = f"{count} seed{'s' * (count > 1)}" + (f" to {counts[-1]}" if counts[1:] else "")
+    text = f"Test metrics, mean ± standard deviation over {seeds}; gain over base, paired by seed."
     if any(cell.smaller for cell in found.cells):
         text += " ↓: less is better, and a gain is less."
     if any(pair.proven for pair in found.pairs):
@@ -181,7 +180,7 @@ def doubts(records: Sequence[Record]) -> list[str]:
     if unequal:
         lines.append(
             f"The arms of {', '.join(sorted(unequal))} were tuned with different numbers of "
-            "trials, so the comparison is not fair."
+            "trials, or of runs in the last round, so the comparison is not fair."
         )
     failed = [record for record in records if record["status"] != "ok"]
     lines += [f"{run_name(record)} failed: {record.get('error')}" for record in failed]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import getLogger
 from pathlib import Path
@@ -152,7 +152,7 @@ def _note(output: Path, tuning: Tuning, studies: Sequence[Study]) -> None:
         "overrides": dict(plan.overrides),
     }
     own = {name: dict(keys) for name, keys in plan.own_arms.items()}
-    entries = {f"{one.run.model}/{one.run.arm}": _entry(one) for one in studies}
+    entries = {f"{one.run.model}/{one.run.arm}": _entry(one, tuning.finals) for one in studies}
     if path.exists():
         before = read_about(output)
         for name, value in about.items():
@@ -167,7 +167,7 @@ def _note(output: Path, tuning: Tuning, studies: Sequence[Study]) -> None:
     replace_file(path, f"{text}\n".encode())
 
 
-def _entry(study: Study) -> dict[str, Any]:
+def _entry(study: Study, finals: Finals) -> dict[str, Any]:
     run, space = study.run, plain_space(study.space)
     return {
         "model": run.model,
@@ -178,6 +178,8 @@ def _entry(study: Study) -> dict[str, Any]:
         "space": space,
         "space_digest": text_digest(space),
         "settings": dict(run.settings),
+        "finalists": finals.finalists,
+        "final_seeds": finals.seeds if finals.finalists else 0,
     }
 
 
@@ -210,7 +212,20 @@ def _unchanged(output: Path, name: str, before: Any, now: Any) -> None:
 
 def _same_study(output: Path, name: str, before: dict[str, Any], now: dict[str, Any]) -> None:
     _unchanged(output, f"search space of {name}", before["space"], now["space"])
-    old, new = (not_default(one["settings"]) for one in (before, now))
+    same_settings(output, name, before["settings"], now["settings"])
+
+
+def same_settings(
+    output: Path, name: str, before: Mapping[str, Any], now: Mapping[str, Any]
+) -> None:
+    """See that a study's settings are those that it was begun with.
+
+    Raises
+    ------
+    DataError
+        Naming a key that has another value now.
+    """
+    old, new = not_default(before), not_default(now)
     for key in sorted({*old, *new}):
         _unchanged(output, f"{key} of {name}", old.get(key), new.get(key))
 
@@ -263,4 +278,4 @@ def read_trials(output: Path) -> list[Record]:
     DataError
         A line cannot be read.
     """
-    return read_lines(output / TRIALS, ("model", "arm", "trial", "status"))
+    return read_lines(output / TRIALS, ("model", "arm", "trial", "keys", "status"))

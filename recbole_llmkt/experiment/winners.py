@@ -9,11 +9,11 @@ from typing import Any
 
 from recbole_llmkt.exceptions import ConfigError, DataError, nearest
 from recbole_llmkt.experiment.arms import ARMS
-from recbole_llmkt.experiment.finals import FINALS, final_scores, read_finals
+from recbole_llmkt.experiment.finals import FINALS, best_trials, further_seeds, read_finals, runs_of
 from recbole_llmkt.experiment.plan import Plan
 from recbole_llmkt.experiment.results import Record
 from recbole_llmkt.experiment.settings import same
-from recbole_llmkt.experiment.tune import read_about, read_trials
+from recbole_llmkt.experiment.tune import read_about, read_trials, same_settings
 
 logger = getLogger(__name__)
 
@@ -38,7 +38,8 @@ def tuned_plan(folder: Path, wanted: Plan, allow_unequal: bool = False) -> Plan:
     ConfigError
         Other data, or another definition of an arm, than was tuned; unequal numbers of trials.
     DataError
-        No study in the folder, or an arm without a trial that succeeded.
+        No study in the folder, or an arm without a trial that succeeded; a last round that is not
+        finished; files that say something else than they did for the tuning.
     """
     about = read_about(folder)
     studies = about["studies"].values()
@@ -49,10 +50,12 @@ def tuned_plan(folder: Path, wanted: Plan, allow_unequal: bool = False) -> Plan:
     for name in {*wanted.own_arms} & {*about["own_arms"]}:
         if not same(wanted.own_arms[name], about["own_arms"][name]):
             raise ConfigError(f"The arm '{name}' was tuned with another definition: leave it out.")
-    if about["seed"] in wanted.seeds:
-        logger.warning(
-            "Seed %s is the one that was tuned with: other seeds are a fairer test.", about["seed"]
-        )
+    _check_settings(folder, about, models, arms)
+    most = max(one.get("final_seeds", 0) for one in studies)
+    tuned_with = {about["seed"], *further_seeds(about["seed"], most)} & {*wanted.seeds}
+    if tuned_with:
+        text = ", ".join(map(str, sorted(tuned_with)))
+        logger.warning("Tuned with the seed %s, too: other seeds are a fairer test.", text)
     trials, finals = read_trials(folder), read_finals(folder)
     tuned = {}
     for path in models:
@@ -72,6 +75,24 @@ def tuned_plan(folder: Path, wanted: Plan, allow_unequal: bool = False) -> Plan:
     )
 
 
+def _check_settings(
+    folder: Path, about: Mapping[str, Any], models: Sequence[str], arms: Sequence[str]
+) -> None:
+    """See that the files which the tuning was begun with still say the same."""
+    for name, study in about["studies"].items():
+        if study["model_path"] in models and study["arm"] in arms:
+            plan = Plan(
+                models=[study["model_path"]],
+                arms=[study["arm"]],
+                seeds=[about["seed"]],
+                dataset=about["dataset"],
+                config_files=about["config_files"],
+                overrides=about["overrides"],
+                own_arms=about["own_arms"],
+            )
+            same_settings(folder, name, study["settings"], plan.runs()[0].settings)
+
+
 def winner(
     folder: Path,
     about: Mapping[str, Any],
@@ -88,9 +109,10 @@ def winner(
     -------
     dict
         ``keys`` (those it changes), ``trial`` (its number), ``metric`` and ``score`` (validation,
-        mean over seeds), ``trials`` (all that finished, failed ones too), ``failed``, ``finals``
-        (runs of the last round), ``seeds`` (behind the score), ``seed``, ``space`` (a digest),
-        ``unequal`` (whether another arm of the model had more or fewer trials).
+        mean over seeds), ``trials`` (all that finished, failed ones too), ``failed``,
+        ``finalists`` and ``finals`` (of the last round, and its runs), ``seeds`` (behind the
+        score), ``seed``, ``space`` (a digest), ``unequal`` (whether another arm of the model had
+        more or fewer of them).
     """
     study = about["studies"].get(f"{model}/{arm}")
     own = [one for one in trials if (one["model"], one["arm"]) == (model, arm)]
@@ -103,11 +125,22 @@ def winner(
             f"{model}, arm {arm}: {what} in '{folder}'.{near} `llmkt tune "
             f"--models={model} --arms={arm} --output={folder} ...` adds it."
         )
-    finalists = final_scores(finals, good)
-    if not finalists:
+    ranked = best_trials(own, model, arm, study["bigger"])
+    finalists = ranked[: study.get("finalists", 0)]
+    seeds = further_seeds(about["seed"], study.get("final_seeds", 0))
+    played = [(one, runs_of(finals, one, seeds)) for one in finalists]
+    if any(len(again) < len(seeds) for _, again in played):
+        raise DataError(
+            f"{model}, arm {arm}: the last round of '{folder}' is not finished. The same `llmkt "
+            "tune` goes on with it."
+        )
+    well = [(one, again) for one, again in played if all(run["status"] == "ok" for run in again)]
+    if played and not well:
         raise DataError(f"{model}, arm {arm}: every finalist failed, see '{folder / FINALS}'.")
-    most = max(len(scores) for _, scores in finalists)
-    means = [(sum(own) / most, trial) for trial, own in finalists if len(own) == most]
+    means = [
+        (sum(run["score"] for run in (one, *again)) / (1 + len(again)), one)
+        for one, again in well or [(ranked[0], [])]
+    ]
     score, best = (max if study["bigger"] else min)(means, key=lambda one: one[0])
     return {
         "keys": best["keys"],
@@ -116,8 +149,9 @@ def winner(
         "score": score,
         "trials": len(own),
         "failed": len(own) - len(good),
-        "finals": sum((one["model"], one["arm"]) == (model, arm) for one in finals),
-        "seeds": most,
+        "finalists": len(finalists),
+        "finals": sum(len(again) for _, again in played),
+        "seeds": 1 + len(seeds),
         "seed": about["seed"],
         "space": study["space_digest"],
         "unequal": False,
@@ -125,12 +159,13 @@ def winner(
 
 
 def _check_equal(model: str, found: Mapping[str, Winner], allow_unequal: bool) -> None:
-    counts = {arm: (one["trials"], one["seeds"]) for arm, one in found.items()}
-    if len(set(counts.values())) == 1:
+    counted = ("trials", "finalists", "seeds")
+    differing = [name for name in counted if len({one[name] for one in found.values()}) > 1]
+    if not differing:
         return
     if not allow_unequal:
-        name = ("trials", "seeds in the last round")[len({n for n, _ in counts.values()}) == 1]
-        text = ", ".join(f"{arm} {one[name.partition(' ')[0]]}" for arm, one in found.items())
+        name = differing[0]
+        text = ", ".join(f"{arm} {one[name]}" for arm, one in found.items())
         raise ConfigError(
             f"{model}: the arms had different numbers of {name} ({text}), so the comparison would "
             "not be fair. Go on with llmkt tune, or say --allow-unequal; the report then says so."

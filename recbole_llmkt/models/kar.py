@@ -157,7 +157,7 @@ def build_augmented(
 
     model = model_class(config, dataset, make_fields).to(config["device"])
     _check_fields_are_read(model, config, dataset)
-    model.knowledge = [_summary(one) for one in profiles.values()]
+    model.knowledge = [{"layer": "knowledge_fields", **one.summary()} for one in profiles.values()]
     logger.info(
         "KAR: user and item profiles are two further input fields of %s. There is no transfer "
         "loss: layers, losses, weights, phases and projector have no effect, and kt_entity and "
@@ -255,15 +255,3 @@ def _check_fields_are_read(model: Any, config: Any, dataset: Any) -> None:
             "per field), so there is no place for further ones. Choose another context-aware "
             "model, or kt_method: transfer."
         )
-
-
-def _summary(profiles: ProfileVectors) -> dict[str, Any]:
-    return {
-        "layer": "knowledge_fields",
-        "entity": profiles.entity,
-        "coverage": profiles.coverage,
-        "profiles": len(profiles.ids),
-        "leaks": profiles.n_leaks,
-        "encoder": profiles.encoder,
-        "generator": profiles.generator,
-    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,8 @@ class ProfileVectors:
         ``profile_allow_leak: True``).
     home : Path or None
         A folder for what is made from the vectors; None keeps it in memory.
+    texts : str
+        :func:`texts_digest` of the folder's profiles.
     """
 
     entity: str
@@ -60,11 +62,24 @@ class ProfileVectors:
     generator: str
     n_leaks: int = 0
     home: Path | None = None
+    texts: str = ""
 
     @property
     def coverage(self) -> float:
         """Share of the entities (padding left out) that have a profile."""
         return len(self.ids) / max(1, self.n_entities - 1)
+
+    def summary(self) -> dict[str, Any]:
+        """Describe them in plain values, for logs, results and checkpoints."""
+        return {
+            "entity": self.entity,
+            "profiles": len(self.ids),
+            "coverage": self.coverage,
+            "leaks": self.n_leaks,
+            "encoder": self.encoder,
+            "generator": self.generator,
+            "texts": self.texts,
+        }
 
 
 def load_profiles(config: Any, train_dataset: Any, entity: str) -> ProfileVectors:
@@ -120,6 +135,7 @@ def load_profiles(config: Any, train_dataset: Any, entity: str) -> ProfileVector
         generator=_generators(joined),
         n_leaks=n_leaks,
         home=embedding_home(store.folder),
+        texts=texts_digest(profiles.values()),
     )
     logger.info(
         "%s profiles from %s: %d of %d %ss have one (%.1f%%); written by %s, encoded by %s.",
@@ -133,6 +149,12 @@ def load_profiles(config: Any, train_dataset: Any, entity: str) -> ProfileVector
         loaded.encoder,
     )
     return loaded
+
+
+def texts_digest(profiles: Iterable[Profile]) -> str:
+    """Return a digest of ids and texts, whatever their order: blake2b, 8 bytes, hex."""
+    lines = sorted(f"{one.id} {text_digest(one.text)}" for one in profiles)
+    return text_digest("\n".join(lines))
 
 
 def _folder_with_profiles(config: Any, entity: str) -> Path:

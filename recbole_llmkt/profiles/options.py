@@ -50,7 +50,7 @@ def make_config(dataset: str, model: str, config_files: str, keys: Sequence[str]
     """Return the configuration of a command, which does not read the program's own arguments."""
     overrides = parse_overrides(keys)
     config = Config(model, dataset, shlex.split(config_files), overrides, command_line=[])
-    warn_unknown(overrides, config)
+    warn_unknown(overrides, config.internal_config_dict)
     return config
 
 

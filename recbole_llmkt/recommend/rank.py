@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from recbole_llmkt.checkpoints import load_checkpoint
 from recbole_llmkt.exceptions import ConfigError, DataError
+from recbole_llmkt.profiles.history import interaction_counts
 from recbole_llmkt.quick_start import load_data_and_model
 
 logger = getLogger(__name__)
@@ -60,6 +61,7 @@ class Ranker:
         ones = np.ones(len(users), dtype=np.int32)
         self._known = csr_matrix((ones, (users, items)), shape=shape)
         self._users = users
+        self._trained = interaction_counts(self.dataset)["user"] > 0
         self._sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
         self._context_fields = self._read_of_interactions()
         self._filled = _filled_users(model_file)
@@ -118,10 +120,12 @@ class Ranker:
         return [one for one in range(1, self.dataset.user_num) if self._can_rank(one)]
 
     def _can_rank(self, user_id: int) -> bool:
-        if self._known.indptr[user_id + 1] > self._known.indptr[user_id]:
+        is_known = bool(self._known.indptr[user_id + 1] > self._known.indptr[user_id])
+        if self._sequential:
+            return is_known  # it reads what the user did last, and no embedding of the user
+        if self._trained[user_id]:
             return True
-        needs_row = self._sequential or self._context_fields
-        return user_id in self._filled and not needs_row
+        return user_id in self._filled and (is_known or not self._context_fields)
 
     @torch.no_grad()
     def rank(self, user_ids: Sequence[int], topk: int) -> Iterator[Ranked]:

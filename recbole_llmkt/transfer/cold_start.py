@@ -55,11 +55,10 @@ class ColdSide:
     def summary(self) -> dict[str, Any]:
         """Describe it in plain values, for results and checkpoints."""
         return {
-            "entity": self.profiles.entity,
+            **self.profiles.summary(),
             "tables": [str(one) for one in self.tables],
             "cold": int(self.cold.sum()),
             "warm": int((~self.cold).sum()),
-            "leaks": self.profiles.n_leaks,
         }
 
 

@@ -207,14 +207,9 @@ class HybridTables:
         return [
             {
                 "table": str(part.table),
-                "entity": part.table.entity,
+                **part.profiles.summary(),
                 "width": int(part.weights.shape[1]),
                 "features": int(part.weights.shape[0]),
-                "profiles": len(part.profiles.ids),
-                "coverage": part.profiles.coverage,
-                "leaks": part.profiles.n_leaks,
-                "encoder": part.profiles.encoder,
-                "generator": part.profiles.generator,
                 "map_norm": float(torch.linalg.vector_norm(part.weights.detach())),
             }
             for one in self.parameters

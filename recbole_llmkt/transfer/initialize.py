@@ -53,15 +53,10 @@ class Start:
         """Describe it in plain values, for logs, results and checkpoints."""
         return {
             "table": str(self.table),
-            "entity": self.table.entity,
-            "profiles": len(self.profiles.ids),
+            **self.profiles.summary(),
             "rows": self.rows,
             "width": self.width,
             "of_width": self.of_width,
-            "coverage": self.profiles.coverage,
-            "leaks": self.profiles.n_leaks,
-            "encoder": self.profiles.encoder,
-            "generator": self.profiles.generator,
         }
 
 

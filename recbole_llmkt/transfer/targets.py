@@ -133,7 +133,7 @@ def _check_width(name: str, shape: tuple[int, ...], width: int) -> None:
             f"kt_transform, or a layer {dim_text} wide."
         )
     # Centred vectors span one direction fewer than there are of them; whitening would blow that up.
-    spanned = min(n_profiles - (name == "pca_whiten"), dim_text)
+    spanned = min(max(0, n_profiles - (name == "pca_whiten")), dim_text)
     if name.startswith("pca") and width > spanned:
         raise ConfigError(
             f"kt_transform: {name} cannot make targets {width} wide from {n_profiles} profile "

@@ -99,7 +99,7 @@ def test_what_makes_a_table_doubtful_is_said(results, project):
     with path.open("a") as file:
         file.writelines(json.dumps(one) + "\n" for one in (first, failed))
     text = results.markdown(results.read_manifest(manifest(project))[0])
-    for part in ("different numbers of trials", "`profile_allow_leak` is on", "1 runs failed"):
+    for part in ("different budgets", "`profile_allow_leak` is on", "1 runs failed"):
         assert part in text
 
 

@@ -2,18 +2,22 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from recbole_llmkt.exceptions import ConfigError, DataError, LayerError
 from recbole_llmkt.experiment.compare import compare
+from recbole_llmkt.experiment.embedding_map import read_maps
 from recbole_llmkt.experiment.plan import Plan
 from recbole_llmkt.experiment.results import read_results
+from recbole_llmkt.profiles.store import ProfileStore
 
 PLAN = Plan(["BPR"], ["base", "kt"], [1, 2], "ml-100k", overrides={"epochs": 2})
 
@@ -99,6 +103,31 @@ def test_other_settings_do_not_mix(tmp_path):
     with pytest.raises(DataError, match="epochs 2 -> 3"):
         compare(other, tmp_path, train=forbidden_train)
     assert (tmp_path / "results.jsonl").read_bytes() == before
+
+
+def test_another_dataset_does_not_mix(tmp_path):
+    compare(PLAN, tmp_path, jobs=2, train=fake_train)
+    other = replace(PLAN, dataset="ml-1m")
+    with pytest.raises(DataError, match="holds results on ml-100k"):
+        compare(other, tmp_path, jobs=2, train=forbidden_train)
+
+
+def test_other_profiles_do_not_mix(tiny, tmp_path):
+    Path("tiny.yaml").write_text(json.dumps(tiny.settings(epochs=1)))
+    keys = {"kt_hybrid": "linear", "kt_weight": 0}
+    plan = Plan(["BPR"], ["base", "h"], [1], "tiny", ["tiny.yaml"], own_arms={"h": keys})
+    records = compare(plan, tmp_path / "out", jobs=2)
+    assert [one["status"] for one in records] == ["ok", "ok"], records
+    # Profiles of the recommended method are drawn, too.
+    assert [one.entity for one in read_maps(tmp_path / "out")] == ["user"]
+    compare(plan, tmp_path / "out", jobs=2, train=forbidden_train)
+    store = ProfileStore(tiny.folder / "profiles", "user")
+    with store.writing():
+        store.append(replace(store.read()["u7"], text="Likes noir."))
+    with pytest.raises(DataError, match="BPR-h-1 learned from other user profiles"):
+        compare(plan, tmp_path / "out", jobs=2, train=forbidden_train)
+    shutil.rmtree(tiny.folder / "profiles")
+    compare(plan, tmp_path / "out", jobs=2, train=forbidden_train)
 
 
 def test_a_bad_plan_writes_nothing(tmp_path):

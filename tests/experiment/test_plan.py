@@ -5,7 +5,7 @@ import pytest
 from recbole_llmkt.exceptions import ConfigError
 from recbole_llmkt.experiment.arms import arm_settings, control_of
 from recbole_llmkt.experiment.plan import Plan
-from recbole_llmkt.experiment.settings import digest, parse_overrides
+from recbole_llmkt.experiment.settings import deciding_settings, digest, parse_overrides
 
 
 def plan(**changes):
@@ -120,6 +120,33 @@ def test_overrides_are_values_not_code():
 def test_other_arguments_are_refused(argument):
     with pytest.raises(ConfigError, match="write --key=value"):
         parse_overrides([argument])
+
+
+def test_a_slip_in_an_arm_is_named_and_another_models_key_is_not(caplog):
+    values = {"models": ["BPR", "SimpleX"], "overrides": {"negative_weight": 10}}
+    plan(**values, arms=["x"], own_arms={"x": {"learning_rat": 0.1}}).runs()
+    assert "'learning_rat'. Did you mean 'learning_rate'" in caplog.text
+    assert "negative_weight" not in caplog.text
+
+
+def test_two_classes_of_one_name_are_refused():
+    with pytest.raises(ConfigError, match="Given twice: model BPR"):
+        plan(models=["BPR", "recbole.model.general_recommender.bpr.BPR"]).runs()
+
+
+def test_a_run_has_the_settings_that_its_files_had_when_it_was_planned(tmp_path):
+    file, preset = tmp_path / "one.yaml", tmp_path / "preset.yaml"
+    file.write_text("learning_rate: 0.001")
+    preset.write_text("kt_weight: 0.25\nkt_slices: [cold_users]")
+    keys = {"config_files": [str(file)], "overrides": {"kt_preset": str(preset)}}
+    run = plan(**keys, arms=["kt"]).runs()[0]
+    file.write_text("learning_rate: 0.5")
+    preset.unlink()
+    config = run.config()
+    assert (config["learning_rate"], config["kt_weight"]) == (0.001, 0.25)
+    assert config["kt_slices"] == ["cold_users"]
+    assert plan().runs()[0].config()["kt_slices"] == ["history", "tail_items"]
+    assert deciding_settings(config) == run.settings
 
 
 def test_a_key_that_nobody_knows_is_named(caplog):

@@ -6,7 +6,8 @@ from helpers import prepare
 from test_users import LABELLED
 
 from recbole_llmkt.experiment.slices import slice_metrics, tail_items, wanted_tail
-from recbole_llmkt.experiment.users import interaction_counts, recorded, user_metrics
+from recbole_llmkt.experiment.users import recorded, user_metrics
+from recbole_llmkt.profiles.history import interaction_counts
 
 ALL = ["history", "cold_users", "tail_items"]
 
@@ -53,7 +54,7 @@ def test_users_with_equal_histories_stay_together(make_dataset):
 
 def test_cold_users_by_their_threshold(tiny):
     run, _, _, found = measured(tiny, kt_cold_threshold=7)
-    history = interaction_counts(run.dataset, "user_id")[1:]
+    history = interaction_counts(run.dataset)["user"][1:]
     assert found["cold_users", "cold users"]["users"] == (history <= 7).sum() > 0
     _, _, _, found = measured(tiny, kt_cold_threshold=0)
     assert ("cold_users", "cold users") not in found
@@ -62,7 +63,7 @@ def test_cold_users_by_their_threshold(tiny):
 def test_of_the_tail_only_its_items_are_relevant(tiny):
     """Recall by hand: tail positives in the top 5 of the whole ranking, by tail positives."""
     run, _, _, found = measured(tiny, kt_tail_share=0.6)
-    tail = tail_items(interaction_counts(run.dataset, "item_id"), 0.6)
+    tail = tail_items(interaction_counts(run.dataset)["item"], 0.6)
     recalls = []
     for user_df, history, rows, items in run.test_data:
         scores = run.model.full_sort_predict(user_df).view(-1, 41)

@@ -377,8 +377,79 @@ def test_arms_without_a_last_round_are_not_compared_with_those_that_had_one(tmp_
     tune(Tuning(PLAN, 2), tmp_path, jobs=1, train=fake_train)
     kt = Plan(["BPR"], ["kt"], [7], "ml-100k", overrides={"epochs": 2})
     tune(Tuning(kt, 2, finals=Finals(1)), tmp_path, jobs=1, train=fake_train)
-    with pytest.raises(ConfigError, match=r"seeds in the last round \(base 1, kt 3\)"):
+    with pytest.raises(ConfigError, match=r"numbers of finalists \(base 0, kt 1\)"):
         tuned_plan(tmp_path, Plan([], [], [1], ""))
+
+
+def test_more_finalists_of_one_arm_are_no_fair_comparison(tmp_path):
+    tune(Tuning(PLAN, 3, finals=Finals(1)), tmp_path, jobs=1, train=fake_train)
+    kt = Plan(["BPR"], ["kt"], [7], "ml-100k", overrides={"epochs": 2})
+    tune(Tuning(kt, 3, finals=Finals(2)), tmp_path, jobs=1, train=fake_train)
+    with pytest.raises(ConfigError, match=r"numbers of finalists \(base 1, kt 2\)"):
+        tuned_plan(tmp_path, Plan([], [], [1], ""))
+
+
+def test_a_last_round_that_was_stopped_has_no_winner(tmp_path):
+    tune(Tuning(PLAN, 3, finals=Finals(2)), tmp_path, jobs=1, train=fake_train)
+    path = tmp_path / "finals.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(one for one in lines if '"seed": 9' not in one))
+    with pytest.raises(DataError, match=r"BPR, arm base: the last round .* is not finished"):
+        tuned_plan(tmp_path, Plan([], [], [1], ""))
+
+
+def test_the_last_round_of_another_trial_with_the_same_number_does_not_count(tmp_path):
+    finals = Finals(1)
+    tune(Tuning(PLAN, 3, finals=finals), tmp_path, jobs=1, train=fake_train)
+    path = tmp_path / "finals.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        line["keys"]["learning_rate"] = 0.0123
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    tune(Tuning(PLAN, 3, finals=finals), tmp_path, jobs=1, train=fake_train)
+    assert len(read_finals(tmp_path)) == 2 * len(lines)
+
+
+def test_files_that_changed_since_the_tuning_are_refused(tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text("epochs: 2")
+    plan = Plan(["BPR"], ["base"], [7], "ml-100k", config_files=[str(file)])
+    tune(Tuning(plan, 2), tmp_path / "study", jobs=1, train=fake_train)
+    file.write_text("epochs: 3")
+    with pytest.raises(DataError, match=r"another epochs of BPR/base \(2 -> 3\)"):
+        tuned_plan(tmp_path / "study", Plan([], [], [1], ""))
+
+
+def test_every_seed_of_the_tuning_is_named_where_it_comes_again(tmp_path, caplog):
+    tune(Tuning(PLAN, 2, finals=Finals(1)), tmp_path, jobs=1, train=fake_train)
+    tuned_plan(tmp_path, Plan([], [], [8, 10], ""))
+    assert "Tuned with the seed 8, too" in caplog.text
+
+
+def whole_train(config, saved=True, on_epoch=None):
+    assert isinstance(config["embedding_size"], int)
+    return fake_train(config, saved, on_epoch)
+
+
+def test_between_integers_lie_integers_and_none_is_a_choice(tmp_path):
+    space = tmp_path / "space.yaml"
+    space.write_text(
+        "shared: {embedding_size: {low: 16, high: 128, log: True}, weight_decay: ~}\n"
+        "transfer: {kt_projector_dim: [~, 32]}"
+    )
+    plan = Plan(["BPR"], ["kt"], [7], "ml-100k", overrides={"epochs": 2, "weight_decay": 0.0})
+    lines = tune(Tuning(plan, 14, space), tmp_path / "out", jobs=1, train=whole_train)
+    keys = [line["keys"] for line in lines if line["trial"]]
+    assert len({one["embedding_size"] for one in keys}) > 5
+    assert {one["kt_projector_dim"] for one in keys} == {None, 32}
+
+
+def test_a_slip_in_a_space_is_named(tmp_path, caplog):
+    space = tmp_path / "space.yaml"
+    space.write_text("shared: {learning_rat: ~, reg_weight: ~}")
+    search_spaces(config(), space)
+    assert "'learning_rat'. Did you mean 'learning_rate'" in caplog.text
+    assert "reg_weight" not in caplog.text
 
 
 def fake_test(config, saved=True, on_epoch=None):

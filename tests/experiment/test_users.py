@@ -6,7 +6,8 @@ import torch
 from helpers import prepare
 
 from recbole_llmkt.exceptions import DataError
-from recbole_llmkt.experiment.users import UserMetrics, interaction_counts, recorded, user_metrics
+from recbole_llmkt.experiment.users import UserMetrics, recorded, user_metrics
+from recbole_llmkt.profiles.history import interaction_counts
 from recbole_llmkt.quick_start import train
 
 TOPK = {
@@ -63,7 +64,7 @@ def test_the_mean_over_users_is_recboles_own_number(tiny, case):
     assert (users.rows == 1).all()
     wanted = {user for user, *_ in tiny.rows}
     assert set(users.tokens.tolist()) == wanted
-    counts = interaction_counts(run.dataset, "user_id")
+    counts = interaction_counts(run.dataset)["user"]
     ids = [run.dataset.token2id("user_id", token) for token in users.tokens]
     assert users.history.tolist() == counts[ids].tolist()
 

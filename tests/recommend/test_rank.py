@@ -49,6 +49,17 @@ def test_the_ranking_is_that_of_recboles_full_sort(make_dataset, model):
         assert [score for _, score in ranked] == pytest.approx(scores[row].tolist(), rel=1e-5)
 
 
+def test_who_is_known_from_validation_alone_is_refused(make_dataset):
+    """An embedding that no training step has touched would rank at random."""
+    split = {"split": {"RS": [0.2, 0.6, 0.2]}, "order": "TO", "group_by": None, "mode": "full"}
+    ranker = Ranker(checkpoint(make_dataset(per_user=(3, 5)), eval_args=split))
+    train, valid = ({*part.inter_feat["user_id"].tolist()} for part in ranker._parts)
+    late = sorted(valid - train)
+    assert late and not {*late} & {*ranker.all_user_ids()}
+    with pytest.raises(DataError, match="users without training interactions"):
+        ranker.user_ids(ranker.tokens("user", late))
+
+
 @pytest.mark.parametrize("model", ["BPR", "NeuMF", "SASRec", "DIN", "FM"])
 def test_the_size_of_a_batch_changes_nothing(make_dataset, model):
     file = checkpoint(make_dataset(), model, **MODELS.get(model, LABELED))

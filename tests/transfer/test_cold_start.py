@@ -8,10 +8,11 @@ import torch
 from helpers import DIM_TEXT, add_profiles, prepare, random_vectors, same_parameters, write_profiles
 
 from recbole_llmkt.exceptions import LayerError, ProfileError
-from recbole_llmkt.profiles.history import training_histories
+from recbole_llmkt.profiles.history import interaction_counts, training_histories
 from recbole_llmkt.profiles.hook import load_profiles
 from recbole_llmkt.quick_start import load_data_and_model
-from recbole_llmkt.transfer.cold_start import ColdStart, interaction_counts
+from recbole_llmkt.transfer.cold_start import ColdStart
+from recbole_llmkt.transfer.targets import trained_ids
 
 COLD = {"kt_cold_start": True, "kt_cold_threshold": 8, "kt_weight": 0}
 USERWISE = {"train_neg_sample_args": None, "mlp_hidden_size": [16]}
@@ -45,6 +46,9 @@ def test_augmented_rows_of_sequences_count_once(tiny):
     counts = interaction_counts(run.dataset)["user"]
     for user, number in of_file.items():
         assert counts[run.dataset.token2id("user_id", user)] == number - 2
+    # Whom a history begins with is never a target, and trained all the same.
+    firsts = {row[0] for row in run.dataset.inter_feat["item_id_list"].tolist()} - {0}
+    assert firsts <= set(trained_ids(run.dataset, "item").tolist())
 
 
 @pytest.mark.parametrize("saved", [False, True])

@@ -74,6 +74,29 @@ def prepared_twin(tiny):
     return model
 
 
+def test_alternating_optimizers_drop_what_piled_up_for_the_other(tiny):
+    """RecVAE: ten steps of the encoder's optimizer, then one of the decoder's, as in stock."""
+    moved = {}
+    for name, keys in {"stock": {"kt_enabled": False}, "hybrid": KEYS}.items():
+        run = prepare(tiny.config("RecVAE", **keys, latent_dimension=8, learner="sgd"))
+        optimizers = [run.trainer.optimizer_encoder, run.trainer.optimizer_decoder]
+        if name == "hybrid":
+            tables = HybridTables(run.config, run.model, run.train_data)
+            for part in (part for one in tables.parameters for part in one.parts):
+                part.features.zero_()  # so that nothing but the order of the steps can differ
+            tables.join_optimizers(optimizers)
+        torch.manual_seed(5)
+        batch = next(iter(run.train_data))
+        for step in range(11):
+            optimizer = optimizers[step // 10]
+            optimizer.zero_grad()
+            run.model.calculate_loss(batch, encoder_flag=step < 10).backward()
+            optimizer.step()
+        moved[name] = {key: one.clone() for key, one in run.model.state_dict().items()}
+    for key, value in moved["stock"].items():
+        torch.testing.assert_close(moved["hybrid"][key], value, msg=key)
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_trains_and_ends_as_the_sum(tiny, model):
     settings, *_ = MODELS[model]

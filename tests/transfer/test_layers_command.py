@@ -10,6 +10,7 @@ import yaml
 from click.testing import CliRunner
 
 from recbole_llmkt import resources
+from recbole_llmkt.exceptions import DataError
 from recbole_llmkt.registry import get_model
 from recbole_llmkt.transfer.commands import layers
 from recbole_llmkt.transfer.layers import Layer
@@ -44,6 +45,12 @@ def test_the_same_as_data(tiny):
     assert shapes["forward()[0]"] == "(U, 8)"
     assert shapes["forward()[1]"] == "(I, 8)"
     assert {"kind", "rows", "width", "reach", "calls", "order", "pure"} <= set(places[0])
+
+
+def test_a_missing_dataset_is_said(tiny):
+    tiny.name = "tinny"
+    with pytest.raises(DataError, match="no dataset 'tinny'"):
+        call(tiny, "BPR")
 
 
 def test_needs_no_profiles_and_trains_nothing(make_dataset):

@@ -128,6 +128,14 @@ def test_time_pools_the_real_steps_only_and_leaves_out_who_has_none():
     assert hidden == [[pytest.approx(0.5)], [4], [pytest.approx(9.5)]]
 
 
+def test_time_pools_in_single_precision_under_autocast():
+    ids = torch.tensor([[1, 2], [1, 2], [1, 2]])
+    value = torch.full((3, 2, 1), 1.2345678)
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden, _ = TimeRows(entities("user"), "last").align([Call(value, ids)], BATCH)
+    assert torch.equal(hidden, value[:, 1])
+
+
 def test_exponential_weights_halve_in_five_steps():
     (hidden, *_), _ = history("exponential", [2, 1, 1])
     ratio = 0.5 ** (1 / 5)

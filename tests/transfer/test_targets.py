@@ -156,7 +156,7 @@ def test_shuffled_gives_everybody_the_target_of_another():
     [
         ("none", (30, 12), 8, ["12 wide", "8 wide", "kt_projector: linear"]),
         ("pca", (30, 12), 16, ["16 wide", "12 wide", "kt_transform: random", "kt_projector"]),
-        ("pca_whiten", (5, 12), 8, ["8 wide", "5 profile", "at most 5"]),
+        ("pca_whiten", (5, 12), 8, ["8 wide", "5 profile", "at most 4"]),
         ("umap", (8, 12), 8, ["8 profiles", "width of 8", "kt_transform: random"]),
     ],
 )
@@ -196,6 +196,15 @@ def test_constant_embeddings_are_one_clear_error_or_finite_targets(name):
         assert "constant" in str(error)
     else:
         assert torch.isfinite(table.values).all()
+
+
+def test_whitening_has_one_direction_fewer_than_profiles():
+    """The last one has no variance, and would be divided by it."""
+    one = profiles(10, 20)
+    with pytest.raises(ConfigError, match="at most 9 wide"):
+        build_targets(one, 10, "pca_whiten")
+    assert build_targets(one, 9, "pca_whiten").values.abs().max() < 10
+    assert build_targets(one, 10, "pca").values.abs().max() < 10
 
 
 def test_no_profile_of_a_trained_entity():
