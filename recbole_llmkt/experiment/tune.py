@@ -90,11 +90,12 @@ def tune(
         Before anything runs: Optuna is missing, bad settings, or other settings than those that
         ``output`` was begun with.
     """
-    studies = _studies(tuning)
+    points = _points(tuning, output)
+    studies = _studies(tuning, points)
     jobs = jobs or default_jobs(len(studies) * tuning.trials)
     output = output_folder(output)
     with folder_lock(output):
-        _note(output, tuning, studies)
+        _note(output, tuning, studies, points)
         lines = _execute(studies, tuning.trials, output, jobs, train or _train_blind)
         arms = [(study.run, study.bigger) for study in studies]
         run_finals(tuning.finals, arms, lines, output, jobs, train or _train_blind)
@@ -111,7 +112,16 @@ def _train_blind(config: Any, saved: bool, on_epoch: Any) -> dict[str, Any]:
 # ---- what is to be done -----------------------------------------------------------------------
 
 
-def _studies(tuning: Tuning) -> list[Study]:
+def _points(tuning: Tuning, output: Path) -> int:
+    """Return how many trials take quasi-random points: what the folder was begun with, if it was.
+
+    Arms that are added with more trials then try the points that the others did.
+    """
+    begun = read_about(output) if (output / ABOUT).is_file() else {}
+    return int(begun.get("points", max(tuning.trials // 2, _FEWEST_POINTS)))
+
+
+def _studies(tuning: Tuning, n_points: int) -> list[Study]:
     try:
         from recbole_llmkt.experiment.study import Study
     except ImportError as error:
@@ -128,7 +138,7 @@ def _studies(tuning: Tuning) -> list[Study]:
                 f"{run.model}, arm {run.arm}: nothing is left to tune. Name keys in a file for "
                 "--space, or give fewer keys on the command line (those are held fixed)."
             )
-        points = quasi_random(spaces, max(tuning.trials // 2, _FEWEST_POINTS), run.seed)
+        points = quasi_random(spaces, n_points, run.seed)
         given = {key: config[key] for key in space}
         studies.append(Study(run, space, points, given, bool(config["valid_metric_bigger"])))
     return studies
@@ -141,7 +151,7 @@ def _held(plan: Plan, run: Run) -> dict[str, Any]:
 # ---- what the folder says ---------------------------------------------------------------------
 
 
-def _note(output: Path, tuning: Tuning, studies: Sequence[Study]) -> None:
+def _note(output: Path, tuning: Tuning, studies: Sequence[Study], points: int) -> None:
     """Write what is tuned to ``tuning.json``, or see that it is what was begun there."""
     path = output / ABOUT
     plan = tuning.plan
@@ -163,7 +173,8 @@ def _note(output: Path, tuning: Tuning, studies: Sequence[Study]) -> None:
             _same_study(output, name, before["studies"][name], entries[name])
         own = {**before["own_arms"], **own}
         entries = {**before["studies"], **entries}
-    text = json.dumps({**about, "own_arms": own, "studies": entries}, indent=1, default=str)
+    about = {**about, "points": points, "own_arms": own, "studies": entries}
+    text = json.dumps(about, indent=1, default=str)
     replace_file(path, f"{text}\n".encode())
 
 

@@ -420,6 +420,19 @@ def test_files_that_changed_since_the_tuning_are_refused(tmp_path):
         tuned_plan(tmp_path / "study", Plan([], [], [1], ""))
 
 
+def test_an_arm_added_with_more_trials_tries_the_points_of_the_others(tmp_path):
+    base = Plan(["BPR"], ["base"], [7], "ml-100k", overrides={"epochs": 2})
+    first = tune(Tuning(base, 4), tmp_path, jobs=1, train=fake_train)
+    later = tune(Tuning(PLAN, 30), tmp_path, jobs=2, train=fake_train)
+    rates = {
+        arm: [line["keys"].get("learning_rate") for line in lines][:11]
+        for arm, lines in by_arm(later).items()
+    }
+    assert rates["base"] == rates["kt"]
+    assert rates["base"][:4] == [line["keys"].get("learning_rate") for line in first]
+    assert json.loads((tmp_path / "tuning.json").read_text())["points"] == 10
+
+
 def test_every_seed_of_the_tuning_is_named_where_it_comes_again(tmp_path, caplog):
     tune(Tuning(PLAN, 2, finals=Finals(1)), tmp_path, jobs=1, train=fake_train)
     tuned_plan(tmp_path, Plan([], [], [8, 10], ""))
