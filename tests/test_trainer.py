@@ -14,6 +14,7 @@ from helpers import add_profiles, prepare, same_parameters
 from recbole_llmkt import resources
 from recbole_llmkt.checkpoints import load_checkpoint
 from recbole_llmkt.exceptions import ConfigError, DataError, LayerError, LLMKTError, RowsError
+from recbole_llmkt.resuming import _of_first_process
 from recbole_llmkt.transfer.losses import LOSSES
 
 STOCK_KEYS = {
@@ -325,6 +326,17 @@ def test_a_checkpoint_has_the_stock_keys_and_plain_values_only(tiny):
 def test_two_trainers_of_one_second_have_different_files(tiny):
     files = {prepare(tiny.config("BPR")).trainer.saved_model_file for _ in range(3)}
     assert len(files) == 3
+
+
+def _agree(rank, folder):
+    torch.distributed.init_process_group("gloo", f"file://{folder}/group", rank=rank, world_size=2)
+    (folder / str(rank)).write_text(_of_first_process(f"saved by {rank}"))
+
+
+def test_several_processes_have_one_file(tmp_path):
+    """The first one saves it, and all of them read it for the test."""
+    torch.multiprocessing.spawn(_agree, (tmp_path,), nprocs=2)
+    assert [(tmp_path / rank).read_text() for rank in "01"] == ["saved by 0"] * 2
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04broken"])

@@ -13,6 +13,7 @@ import torch
 
 from recbole_llmkt import resources
 from recbole_llmkt.config import Config
+from recbole_llmkt.data import check_files
 from recbole_llmkt.exceptions import DataError
 from recbole_llmkt.profiles.history import Histories, history_digest, training_histories
 from recbole_llmkt.profiles.splits import build_splits, training_split
@@ -144,6 +145,7 @@ def test_byte_order_mark_is_named(tiny):
         training_split(tiny.config())
     histories = training_histories(training_split(tiny.config(encoding="utf-8-sig")))
     assert by_token(histories) == first_part(tiny)
+    check_files(tiny.config(encoding="utf-8-sig"))
 
 
 def test_windows_line_ends_and_odd_unicode(make_dataset):
