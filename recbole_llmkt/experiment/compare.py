@@ -111,7 +111,7 @@ def _record(event: Event, curve: Sequence[tuple[int, float]]) -> Record:
         **record,
         "test": result["test_result"],
         "valid": result["best_valid_result"],
-        "epochs": curve[-1][0] + 1 if curve else run.epochs,
+        "epochs": run.epochs_until(curve[-1][0] + 1) if curve else run.epochs,
         "curve": [list(point) for point in curve],
         "transfer": result.get("transfer"),
         "slices": result.get("slices", []),

@@ -66,6 +66,15 @@ class Run:
         """Return a short name, also that of the run's folder."""
         return f"{self.model}-{self.arm}-{self.label or self.seed}"
 
+    def epochs_until(self, validated: int) -> int:
+        """Return how many epochs were trained if ``validated`` is that of the last validation.
+
+        Early stopping ends a run at a validation; otherwise epochs may follow the last one.
+        """
+        step = int(self.changes.get("eval_step", self.settings["eval_step"]))
+        last = int(self.changes.get("epochs", self.epochs))
+        return last if validated + step > last else validated
+
     def config(self) -> Config:
         """Make this run's configuration."""
         return Config(config_dict={**self.given, **self.changes}, command_line=[])

@@ -42,7 +42,7 @@ def outcomes(
     with Progress(count) as progress:
         for event in run_all(runs, output, jobs, train):
             if event.kind == "epoch":
-                epochs[event.run] = event.value[0] + 1
+                epochs[event.run] = event.run.epochs_until(event.value[0] + 1)
             elif event.kind in ("done", "failed"):
                 yield event.run, _facts(event, epochs.pop(event.run, 0))
             progress.show(event)

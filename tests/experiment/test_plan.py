@@ -149,6 +149,12 @@ def test_a_run_has_the_settings_that_its_files_had_when_it_was_planned(tmp_path)
     assert deciding_settings(config) == run.settings
 
 
+def test_epochs_after_the_last_validation_count():
+    run = plan(overrides={"epochs": 10, "eval_step": 4}).runs()[0]
+    assert (run.epochs_until(4), run.epochs_until(8)) == (4, 10)
+    assert plan(overrides={"epochs": 10}).runs()[0].epochs_until(10) == 10
+
+
 def test_a_key_that_nobody_knows_is_named(caplog):
     plan(overrides={"epoch": 3}).runs()
     assert "Did you mean 'epochs'" in caplog.text
