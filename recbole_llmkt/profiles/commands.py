@@ -20,7 +20,7 @@ from recbole_llmkt.profiles.store import ProfileStore
 from recbole_llmkt.profiles.text_commands import edit, export_profiles, import_profiles, show
 
 if TYPE_CHECKING:
-    from recbole_llmkt.profiles.generate import Scope
+    from recbole_llmkt.profiles.scope import Scope
 
 
 class _Profile(click.Group):
@@ -111,8 +111,9 @@ def write(
     Example:
       llmkt profile --dataset=ml-1m --shard=3/16
     """  # noqa: D301 - \b is click's
-    from recbole_llmkt.profiles.generate import Scope, generate_profiles
+    from recbole_llmkt.profiles.generate import generate_profiles
     from recbole_llmkt.profiles.generators.file import entities_of
+    from recbole_llmkt.profiles.scope import Scope
 
     config = make_config(dataset, model, config_files, keys)
     entities = both(entity)

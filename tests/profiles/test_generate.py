@@ -12,14 +12,9 @@ from helpers import TinyDataset
 from openai_server import TEXT, OpenAIServer, Reply
 
 from recbole_llmkt.exceptions import ConfigError, DataError, ProfileError
-from recbole_llmkt.profiles.generate import (
-    Scope,
-    estimate,
-    generate_profiles,
-    parse_shard,
-    shard_folder,
-)
+from recbole_llmkt.profiles.generate import estimate, generate_profiles
 from recbole_llmkt.profiles.history import training_histories
+from recbole_llmkt.profiles.scope import Scope, parse_shard, shard_folder
 from recbole_llmkt.profiles.splits import training_split
 from recbole_llmkt.profiles.store import Profile, ProfileStore, read_manifest
 
