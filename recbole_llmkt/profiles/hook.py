@@ -233,7 +233,7 @@ def own_store(config: Any, entity: str) -> ProfileStore:
     """
     store = ProfileStore(own_folder(config), entity)
     bundled = ProfileStore(bundled_folder(config), entity)
-    if not store.exists() and bundled.exists():
+    if not config["profile_dir"] and not store.exists() and bundled.exists():
         raise ProfileError(
             f"The {entity} profiles of '{config['dataset']}' come with the package. To change "
             f"them, copy {bundled.folder} to a folder of yours; to write others, choose an empty "

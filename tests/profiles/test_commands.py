@@ -12,9 +12,11 @@ from helpers import ENCODER
 from recbole.data import create_dataset
 
 from recbole_llmkt.cli import main
+from recbole_llmkt.config import Config
 from recbole_llmkt.profiles import encoders
 from recbole_llmkt.profiles.commands import profile as group
 from recbole_llmkt.profiles.embeddings import read_embeddings
+from recbole_llmkt.profiles.generate import generate_profiles
 from recbole_llmkt.profiles.store import ProfileStore
 
 
@@ -194,6 +196,13 @@ def test_bundled_profiles_are_not_hidden_by_new_ones():
         main, ["profile", "--dataset=ml-100k", "--entity=user"], catch_exceptions=False
     )
     assert result.exit_code == 2 and "name it with profile_dir" in result.output
+
+
+def test_bundled_profiles_may_have_others_beside_them():
+    few = {"user_inter_num_interval": "[150,160]", "profile_dir": "mine"}
+    config = Config("BPR", "ml-100k", config_dict=few, command_line=[])
+    assert generate_profiles(config, "user").written > 5
+    assert ProfileStore("mine", "user").exists()
 
 
 def test_embeddings_of_older_texts_are_not_exported(tiny, llmkt):
