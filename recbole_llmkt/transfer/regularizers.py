@@ -53,7 +53,8 @@ class VICReg(nn.Module):
             Zero, with a graph, for fewer than two entities.
         """
         with torch.autocast(hidden.device.type, enabled=False):
-            states, wanted, _ = unique_rows(hidden.float(), target.detach().float(), ids)
+            states, _, first = unique_rows(hidden.float(), ids)
+            wanted = target[first].detach().float()
             if len(states) < 2:
                 return hidden.sum() * 0.0
             spread = wanted.var(0).mean().sqrt().clamp_min(self.least_spread)

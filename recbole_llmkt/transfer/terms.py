@@ -48,7 +48,8 @@ class Source:
         """Return the states that ``tap`` recorded for entities with a profile, and their ids."""
         hidden, ids = self.rows.align(tap.calls, interaction)
         known = self.table.mask[ids]
-        return hidden[known], ids[known]
+        # Leaving none out is what mostly happens, and a copy of all rows costs as much as the loss.
+        return (hidden, ids) if bool(known.all()) else (hidden[known], ids[known])
 
 
 @dataclass
@@ -128,11 +129,10 @@ class Term(Source):
         if masked is not None:
             kept = torch.isin(ids, masked)
             hidden, ids = hidden[kept], ids[kept]
-        target = self.table.values[ids]
         if self.loss.unique:
-            # The loss would do so itself, but a map of fewer rows is cheaper.
-            hidden, target, ids = unique_rows(hidden.float(), target, ids)
-        hidden, target = self._project(hidden), self._project_target(target)
+            # The loss would do so itself, but fewer rows are cheaper to look up and to map.
+            hidden, ids, _ = unique_rows(hidden.float(), ids)
+        hidden, target = self._project(hidden), self._project_target(self.table.values[ids])
         loss: Tensor = self.loss(hidden, target, ids, self._others(partner_tap, interaction))
         if self.regularizer is not None:
             loss = loss + self.regularizer_weight * self.regularizer(hidden, target, ids)
@@ -152,6 +152,8 @@ class Term(Source):
         if self.partner is None or partner_tap is None:
             return None
         hidden, ids = self.partner.read(partner_tap, interaction)
+        if self.loss.unique:
+            hidden, ids, _ = unique_rows(hidden.float(), ids)
         # Both sides live in one space, so one projector serves both.
         return Others(None, self._project(hidden), self.partner.table.values[ids], ids)
 

@@ -453,3 +453,19 @@ def test_what_a_loss_of_ones_own_learns_joins_the_optimizer(tiny):
     run.fit()
     assert set(run.trainer.task.projectors()) == {"0.loss"}
     assert run.trainer.task.terms[0].loss.scale.item() != 1.0
+
+
+def test_parts_of_a_loss_that_are_not_trained_are_not_balanced(tiny):
+    """RecBole's NCLTrainer drops the last part in its warm-up."""
+    run = prepare(tiny.config("BPR", kt_balance="loss_ratio", kt_weight=0.4))
+    batch, own, task = next(iter(run.train_data)), run.model.calculate_loss, task_of(run)
+    model_loss = own(batch).item()
+    run.model.calculate_loss = lambda batch: (own(batch), 100.0 * own(batch))
+    with task.attached(parts=-1) as meter:
+        transfer, *kept = run.model.calculate_loss(batch)
+    assert len(kept) == 2
+    assert meter.means()[0] == pytest.approx(model_loss)
+    assert transfer.item() == pytest.approx(0.4 * model_loss, rel=1e-5)
+    with task.attached() as meter:
+        run.model.calculate_loss(batch)
+    assert meter.means()[0] == pytest.approx(101.0 * model_loss)

@@ -104,7 +104,8 @@ class TransferLoss(nn.Module):
         with torch.autocast(hidden.device.type, enabled=False):
             hidden, target = hidden.float(), target.float()
             if self.unique:
-                hidden, target, ids = unique_rows(hidden, target, ids)
+                hidden, unique, first = unique_rows(hidden, ids)
+                target, ids = target[first], unique
             return self.compute_among(hidden, target, ids, others)
 
     def compute_among(
@@ -118,8 +119,8 @@ class TransferLoss(nn.Module):
         raise NotImplementedError
 
 
-def unique_rows(hidden: Tensor, target: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Make one row of all rows of an id: the mean of their hidden states, and their target.
+def unique_rows(hidden: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Make one row of all rows of an id: the mean of their hidden states.
 
     Two rows of one user are no negatives of each other, so a contrast needs one of them. Their mean
     does not depend on the order of the batch, and the gradient reaches every row.
@@ -128,24 +129,26 @@ def unique_rows(hidden: Tensor, target: Tensor, ids: Tensor) -> tuple[Tensor, Te
     ----------
     hidden : Tensor, shape (m, d)
         Hidden states.
-    target : Tensor, shape (m, n)
-        Targets; all rows of an id have the same one.
     ids : Tensor of int64, shape (m,)
         Ids.
 
     Returns
     -------
-    hidden, target, ids : Tensor
-        Of k rows, by ascending id.
+    hidden : Tensor, shape (k, d)
+        One row an id.
+    ids : Tensor of int64, shape (k,)
+        The ids, ascending.
+    first : Tensor of int64, shape (k,)
+        The row that each id stands in first.
     """
     unique, place, counts = torch.unique(ids, return_inverse=True, return_counts=True)
     if len(unique) == len(ids):
         order = torch.argsort(ids)
-        return hidden[order], target[order], unique
+        return hidden[order], unique, order
     sums = hidden.new_zeros(len(unique), hidden.shape[1]).index_add(0, place, hidden)
     rows = torch.arange(len(ids), device=ids.device)
     first = torch.full_like(unique, len(ids)).scatter_reduce(0, place, rows, "amin")
-    return sums / counts.unsqueeze(1), target[first], unique
+    return sums / counts.unsqueeze(1), unique, first
 
 
 def to_unit_length(vectors: Tensor) -> Tensor:

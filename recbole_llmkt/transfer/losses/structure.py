@@ -17,6 +17,12 @@ class GramLoss(TransferLoss):
 
     Z and P hold the hidden states and the targets of the batch's m entities, each of length 1.
 
+    Notes
+    -----
+    With more entities than columns it is computed as
+    :math:`(\|Z^\top Z\|_F^2 - 2 \|Z^\top P\|_F^2 + \|P^\top P\|_F^2) / m^2`: the same, but time and
+    memory grow with m, not with its square.
+
     References
     ----------
     Similarity-preserving distillation (Tung and Mori, 2019, arXiv 1907.09682), with cosines in
@@ -29,7 +35,11 @@ class GramLoss(TransferLoss):
     def compute(self, hidden: Tensor, target: Tensor, ids: Tensor) -> Tensor:
         """Compute the mean squared difference of all pairs' cosines."""
         z, p = to_unit_length(hidden), to_unit_length(target)
-        return (z @ z.T - p @ p.T).square().mean()
+        if len(z) <= z.shape[1] + p.shape[1]:
+            return (z @ z.T - p @ p.T).square().mean()
+        norms = [(a.T @ b).square().sum() for a, b in ((z, z), (z, p), (p, p))]
+        # Rounding may leave a perfect reconstruction below zero.
+        return (norms[0] - 2.0 * norms[1] + norms[2]).clamp_min(0.0) / len(z) ** 2
 
 
 class SoftRankLoss(TransferLoss):
@@ -61,10 +71,9 @@ class SoftRankLoss(TransferLoss):
             raise ValueError("softrank needs the other entity's hidden states and targets.")
         if others.partner_ids is None or not len(others.partner_ids):
             return hidden.sum() * 0.0
-        partner_hidden, partner_target, _ = unique_rows(
-            others.partner_hidden.float(), others.partner_target.float(), others.partner_ids
-        )
-        wanted = to_unit_length(target) @ to_unit_length(partner_target).T / self.temperature
+        partner_hidden, _, first = unique_rows(others.partner_hidden.float(), others.partner_ids)
+        partner_target = to_unit_length(others.partner_target[first].float())
+        wanted = to_unit_length(target) @ partner_target.T / self.temperature
         scores = (hidden / self.temperature) @ partner_hidden.T
         log_wanted = torch.log_softmax(wanted, dim=1)
         share = torch.softmax(wanted, dim=1)
