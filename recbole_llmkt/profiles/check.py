@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import unicodedata
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llmkt.exceptions import DataError
+from recbole_llmkt.profiles.files import replace_file
 from recbole_llmkt.profiles.generators.base import is_refusal
 from recbole_llmkt.profiles.history import training_histories
 from recbole_llmkt.profiles.hook import outdated, without_absent
@@ -264,7 +266,9 @@ def plot_lengths(checks: Sequence[Check], path: str | Path) -> None:
         axis.hist(check.lengths, bins=30, color="#4878a8")
         axis.set_xlabel(f"words in a {check.entity} profile")
         axis.set_ylabel("profiles")
-    figure.savefig(path, format="png", dpi=150)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=150)
+    replace_file(Path(path), content.getvalue())
 
 
 def _examples(found: Sequence[str], most: int = 5) -> str:

@@ -22,7 +22,7 @@ def chosen_device(name: str) -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
         raise ConfigError(
-            f"profile_device: {name} cannot be used here: {str(error).splitlines()[0]} "
-            "Choose auto or cpu."
+            f"profile_device: {name} cannot be used here: {reason}. Choose auto or cpu."
         ) from error

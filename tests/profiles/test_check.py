@@ -98,8 +98,8 @@ def test_language(text, expected):
 
 def test_lengths_become_a_picture(tmp_path):
     found = check_profiles("user", {"1": profile("1", ENGLISH)}, ["1"])
-    plot_lengths([found, found], tmp_path / "lengths.png")
-    assert (tmp_path / "lengths.png").read_bytes().startswith(b"\x89PNG")
+    plot_lengths([found, found], tmp_path / "new" / "lengths.png")
+    assert (tmp_path / "new" / "lengths.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_titles_outside_the_training_split_are_taken_from_the_dataset(tiny):

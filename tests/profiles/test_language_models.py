@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import socket
 import subprocess
@@ -11,11 +12,13 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from generation import SETTINGS, request
+from transformers import LlamaConfig, PretrainedConfig
 
 from recbole_llmkt.config import Config
 from recbole_llmkt.exceptions import ConfigError, ProfileError
@@ -182,3 +185,12 @@ def test_a_missing_model_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_an_unusable_device_is_said() -> None:
     with pytest.raises(ConfigError, match="profile_device: abacus"):
         chosen_device("abacus")
+
+
+def test_a_model_that_names_no_longest_prompt_has_no_limit() -> None:
+    """Configurations of several modalities keep the number elsewhere, or nowhere."""
+    generator = object.__new__(TransformersGenerator)
+    generator.settings = {"profile_max_tokens": 50}
+    for config, room in ((PretrainedConfig(), math.inf), (LlamaConfig(), 2048 - 50)):
+        generator._language_model = SimpleNamespace(config=config)
+        assert generator._room() == room
