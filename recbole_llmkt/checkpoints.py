@@ -9,7 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from recbole_llmkt.compat import forget_computed
 from recbole_llmkt.exceptions import DataError
+
+_CLUSTERS = ("user_centroids", "user_2cluster", "item_centroids", "item_2cluster")
 
 
 def save_file(state: dict[str, Any], path: str) -> None:
@@ -62,10 +65,12 @@ def load_weights(model: nn.Module, checkpoint: dict[str, Any], path: str) -> Non
     device = next(model.parameters()).device
     other = _moved(checkpoint["other_parameter"], device)
     model.load_other_parameter(other)  # type: ignore[operator]
+    forget_computed(model)
     if hasattr(model, "update_attentive_A"):
         # KGAT keeps its attention matrix nowhere; it follows from the embeddings after each epoch.
         with torch.no_grad():
             model.update_attentive_A()  # type: ignore[operator]
+    vars(model).update(_moved(checkpoint["transfer"].get("clusters", {}), device))
     modules = dict(model.named_modules())
     for name, values in checkpoint["transfer"]["counters"].items():
         modules[name].__dict__.update(values)
@@ -82,15 +87,37 @@ def _moved(values: Any, device: torch.device) -> Any:
     return values
 
 
-def counters(model: nn.Module) -> dict[str, dict[str, int | float]]:
+Counters = dict[str, "dict[str, int | float]"]
+
+
+def counters(model: nn.Module, start: Counters | None = None) -> Counters:
     """Return the plain numbers that a model's modules hold beside their tensors, by module.
 
     Some models count their steps in them (MultiVAE's annealing), and ``state_dict`` leaves them
     out.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model.
+    start : dict, optional
+        What this returned before training: only what has moved since is a counter, the rest are
+        settings (dropout rates, say), which belong to the configuration.
     """
     found = {}
     for name, module in model.named_modules():
-        numbers = {key: one for key, one in vars(module).items() if type(one) in (int, float)}
+        before = (start or {}).get(name, {})
+        numbers = {
+            key: one
+            for key, one in vars(module).items()
+            if type(one) in (int, float) and (key not in before or before[key] != one)
+        }
         if numbers:
             found[name] = numbers
     return found
+
+
+def clusters(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return NCL's clusters, which it makes anew every ``m_step`` epochs only."""
+    found = {name: vars(model).get(name) for name in _CLUSTERS}
+    return {name: one for name, one in found.items() if isinstance(one, torch.Tensor)}

@@ -1,4 +1,4 @@
-"""Repairs of RecBole 1.2.1, each with the place of the fault."""
+"""Repairs of RecBole 1.2.1 and of PyTorch, each with the place of the fault."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
 
 def quiet_pandas() -> None:
@@ -17,6 +18,37 @@ def quiet_pandas() -> None:
     """
     for module in (r"recbole\.data\..*", r"recbole_llmkt\..*"):
         warnings.filterwarnings("ignore", "A value is trying to be set", FutureWarning, module)
+
+
+def forget_computed(model: nn.Module) -> None:
+    """Forget what a model keeps of its own weights, because they have just changed.
+
+    ``kgin.py`` and ``mcclk.py`` keep users' and entities' vectors from one batch of an evaluation
+    to the next. Unlike other models they do not name them in ``other_parameter_name``, so after
+    loading the best checkpoint stock RecBole tests with the vectors of the last epoch (no upstream
+    issue is known).
+    """
+    named = getattr(model, "other_parameter_name", None) or ()
+    for name, value in vars(model).items():
+        if name.startswith("restore_") and name not in named and isinstance(value, torch.Tensor):
+            setattr(model, name, None)
+
+
+def complete_adagrad(optimizer: torch.optim.Optimizer) -> None:
+    """Give Adagrad the state of parameters that joined it after it was made.
+
+    Up to some version PyTorch makes it in the constructor alone, and the first step fails
+    (pytorch/pytorch issue 53712).
+    """
+    if not isinstance(optimizer, torch.optim.Adagrad):
+        return
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            state = optimizer.state[parameter]
+            if "sum" not in state:
+                start = group.get("initial_accumulator_value", 0.0)
+                state["step"] = torch.tensor(0.0)
+                state["sum"] = torch.full_like(parameter, start)
 
 
 @contextmanager

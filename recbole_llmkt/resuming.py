@@ -11,7 +11,7 @@ import torch
 from recbole.utils import set_color
 from torch import nn
 
-from recbole_llmkt.checkpoints import counters, load_checkpoint, load_weights, save_file
+from recbole_llmkt.checkpoints import clusters, counters, load_checkpoint, load_weights, save_file
 from recbole_llmkt.exceptions import DataError
 from recbole_llmkt.randomness import get_random_state, set_random_state
 from recbole_llmkt.transfer.cold_start import undo
@@ -75,6 +75,7 @@ class ResumingMixin:
         self.model_losses: list[float | None] = []
         self.transfer_losses: list[float | None] = []
         self.gradient_ratios: list[float | None] = []
+        self._settings = counters(model)
         self._train_data: Any = None
         self._resumed: dict[str, Any] | None = None
         self._last_valid: tuple[float | None, Any] = (None, None)
@@ -117,7 +118,8 @@ class ResumingMixin:
                 "switch": self.switch,
                 "projectors": {name: one.state_dict() for name, one in projectors.items()},
                 "optimizers": {name: one.state_dict() for name, one in self._more_optimizers()},
-                "counters": counters(self.model),
+                "counters": counters(self.model, self._settings),
+                "clusters": clusters(self.model),
                 "best_valid_result": self._best_result(),
                 "random": get_random_state(),
                 "loader": [one.get_state() for one in _generators(self._train_data)],
@@ -245,16 +247,19 @@ class ResumingMixin:
 def _plain(values: Any) -> Any:
     """Copy a model's other parameters as tensors and plain values.
 
-    Modules among them (RecBole's feature embeddings) are left out: ``state_dict`` has their
-    weights, and the model's constructor builds them.
+    What is neither is left out, because the model's constructor makes it again: modules
+    (RecBole's feature embeddings; ``state_dict`` has their weights), and the matrices of models
+    that are solved when they are made (ItemKNN, EASE).
     """
-    if isinstance(values, dict):
-        return {
-            key: _plain(value) for key, value in values.items() if not isinstance(value, nn.Module)
-        }
-    if isinstance(values, (list, tuple)):
-        return type(values)(_plain(value) for value in values)
-    return values
+    return {key: value for key, value in (values or {}).items() if _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_plain, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (torch.Tensor, bool, int, float, str))
 
 
 def _generators(loader: Any) -> list[torch.Generator]:

@@ -166,6 +166,11 @@ class TransferMixin(ResumingMixin):
 
     def _check_patterns(self) -> None:
         frozen = [*self.config["kt_freeze_phase1"], *self.config["kt_freeze_phase2"]]
+        if self.config["kt_enabled"] and frozen and not self.enabled:
+            raise ConfigError(
+                "kt_freeze_phase1 and kt_freeze_phase2 belong to the phases of a transfer loss, "
+                "and this run has none (kt_weight is 0, or kt_method is kar): leave them out."
+            )
         if self.enabled and frozen and not self.config["single_spec"]:
             raise ConfigError(
                 "kt_freeze_phase1 and kt_freeze_phase2 cannot be used with several processes: "

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import prepare, same_parameters
+from recbole.model.general_recommender import BPR
 
 from recbole_llmkt.checkpoints import load_checkpoint
 from recbole_llmkt.exceptions import DataError, LLMKTError
@@ -221,3 +222,70 @@ def test_the_best_checkpoint_is_tested_with_what_the_model_counts_beside_it(tiny
     steps, run.model.update = run.model.update, -1
     run.trainer.evaluate(run.test_data)
     assert run.model.update == steps
+
+
+@pytest.mark.parametrize("model", ["ItemKNN", "AsymKNN", "EASE", "SLIMElastic"])
+def test_models_solved_when_they_are_made_are_tested_from_their_checkpoint(tiny, model):
+    """Their matrices are no tensors; the constructor makes them again."""
+    run = prepare(tiny.config(model, kt_enabled=False, epochs=1))
+    run.fit(saved=True)
+    saved = run.trainer.evaluate(run.test_data, load_best_model=True)
+    assert saved == run.trainer.evaluate(run.test_data, load_best_model=False)
+
+
+def test_a_resumed_run_has_the_settings_it_was_given(tiny):
+    run = prepare(tiny.config("NeuMF", dropout_prob=0.3, epochs=2))
+    run.fit(saved=True)
+    again = prepare(tiny.config("NeuMF", dropout_prob=0.05, epochs=4))
+    again.trainer.resume_checkpoint(run.trainer.saved_model_file)
+    rates = {one.p for one in again.model.modules() if isinstance(one, torch.nn.Dropout)}
+    assert rates == {0.05}
+
+
+def test_ncl_goes_on_with_its_clusters(tiny):
+    pytest.importorskip("faiss", reason="NCL needs faiss in stock RecBole too")
+    keys = {"epochs": 4, "m_step": 3, "num_clusters": 5, "warm_up_step": 1}
+    whole, result = uninterrupted(tiny, "NCL", keys)
+    run = prepare(tiny.config("NCL", **keys))
+    run.trainer.resume_checkpoint("1.pth")
+    assert run.fit()[0] == result[0]
+    assert same_parameters(whole.model, run.model)
+
+
+class Remembering(BPR):
+    """Keep what was computed from the weights, as RecBole's KGIN does."""
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.restore_user_e = None
+
+    def calculate_loss(self, interaction):
+        self.restore_user_e = None
+        return super().calculate_loss(interaction)
+
+    def full_sort_predict(self, interaction):
+        if self.restore_user_e is None:
+            self.restore_user_e = self.user_embedding.weight.detach().clone()
+        user = self.restore_user_e[interaction[self.USER_ID]]
+        return (user @ self.item_embedding.weight.T).view(-1)
+
+
+@pytest.mark.parametrize("cold", [False, True])
+def test_the_test_is_of_the_best_checkpoint_alone(tiny, monkeypatch, cold):
+    """Not of what the model has kept from the last validation."""
+    keys = {"kt_cold_start": cold, "kt_cold_threshold": 8}
+    run = prepare(tiny.config(f"{__name__}.Remembering", epochs=4, learning_rate=0.1, **keys))
+    scores = iter([0.1, 0.1, 0.9, 0.2])
+    validate = type(run.trainer)._valid_epoch
+
+    def scripted(*arguments, **keywords):
+        return next(scores), validate(run.trainer, *arguments, **keywords)[1]
+
+    monkeypatch.setattr(run.trainer, "_valid_epoch", scripted)
+    run.fit(saved=True)
+    found = run.trainer.evaluate(run.test_data)
+    fresh = prepare(tiny.config(f"{__name__}.Remembering", kt_enabled=False))
+    state = load_checkpoint(run.trainer.saved_model_file)
+    fresh.model.load_state_dict(state["state_dict"])
+    assert state["epoch"] == 2
+    assert found == fresh.trainer.evaluate(fresh.test_data, load_best_model=False)

@@ -205,6 +205,9 @@ def test_unknown_and_total_patterns(tiny):
     run = prepare(tiny.config("BPR", kt_freeze_phase2=["user_embeding*"]))
     with pytest.raises(ConfigError, match=r"kt_freeze_phase2: 'user_embeding\*' matches no param"):
         run.fit()
+    run = prepare(tiny.config("BPR", kt_freeze_phase1=["*"], kt_weight=0, kt_hybrid="linear"))
+    with pytest.raises(ConfigError, match="belong to the phases of a transfer loss"):
+        run.fit()
     run = prepare(tiny.config("BPR", kt_freeze_phase1=["*"]))
     with pytest.raises(LayerError, match="freeze every parameter"):
         run.fit()

@@ -62,7 +62,8 @@ def build_terms(config: Any, model: nn.Module, train_data: Any, seed: int) -> li
         A layer, rows, profiles, targets or a loss that cannot be used.
     """
     settings = term_settings(config)
-    loss = make_loss(config["kt_loss"])
+    with isolated_randomness(seed):
+        loss = make_loss(config["kt_loss"])
     check_loss(config, loss)
 
     def place(one: TermSettings) -> PlacedSetting:
@@ -108,7 +109,8 @@ class _Builder:
 
     def term(self, place: PlacedSetting, partner: PlacedSetting | None) -> Term:
         config, entity = self.config, place.setting.entity
-        loss = make_loss(config["kt_loss"], config["kt_temperature"])
+        with isolated_randomness(self.seed):  # one of the user's own may have weights
+            loss = make_loss(config["kt_loss"], config["kt_temperature"])
         source = self._source(place, loss)
         reached = check_gradient(self.probe, place.layer)
         regularizer = make_regularizer(config["kt_regularizer"])

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_llmkt.checkpoints import load_checkpoint, save_file
+from recbole_llmkt.compat import forget_computed
 from recbole_llmkt.exceptions import ProfileError
 from recbole_llmkt.profiles.history import interaction_counts
 from recbole_llmkt.profiles.hook import ProfileVectors, load_profiles
@@ -143,6 +144,7 @@ class ColdStart:
         self.fill(model.state_dict())
         cached: dict[str, Any] = model.other_parameter()  # type: ignore[operator]
         model.load_other_parameter(_without_caches(cached))  # type: ignore[operator]
+        forget_computed(model)
 
     def fill_checkpoint(self, path: str) -> None:
         """Fill a checkpoint on the disk, whole or not at all."""

@@ -37,8 +37,9 @@ def apply_control(name: str, targets: Matrix, rng: np.random.Generator) -> Matri
         return targets
     if name == "zero":
         raise ConfigError(
-            "kt_control: zero is for kt_method: kar: targets of zero would only shrink the tapped "
-            "layer. Use kt_control: shuffled or random."
+            "kt_control: zero is for kt_method: kar alone, without kt_init, kt_hybrid and "
+            "kt_cold_start: targets of zero would only shrink what they are compared with. Use "
+            "kt_control: shuffled or random."
         )
     if len(targets) < 2:
         raise ConfigError(

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recbole_llmkt.compat import complete_adagrad
 from recbole_llmkt.exceptions import ConfigError, LayerError, ProfileError
 from recbole_llmkt.profiles.hook import ProfileVectors, load_profiles
 from recbole_llmkt.randomness import transfer_seed
@@ -133,7 +134,8 @@ class HybridTables:
             for table in tables:
                 rows = table.rows(parameters)
                 weights = nn.Parameter(rows.new_zeros(features.shape[1], rows.shape[1]))
-                part = Part(table, features.to(rows), weights, profiles)
+                features = features.to(rows)  # one copy on the device for all tables
+                part = Part(table, features, weights, profiles)
                 parts.setdefault(table.name, []).append(part)
         self.parameters = [HybridParameter(n, parameters[n], own) for n, own in parts.items()]
         self._joined = ExitStack()
@@ -258,5 +260,7 @@ def _replace(optimizer: torch.optim.Optimizer, hybrid: HybridParameter) -> bool:
             if one is hybrid.parameter:
                 group["params"][place] = hybrid.own
                 group["params"] += hybrid.learned()[1:]
+                optimizer.state.pop(hybrid.parameter, None)
+                complete_adagrad(optimizer)
                 return True
     return False

@@ -12,6 +12,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_llmkt.compat import complete_adagrad
 from recbole_llmkt.exceptions import ConfigError, LayerError
 from recbole_llmkt.randomness import transfer_seed
 from recbole_llmkt.transfer.build import build_terms
@@ -121,6 +122,7 @@ class TransferTask:
                     "or kt_projector: none and another kt_loss than generative."
                 )
             chosen.add_param_group({"params": learned})
+            complete_adagrad(chosen)
             if torch.distributed.is_available() and torch.distributed.is_initialized():
                 # RecBole's DistributedDataParallel knows the model's parameters only.
                 for parameter in learned:

@@ -24,7 +24,7 @@ def table_sum(hybrid):
     return rows
 
 
-@pytest.mark.parametrize("learner", ["adam", "sgd"])
+@pytest.mark.parametrize("learner", ["adam", "sgd", "adagrad"])
 def test_a_step_is_that_of_the_sum_written_out(tiny, learner):
     """Against autograd on E = R + P W, with R and W as leaves."""
     run = prepare(tiny.config("BPR", learner=learner, weight_decay=0.01, **KEYS))
@@ -35,7 +35,7 @@ def test_a_step_is_that_of_the_sum_written_out(tiny, learner):
         for one in tables.parameters
     }
     features = {one.name: one.parts[0].features for one in tables.parameters}
-    makers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+    makers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD, "adagrad": torch.optim.Adagrad}
     flat = [leaf for own in leaves.values() for leaf in own]
     lr = run.config["learning_rate"]
     reference = makers[learner](flat, lr=lr, weight_decay=0.01)
@@ -49,6 +49,7 @@ def test_a_step_is_that_of_the_sum_written_out(tiny, learner):
         reference.step()
         if step == 2:
             break
+    run.trainer.optimizer.state_dict()
     for one in tables.parameters:
         own, weights = leaves[one.name]
         torch.testing.assert_close(one.own, own)

@@ -443,9 +443,18 @@ class Scaled(TransferLoss):
     def __init__(self) -> None:
         super().__init__()
         self.scale = torch.nn.Parameter(torch.ones(()))
+        self.drawn = torch.nn.Linear(1, 1)
 
     def compute(self, hidden, target, ids):
-        return (self.scale * hidden - target).square().mean()
+        return (self.scale * hidden - target).square().mean() + 0.0 * self.drawn.weight.sum()
+
+
+def test_a_loss_of_ones_own_draws_nothing_from_the_global_streams(tiny):
+    run = prepare(tiny.config("BPR", kt_loss=f"{__name__}.Scaled"))
+    before = torch.get_rng_state()
+    first, second = (task_of(run).terms[0].loss.drawn.weight for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(first, second)
 
 
 def test_what_a_loss_of_ones_own_learns_joins_the_optimizer(tiny):
