@@ -1,7 +1,8 @@
-"""Files that are whole or absent, and locks that die with their process."""
+"""Whole files, whole lines, and locks that die with their process."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -69,3 +70,48 @@ def replace_file(path: Path, content: bytes) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def whole_lines(content: bytes) -> tuple[bytes, bytes]:
+    r"""Split a file of JSON objects, one a line, into whole lines and what a crash cut short.
+
+    A last object that only lacks its line break is whole: an editor, a copy or a power cut took
+    the line break alone.
+
+    Returns
+    -------
+    tuple of (bytes, bytes)
+        Lines with their line breaks, and the rest; empty if nothing is cut short.
+
+    Examples
+    --------
+    >>> whole_lines(b'{"id": 1}\n{"id": 2}')
+    (b'{"id": 1}\n{"id": 2}\n', b'')
+    >>> whole_lines(b'{"id": 1}\n{"id": ')
+    (b'{"id": 1}\n', b'{"id": ')
+    """
+    end = content.rfind(b"\n") + 1
+    rest = content[end:]
+    try:
+        is_whole = isinstance(json.loads(rest), dict)
+    except ValueError:
+        is_whole = False
+    return (content + b"\n", b"") if is_whole else (content[:end], rest)
+
+
+def drop_cut_line(path: Path) -> None:
+    """Take off what a crash cut short, so that the next object starts a line.
+
+    A last object that is whole stays, and gets the line break that it lacks. The caller must be
+    the only writer.
+    """
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    whole, rest = whole_lines(content)
+    if rest:
+        logger.warning("Cutting off the unfinished last line of %s.", path)
+        os.truncate(path, len(whole))
+    elif len(whole) > len(content):
+        with path.open("ab") as file:
+            file.write(b"\n")

@@ -48,12 +48,12 @@ class RequestMaker:
         self.prompt = (
             Prompt.load(self.settings["profile_prompt"], entity) if generator.uses_prompt else None
         )
+        histories = training_histories(training_split(config))  # downloads what is not there
         self._items = {
             token: _item_context(item)
             for token, item in read_item_metadata(config).items()
             if item.title.strip()
         }
-        histories = training_histories(training_split(config))
         _warn_of_unknown(histories, self._items)
         if entity == "item":
             self.digests: dict[str, str | None] = {

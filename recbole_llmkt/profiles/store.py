@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from recbole_llmkt.exceptions import ProfileError
-from recbole_llmkt.profiles.files import exclusive, replace_file
+from recbole_llmkt.profiles.files import drop_cut_line, exclusive, replace_file, whole_lines
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ class ProfileStore:
         """
         if not self.exists():
             return {}
-        whole, torn = _whole_lines(self.path.read_bytes())
+        whole, torn = whole_lines(self.path.read_bytes())
         if torn:
             logger.warning(
                 "The last line of %s was cut off while it was written; it is left out.", self.path
@@ -146,7 +146,7 @@ class ProfileStore:
             Another process (or another block of this one) is writing.
         """
         with exclusive(self.folder / f".{self.entity}.lock"):
-            self._cut_torn_line()
+            drop_cut_line(self.path)
             try:
                 with self.path.open("ab", buffering=0) as self._file:
                     file = self._file
@@ -197,15 +197,6 @@ class ProfileStore:
                         added += 1
         return added
 
-    def _cut_torn_line(self) -> None:
-        if not self.exists():
-            return
-        content = self.path.read_bytes()
-        whole, torn = _whole_lines(content)
-        if torn:
-            logger.warning("Cutting off the unfinished last line of %s.", self.path)
-            os.truncate(self.path, len(whole))
-
     def _parse(self, line: bytes, number: int) -> Profile:
         try:
             values = json.loads(line.decode("utf-8"))
@@ -226,12 +217,6 @@ def _line(profile: Profile) -> bytes:
     # "replace": a lone surrogate in a language model's answer has no UTF-8.
     text = json.dumps(asdict(profile), ensure_ascii=False)
     return text.encode("utf-8", errors="replace") + b"\n"
-
-
-def _whole_lines(content: bytes) -> tuple[bytes, bool]:
-    """Return the content up to its last line break, and whether there was more."""
-    end = content.rfind(b"\n") + 1
-    return content[:end], end < len(content)
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:

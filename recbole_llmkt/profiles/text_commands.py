@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,7 @@ def export_profiles(
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @dataset_options
 @entities_option
+@click.option("--overwrite-edits", is_flag=True, help="Take also what a person corrected here.")
 def import_profiles(
     folder: Path,
     dataset: str,
@@ -151,10 +153,12 @@ def import_profiles(
     config_files: str,
     keys: tuple[str, ...],
     entity: str,
+    overwrite_edits: bool,
 ) -> None:
     """Take profiles and embeddings from the atomic files in FOLDER.
 
-    Embeddings count as made by profile_encoder.
+    Embeddings count as made by profile_encoder. Texts that a person corrected stay, unless
+    --overwrite-edits is given.
 
     \b
     Example:
@@ -164,10 +168,11 @@ def import_profiles(
     from recbole_llmkt.profiles.hook import own_store
 
     config = make_config(dataset, model, config_files, keys)
+    take_profiles = partial(transport.import_profiles, overwrite_edits=overwrite_edits)
     found = False
     for one in both(entity):
         for kind, path_of, take in (
-            ("profiles", transport.profile_path, transport.import_profiles),
+            ("profiles", transport.profile_path, take_profiles),
             ("embeddings", transport.embedding_path, transport.import_embeddings),
         ):
             path = path_of(folder, dataset, one)

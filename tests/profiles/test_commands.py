@@ -238,6 +238,19 @@ def test_export_and_import_are_inverse(tiny, llmkt):
     assert " 0 profiles taken" in llmkt("import", "out", "--profile_dir=copy", "--entity=user")
 
 
+def test_importing_an_older_export_keeps_a_correction(tiny, llmkt):
+    llmkt("export", "--output=out", "--entity=user")
+    llmkt("edit", "u3", "--text=Likes noir.")
+    out = llmkt("import", "out", "--entity=user")
+    assert " 0 profiles taken" in out and " 29 embeddings taken" in out
+    assert (users(tiny)["u3"].text, users(tiny)["u3"].edited) == ("Likes noir.", True)
+    kept = read_embeddings(tiny.folder / "profiles", ENCODER, "user")
+    assert len(kept.ids) == 29 and "u3" not in kept.ids
+    out = llmkt("import", "out", "--entity=user", "--overwrite-edits")
+    assert " 1 profiles taken" in out and " 30 embeddings taken" in out
+    assert (users(tiny)["u3"].text, users(tiny)["u3"].edited) == ("Profile of u3", False)
+
+
 def test_recbole_loads_the_exported_embeddings(tiny, llmkt):
     llmkt("export", f"--output={tiny.folder}")
     dataset = create_dataset(

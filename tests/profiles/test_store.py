@@ -70,7 +70,7 @@ def test_any_text_survives(store):
 def test_a_torn_last_line_is_dropped_with_a_note_and_cut_off(store, caplog):
     write(store, profile("1"))
     whole = store.path.read_bytes()
-    for end in range(1, len(whole)):
+    for end in range(1, len(whole) - 1):
         store.path.write_bytes(whole + whole[:end])
         with caplog.at_level(logging.WARNING):
             assert list(store.read()) == ["1"]
@@ -78,6 +78,18 @@ def test_a_torn_last_line_is_dropped_with_a_note_and_cut_off(store, caplog):
     write(store, profile("2"))
     assert list(store.read()) == ["1", "2"]
     assert store.path.read_bytes().startswith(whole + b'{"id": "2"')
+
+
+def test_a_whole_last_line_stays_without_its_line_break(store, caplog):
+    first, last, new = profile("1"), profile("2", "ü"), profile("3")
+    write(store, first, last)
+    content = store.path.read_bytes()
+    store.path.write_bytes(content[:-1])
+    assert store.read() == {"1": first, "2": last}
+    write(store, new)
+    assert store.read() == {"1": first, "2": last, "3": new}
+    assert store.path.read_bytes().startswith(content + b'{"id": "3"')
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("line", ["no json", "[]", '{"id": "1"}', '{"id": "1", "text": 3}'])
