@@ -12,7 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from recbole_llmkt.experiment.findings import Findings, SliceCells
-from recbole_llmkt.experiment.plots import LIGHT, Theme, add_legend, arm_colours, style
+from recbole_llmkt.experiment.plots import (
+    LIGHT,
+    Theme,
+    add_legend,
+    arm_colours,
+    legend_in_rows,
+    style,
+)
 from recbole_llmkt.experiment.slices import TAIL_ITEMS
 from recbole_llmkt.experiment.statistics import BASE, Cell
 from recbole_llmkt.experiment.tables import gain_text, star
@@ -190,14 +197,9 @@ def map_figure(found: Findings, theme: Theme = LIGHT) -> Figure | None:
                     Line2D([], [], marker="o", ls="", ms=5, color=shade, label=name)
                     for name, shade in shades.items()
                 ]
-                axes.legend(
-                    handles=handles,
-                    loc="upper center",
-                    bbox_to_anchor=(0.5, -0.01),
-                    ncols=4,
-                    frameon=False,
-                    fontsize=8,
-                )
+                place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.01), "fontsize": 8}
+                # Wider than its axes, a legend would make the layout squeeze them.
+                legend_in_rows(axes, handles, 0.9 * figure.bbox.width / len(found.maps), **place)
     return figure
 
 

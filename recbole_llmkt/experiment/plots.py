@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -19,30 +22,50 @@ from recbole_llmkt.experiment.tables import gain_text
 MAX_METRICS = 4
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 _COLOURS = {"shuffled": "#E69F00", "random": "#CC79A7"}
-_MORE_COLOURS = ("#009E73", "#D55E00", "#8C6BB1", "#B8A400")
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of a picture: of text and axes, behind it all, and of the two first arms."""
+    """Colours of a picture: of text and axes, behind it all, of the two first and of own arms."""
 
     ink: str
     paper: str
     base: str
     kt: str
+    own: tuple[str, ...]
 
 
-LIGHT = Theme(ink="#1f2328", paper="#ffffff", base="#6e7781", kt="#0072B2")
-DARK = Theme(ink="#e6edf3", paper="#0d1117", base="#9aa4ae", kt="#56B4E9")
+# The colours of own arms are the result of a search for large distances, to each other and to the
+# other arms' colours, as all readers see them and as red- and green-blind ones do.
+LIGHT = Theme(
+    ink="#1f2328",
+    paper="#ffffff",
+    base="#6e7781",
+    kt="#0072B2",
+    own=(
+        *("#037847", "#FE570E", "#7438D1", "#D51863"),
+        *("#00AB74", "#B0501A", "#D015F2", "#9D8D41"),
+    ),
+)
+DARK = Theme(
+    ink="#e6edf3",
+    paper="#0d1117",
+    base="#9aa4ae",
+    kt="#56B4E9",
+    own=(
+        *("#438B79", "#FE6D52", "#7D71D2", "#FF227E"),
+        *("#31CD99", "#B36D45", "#DB54FF", "#BBD547"),
+    ),
+)
 THEMES = (LIGHT, DARK)
 
 
 def arm_colours(arms: Sequence[str], theme: Theme) -> dict[str, str]:
     """Return a colour for each arm; a control ``NAME+CONTROL`` has a paler one than its arm."""
-    more = iter(_MORE_COLOURS * len(arms))
+    own = cycle(theme.own)
     known = {BASE: theme.base, "kt": theme.kt, **_COLOURS}
     for name in (arm.partition("+")[0] for arm in arms):
-        known[name] = known[name] if name in known else next(more)
+        known[name] = known[name] if name in known else next(own)
     return {
         arm: known[arm] if arm in known else _mixed(known[arm.partition("+")[0]], theme.paper)
         for arm in arms
@@ -181,9 +204,42 @@ def style(theme: Theme) -> Any:
 
 
 def add_legend(figure: Figure, shades: Mapping[str, str]) -> None:
-    """Name the arms' colours below a figure."""
+    """Name the arms' colours below a figure; it grows by the rows of names after the first."""
     handles = [Line2D([], [], marker="o", color=shade, label=arm) for arm, shade in shades.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(shades), frameon=False)
+    rows, height = legend_in_rows(figure, handles, figure.bbox.width, loc="outside lower center")
+    more = height * (rows - 1) / rows
+    figure.set_figheight(figure.get_figheight() + more / figure.dpi)
+
+
+def legend_in_rows(
+    owner: Figure | Axes, handles: Sequence[Line2D], width: float, **options: Any
+) -> tuple[int, float]:
+    """Add a legend that is not wider than its place, in as few rows as that allows.
+
+    Parameters
+    ----------
+    owner : Figure or Axes
+        Whose legend it is.
+    handles : sequence of Line2D
+        What it names.
+    width : float
+        Of its place, in pixels.
+    **options
+        Of matplotlib's ``legend``.
+
+    Returns
+    -------
+    tuple of (int, float)
+        Number of rows, and height in pixels.
+    """
+    for rows in range(1, len(handles) + 1):
+        columns = math.ceil(len(handles) / rows)
+        legend = owner.legend(handles=handles, ncols=columns, frameon=False, **options)
+        extent = legend.get_window_extent()
+        if columns == 1 or extent.width <= width:
+            break
+        legend.remove()
+    return rows, extent.height
 
 
 def _offset(number: int, count: int) -> float:
