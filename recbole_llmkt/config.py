@@ -64,7 +64,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self._eval_args: dict[str, Any] = {}  # those of our dataset files and presets
         self._preset_keys: set[str] = set()
         try:
-            super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
+            # RecBole fills in defaults in place: the caller's values stay as they are.
+            values = copy.deepcopy(dict(config_dict or {}))
+            super().__init__(model, dataset, config_file_list, values)
         except LLMKTError:
             raise
         except _REFUSALS as error:
@@ -82,6 +84,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         merged: dict[str, Any] = {}
         for file in file_list or []:
             content = load_yaml(file)
+            if isinstance(content.get("models"), dict):
+                raise ConfigError(
+                    f"'{file}' has a section for each model ('models'), which a preset may have: "
+                    f"give the file as --kt_preset={file}."
+                )
             check_keys(content, f"'{file}'")
             merged.update(content)
         return merged

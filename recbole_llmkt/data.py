@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from recbole_llmkt.compat import quiet_pandas
 from recbole_llmkt.exceptions import DataError, LLMKTError, nearest
 from recbole_llmkt.parsing import load_yaml
 
+_ATOMIC = ("inter", "user", "item", "kg", "link", "net")
+_PART = 2**20  # bytes
 _REFUSALS = (ValueError, KeyError, IndexError, TypeError, AttributeError, OSError)
 
 
@@ -51,6 +55,51 @@ def load_data(config: Any) -> tuple[Any, Any, Any, Any]:
         ) from error
     _check_label(config, loaders[0])
     return (dataset, *loaders)
+
+
+def download(config: Any) -> None:
+    """Fetch a dataset that is not there and that RecBole knows where to get, once and for all runs.
+
+    Parameters
+    ----------
+    config : Config
+        A run's configuration.
+    """
+    if not Path(config["data_path"]).exists() and config["dataset"] in _downloads():
+        create_dataset(config)
+
+
+def files_digest(folder: Path, dataset: str) -> str:
+    """Return a digest of a dataset's atomic files: sizes, and the first and the last megabyte.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they are.
+    dataset : str
+        The dataset's name.
+
+    Returns
+    -------
+    str
+        BLAKE2b, 8 bytes, hex; "" where there are no files.
+    """
+    found = sorted(folder.glob(f"{dataset}.*")) if folder.is_dir() else []
+    files = [path for path in found if path.suffix[1:] in _ATOMIC and path.is_file()]
+    stamps = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+    return _digest_files(stamps) if stamps else ""
+
+
+@functools.lru_cache(maxsize=64)
+def _digest_files(stamps: tuple[tuple[str, int, int], ...]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for name, size, _ in stamps:
+        digest.update(f"{Path(name).name} {size}\n".encode())
+        with open(name, "rb") as file:
+            digest.update(file.read(_PART))
+            file.seek(max(0, size - _PART))
+            digest.update(file.read(_PART))
+    return digest.hexdigest()
 
 
 def _check_label(config: Any, train_data: Any) -> None:

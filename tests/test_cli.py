@@ -53,6 +53,11 @@ def test_every_command_has_an_example(name):
         (["--models=BPR", "--dataset=ml-100k", "-o", "out", "--kt_loss"], "write --key=value"),
         (["--models=BPR", "--dataset=ml-100k", "-o", "out", "--arm=x"], "write 'NAME: KEY=VALUE"),
         (["--models=BPR", "--dataset=ml-100k", "-o", "out", "--seeds=1,b"], "like 1,2,3"),
+        (["--models=BPR", "--dataset=ml-100k", "-o", "out", "--seed=7"], "takes --seeds"),
+        (
+            ["--models=BPR", "--dataset=ml-100k", "-o", "out", "--arm", "umap: kt_transform=umap"],
+            "'umap' is defined, but not among --arms (base, kt, shuffled)",
+        ),
         (["--models=BPR", "--dataset=ml-100k", "-o", "out", "--config-files=no.yaml"], "no.yaml"),
     ],
 )

@@ -445,6 +445,7 @@ def test_plain_keeps_strings_that_look_like_values():
 
 def test_the_callers_dict_stays_as_it_was():
     values = {"epochs": "3", "eval_args": {"order": "RO"}, "topk": 5}
+    values["train_neg_sample_args"] = {"distribution": "uniform", "sample_num": 2}
     before = copy.deepcopy(values)
     Config("BPR", "ml-100k", config_dict=values, command_line=[])
     assert values == before

@@ -44,6 +44,11 @@ def arm_settings(name: str, own: Mapping[str, Mapping[str, Any]]) -> dict[str, A
     if name in ARMS:
         return dict(ARMS[name])
     known, plus, control = name.partition("+")
+    if plus and known in ARMS:
+        raise ConfigError(
+            f"Unknown arm '{name}': the controls of the arm kt are called shuffled and random. "
+            'Other ones belong to own arms: --arm "mine: kt_weight=0.3" has mine+shuffled.'
+        )
     if known not in own:
         choices = [*ARMS, *own]
         raise ConfigError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recbole_llmkt.exceptions import ConfigError
+from recbole_llmkt.exceptions import ConfigError, DataError
 from recbole_llmkt.options import ANY_KEY, names
 
 if TYPE_CHECKING:
@@ -72,6 +72,12 @@ def _plan(
     from recbole_llmkt.experiment.plan import Plan
     from recbole_llmkt.experiment.settings import parse_overrides
 
+    own = dict(_own_arm(text) for text in own_arms)
+    unused = [name for name in own if arms and not {name} & {arm.partition("+")[0] for arm in arms}]
+    if unused:
+        raise ConfigError(
+            f"The arm '{unused[0]}' is defined, but not among --arms ({', '.join(arms)}): add it."
+        )
     return Plan(
         models=models,
         arms=arms,
@@ -79,7 +85,7 @@ def _plan(
         dataset=dataset,
         config_files=shlex.split(config_files),
         overrides=parse_overrides(keys),
-        own_arms=dict(_own_arm(text) for text in own_arms),
+        own_arms=own,
     )
 
 
@@ -232,7 +238,11 @@ def _winners_table(output: Path, lines: Sequence[dict[str, Any]]) -> str:
     about, finals, rows = read_about(output), read_finals(output), []
     good = [(line["model"], line["arm"]) for line in lines if line["status"] == "ok"]
     for model, arm in dict.fromkeys(good):
-        best = winner(output, about, lines, finals, model, arm)
+        try:
+            best = winner(output, about, lines, finals, model, arm)
+        except DataError as error:  # that of another arm's last round, which was stopped
+            rows.append([model, arm, "", str(error), ""])
+            continue
         keys = ", ".join(f"{key}={_short(value)}" for key, value in best["keys"].items())
         counts = f"{best['trials']}" + (f" ({best['failed']} failed)" if best["failed"] else "")
         score = f"{best['metric']} {best['score']:.4f}"

@@ -10,6 +10,8 @@ from logging import getLogger
 from pathlib import Path
 
 from recbole_llmkt import __version__
+from recbole_llmkt.data import download
+from recbole_llmkt.experiment.alike import check_alike, check_seeds
 from recbole_llmkt.experiment.embedding_map import ensure_maps
 from recbole_llmkt.experiment.knowledge import check_knowledge
 from recbole_llmkt.experiment.plan import Plan, Run
@@ -53,14 +55,20 @@ def compare(
         Before anything runs: bad settings, or results in ``output`` that do not fit them.
     """
     runs = plan.runs()
+    for run in {(run.model, run.arm): run for run in runs}.values():
+        check_seeds(run, plan.seeds, "give one seed (--seeds=1)")
     jobs = jobs or default_jobs(len(runs))
     output = output_folder(output)
     with ResultsWriter(output) as writer:
-        remaining, done = split_done(runs, read_results(writer.path))
-        check_knowledge(runs, done)
+        known = read_results(writer.path)
+        remaining, done = split_done(runs, known)
+        check_alike(runs, known)
+        check_knowledge(runs, known)
         if done:
             logger.info("%d of %d runs are done already.", len(done), len(runs))
         logger.info("%d runs to do, %d at a time.", len(remaining), jobs)
+        if remaining:
+            download(remaining[0].config())
         new = _execute(remaining, writer, jobs, train or _quick_train())
     order = [run.key for run in runs]
     records = sorted([*done, *new], key=lambda record: order.index(run_key(record)))
@@ -100,6 +108,8 @@ def _record(event: Event, curve: Sequence[tuple[int, float]]) -> Record:
         "seconds": value["seconds"],
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "settings": dict(run.settings),
+        "arm_keys": list(run.arm_keys),
+        "data": run.data,
         "versions": versions(),
     }
     if run.tuned is not None:

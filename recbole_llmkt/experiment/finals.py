@@ -15,8 +15,9 @@ from typing import Any
 
 from recbole_llmkt.experiment.plan import Run
 from recbole_llmkt.experiment.pool import Train
-from recbole_llmkt.experiment.results import Record, drop_cut_line
+from recbole_llmkt.experiment.results import Record
 from recbole_llmkt.experiment.trials import outcomes, read_lines
+from recbole_llmkt.profiles.files import drop_cut_line
 
 logger = getLogger(__name__)
 

@@ -24,7 +24,14 @@ def uses(record: Record) -> list[tuple[str, Mapping[str, Any]]]:
     return places
 
 
-def check_knowledge(runs: Iterable[Run], records: Iterable[Record]) -> None:
+def texts_of(record: Record) -> dict[str, str]:
+    """Return the digest of the profiles' texts of each entity that a run learned from."""
+    if "texts" in record:  # a trial's line has nothing but these
+        return dict(record["texts"])
+    return {str(one["entity"]): one["texts"] for _, one in uses(record) if "texts" in one}
+
+
+def check_knowledge(runs: Iterable[Run], records: Iterable[Record], file: str = FILE_NAME) -> None:
     """See that there are no other profiles now than those that recorded runs learned from.
 
     Parameters
@@ -32,7 +39,9 @@ def check_knowledge(runs: Iterable[Run], records: Iterable[Record]) -> None:
     runs : iterable of Run
         The comparison's runs.
     records : iterable of dict
-        Records of some of them, done earlier.
+        All records of the folder, or trials of a study.
+    file : str
+        The file that holds them.
 
     Raises
     ------
@@ -40,19 +49,28 @@ def check_knowledge(runs: Iterable[Run], records: Iterable[Record]) -> None:
         Naming a run and whose texts have changed: one table would mix two kinds of knowledge.
     """
     by_key = {run.key: run for run in runs}
+    by_folder = {run.settings.get("profile_dir"): run for run in by_key.values() if _knows(run)}
     now: dict[tuple[Any, ...], str | None] = {}
     for record in records:
-        run = by_key[run_key(record)]
-        for _, facts in uses(record):
-            entity = facts.get("entity")
+        # A run that is no part of this comparison stands in the same table.
+        elsewhere = by_folder.get(record.get("settings", {}).get("profile_dir"))
+        run = by_key.get(run_key(record), elsewhere)
+        if run is None:
+            continue
+        for entity, texts in texts_of(record).items():
             where = (entity, run.given["profile_dir"], run.given["data_path"], run.dataset)
-            if "texts" in facts and where not in now:
-                now[where] = _texts_now(run, str(entity))
-            if "texts" in facts and now[where] not in (None, facts["texts"]):
+            if where not in now:
+                now[where] = _texts_now(run, entity)
+            if now[where] not in (None, texts):
+                mend = f", or delete its line from {file}" if file == FILE_NAME else ""
                 raise DataError(
-                    f"{run_name(record)} learned from other {entity} profiles than there are now. "
-                    f"Choose another --output, or delete its line from {FILE_NAME}."
+                    f"{run_name(record)} (in {file}) learned from other {entity} profiles than "
+                    f"there are now. Choose another --output{mend}."
                 )
+
+
+def _knows(run: Run) -> bool:
+    return bool(run.settings["kt_enabled"])
 
 
 def _texts_now(run: Run, entity: str) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llmkt.config import Config
+from recbole_llmkt.data import files_digest
 from recbole_llmkt.exceptions import ConfigError
 from recbole_llmkt.experiment.arms import arm_settings
 from recbole_llmkt.experiment.settings import deciding_settings, digest, warn_unknown
@@ -41,6 +42,10 @@ class Run:
         Where its tuned keys come from (:class:`~recbole_llmkt.experiment.winners.Winner`).
     label : str
         Last part of the name, where it is not the seed.
+    arm_keys : tuple of str
+        The keys that the arm's definition or its tuning sets.
+    data : str
+        Digest of the dataset's atomic files; "" before they are downloaded.
     """
 
     model: str
@@ -55,6 +60,8 @@ class Run:
     changes: Mapping[str, Any] = field(default_factory=dict)
     tuned: Mapping[str, Any] | None = field(default=None, repr=False)
     label: str = ""
+    arm_keys: tuple[str, ...] = ()
+    data: str = ""
 
     @property
     def key(self) -> tuple[str, str, int, str]:
@@ -124,6 +131,10 @@ class Plan:
         for what, values in (("model", models), ("arm", self.arms), ("seed", self.seeds)):
             _check_names(what, values)
         self._check_tuned()
+        if "seed" in self.overrides:
+            raise ConfigError(
+                f"--seed={self.overrides['seed']} is one run's key; a comparison takes --seeds."
+            )
         known: set[str] = set()
         runs = [
             self._run(model, arm, seed, known)
@@ -157,6 +168,8 @@ class Plan:
             epochs=int(config["epochs"]),
             model_path=model,
             tuned=tuned,
+            arm_keys=tuple(sorted(overlay)),
+            data=files_digest(Path(config["data_path"]), self.dataset),
         )
 
     def _check_tuned(self) -> None:

@@ -26,8 +26,9 @@ from recbole_llmkt.experiment.plan import Run
 from recbole_llmkt.experiment.users import FILE_NAME as USERS_FILE
 
 Train = Callable[..., "dict[str, Any]"]
-# Keys whose value may be a path relative to the folder that the comparison was started in.
-_PATHS = ("data_path", "profile_dir", "profile_encoder")
+# Keys whose value is a path, or may be one, relative to the folder that all was started in.
+_PATHS = ("data_path", "profile_dir")
+_PERHAPS_PATHS = ("profile_encoder",)
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -194,8 +195,8 @@ def _end_with_parent() -> None:
 
 def _make_absolute(config: Config) -> None:
     """Keep paths working when the process moves to the run's folder; checkpoints go there."""
-    for key in _PATHS:
-        if config[key] and Path(str(config[key])).exists():
+    for key in (*_PATHS, *_PERHAPS_PATHS):
+        if config[key] and (key in _PATHS or Path(str(config[key])).exists()):
             config[key] = str(Path(config[key]).resolve())
     config["checkpoint_dir"] = "saved"
     config["show_progress"] = False

@@ -14,7 +14,8 @@ from filelock import FileLock, Timeout
 
 from recbole_llmkt.exceptions import DataError
 from recbole_llmkt.experiment.plan import Run
-from recbole_llmkt.experiment.settings import digest, not_default, same
+from recbole_llmkt.experiment.settings import differences, digest
+from recbole_llmkt.profiles.files import drop_cut_line, whole_lines
 
 logger = getLogger(__name__)
 
@@ -44,11 +45,11 @@ def read_results(path: Path) -> list[Record]:
     """
     if not path.exists():
         return []
-    complete, _, rest = path.read_bytes().rpartition(b"\n")
+    whole, rest = whole_lines(path.read_bytes())
     if rest.strip():
         logger.warning("%s: the last line was cut short and is left out.", path)
     records: dict[tuple[Any, ...], Record] = {}
-    for number, line in enumerate(complete.split(b"\n"), start=1):
+    for number, line in enumerate(whole.split(b"\n"), start=1):
         if line.strip():
             record = _read_line(line, path, number)
             records[run_key(record)] = record
@@ -136,16 +137,6 @@ class ResultsWriter:
             os.fsync(file.fileno())
 
 
-def drop_cut_line(path: Path) -> None:
-    """Take off what follows the last line break, so that the next record starts a line."""
-    if not path.exists():
-        return
-    content = path.read_bytes()
-    keep = content.rfind(b"\n") + 1
-    if keep < len(content):
-        os.truncate(path, keep)
-
-
 def split_done(runs: Iterable[Run], records: Iterable[Record]) -> tuple[list[Run], list[Record]]:
     """Tell the runs that remain from the records of those that are done.
 
@@ -185,14 +176,8 @@ def _digest(record: Record) -> str:
 
 
 def _other_settings(run: Run, record: Record) -> str:
-    old, new = not_default(record.get("settings", {})), not_default(run.settings)
-    changed = [
-        f"{key} {record['settings'].get(key)!r} -> {run.settings.get(key)!r}"
-        for key in sorted({*old, *new})
-        if not same(old.get(key), new.get(key))
-    ]
-    shown = ", ".join(changed[:5]) + (", ..." if len(changed) > 5 else "")
+    changed = differences(record.get("settings", {}), run.settings)
     return (
-        f"{run.name} was recorded under other settings ({shown}). Choose another --output, or "
+        f"{run.name} was recorded under other settings ({changed}). Choose another --output, or "
         f"delete its line from {FILE_NAME}."
     )

@@ -91,6 +91,22 @@ def same(one: Any, other: Any) -> bool:
     return json.dumps(one, default=str) == json.dumps(other, default=str)
 
 
+def differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], ignored: Collection[str] = ()
+) -> str:
+    """Name the first few keys that have another value, with both values; "" if there are none.
+
+    A key of this package that is missing has its default value.
+    """
+    before, now = not_default(old), not_default(new)
+    changed = [
+        f"{key} {old.get(key)!r} -> {new.get(key)!r}"
+        for key in sorted({*before, *now} - {*ignored})
+        if not same(before.get(key), now.get(key))
+    ]
+    return ", ".join(changed[:5]) + (", ..." if len(changed) > 5 else "")
+
+
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     """Read ``--key=value`` (or ``key=value``) arguments.
 

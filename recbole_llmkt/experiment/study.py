@@ -22,9 +22,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from recbole_llmkt.experiment.plan import Run
-from recbole_llmkt.experiment.results import drop_cut_line
 from recbole_llmkt.experiment.search import UNKNOWN, Dimension, Range, Space
 from recbole_llmkt.experiment.settings import text_digest
+from recbole_llmkt.profiles.files import drop_cut_line
 
 
 def open_journal(path: Path) -> JournalStorage:
@@ -55,6 +55,8 @@ class Study:
         The configuration's values of the tuned keys.
     bigger : bool
         Whether a bigger validation score is better.
+    dimensions : sequence of str
+        All keys that ``points`` have values for.
     """
 
     run: Run
@@ -62,6 +64,7 @@ class Study:
     points: Sequence[Mapping[str, Any]]
     given: Mapping[str, Any]
     bigger: bool
+    dimensions: Sequence[str] = ()
 
     def open(self, storage: JournalStorage) -> None:
         """Go on with what the journal holds; trials that were interrupted are to be done again."""
@@ -152,7 +155,8 @@ class Study:
         }
         if "error" in known:
             return {**line, "error": known["error"]}
-        return {**line, "score": trial.value, "valid": known["valid"]}
+        texts = {"texts": known["texts"]} if "texts" in known else {}
+        return {**line, **texts, "score": trial.value, "valid": known["valid"]}
 
 
 def _distributions(space: Space) -> dict[str, BaseDistribution]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llmkt.exceptions import DataError
+from recbole_llmkt.experiment.knowledge import texts_of
 from recbole_llmkt.experiment.plan import Run
 from recbole_llmkt.experiment.pool import Event, Train, run_all
 from recbole_llmkt.experiment.progress import Progress
@@ -56,7 +57,9 @@ def _facts(event: Event, epochs: int) -> dict[str, Any]:
     score = result["best_valid_score"]
     if not math.isfinite(score):
         return {**found, "error": f"the validation score is {score}"}
-    return {**found, "score": score, "valid": result["best_valid_result"]}
+    texts = texts_of(result)
+    known = {"texts": texts} if texts else {}
+    return {**found, **known, "score": score, "valid": result["best_valid_result"]}
 
 
 def read_lines(path: Path, names: Sequence[str]) -> list[Record]:

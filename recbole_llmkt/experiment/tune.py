@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recbole_llmkt.data import download
 from recbole_llmkt.exceptions import ConfigError, DataError
+from recbole_llmkt.experiment.alike import check_seeds
 from recbole_llmkt.experiment.arms import arm_settings
-from recbole_llmkt.experiment.finals import Finals, run_finals
+from recbole_llmkt.experiment.finals import Finals, further_seeds, run_finals
+from recbole_llmkt.experiment.knowledge import check_knowledge
 from recbole_llmkt.experiment.plan import Plan, Run
 from recbole_llmkt.experiment.pool import Train, default_jobs, output_folder
 from recbole_llmkt.experiment.results import Record, folder_lock
@@ -21,8 +24,9 @@ from recbole_llmkt.experiment.search import (
     quasi_random,
     search_spaces,
 )
-from recbole_llmkt.experiment.settings import not_default, same, text_digest
+from recbole_llmkt.experiment.settings import differences, not_default, same, text_digest
 from recbole_llmkt.experiment.trials import outcomes, read_lines
+from recbole_llmkt.keys import PREFIXES
 from recbole_llmkt.profiles.files import replace_file
 
 if TYPE_CHECKING:
@@ -96,6 +100,8 @@ def tune(
     output = output_folder(output)
     with folder_lock(output):
         _note(output, tuning, studies, points)
+        check_knowledge([study.run for study in studies], read_trials(output), TRIALS)
+        download(studies[0].run.config())
         lines = _execute(studies, tuning.trials, output, jobs, train or _train_blind)
         arms = [(study.run, study.bigger) for study in studies]
         run_finals(tuning.finals, arms, lines, output, jobs, train or _train_blind)
@@ -131,6 +137,9 @@ def _studies(tuning: Tuning, n_points: int) -> list[Study]:
     studies = []
     for run in tuning.plan.runs():
         config = run.config()
+        if tuning.finals.finalists:
+            seeds = [run.seed, *further_seeds(run.seed, tuning.finals.seeds)]
+            check_seeds(run, seeds, "tune without a last round (--finalists=0)")
         spaces = search_spaces(config, tuning.space)
         space = arm_space(spaces, config, {*_held(tuning.plan, run)})
         if not space:
@@ -140,7 +149,9 @@ def _studies(tuning: Tuning, n_points: int) -> list[Study]:
             )
         points = quasi_random(spaces, n_points, run.seed)
         given = {key: config[key] for key in space}
-        studies.append(Study(run, space, points, given, bool(config["valid_metric_bigger"])))
+        bigger = bool(config["valid_metric_bigger"])
+        dimensions = [key for section in spaces.values() for key in section]
+        studies.append(Study(run, space, points, given, bigger, dimensions))
     return studies
 
 
@@ -173,6 +184,7 @@ def _note(output: Path, tuning: Tuning, studies: Sequence[Study], points: int) -
             _same_study(output, name, before["studies"][name], entries[name])
         own = {**before["own_arms"], **own}
         entries = {**before["studies"], **entries}
+    check_spaces(output, entries, own)
     about = {**about, "points": points, "own_arms": own, "studies": entries}
     text = json.dumps(about, indent=1, default=str)
     replace_file(path, f"{text}\n".encode())
@@ -188,9 +200,58 @@ def _entry(study: Study, finals: Finals) -> dict[str, Any]:
         "metric": run.settings["valid_metric"],
         "space": space,
         "space_digest": text_digest(space),
+        "dimensions": list(study.dimensions),
+        "data": run.data,
         "settings": dict(run.settings),
         "finalists": finals.finalists,
         "final_seeds": finals.seeds if finals.finalists else 0,
+    }
+
+
+def check_spaces(
+    output: Path, entries: Mapping[str, Mapping[str, Any]], own_arms: Mapping[str, Any]
+) -> None:
+    """See that all arms of a model are tuned over the same values of the keys they share.
+
+    Parameters
+    ----------
+    output : Path
+        The study's folder.
+    entries : mapping
+        ``tuning.json``'s ``studies``, by ``model/arm``.
+    own_arms : mapping
+        Keys that the definitions of own arms fix.
+
+    Raises
+    ------
+    DataError
+        Naming two arms and where their spaces differ.
+    """
+    first: dict[str, str] = {}
+    for name, entry in entries.items():
+        known = first.setdefault(entry["model"], name)
+        fixed = {
+            key for one in (known, name) for key in arm_settings(entries[one]["arm"], own_arms)
+        }
+        spaces = [_shared(entries[one]["space"], fixed) for one in (known, name)]
+        # Points are drawn in as many dimensions as all arms together have keys.
+        drawn = [entries[one].get("dimensions") for one in (known, name)]
+        changed = differences(*spaces)
+        if not changed and None not in drawn and drawn[0] != drawn[1]:
+            changed = f"keys {drawn[0]} -> {drawn[1]}"
+        if changed:
+            raise DataError(
+                f"'{output}': the search space of {name} differs from that of {known} ({changed}), "
+                "so the comparison would not be fair: tune all arms with one --space, or choose "
+                "another --output."
+            )
+
+
+def _shared(space: Mapping[str, Any], fixed: Collection[str]) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in space.items()
+        if key not in fixed and not key.startswith(PREFIXES)
     }
 
 
@@ -223,6 +284,8 @@ def _unchanged(output: Path, name: str, before: Any, now: Any) -> None:
 
 def _same_study(output: Path, name: str, before: dict[str, Any], now: dict[str, Any]) -> None:
     _unchanged(output, f"search space of {name}", before["space"], now["space"])
+    if before.get("data") and now["data"]:
+        _unchanged(output, "digest of the dataset's files", before["data"], now["data"])
     same_settings(output, name, before["settings"], now["settings"])
 
 

@@ -10,10 +10,17 @@ from typing import Any
 from recbole_llmkt.exceptions import ConfigError, DataError, nearest
 from recbole_llmkt.experiment.arms import ARMS
 from recbole_llmkt.experiment.finals import FINALS, best_trials, further_seeds, read_finals, runs_of
-from recbole_llmkt.experiment.plan import Plan
+from recbole_llmkt.experiment.knowledge import check_knowledge
+from recbole_llmkt.experiment.plan import Plan, Run
 from recbole_llmkt.experiment.results import Record
 from recbole_llmkt.experiment.settings import same
-from recbole_llmkt.experiment.tune import read_about, read_trials, same_settings
+from recbole_llmkt.experiment.tune import (
+    TRIALS,
+    check_spaces,
+    read_about,
+    read_trials,
+    same_settings,
+)
 
 logger = getLogger(__name__)
 
@@ -50,13 +57,14 @@ def tuned_plan(folder: Path, wanted: Plan, allow_unequal: bool = False) -> Plan:
     for name in {*wanted.own_arms} & {*about["own_arms"]}:
         if not same(wanted.own_arms[name], about["own_arms"][name]):
             raise ConfigError(f"The arm '{name}' was tuned with another definition: leave it out.")
-    _check_settings(folder, about, models, arms)
+    trials, finals = read_trials(folder), read_finals(folder)
+    check_knowledge(_tuned_runs(folder, about, models, arms), trials, TRIALS)
+    check_spaces(folder, about["studies"], about["own_arms"])
     most = max(one.get("final_seeds", 0) for one in studies)
     tuned_with = {about["seed"], *further_seeds(about["seed"], most)} & {*wanted.seeds}
     if tuned_with:
         text = ", ".join(map(str, sorted(tuned_with)))
         logger.warning("Tuned with the seed %s, too: other seeds are a fairer test.", text)
-    trials, finals = read_trials(folder), read_finals(folder)
     tuned = {}
     for path in models:
         model = path.rpartition(".")[2]
@@ -75,10 +83,11 @@ def tuned_plan(folder: Path, wanted: Plan, allow_unequal: bool = False) -> Plan:
     )
 
 
-def _check_settings(
+def _tuned_runs(
     folder: Path, about: Mapping[str, Any], models: Sequence[str], arms: Sequence[str]
-) -> None:
-    """See that the files which the tuning was begun with still say the same."""
+) -> list[Run]:
+    """Return a run of each arm; see that the files it was tuned with still say the same."""
+    runs = []
     for name, study in about["studies"].items():
         if study["model_path"] in models and study["arm"] in arms:
             plan = Plan(
@@ -90,7 +99,9 @@ def _check_settings(
                 overrides=about["overrides"],
                 own_arms=about["own_arms"],
             )
-            same_settings(folder, name, study["settings"], plan.runs()[0].settings)
+            runs += plan.runs()
+            same_settings(folder, name, study["settings"], runs[-1].settings)
+    return runs
 
 
 def winner(

@@ -124,8 +124,11 @@ def test_other_profiles_do_not_mix(tiny, tmp_path):
     store = ProfileStore(tiny.folder / "profiles", "user")
     with store.writing():
         store.append(replace(store.read()["u7"], text="Likes noir."))
-    with pytest.raises(DataError, match="BPR-h-1 learned from other user profiles"):
+    with pytest.raises(DataError, match=r"BPR-h-1 .* learned from other user profiles"):
         compare(plan, tmp_path / "out", jobs=2, train=forbidden_train)
+    later = replace(plan, arms=["kt"])  # it would stand in one table with h
+    with pytest.raises(DataError, match=r"BPR-h-1 .* learned from other user profiles"):
+        compare(later, tmp_path / "out", jobs=2, train=forbidden_train)
     shutil.rmtree(tiny.folder / "profiles")
     compare(plan, tmp_path / "out", jobs=2, train=forbidden_train)
 

@@ -32,7 +32,7 @@ def test_of_two_lines_about_a_run_the_last_counts(results):
     assert found == {1: "ok", 2: "failed", 3: "ok"}
 
 
-@pytest.mark.parametrize("cut", range(1, 40, 7))
+@pytest.mark.parametrize("cut", range(2, 40, 7))
 def test_a_last_line_cut_short_by_a_crash_is_dropped(results, cut, caplog):
     results.write_bytes(results.read_bytes()[:-cut])
     assert [one["seed"] for one in read_results(results)] == [1, 2]
@@ -40,6 +40,17 @@ def test_a_last_line_cut_short_by_a_crash_is_dropped(results, cut, caplog):
     with ResultsWriter(results.parent) as writer:
         writer.append(record(4))
     assert [one["seed"] for one in read_results(results)] == [1, 2, 4]
+
+
+def test_a_whole_last_line_stays_without_its_line_break(results, caplog):
+    content = results.read_bytes()
+    results.write_bytes(content[:-1])
+    assert [one["seed"] for one in read_results(results)] == [1, 2, 3]
+    with ResultsWriter(results.parent) as writer:
+        writer.append(record(4))
+    assert [one["seed"] for one in read_results(results)] == [1, 2, 3, 4]
+    assert results.read_bytes().startswith(content)
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("line", ["{broken", "[1, 2]", '{"model": "BPR"}', "\x00\x00"])

@@ -167,7 +167,7 @@ def test_a_killed_study_goes_on_as_if_it_never_stopped(tmp_path):
     assert [line["keys"] for line in lines] == [line["keys"] for line in whole]
 
 
-def _wait_until(condition, seconds=60):
+def _wait_until(condition, seconds=300):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

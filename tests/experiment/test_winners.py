@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tuning import PLAN, fake_train, forbidden_train
 
 from recbole_llmkt.exceptions import ConfigError, DataError
+from recbole_llmkt.experiment.commands import _winners_table
 from recbole_llmkt.experiment.compare import compare
 from recbole_llmkt.experiment.finals import Finals, read_finals
 from recbole_llmkt.experiment.plan import Plan
 from recbole_llmkt.experiment.tune import Tuning, read_trials, tune
 from recbole_llmkt.experiment.winners import tuned_plan
+from recbole_llmkt.profiles.store import ProfileStore
 
 
 def test_the_winners_are_compared_and_noted(study, tmp_path):
@@ -115,6 +118,33 @@ def test_a_last_round_that_was_stopped_has_no_winner(tmp_path):
         tuned_plan(tmp_path, Plan([], [], [1], ""))
 
 
+def test_a_study_goes_on_with_the_profiles_it_was_begun_with(tiny, tmp_path):
+    Path("tiny.yaml").write_text(json.dumps(tiny.settings(epochs=2)))
+    plan = Plan(["BPR"], ["kt"], [7], "tiny", ["tiny.yaml"])
+    (line,) = tune(Tuning(plan, 1), tmp_path / "out", jobs=1)
+    assert list(line["texts"]) == ["user"]
+    tune(Tuning(plan, 1), tmp_path / "out", train=forbidden_train)
+    store = ProfileStore(tiny.folder / "profiles", "user")
+    with store.writing():
+        store.append(replace(store.read()["u7"], text="Likes noir."))
+    for go_on in (
+        lambda: tune(Tuning(plan, 2), tmp_path / "out", train=forbidden_train),
+        lambda: tuned_plan(tmp_path / "out", Plan([], [], [1], "")),
+    ):
+        with pytest.raises(DataError, match=r"BPR-kt-7 \(in trials\.jsonl\) learned from other"):
+            go_on()
+
+
+def test_the_table_says_which_arm_has_no_winner_yet(tmp_path):
+    lines = tune(Tuning(PLAN, 3, finals=Finals(2)), tmp_path, jobs=1, train=fake_train)
+    path = tmp_path / "finals.jsonl"
+    played = [line for line in read_finals(tmp_path) if line["arm"] == "kt"]
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in played))
+    table = _winners_table(tmp_path, lines)
+    assert "arm base: the last round" in table
+    assert "mean of 3 seeds" in table
+
+
 def test_the_last_round_of_another_trial_with_the_same_number_does_not_count(tmp_path):
     finals = Finals(1)
     tune(Tuning(PLAN, 3, finals=finals), tmp_path, jobs=1, train=fake_train)
@@ -135,6 +165,15 @@ def test_files_that_changed_since_the_tuning_are_refused(tmp_path):
     file.write_text("epochs: 3")
     with pytest.raises(DataError, match=r"another epochs of BPR/base \(2 -> 3\)"):
         tuned_plan(tmp_path / "study", Plan([], [], [1], ""))
+
+
+def test_what_recbole_fills_in_is_no_change(tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text("train_neg_sample_args: {distribution: uniform, sample_num: 2}")
+    plan = Plan(["BPR"], ["base"], [7], "ml-100k", [str(file)], {"epochs": 2})
+    tune(Tuning(plan, 2), tmp_path / "study", jobs=1, train=fake_train)
+    tune(Tuning(plan, 2), tmp_path / "study", jobs=1, train=forbidden_train)
+    assert tuned_plan(tmp_path / "study", Plan([], [], [1], "")).arms == ["base"]
 
 
 def test_every_seed_of_the_tuning_is_named_where_it_comes_again(tmp_path, caplog):

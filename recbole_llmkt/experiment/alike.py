@@ -1,0 +1,105 @@
+"""What must be alike in one table: runs of a model differ by their arms and seeds alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from recbole_llmkt.exceptions import ConfigError, DataError
+from recbole_llmkt.experiment.plan import Run
+from recbole_llmkt.experiment.results import FILE_NAME, Record, run_key, run_name
+from recbole_llmkt.experiment.settings import differences
+from recbole_llmkt.keys import PREFIXES
+from recbole_llmkt.registry import uses_kar
+from recbole_llmkt.transfer.settings import term_settings
+
+
+def check_alike(runs: Iterable[Run], records: Iterable[Record]) -> None:
+    """See that runs can stand in one table with those that a folder holds already.
+
+    Runs of one arm may differ by the seed alone, those of two arms by what either arm says and by
+    the keys of this package.
+
+    Parameters
+    ----------
+    runs : iterable of Run
+        The comparison's runs.
+    records : iterable of dict
+        All records of the folder; failed ones do not matter.
+
+    Raises
+    ------
+    DataError
+        Naming two runs that do not belong together, and what differs.
+    """
+    one_of_each = {(run.model, run.arm): run for run in runs}.values()
+    good = [record for record in records if record["status"] == "ok"]
+    for run in one_of_each:
+        for record in (one for one in good if one["model"] == run.model):
+            if run_key(record) != run.key:
+                _check_settings(run, record)
+            if run.data and (record.get("data") or run.data) != run.data:
+                raise DataError(
+                    f"{run_name(record)} was recorded on other data: the atomic files of "
+                    f"'{run.dataset}' have changed. Choose another --output, or delete its line "
+                    f"from {FILE_NAME}."
+                )
+
+
+def _check_settings(run: Run, record: Record) -> None:
+    old, new, ignored = record.get("settings", {}), run.settings, {"seed"}
+    if record["arm"] != run.arm:
+        if "arm_keys" not in record:
+            return  # of a version that did not note them
+        ignored |= {*run.arm_keys, *record["arm_keys"]}
+        ignored |= {key for key in (*old, *new) if key.startswith(PREFIXES)}
+    changed = differences(old, new, ignored)
+    if changed:
+        raise DataError(
+            f"{run_name(record)} was recorded under other settings than {run.name} would have "
+            f"({changed}): one table would mix them. Choose another --output, or delete its line "
+            f"from {FILE_NAME}."
+        )
+
+
+def check_seeds(run: Run, seeds: Sequence[int], mend: str) -> None:
+    """See that the profiles that an arm reads can be of every seed's split.
+
+    Parameters
+    ----------
+    run : Run
+        The arm's run with any of the seeds.
+    seeds : sequence of int
+        All seeds that the arm is run with.
+    mend : str
+        How to ask for one seed alone.
+
+    Raises
+    ------
+    ConfigError
+        Each seed is another split, and the arm reads profiles of users: they are written from the
+        training part of one.
+    """
+    config = run.config()
+    split = config["eval_args"]
+    drawn = split["order"] == "RO" and not config["benchmark_filename"]
+    allowed = config["profile_allow_leak"] or not _reads_user_profiles(config)
+    if len({*seeds}) < 2 or not drawn or allowed:
+        return
+    raise ConfigError(
+        f"{run.model}, arm {run.arm}: with `order: RO` in eval_args every seed is another split, "
+        "and profiles of users are written from the training part of one. Split by time "
+        "(eval_args: {order: TO, group_by: user}), name files that are split already "
+        f"(benchmark_filename), or {mend}."
+    )
+
+
+def _reads_user_profiles(config: Any) -> bool:
+    if not config["kt_enabled"]:
+        return False
+    if uses_kar(config) or any(term.entity == "user" for term in term_settings(config)):
+        return True
+    entities = config["kt_entity"]
+    named = entities in ("user", "both") or (isinstance(entities, list) and "user" in entities)
+    tables = config["kt_init"] == "targets" or config["kt_hybrid"] == "linear"
+    return named and (tables or bool(config["kt_cold_start"]))
