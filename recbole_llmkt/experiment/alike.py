@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from recbole_llmkt.exceptions import ConfigError, DataError
+from recbole_llmkt.experiment.arms import arm_settings
 from recbole_llmkt.experiment.plan import Run
 from recbole_llmkt.experiment.results import FILE_NAME, Record, run_key, run_name
 from recbole_llmkt.experiment.settings import differences
@@ -103,3 +105,50 @@ def _reads_user_profiles(config: Any) -> bool:
     named = entities in ("user", "both") or (isinstance(entities, list) and "user" in entities)
     tables = config["kt_init"] == "targets" or config["kt_hybrid"] == "linear"
     return named and (tables or bool(config["kt_cold_start"]))
+
+
+def check_spaces(
+    output: Path, entries: Mapping[str, Mapping[str, Any]], own_arms: Mapping[str, Any]
+) -> None:
+    """See that all arms of a model are tuned over the same values of the keys they share.
+
+    Parameters
+    ----------
+    output : Path
+        The study's folder.
+    entries : mapping
+        ``tuning.json``'s ``studies``, by ``model/arm``.
+    own_arms : mapping
+        Keys that the definitions of own arms fix.
+
+    Raises
+    ------
+    DataError
+        Naming two arms and where their spaces differ.
+    """
+    first: dict[str, str] = {}
+    for name, entry in entries.items():
+        known = first.setdefault(entry["model"], name)
+        fixed = {
+            key for one in (known, name) for key in arm_settings(entries[one]["arm"], own_arms)
+        }
+        spaces = [_shared(entries[one]["space"], fixed) for one in (known, name)]
+        # Points are drawn in as many dimensions as all arms together have keys.
+        drawn = [entries[one].get("dimensions") for one in (known, name)]
+        changed = differences(*spaces)
+        if not changed and None not in drawn and drawn[0] != drawn[1]:
+            changed = f"keys {drawn[0]} -> {drawn[1]}"
+        if changed:
+            raise DataError(
+                f"'{output}': the search space of {name} differs from that of {known} ({changed}), "
+                "so the comparison would not be fair: tune all arms with one --space, or choose "
+                "another --output."
+            )
+
+
+def _shared(space: Mapping[str, Any], fixed: Collection[str]) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in space.items()
+        if key not in fixed and not key.startswith(PREFIXES)
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import getLogger
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_llmkt.data import download
 from recbole_llmkt.exceptions import ConfigError, DataError
-from recbole_llmkt.experiment.alike import check_seeds
+from recbole_llmkt.experiment.alike import check_seeds, check_spaces
 from recbole_llmkt.experiment.arms import arm_settings
 from recbole_llmkt.experiment.finals import Finals, further_seeds, run_finals
 from recbole_llmkt.experiment.knowledge import check_knowledge
@@ -24,9 +24,8 @@ from recbole_llmkt.experiment.search import (
     quasi_random,
     search_spaces,
 )
-from recbole_llmkt.experiment.settings import differences, not_default, same, text_digest
+from recbole_llmkt.experiment.settings import not_default, same, text_digest
 from recbole_llmkt.experiment.trials import outcomes, read_lines
-from recbole_llmkt.keys import PREFIXES
 from recbole_llmkt.profiles.files import replace_file
 
 if TYPE_CHECKING:
@@ -205,53 +204,6 @@ def _entry(study: Study, finals: Finals) -> dict[str, Any]:
         "settings": dict(run.settings),
         "finalists": finals.finalists,
         "final_seeds": finals.seeds if finals.finalists else 0,
-    }
-
-
-def check_spaces(
-    output: Path, entries: Mapping[str, Mapping[str, Any]], own_arms: Mapping[str, Any]
-) -> None:
-    """See that all arms of a model are tuned over the same values of the keys they share.
-
-    Parameters
-    ----------
-    output : Path
-        The study's folder.
-    entries : mapping
-        ``tuning.json``'s ``studies``, by ``model/arm``.
-    own_arms : mapping
-        Keys that the definitions of own arms fix.
-
-    Raises
-    ------
-    DataError
-        Naming two arms and where their spaces differ.
-    """
-    first: dict[str, str] = {}
-    for name, entry in entries.items():
-        known = first.setdefault(entry["model"], name)
-        fixed = {
-            key for one in (known, name) for key in arm_settings(entries[one]["arm"], own_arms)
-        }
-        spaces = [_shared(entries[one]["space"], fixed) for one in (known, name)]
-        # Points are drawn in as many dimensions as all arms together have keys.
-        drawn = [entries[one].get("dimensions") for one in (known, name)]
-        changed = differences(*spaces)
-        if not changed and None not in drawn and drawn[0] != drawn[1]:
-            changed = f"keys {drawn[0]} -> {drawn[1]}"
-        if changed:
-            raise DataError(
-                f"'{output}': the search space of {name} differs from that of {known} ({changed}), "
-                "so the comparison would not be fair: tune all arms with one --space, or choose "
-                "another --output."
-            )
-
-
-def _shared(space: Mapping[str, Any], fixed: Collection[str]) -> dict[str, Any]:
-    return {
-        key: value
-        for key, value in space.items()
-        if key not in fixed and not key.startswith(PREFIXES)
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llmkt.exceptions import ConfigError, DataError, nearest
+from recbole_llmkt.experiment.alike import check_spaces
 from recbole_llmkt.experiment.arms import ARMS
 from recbole_llmkt.experiment.finals import FINALS, best_trials, further_seeds, read_finals, runs_of
 from recbole_llmkt.experiment.knowledge import check_knowledge
@@ -16,7 +17,6 @@ from recbole_llmkt.experiment.results import Record
 from recbole_llmkt.experiment.settings import same
 from recbole_llmkt.experiment.tune import (
     TRIALS,
-    check_spaces,
     read_about,
     read_trials,
     same_settings,
