@@ -20,7 +20,8 @@ from recbole_llmkt.exceptions import ConfigError, DataError, LLMKTError, nearest
 from recbole_llmkt.experiment.evidence_plots import forest_figure
 from recbole_llmkt.experiment.findings import Findings
 from recbole_llmkt.experiment.plots import save_png
-from recbole_llmkt.experiment.results import read_results
+from recbole_llmkt.experiment.results import Record, read_results
+from recbole_llmkt.experiment.trials import read_lines
 from recbole_llmkt.profiles.files import replace_file
 
 # What a record needs for a table; paths and long curves stay with whoever ran it.
@@ -91,27 +92,34 @@ def run_commands(table: Table, root: Path = ROOT) -> None:
 
 
 def collect(table: Table, root: Path = ROOT) -> None:
-    """Copy a table's records from its output, and beside them the tuning and the tests by user."""
+    """Copy a table's records from its output, and beside them the tuning and the tests by user.
+
+    Models that the output does not have keep the lines they have: they were run elsewhere.
+    """
     folders = sorted(root.glob(table.output))
-    keep([folder / "results.jsonl" for folder in folders], table.path)
+    records = [one for folder in folders for one in read_results(folder / "results.jsonl")]
+    keep(table.path, [_without_paths(record) for record in records])
     for what in ("trials", "finals"):
         files = [folder.parent / "tune" / f"{what}.jsonl" for folder in folders]
-        lines = [path.read_bytes() for path in files if path.is_file()]
-        if lines:
-            replace_file(table.beside(what), b"".join(lines))
+        keep(table.beside(what), [line for path in files for line in read_lines(path, ("model",))])
     pairs = [vars(pair) for folder in folders for pair in Findings.read(folder).pairs]
-    tests = [json.dumps({name: pair[name] for name in _TESTED}) + "\n" for pair in pairs]
-    replace_file(table.beside("tests"), "".join(tests).encode())
+    keep(table.beside("tests"), [{name: pair[name] for name in _TESTED} for pair in pairs])
 
 
-def keep(sources: Sequence[Path], target: Path) -> None:
-    """Copy results without curves and paths, those of several folders one after the other."""
-    lines = []
-    for record in (record for source in sources for record in read_results(source)):
-        kept = {name: record[name] for name in _KEPT if name in record}
-        settings = {k: v for k, v in record["settings"].items() if k not in _PATHS}
-        lines.append(json.dumps({**kept, "settings": settings}, ensure_ascii=False) + "\n")
-    replace_file(target, "".join(lines).encode())
+def _without_paths(record: Record) -> Record:
+    """Leave out curves and paths."""
+    kept = {name: record[name] for name in _KEPT if name in record}
+    settings = {k: v for k, v in record["settings"].items() if k not in _PATHS}
+    return {**kept, "settings": settings}
+
+
+def keep(path: Path, lines: Sequence[Record]) -> None:
+    """Write lines in the place of those that a file has of the same models."""
+    models = {line["model"] for line in lines}
+    others = [line for line in read_lines(path, ("model",)) if line["model"] not in models]
+    if lines:
+        text = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in (*others, *lines))
+        replace_file(path, text.encode())
 
 
 @click.command()

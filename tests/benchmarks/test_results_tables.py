@@ -220,6 +220,21 @@ def test_runs_keep_their_records_without_paths(results, project):
         results.run_commands(failing, project)
 
 
+def test_models_that_were_run_elsewhere_keep_their_lines(results, project):
+    (project / "out").mkdir()
+    table, *_ = results.read_manifest(manifest(project))
+    before = table.path.read_text().splitlines()
+    again = [{**json.loads(line), "seconds": 99.0} for line in before]
+    own = [line for line in again if line["model"] == "NeuMF"]
+    (project / "out/results.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in own))
+    results.collect(table, project)
+    found = [json.loads(line) for line in table.path.read_text().splitlines()]
+    assert [(line["model"], line["seconds"]) for line in found] == [
+        *[("BPR", 10.0)] * 9,
+        *[("NeuMF", 99.0)] * 9,
+    ]
+
+
 def test_the_documents_hold_what_the_raw_results_say(results):
     tables = results.read_manifest(ROOT / "benchmarks/results/manifest.yaml")
     for path, text in results.make_pages(tables).items():
