@@ -251,7 +251,16 @@ def _plain(values: Any) -> Any:
     (RecBole's feature embeddings; ``state_dict`` has their weights), and the matrices of models
     that are solved when they are made (ItemKNN, EASE).
     """
-    return {key: value for key, value in (values or {}).items() if _is_plain(value)}
+    return {key: _copied(value) for key, value in (values or {}).items() if _is_plain(value)}
+
+
+def _copied(value: Any) -> Any:
+    """Copy dicts and lists of plain values: RippleNet's defaultdict would be pickled."""
+    if isinstance(value, dict):
+        return {key: _copied(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_copied(one) for one in value)
+    return value
 
 
 def _is_plain(value: Any) -> bool:
