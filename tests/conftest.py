@@ -20,8 +20,9 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["test"])
     root = logging.getLogger()
-    before = root.handlers[:]
+    before, level = root.handlers[:], root.level
     yield
+    root.setLevel(level)  # RecBole's HyperTuning lets errors through only
     for handler in [one for one in root.handlers if one not in before]:
         root.removeHandler(handler)
         handler.close()
