@@ -5,16 +5,21 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Iterator
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import recbole
+import torch
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import ModelType
 
 from recbole_llmkt.compat import quiet_pandas
 from recbole_llmkt.exceptions import DataError, LLMKTError, nearest
 from recbole_llmkt.parsing import load_yaml
+
+logger = getLogger(__name__)
 
 _ATOMIC = ("inter", "user", "item", "kg", "link", "net")
 _PART = 2**20  # bytes
@@ -55,6 +60,36 @@ def load_data(config: Any) -> tuple[Any, Any, Any, Any]:
         ) from error
     _check_label(config, loaders[0])
     return (dataset, *loaders)
+
+
+def sample_users(valid_data: Any, count: int | None) -> Any:
+    """Return a loader of the validation part with some of its users.
+
+    The users depend on the data alone, so all arms and seeds of a comparison have the same ones.
+
+    Parameters
+    ----------
+    valid_data : AbstractDataLoader or None
+        RecBole's loader of the validation part.
+    count : int or None
+        ``kt_valid_users``; None keeps all of them.
+
+    Returns
+    -------
+    AbstractDataLoader or None
+        ``valid_data`` itself where it has no more users than that.
+    """
+    if valid_data is None or count is None:
+        return valid_data
+    part = valid_data._dataset
+    owners = part.inter_feat[part.uid_field].numpy()
+    users = np.unique(owners)
+    if len(users) <= count:
+        return valid_data
+    chosen = np.random.default_rng(0).choice(users, count, replace=False)
+    logger.info("Validation on %s of %s users (kt_valid_users).", f"{count:,}", f"{len(users):,}")
+    sampled = part.copy(part.inter_feat[torch.from_numpy(np.isin(owners, chosen))])
+    return type(valid_data)(valid_data.config, sampled, valid_data._sampler, shuffle=False)
 
 
 def download(config: Any) -> None:

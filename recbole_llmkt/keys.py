@@ -8,6 +8,7 @@ from typing import Any
 from recbole_llmkt.exceptions import ConfigError, nearest
 
 PREFIXES = ("kt_", "profile_")
+_EVERY_ARM = {"kt_valid_users"}
 Check = Callable[[Any], "str | None"]
 
 
@@ -134,6 +135,7 @@ CHECKS: dict[str, Check] = {
     "kt_freeze_phase1": _texts,
     "kt_freeze_phase2": _texts,
     "kt_seed": _optional(_number(0, kind=int)),
+    "kt_valid_users": _optional(_number(1, kind=int)),
     "profile_dir": _optional(_text),
     "profile_allow_leak": _boolean,
     "profile_encoder": _text,
@@ -160,6 +162,11 @@ CHECKS: dict[str, Check] = {
     "profile_device": _text,
     "profile_engine": _choice("local", "ray"),
 }
+
+
+def is_knowledge_key(key: str) -> bool:
+    """Tell whether a key is about knowledge transfer alone: stock RecBole trains without it."""
+    return key.startswith(PREFIXES) and key not in _EVERY_ARM
 
 
 def check_keys(values: Mapping[str, Any], where: str) -> None:

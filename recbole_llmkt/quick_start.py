@@ -15,7 +15,7 @@ from recbole.utils import ModelType, get_environment, get_flops, init_logger, in
 
 from recbole_llmkt.checkpoints import load_checkpoint, load_weights, save_file
 from recbole_llmkt.config import Config
-from recbole_llmkt.data import load_data
+from recbole_llmkt.data import load_data, sample_users
 from recbole_llmkt.exceptions import ConfigError
 from recbole_llmkt.experiment.slices import slice_metrics, wanted_tail
 from recbole_llmkt.experiment.users import recorded, user_metrics
@@ -80,6 +80,7 @@ def _train(
         logger.info(sys.argv)
         logger.info(config)
     dataset, train_data, valid_data, test_data = load_data(config)
+    valid_data = sample_users(valid_data, config["kt_valid_users"])
     if verbose:
         logger.info(dataset)
 

@@ -1,8 +1,10 @@
-"""Datasets that are not there yet."""
+"""Datasets that are not there yet, and validation on a part of the users."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from helpers import prepare
 
 from recbole_llmkt import data
 from recbole_llmkt.config import Config
@@ -10,6 +12,7 @@ from recbole_llmkt.experiment.plan import Plan
 from recbole_llmkt.experiment.pool import _make_absolute
 from recbole_llmkt.profiles import requests
 from recbole_llmkt.profiles.requests import RequestMaker
+from recbole_llmkt.quick_start import train
 
 
 @pytest.fixture
@@ -51,3 +54,63 @@ def test_profiles_ask_for_the_interactions_before_they_read_the_metadata(tiny, m
     monkeypatch.setattr(requests, "training_split", downloading)
     config = tiny.config(profile_title_field="movie_title", profile_generator="template")
     assert list(RequestMaker(config, "item").digests) == ["i1"]
+
+
+LABELLED = {
+    "threshold": {"rating": 4},
+    "train_neg_sample_args": None,
+    "metrics": ["AUC"],
+    "valid_metric": "AUC",
+    "eval_args": {"split": {"RS": [0.7, 0.1, 0.2]}, "order": "RO", "mode": "labeled"},
+}
+
+
+def users_of(loader):
+    return set(loader._dataset.inter_feat[loader._dataset.uid_field].tolist())
+
+
+UNSAMPLED = {"train_neg_sample_args": None}
+
+
+@pytest.mark.parametrize(
+    ("model", "keys"),
+    [("BPR", {}), ("SASRec", UNSAMPLED), ("MultiVAE", UNSAMPLED), ("FM", LABELLED)],
+)
+def test_validation_on_a_sample_of_users(tiny, model, keys):
+    whole, again = (
+        prepare(tiny.config(model, kt_enabled=False, seed=seed, **keys)) for seed in (1, 1)
+    )
+    sampled = data.sample_users(again.valid_data, 7)
+    assert type(sampled) is type(whole.valid_data)
+    assert len(users_of(sampled)) == 7 and users_of(sampled) < users_of(whole.valid_data)
+    for name in ("uid2positive_item", "uid2history_item"):
+        if hasattr(sampled, name):
+            for user in users_of(sampled):
+                expected = getattr(whole.valid_data, name)[user]
+                assert np.array_equal(getattr(sampled, name)[user], expected)
+    assert users_of(again.valid_data) == users_of(whole.valid_data)
+    result = again.trainer.evaluate(sampled, load_best_model=False)
+    assert result != whole.trainer.evaluate(whole.valid_data, load_best_model=False)
+
+
+def test_every_seed_validates_on_the_same_users(tiny):
+    samples = [
+        users_of(data.sample_users(prepare(tiny.config(seed=seed)).valid_data, 9))
+        for seed in (1, 2)
+    ]
+    assert samples[0] == samples[1]
+
+
+def test_a_sample_as_large_as_the_part_is_the_part(tiny):
+    part = prepare(tiny.config()).valid_data
+    assert data.sample_users(part, 30) is part and data.sample_users(part, None) is part
+    assert data.sample_users(None, 5) is None
+
+
+def test_a_run_is_validated_on_the_sample_and_tested_on_all(tiny):
+    keys = {"epochs": 2, "kt_enabled": False, "metric_decimal_place": 10}
+    whole, sampled = (
+        train(tiny.config(**keys, kt_valid_users=users), saved=False) for users in (None, 5)
+    )
+    assert sampled["best_valid_result"] != whole["best_valid_result"]
+    assert sampled["test_result"] == whole["test_result"]

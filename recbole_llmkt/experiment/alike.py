@@ -11,7 +11,7 @@ from recbole_llmkt.experiment.arms import arm_settings
 from recbole_llmkt.experiment.plan import Run
 from recbole_llmkt.experiment.results import FILE_NAME, Record, run_key, run_name
 from recbole_llmkt.experiment.settings import differences
-from recbole_llmkt.keys import PREFIXES
+from recbole_llmkt.keys import is_knowledge_key
 from recbole_llmkt.registry import uses_kar
 from recbole_llmkt.transfer.settings import term_settings
 
@@ -54,7 +54,7 @@ def _check_settings(run: Run, record: Record) -> None:
         if "arm_keys" not in record:
             return  # of a version that did not note them
         ignored |= {*run.arm_keys, *record["arm_keys"]}
-        ignored |= {key for key in (*old, *new) if key.startswith(PREFIXES)}
+        ignored |= {key for key in (*old, *new) if is_knowledge_key(key)}
     changed = differences(old, new, ignored)
     if changed:
         raise DataError(
@@ -150,5 +150,5 @@ def _shared(space: Mapping[str, Any], fixed: Collection[str]) -> dict[str, Any]:
     return {
         key: value
         for key, value in space.items()
-        if key not in fixed and not key.startswith(PREFIXES)
+        if key not in fixed and not is_knowledge_key(key)
     }

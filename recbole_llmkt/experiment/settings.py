@@ -12,7 +12,7 @@ from typing import Any
 from recbole_llmkt import resources
 from recbole_llmkt.config import Config
 from recbole_llmkt.exceptions import ConfigError, nearest
-from recbole_llmkt.keys import PREFIXES
+from recbole_llmkt.keys import is_knowledge_key
 from recbole_llmkt.parsing import load_yaml, parse_value
 
 logger = getLogger(__name__)
@@ -49,7 +49,7 @@ def deciding_settings(config: Config) -> dict[str, Any]:
     """
     values = {key: value for key, value in config.plain().items() if key not in _NO_MATTER}
     for key in list(values):
-        transfer = key.startswith(PREFIXES) and key != "kt_enabled"
+        transfer = is_knowledge_key(key) and key != "kt_enabled"
         unused = key.startswith("profile_") and key not in _KNOWLEDGE
         if unused or (transfer and not values["kt_enabled"]):
             del values[key]

@@ -57,6 +57,12 @@ def test_settings_do_not_mix_across_arms_and_seeds(old, new, message):
     check_alike(later, [{**one, "status": "failed"} for one in known])
 
 
+def test_a_base_validated_on_fewer_users_is_another_base():
+    known, later = records_of(runs_of(["base"])), runs_of(["kt"], (2,), kt_valid_users=100)
+    with pytest.raises(DataError, match="kt_valid_users"):
+        check_alike(later, known)
+
+
 def test_of_one_arm_the_keys_of_this_package_count_too():
     known = records_of(runs_of(["mse"], kt_weight=0.1))
     with pytest.raises(DataError, match=r"kt_weight 0\.1 -> 0\.2"):
