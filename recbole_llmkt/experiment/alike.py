@@ -148,7 +148,5 @@ def check_spaces(
 
 def _shared(space: Mapping[str, Any], fixed: Collection[str]) -> dict[str, Any]:
     return {
-        key: value
-        for key, value in space.items()
-        if key not in fixed and not is_knowledge_key(key)
+        key: value for key, value in space.items() if key not in fixed and not is_knowledge_key(key)
     }
