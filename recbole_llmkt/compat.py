@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from recbole.utils import init_logger
 from torch import nn
 
 
@@ -18,6 +21,17 @@ def quiet_pandas() -> None:
     """
     for module in (r"recbole\.data\..*", r"recbole_llmkt\..*"):
         warnings.filterwarnings("ignore", "A value is trying to be set", FutureWarning, module)
+
+
+def start_log(config: Any) -> None:
+    """Start RecBole's log, beside other processes that may just be doing the same.
+
+    ``ensure_dir`` in ``recbole/utils/utils.py`` looks for a folder and then makes it, and fails if
+    another process made it in between (no upstream issue is known).
+    """
+    for folder in (os.path.join("log", config["model"]), config["checkpoint_dir"]):
+        os.makedirs(folder, exist_ok=True)
+    init_logger(config)
 
 
 def forget_computed(model: nn.Module) -> None:

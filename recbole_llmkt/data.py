@@ -99,9 +99,21 @@ def download(config: Any) -> None:
     ----------
     config : Config
         A run's configuration.
+
+    Raises
+    ------
+    DataError
+        It cannot be fetched.
     """
-    if not Path(config["data_path"]).exists() and config["dataset"] in _downloads():
+    if Path(config["data_path"]).exists() or config["dataset"] not in _downloads():
+        return
+    try:
         create_dataset(config)
+    except OSError as error:
+        raise DataError(
+            f"There is no folder {config['data_path']}, and the dataset '{config['dataset']}' cannot "
+            f"be downloaded to it ({error}). Correct `data_path`, or fetch the dataset elsewhere."
+        ) from error
 
 
 def files_digest(folder: Path, dataset: str) -> str:

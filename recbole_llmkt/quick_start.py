@@ -11,9 +11,10 @@ from typing import Any
 import torch
 import torch.multiprocessing as multiprocessing
 from recbole.data.transform import construct_transform
-from recbole.utils import ModelType, get_environment, get_flops, init_logger, init_seed, set_color
+from recbole.utils import ModelType, get_environment, get_flops, init_seed, set_color
 
 from recbole_llmkt.checkpoints import load_checkpoint, load_weights, save_file
+from recbole_llmkt.compat import start_log
 from recbole_llmkt.config import Config
 from recbole_llmkt.data import load_data, sample_users
 from recbole_llmkt.exceptions import ConfigError
@@ -74,7 +75,7 @@ def _train(
     evaluate_test: bool,
 ) -> Result:
     init_seed(config["seed"], config["reproducibility"])
-    init_logger(config)
+    start_log(config)
     logger = getLogger()
     if verbose:
         logger.info(sys.argv)
@@ -304,7 +305,7 @@ def load_data_and_model(model_file: str) -> tuple[Any, ...]:
     checkpoint = load_checkpoint(model_file)
     config = Config(config_dict=checkpoint["config"], command_line=[])
     init_seed(config["seed"], config["reproducibility"])
-    init_logger(config)
+    start_log(config)
     dataset, train_data, valid_data, test_data = load_data(config)
     init_seed(config["seed"], config["reproducibility"])
     model = build_model(config, train_data._dataset, checkpoint["state_dict"])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import urllib.error
+
 import numpy as np
 import pytest
 from helpers import prepare
 
 from recbole_llmkt import data
 from recbole_llmkt.config import Config
+from recbole_llmkt.exceptions import DataError
 from recbole_llmkt.experiment.plan import Plan
 from recbole_llmkt.experiment.pool import _make_absolute
 from recbole_llmkt.profiles import requests
@@ -32,6 +37,16 @@ def test_a_dataset_that_recbole_can_download_is_downloaded_before_the_runs(tmp_p
     unknown = Config("BPR", "mine", config_dict={"data_path": str(tmp_path)}, command_line=[])
     data.download(unknown)
     assert len(created) == 1
+
+
+def test_a_failed_download_names_the_folder(tmp_path, monkeypatch):
+    def unreachable(config):
+        raise urllib.error.URLError("name not known")
+
+    monkeypatch.setattr(data, "create_dataset", unreachable)
+    known = Config("BPR", "ml-1m", config_dict={"data_path": str(tmp_path)}, command_line=[])
+    with pytest.raises(DataError, match="'ml-1m' cannot be downloaded to it .*name not known"):
+        data.download(known)
 
 
 def test_a_run_looks_for_its_data_where_the_comparison_was_started(tmp_path, monkeypatch):
@@ -114,3 +129,17 @@ def test_a_run_is_validated_on_the_sample_and_tested_on_all(tiny):
     )
     assert sampled["best_valid_result"] != whole["best_valid_result"]
     assert sampled["test_result"] == whole["test_result"]
+
+
+def test_two_runs_may_start_their_logs_at_once(tiny, monkeypatch):
+    """Another process makes each folder just after this one has seen that it is not there."""
+    config, exists = tiny.config(epochs=1, kt_enabled=False), os.path.exists
+
+    def looked_for(path):
+        found = exists(path)
+        if not found and sys._getframe(1).f_code.co_name == "ensure_dir":
+            os.makedirs(path)
+        return found
+
+    monkeypatch.setattr(os.path, "exists", looked_for)
+    assert train(config, saved=True)["test_result"]
