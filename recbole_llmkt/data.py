@@ -111,8 +111,8 @@ def download(config: Any) -> None:
         create_dataset(config)
     except OSError as error:
         raise DataError(
-            f"There is no folder {config['data_path']}, and the dataset '{config['dataset']}' cannot "
-            f"be downloaded to it ({error}). Correct `data_path`, or fetch the dataset elsewhere."
+            f"There is no folder {config['data_path']}, and the dataset '{config['dataset']}' "
+            f"cannot be downloaded ({error}). Correct `data_path`, or fetch it elsewhere."
         ) from error
 
 
