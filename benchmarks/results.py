@@ -80,10 +80,17 @@ def run_commands(table: Table, root: Path = ROOT) -> None:
     Raises
     ------
     DataError
-        A command fails.
+        A command fails, or needs an environment variable that is not set.
     """
+    commands = [os.path.expandvars(command) for command in table.commands]
+    for command in commands:
+        if "$" in command:
+            raise DataError(
+                f"{table.name}: `{command}` needs an environment variable. Of data that the "
+                "project may not hold, it says which folder has them: see examples/paper/README.md."
+            )
     here = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    for command in table.commands:
+    for command in commands:
         click.echo(f"$ {command}")
         done = subprocess.run(shlex.split(command), cwd=root, env=here, check=False)
         if done.returncode:

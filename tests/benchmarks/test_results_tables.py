@@ -220,6 +220,18 @@ def test_runs_keep_their_records_without_paths(results, project):
         results.run_commands(failing, project)
 
 
+def test_a_command_may_name_a_folder_by_a_variable(results, project, monkeypatch):
+    (project / "out").mkdir()
+    (project / "results/t.jsonl").rename(project / "out/results.jsonl")
+    table, *_ = results.read_manifest(manifest(project, commands=["test -d $THEIR_DATA"]))
+    monkeypatch.delenv("THEIR_DATA", raising=False)
+    with pytest.raises(DataError, match="needs an environment variable"):
+        results.run_commands(table, project)
+    monkeypatch.setenv("THEIR_DATA", "out")
+    results.run_commands(table, project)
+    assert table.path.is_file()
+
+
 def test_models_that_were_run_elsewhere_keep_their_lines(results, project):
     (project / "out").mkdir()
     table, *_ = results.read_manifest(manifest(project))
