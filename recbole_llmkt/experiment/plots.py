@@ -20,6 +20,7 @@ from recbole_llmkt.experiment.statistics import BASE, Cell
 from recbole_llmkt.experiment.tables import gain_text
 
 MAX_METRICS = 4
+LABEL_WIDTH = 0.4  # inches, of a gain like "+12.3%"
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 _COLOURS = {"shuffled": "#E69F00", "random": "#CC79A7"}
 
@@ -98,7 +99,10 @@ def summary_figure(
     arms = _unique(cell.arm for cell in cells)
     with matplotlib.rc_context(style(theme)):
         width = max(4.5, len(metrics) * (1.4 + 0.42 * len(models) * max(2, len(arms))))
-        figure = Figure(figsize=(min(width, 12.0), 3.9), layout="constrained")
+        width = min(width, 12.0)
+        figure = Figure(figsize=(width, 3.9), layout="constrained")
+        # Labels of neighbours would run into each other: they stand upright then.
+        crowded = width / (len(metrics) * len(models) * len(arms)) < LABEL_WIDTH
         panels = figure.subplots(1, len(metrics), squeeze=False)[0]
         shades = arm_colours(arms, theme)
         for axes, metric in zip(panels, metrics):
@@ -106,15 +110,17 @@ def summary_figure(
             axes.set_title(metric.upper() + (", less is better" if smaller else ""))
             axes.set_xticks(range(len(models)), models)
             axes.set_xlim(-0.5, len(models) - 0.5)
-            axes.margins(y=0.16)
+            axes.margins(y=0.3 if crowded else 0.16)
             for cell in (one for one in cells if one.metric == metric):
                 x = models.index(cell.model) + _offset(arms.index(cell.arm), len(arms))
-                _draw_cell(axes, cell, x, _seeds_of(cell, records), shades[cell.arm])
+                _draw_cell(axes, cell, x, _seeds_of(cell, records), shades[cell.arm], crowded)
         add_legend(figure, shades)
     return figure
 
 
-def _draw_cell(axes: Any, cell: Cell, x: float, seeds: Sequence[float], colour: str) -> None:
+def _draw_cell(
+    axes: Any, cell: Cell, x: float, seeds: Sequence[float], colour: str, crowded: bool
+) -> None:
     value = cell.value
     axes.errorbar(
         x, value.mean, yerr=value.sd or 0.0, fmt="o", ms=7, color=colour, capsize=4, elinewidth=1.6
@@ -130,6 +136,7 @@ def _draw_cell(axes: Any, cell: Cell, x: float, seeds: Sequence[float], colour: 
             textcoords="offset points",
             ha="center",
             fontsize=8,
+            rotation="vertical" if crowded else "horizontal",
             color=colour,
         )
 

@@ -69,6 +69,20 @@ def test_no_legend_is_cut_off_or_squeezes_the_axes(arms, theme):
             assert axes.bbox.y0 >= boxes[0].y1 or name == "map", name
 
 
+@pytest.mark.parametrize("arms", [FIVE[:3], FIVE, SEVENTEEN], ids=["few", "five", "seventeen"])
+def test_the_gains_of_neighbours_do_not_overlap(arms):
+    records = [record(arm, seed) for arm in arms for seed in (1, 2)]
+    for one in records:
+        one["test"] = {"ndcg@10": 0.1 + one["seed"] / 1000, "hit@10": 0.3}
+    figure = summary_figure(summarise(sorted_records(records)), records)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        boxes = [text.get_window_extent() for text in axes.texts]
+        assert len(boxes) == len(arms) - 1
+        assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+        assert all(box.y1 <= axes.bbox.y1 + 1 for box in boxes)
+
+
 def test_few_arms_stay_in_one_row():
     legend = pictures(FIVE[:3], LIGHT)["summary"].legends[0]
     tops = {round(text.get_window_extent().y0) for text in legend.get_texts()}
