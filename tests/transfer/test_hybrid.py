@@ -58,6 +58,20 @@ def test_a_step_is_that_of_the_sum_written_out(tiny, learner):
         assert weights.abs().max() > 0
 
 
+def test_next_to_nothing_counts_as_nothing(tiny):
+    """A matrix product of denormal numbers takes a hundred times longer than one of others."""
+    run = prepare(tiny.config("BPR", **KEYS))
+    hybrid, *_ = HybridTables(run.config, run.model, run.train_data).parameters
+    (part,) = hybrid.parts
+    part.weights.data.fill_(1e-39)
+    hybrid.own.grad = torch.zeros_like(hybrid.own)
+    hybrid.fold()
+    assert torch.equal(hybrid.parameter, hybrid.own)
+    hybrid.parameter.grad = torch.full_like(hybrid.parameter, 1e-39)
+    hybrid.take_gradient()
+    assert not part.weights.grad.any() and hybrid.own.grad.all()
+
+
 def prepared_twin(tiny):
     """Return a stock model whose ``forward`` is its loss."""
     model = prepare(tiny.config("BPR", kt_enabled=False)).model
