@@ -257,8 +257,9 @@ def profile_features(config: Any, dataset: Any, profiles: ProfileVectors) -> Ten
 def _flushed(values: Tensor) -> Tensor:
     """Return values with 0 for what is next to nothing.
 
-    Where a part of the model has died (ReLUs that never fire), weight decay wears maps and gradients
-    down to denormal numbers, and on a CPU a matrix product of those is a hundred times slower.
+    Where a part of the model has died (ReLUs that never fire), weight decay wears maps and
+    gradients down to denormal numbers, and a CPU multiplies matrices of those a hundred times
+    slower.
     """
     return nn.functional.hardshrink(values, 1e-30)
 
