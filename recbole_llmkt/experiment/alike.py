@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from recbole_llmkt.experiment.settings import differences
 from recbole_llmkt.keys import is_knowledge_key
 from recbole_llmkt.registry import uses_kar
 from recbole_llmkt.transfer.settings import term_settings
+
+logger = getLogger(__name__)
 
 
 def check_alike(runs: Iterable[Run], records: Iterable[Record]) -> None:
@@ -94,6 +97,23 @@ def check_seeds(run: Run, seeds: Sequence[int], mend: str) -> None:
         "(eval_args: {order: TO, group_by: user}), name files that are split already "
         f"(benchmark_filename), or {mend}."
     )
+
+
+def warn_of_leaks(runs: Iterable[Run]) -> None:
+    """Say which arms are tuned on a validation part that their profiles of users may know."""
+    arms = []
+    for run in runs:
+        config = run.config()
+        if config["profile_allow_leak"] and _reads_user_profiles(config):
+            arms.append(f"{run.model} {run.arm}")
+    if arms:
+        logger.warning(
+            "profile_allow_leak is on, and profiles of users are read by %s. If they were written "
+            "from the validation part too, tuning favours what leans on them most, which the test "
+            "then pays for. Write them from the training part (llmkt profile), or use profiles of "
+            "items alone (kt_entity: item).",
+            ", ".join(arms),
+        )
 
 
 def _reads_user_profiles(config: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_llmkt.data import download
 from recbole_llmkt.exceptions import ConfigError, DataError
-from recbole_llmkt.experiment.alike import check_seeds, check_spaces
+from recbole_llmkt.experiment.alike import check_seeds, check_spaces, warn_of_leaks
 from recbole_llmkt.experiment.arms import arm_settings
 from recbole_llmkt.experiment.finals import Finals, further_seeds, run_finals
 from recbole_llmkt.experiment.knowledge import check_knowledge
@@ -101,6 +101,7 @@ def tune(
         _note(output, tuning, studies, points)
         check_knowledge([study.run for study in studies], read_trials(output), TRIALS)
         download(studies[0].run.config())
+        warn_of_leaks(study.run for study in studies)
         lines = _execute(studies, tuning.trials, output, jobs, train or _train_blind)
         arms = [(study.run, study.bigger) for study in studies]
         run_finals(tuning.finals, arms, lines, output, jobs, train or _train_blind)

@@ -127,6 +127,20 @@ def test_a_random_split_has_profiles_of_one_seed(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("keys", "warned"),
+    [
+        ({"profile_allow_leak": True}, "read by BPR kt. If"),
+        ({"profile_allow_leak": True, "kt_entity": "item"}, ""),
+        ({}, ""),
+    ],
+)
+def test_profiles_that_may_know_the_validation_part_are_named(tmp_path, caplog, keys, warned):
+    plan = replace(TUNED, overrides={**TUNED.overrides, **keys})
+    tune(Tuning(plan, 1, finals=Finals(1)), tmp_path, jobs=2, train=fake_train)
+    assert warned in caplog.text and ("profile_allow_leak" in caplog.text) == bool(warned)
+
+
+@pytest.mark.parametrize(
     "keys",
     [
         {"kt_entity": "item"},
