@@ -130,7 +130,7 @@ def test_sampling_leaves_the_global_streams_alone(weights: Path, generator: Any)
 
 
 @pytest.fixture(scope="module")
-def llama_cpp(weights: Path) -> Iterator[str]:
+def llama_cpp(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Start llama.cpp's own OpenAI-compatible server, and return its address."""
     if importlib.util.find_spec("llama_cpp") is None or importlib.util.find_spec("uvicorn") is None:
         pytest.skip("pip install 'llama-cpp-python[server]'")
@@ -139,19 +139,31 @@ def llama_cpp(weights: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "llama_cpp.server", "--model", str(weights)]
     command += ["--port", str(port), "--n_ctx", "1024", "--n_threads", "2"]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log = tmp_path_factory.mktemp("llama_cpp") / "server.log"
+    with log.open("wb") as sink:
+        server = subprocess.Popen(command, stdout=sink, stderr=sink)
     try:
-        for _ in range(240):
-            assert server.poll() is None, "the server ended"
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.5)
+        _wait_for_server(f"http://127.0.0.1:{port}/v1/models", server, log)
         yield f"http://127.0.0.1:{port}/v1"
+        assert server.poll() is None, f"the server crashed: {server.poll()}\n{_end_of(log)}"
     finally:
         server.kill()
         server.wait()
+
+
+def _wait_for_server(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(240):
+        assert server.poll() is None, f"the server ended: {server.poll()}\n{_end_of(log)}"
+        try:
+            urllib.request.urlopen(address, timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.5)
+    pytest.fail(f"the server has not started in two minutes\n{_end_of(log)}")
+
+
+def _end_of(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace")[-2000:]
 
 
 @pytest.mark.slow
