@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from recbole.utils import init_seed
 
 from recbole_llmkt.config import Config
 from recbole_llmkt.profiles.embeddings import embedding_paths, text_digest
 from recbole_llmkt.profiles.history import training_histories
 from recbole_llmkt.profiles.store import Profile, ProfileStore
+from recbole_llmkt.transfer.task import TransferTask
 
 ENCODER = "test-encoder"
 DIM_TEXT = 24
@@ -166,3 +168,24 @@ def same_parameters(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     return first.keys() == second.keys() and all(
         torch.equal(first[name], second[name]) for name in first
     )
+
+
+def task_of(run) -> TransferTask:
+    return TransferTask(run.config, run.model, run.train_data)
+
+
+def one_step(run, task=None):
+    """Compute the loss and the gradients of the first batch, always with the same dropout."""
+    init_seed(1, True)
+    batch = next(iter(run.train_data))
+    run.model.train()
+    run.model.zero_grad()
+    torch.manual_seed(11)
+    if task is None:
+        loss = run.model.calculate_loss(batch)
+    else:
+        with task.attached():
+            loss = run.model.calculate_loss(batch)
+    loss.backward()
+    grads = {name: one.grad.clone() for name, one in run.model.named_parameters()}
+    return batch, loss.detach(), grads
