@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import shlex
 import sys
 from typing import Any
 
@@ -13,7 +12,7 @@ import click
 
 from recbole_llmkt import __version__
 from recbole_llmkt.exceptions import LLMKTError
-from recbole_llmkt.options import ANY_KEY
+from recbole_llmkt.options import ANY_KEY, split_words
 
 _EXPERIMENT = "recbole_llmkt.experiment.commands"
 _ELSEWHERE = {
@@ -97,7 +96,9 @@ def train(model: str, dataset: str, config_files: str, saved: bool, keys: tuple[
     from recbole_llmkt.quick_start import train as train_model
 
     overrides = parse_overrides(keys)
-    config = Config(model, dataset, shlex.split(config_files), overrides, command_line=[])
+    config = Config(
+        model, dataset, split_words(config_files, "--config-files"), overrides, command_line=[]
+    )
     warn_unknown(overrides, config.internal_config_dict)
     logging.getLogger().handlers.clear()  # RecBole sets up its own
     result = train_model(config, saved=saved)

@@ -59,6 +59,15 @@ def test_every_command_has_an_example(name):
             "'umap' is defined, but not among --arms (base, kt, shuffled)",
         ),
         (["--models=BPR", "--dataset=ml-100k", "-o", "out", "--config-files=no.yaml"], "no.yaml"),
+        (["--models=BPR", "--dataset=ml-100k", "-o", "out", "--seeds=-1"], "a seed is from 0"),
+        (
+            ["--models=BPR", "--dataset=ml-100k", "-o", "out", "--config-files=a'b.yaml"],
+            "--config-files: cannot read [a'b.yaml] (No closing quotation)",
+        ),
+        (
+            ["--models=BPR", "--dataset=ml-100k", "-o", "out", "--arm", "x: kt_loss='mse"],
+            "No closing quotation",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(arguments, message):

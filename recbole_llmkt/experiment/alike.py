@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 from recbole_llmkt.exceptions import ConfigError, DataError
-from recbole_llmkt.experiment.arms import arm_settings
+from recbole_llmkt.experiment.arms import arm_of, arm_settings
 from recbole_llmkt.experiment.plan import Run
 from recbole_llmkt.experiment.results import FILE_NAME, Record, run_key, run_name
 from recbole_llmkt.experiment.settings import differences
@@ -22,8 +23,9 @@ logger = getLogger(__name__)
 def check_alike(runs: Iterable[Run], records: Iterable[Record]) -> None:
     """See that runs can stand in one table with those that a folder holds already.
 
-    Runs of one arm may differ by the seed alone, those of two arms by what either arm says and by
-    the keys of this package.
+    Runs of one arm may differ by the seed alone, those of an arm and its control by ``kt_control``
+    and what was tuned as well, those of two other arms by what either says and by the keys of this
+    package.
 
     Parameters
     ----------
@@ -56,8 +58,12 @@ def _check_settings(run: Run, record: Record) -> None:
     if record["arm"] != run.arm:
         if "arm_keys" not in record:
             return  # of a version that did not note them
-        ignored |= {*run.arm_keys, *record["arm_keys"]}
-        ignored |= {key for key in (*old, *new) if is_knowledge_key(key)}
+        if arm_of(record["arm"]) == arm_of(run.arm):
+            ignored |= {"kt_control"}
+            ignored |= {key for one in (run.tuned, record.get("tuned")) for key in _keys(one)}
+        else:
+            ignored |= {*run.arm_keys, *record["arm_keys"]}
+            ignored |= {key for key in (*old, *new) if is_knowledge_key(key)}
     changed = differences(old, new, ignored)
     if changed:
         raise DataError(
@@ -65,6 +71,10 @@ def _check_settings(run: Run, record: Record) -> None:
             f"({changed}): one table would mix them. Choose another --output, or delete its line "
             f"from {FILE_NAME}."
         )
+
+
+def _keys(tuned: Mapping[str, Any] | None) -> list[str]:
+    return list((tuned or {}).get("keys", {}))
 
 
 def check_seeds(run: Run, seeds: Sequence[int], mend: str) -> None:
@@ -146,16 +156,14 @@ def check_spaces(
     DataError
         Naming two arms and where their spaces differ.
     """
-    first: dict[str, str] = {}
-    for name, entry in entries.items():
-        known = first.setdefault(entry["model"], name)
-        fixed = {
-            key for one in (known, name) for key in arm_settings(entries[one]["arm"], own_arms)
-        }
-        spaces = [_shared(entries[one]["space"], fixed) for one in (known, name)]
+    for known, name in itertools.combinations(entries, 2):
+        one, other = entries[known], entries[name]
+        if one["model"] != other["model"]:
+            continue
+        fixed = {key for arm in (one, other) for key in arm_settings(arm["arm"], own_arms)}
+        changed = differences(*_shared(one, other, fixed))
         # Points are drawn in as many dimensions as all arms together have keys.
-        drawn = [entries[one].get("dimensions") for one in (known, name)]
-        changed = differences(*spaces)
+        drawn = [one.get("dimensions"), other.get("dimensions")]
         if not changed and None not in drawn and drawn[0] != drawn[1]:
             changed = f"keys {drawn[0]} -> {drawn[1]}"
         if changed:
@@ -166,7 +174,17 @@ def check_spaces(
             )
 
 
-def _shared(space: Mapping[str, Any], fixed: Collection[str]) -> dict[str, Any]:
-    return {
-        key: value for key, value in space.items() if key not in fixed and not is_knowledge_key(key)
-    }
+def _shared(
+    one: Mapping[str, Any], other: Mapping[str, Any], fixed: Collection[str]
+) -> list[dict[str, Any]]:
+    """Return what must be equal of two arms' spaces: of knowledge, the keys that both tune.
+
+    An arm and its control must tune the same.
+    """
+    own: set[str] = set()
+    if arm_of(one["arm"]) != arm_of(other["arm"]):
+        own = {key for key in {*one["space"]} ^ {*other["space"]} if is_knowledge_key(key)}
+    return [
+        {key: value for key, value in arm["space"].items() if key not in {*fixed, *own}}
+        for arm in (one, other)
+    ]

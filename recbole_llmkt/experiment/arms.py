@@ -82,6 +82,17 @@ def control_of(arm: str, control: str = "shuffled") -> str:
     return control if arm == "kt" else f"{arm}+{control}"
 
 
+def arm_of(control: str) -> str:
+    """Return the name of the arm whose control this is; of an arm that is none, its own.
+
+    Examples
+    --------
+    >>> arm_of("shuffled"), arm_of("init+random"), arm_of("base")
+    ('kt', 'init', 'base')
+    """
+    return "kt" if control in ("shuffled", "random") else control.partition("+")[0]
+
+
 def in_order(arms: Iterable[str]) -> list[str]:
     """Sort arms: the ready-made ones first, and each control behind its arm.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recbole_llmkt.exceptions import ConfigError, DataError
-from recbole_llmkt.options import ANY_KEY, names
+from recbole_llmkt.options import ANY_KEY, LARGEST_SEED, names, split_words
 
 if TYPE_CHECKING:
     from recbole_llmkt.experiment.plan import Plan
@@ -18,9 +17,12 @@ if TYPE_CHECKING:
 
 def _seeds(context: click.Context, parameter: click.Parameter, value: str) -> list[int]:
     try:
-        return [int(seed) for seed in names(context, parameter, value)]
+        seeds = [int(seed) for seed in names(context, parameter, value)]
     except ValueError as error:
         raise click.BadParameter(f"'{value}' is not a list of integers like 1,2,3.") from error
+    if not all(0 <= seed <= LARGEST_SEED for seed in seeds):
+        raise click.BadParameter(f"'{value}': a seed is from 0 to {LARGEST_SEED}.")
+    return seeds
 
 
 def _plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -83,7 +85,7 @@ def _plan(
         arms=arms,
         seeds=seeds,
         dataset=dataset,
-        config_files=shlex.split(config_files),
+        config_files=split_words(config_files, "--config-files"),
         overrides=parse_overrides(keys),
         own_arms=own,
     )
@@ -95,7 +97,7 @@ def _own_arm(text: str) -> tuple[str, dict[str, Any]]:
     name, colon, keys = text.partition(":")
     if not colon or not name.strip() or not keys.strip():
         raise ConfigError(f"Cannot read --arm '{text}': write 'NAME: KEY=VALUE KEY=VALUE'.")
-    return name.strip(), parse_overrides(shlex.split(keys))
+    return name.strip(), parse_overrides(split_words(keys, f"--arm '{text}'"))
 
 
 def _complete(models: list[str], dataset: str, arms: list[str]) -> list[str]:
@@ -178,12 +180,19 @@ def compare(
     type=click.IntRange(min=0),
     help="The best so many trials of an arm run again with two more seeds; 0: none.",
 )
-@click.option("--seed", default=2020, show_default=True, help="Seed of every trial and its draws.")
+@click.option(
+    "--seed",
+    default=2020,
+    show_default=True,
+    type=click.IntRange(0, LARGEST_SEED),
+    help="Seed of every trial and its draws.",
+)
 @click.option(
     "--space",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A search space file over the packaged ones.",
 )
+@click.option("--retry-failed", is_flag=True, help="Try again what failed, as if it had not run.")
 def tune(
     models: list[str],
     dataset: str,
@@ -193,6 +202,7 @@ def tune(
     finalists: int,
     seed: int,
     space: Path | None,
+    retry_failed: bool,
     output: Path,
     jobs: int | None,
     config_files: str,
@@ -217,15 +227,30 @@ def tune(
     arms = _complete(models, dataset, arms)
     plan = _plan(models, dataset, arms, own_arms, [seed], config_files, keys)
     try:
-        lines = run_tuning(Tuning(plan, trials, space, Finals(finalists)), output, jobs)
+        tuning = Tuning(plan, trials, space, Finals(finalists), retry_failed)
+        lines = run_tuning(tuning, output, jobs)
     except KeyboardInterrupt:
         raise click.ClickException("Stopped. The same command goes on from here.") from None
     click.echo(f"\n{_winners_table(output, lines)}")
     failed = sum(line["status"] != "ok" for line in lines)
     if failed:
         click.echo(
-            f"\n{failed} of {len(lines)} trials failed; {output / 'trials.jsonl'} has the reasons."
+            f"\n{failed} of {len(lines)} trials failed; {output / 'trials.jsonl'} has the reasons. "
+            "They count, unless --retry-failed tries them again."
         )
+    _refuse_none_good(lines)
+
+
+def _refuse_none_good(lines: Sequence[dict[str, Any]]) -> None:
+    good = {(line["model"], line["arm"]) for line in lines if line["status"] == "ok"}
+    none_good = {
+        (line["model"], line["arm"]): line["error"] for line in lines if line["status"] != "ok"
+    }
+    for (model, arm), error in none_good.items():
+        if (model, arm) not in good:
+            raise click.ClickException(
+                f"{model}, arm {arm}: no trial succeeded, the last one because {error}"
+            )
 
 
 def _winners_table(output: Path, lines: Sequence[dict[str, Any]]) -> str:

@@ -136,6 +136,9 @@ def _maps(config: Any, entities: Sequence[str]) -> list[EmbeddingMap]:
     for entity in entities:
         profiles = load_profiles(config, train, entity)
         count = len(profiles.ids)
+        if count < 2:
+            logger.info("There is no map of %d %s profile.", count, entity)
+            continue
         chosen = np.random.default_rng(_SEED).permutation(count)[:MOST_POINTS]
         method, points = _flatten(profiles.vectors[np.sort(chosen)])
         ids = profiles.ids[np.sort(chosen)]

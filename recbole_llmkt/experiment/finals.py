@@ -48,6 +48,7 @@ def run_finals(
     output: Path,
     jobs: int,
     train: Train,
+    retry_failed: bool = False,
 ) -> None:
     """Run what ``output`` has not yet of the last round, and record each run as it ends.
 
@@ -65,10 +66,13 @@ def run_finals(
         Runs at a time.
     train : callable
         Trains one of them.
+    retry_failed : bool
+        Run again what failed; of several lines about one run the last one counts.
     """
     path = output / FINALS
     drop_cut_line(path)
-    known = {(*trial_key(line), line["seed"]) for line in read_finals(output)}
+    lines = {(*trial_key(line), line["seed"]): line for line in read_finals(output)}
+    known = {key for key, line in lines.items() if line["status"] == "ok" or not retry_failed}
     todo: dict[Run, dict[str, Any]] = {}
     for run, bigger in arms:
         for trial in best_trials(trials, run.model, run.arm, bigger)[: finals.finalists]:

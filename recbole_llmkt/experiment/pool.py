@@ -28,7 +28,7 @@ from recbole_llmkt.experiment.users import FILE_NAME as USERS_FILE
 Train = Callable[..., "dict[str, Any]"]
 # Keys whose value is a path, or may be one, relative to the folder that all was started in.
 _PATHS = ("data_path", "profile_dir")
-_PERHAPS_PATHS = ("profile_encoder",)
+_PERHAPS_PATHS = ("profile_encoder", "pre_model_path")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 

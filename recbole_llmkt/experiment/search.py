@@ -162,7 +162,9 @@ def _read(path: Path, model: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 )
             if keys is not None and not isinstance(keys, dict):
                 raise ConfigError(f"'{path}': section '{section}' must hold 'key: values' lines.")
-            strays = [key for key in keys or () if section != "kar" and key.startswith("kt_kar_")]
+            strays = [
+                key for key in keys or () if section != "kar" and str(key).startswith("kt_kar_")
+            ]
             if strays:
                 raise ConfigError(
                     f"'{path}': section '{section}' holds {', '.join(strays)}, which only arms "

@@ -54,7 +54,8 @@ class Cell:
         The metric.
     gain : Estimate or None
         Relative gain over the base arm in percent, of the seeds that both arms have: positive is
-        better also where a smaller metric is better. None for the base arm, and without a base.
+        better also where a smaller metric is better. None for the base arm, without a base, and
+        where the base has 0 with any of these seeds.
     won : int
         Seeds in which the arm beat the base arm.
     smaller : bool
@@ -121,12 +122,11 @@ def summarise(records: Sequence[Record], smaller: Sequence[str] = ()) -> list[Ce
     for (model, arm, metric), per_seed in values.items():
         base = values.get((model, BASE, metric), {}) if arm != BASE else {}
         less = metric.partition("@")[0] in smaller
-        gains = [
-            (-100.0 if less else 100.0) * (value / base[seed] - 1.0)
-            for seed, value in per_seed.items()
-            if base.get(seed)  # there is no gain over a base of 0
-        ]
-        gain = estimate(gains) if gains else None
-        won = sum(one > 0.0 for one in gains)
+        pairs = [(value, base[seed]) for seed, value in per_seed.items() if seed in base]
+        sign = -1.0 if less else 1.0
+        won = sum(sign * (value - known) > 0.0 for value, known in pairs)
+        gain = None
+        if pairs and all(known for _, known in pairs):
+            gain = estimate([sign * 100.0 * (value / known - 1.0) for value, known in pairs])
         cells.append(Cell(model, arm, metric, estimate(list(per_seed.values())), gain, won, less))
     return cells

@@ -81,12 +81,18 @@ class Study:
     def _trials(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
 
-    def finished(self) -> dict[int, FrozenTrial]:
-        """Return the trials that ended by themselves, with a score or an error, by index."""
+    def finished(self, failed: bool = True) -> dict[int, FrozenTrial]:
+        """Return the trials that ended by themselves, the last of each index.
+
+        Parameters
+        ----------
+        failed : bool
+            Those with an error, too, not only those with a score.
+        """
         return {
             trial.user_attrs["index"]: trial
             for trial in self._trials()
-            if trial.state == TrialState.COMPLETE or "error" in trial.user_attrs
+            if trial.state == TrialState.COMPLETE or (failed and "error" in trial.user_attrs)
         }
 
     # ---- asking -------------------------------------------------------------------------------

@@ -176,15 +176,38 @@ def doubts(records: Sequence[Record]) -> list[str]:
             "profile_allow_leak is on: profiles may have seen validation or test interactions, so "
             f"these figures are no evidence: {', '.join(leaking)}."
         )
-    unequal = {r["model"] for r in records if (r.get("tuned") or {}).get("unequal")}
+    unequal = _tuned_unequally(records)
     if unequal:
         lines.append(
             f"The arms of {', '.join(sorted(unequal))} were tuned with different numbers of "
             "trials, or of runs in the last round, so the comparison is not fair."
         )
+    partly = sorted(_tuned_in_part(records) - unequal)
+    if partly:
+        lines.append(
+            f"Some arms of {', '.join(partly)} were tuned and others were not, so the comparison "
+            "is not fair."
+        )
     failed = [record for record in records if record["status"] != "ok"]
     lines += [f"{run_name(record)} failed: {record.get('error')}" for record in failed]
     return lines
+
+
+def _tuned_unequally(records: Sequence[Record]) -> set[str]:
+    """Return the models whose arms had different numbers of trials, in whichever command."""
+    budgets: dict[str, set[tuple[object, ...]]] = {}
+    unequal = set()
+    for record in records:
+        if tuned := record.get("tuned"):
+            counts = tuple(tuned.get(name) for name in ("trials", "finalists", "seeds"))
+            budgets.setdefault(record["model"], set()).add(counts)
+            unequal |= {record["model"]} if tuned.get("unequal") else set()
+    return unequal | {model for model, counts in budgets.items() if len(counts) > 1}
+
+
+def _tuned_in_part(records: Sequence[Record]) -> set[str]:
+    kinds = {(record["model"], record.get("tuned") is not None) for record in records}
+    return {model for model, tuned in kinds if tuned and (model, False) in kinds}
 
 
 def leaks(record: Record) -> bool:

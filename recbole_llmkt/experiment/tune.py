@@ -63,6 +63,7 @@ class Tuning:
     trials: int
     space: Path | None = None
     finals: Finals = field(default_factory=Finals)
+    retry_failed: bool = False
 
 
 def tune(
@@ -99,12 +100,14 @@ def tune(
     output = output_folder(output)
     with folder_lock(output):
         _note(output, tuning, studies, points)
-        check_knowledge([study.run for study in studies], read_trials(output), TRIALS)
+        known = with_settings(read_trials(output), read_about(output))
+        check_knowledge([study.run for study in studies], known, TRIALS)
         download(studies[0].run.config())
         warn_of_leaks(study.run for study in studies)
-        lines = _execute(studies, tuning.trials, output, jobs, train or _train_blind)
+        lines = _execute(studies, tuning, output, jobs, train or _train_blind)
         arms = [(study.run, study.bigger) for study in studies]
-        run_finals(tuning.finals, arms, lines, output, jobs, train or _train_blind)
+        again = tuning.retry_failed
+        run_finals(tuning.finals, arms, lines, output, jobs, train or _train_blind, again)
         return lines
 
 
@@ -237,6 +240,11 @@ def _unchanged(output: Path, name: str, before: Any, now: Any) -> None:
 
 def _same_study(output: Path, name: str, before: dict[str, Any], now: dict[str, Any]) -> None:
     _unchanged(output, f"search space of {name}", before["space"], now["space"])
+    # They say at which points the trials are, those to come as well.
+    drawn = before.get("dimensions", now["dimensions"])
+    _unchanged(
+        output, f"list of keys that the arms of {now['model']} search", drawn, now["dimensions"]
+    )
     if before.get("data") and now["data"]:
         _unchanged(output, "digest of the dataset's files", before["data"], now["data"])
     same_settings(output, name, before["settings"], now["settings"])
@@ -261,15 +269,15 @@ def same_settings(
 
 
 def _execute(
-    studies: Sequence[Study], trials: int, output: Path, jobs: int, train: Train
+    studies: Sequence[Study], tuning: Tuning, output: Path, jobs: int, train: Train
 ) -> list[Record]:
     from recbole_llmkt.experiment.study import open_journal
 
     storage = open_journal(output / JOURNAL)
     for study in studies:
         study.open(storage)
-    done = {id(study): study.finished() for study in studies}
-    todo = [(one, i) for i in range(trials) for one in studies if i not in done[id(one)]]
+    done = {id(study): study.finished(failed=not tuning.retry_failed) for study in studies}
+    todo = [(one, i) for i in range(tuning.trials) for one in studies if i not in done[id(one)]]
     logger.info("%d trials to do, %d at a time.", len(todo), jobs)
     asked: dict[Run, tuple[Study, optuna.Trial]] = {}
 
@@ -295,6 +303,16 @@ def _write_trials(output: Path, studies: Sequence[Study]) -> list[Record]:
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     replace_file(path, text.encode())
     return lines
+
+
+def with_settings(lines: Sequence[Record], about: Mapping[str, Any]) -> list[Record]:
+    """Return trials with the settings of their arm, which their lines do not repeat."""
+    studies = about["studies"]
+    return [
+        {**line, "settings": studies[name]["settings"]}
+        for line in lines
+        if (name := f"{line['model']}/{line['arm']}") in studies
+    ]
 
 
 def read_trials(output: Path) -> list[Record]:

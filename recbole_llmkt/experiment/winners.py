@@ -20,6 +20,7 @@ from recbole_llmkt.experiment.tune import (
     read_about,
     read_trials,
     same_settings,
+    with_settings,
 )
 
 logger = getLogger(__name__)
@@ -58,7 +59,8 @@ def tuned_plan(folder: Path, wanted: Plan, allow_unequal: bool = False) -> Plan:
         if not same(wanted.own_arms[name], about["own_arms"][name]):
             raise ConfigError(f"The arm '{name}' was tuned with another definition: leave it out.")
     trials, finals = read_trials(folder), read_finals(folder)
-    check_knowledge(_tuned_runs(folder, about, models, arms), trials, TRIALS)
+    known = with_settings(trials, about)
+    check_knowledge(_tuned_runs(folder, about, models, arms), known, TRIALS)
     check_spaces(folder, about["studies"], about["own_arms"])
     most = max(one.get("final_seeds", 0) for one in studies)
     tuned_with = {about["seed"], *further_seeds(about["seed"], most)} & {*wanted.seeds}
@@ -129,11 +131,15 @@ def winner(
     own = [one for one in trials if (one["model"], one["arm"]) == (model, arm)]
     good = [one for one in own if one["status"] == "ok"]
     if study is None or not good:
-        what = "no trial succeeded" if own else "was not tuned"
+        if own:
+            raise DataError(
+                f"{model}, arm {arm}: no trial succeeded, '{folder / TRIALS}' has the reasons. "
+                "Mend them, and give the command of `llmkt tune` again, with --retry-failed."
+            )
         arms = [name.partition("/")[2] for name in about["studies"]]
-        near = "" if own or arm in (*ARMS, *arms) else nearest(arm, arms)
+        near = "" if arm in (*ARMS, *arms) else nearest(arm, arms)
         raise DataError(
-            f"{model}, arm {arm}: {what} in '{folder}'.{near} `llmkt tune "
+            f"{model}, arm {arm}: was not tuned in '{folder}'.{near} `llmkt tune "
             f"--models={model} --arms={arm} --output={folder} ...` adds it."
         )
     ranked = best_trials(own, model, arm, study["bigger"])
@@ -147,7 +153,10 @@ def winner(
         )
     well = [(one, again) for one, again in played if all(run["status"] == "ok" for run in again)]
     if played and not well:
-        raise DataError(f"{model}, arm {arm}: every finalist failed, see '{folder / FINALS}'.")
+        raise DataError(
+            f"{model}, arm {arm}: every finalist failed, '{folder / FINALS}' has the "
+            "reasons. Mend them, and give the command of `llmkt tune` again, with --retry-failed."
+        )
     means = [
         (sum(run["score"] for run in (one, *again)) / (1 + len(again)), one)
         for one, again in well or [(ranked[0], [])]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 
 from recbole_llmkt.config import Config
 from recbole_llmkt.experiment.settings import parse_overrides, warn_unknown
+from recbole_llmkt.options import split_words
 from recbole_llmkt.profiles.store import ENTITIES, ProfileStore
 
 
@@ -49,7 +49,9 @@ entity_option = click.option(
 def make_config(dataset: str, model: str, config_files: str, keys: Sequence[str]) -> Config:
     """Return the configuration of a command, which does not read the program's own arguments."""
     overrides = parse_overrides(keys)
-    config = Config(model, dataset, shlex.split(config_files), overrides, command_line=[])
+    config = Config(
+        model, dataset, split_words(config_files, "--config-files"), overrides, command_line=[]
+    )
     warn_unknown(overrides, config.internal_config_dict)
     return config
 

@@ -40,8 +40,8 @@ def test_every_study_can_be_started(run, name, model, tmp_path, monkeypatch):
     tune, compare = run.commands(STUDIES[name], model, tmp_path, ["epochs=2"])
     result = CliRunner().invoke(main, tune)
     assert result.exit_code == 0, result.output
-    ((studies, trials, *_),) = started
-    assert trials == STUDIES[name]["trials"]
+    ((studies, given, *_),) = started
+    assert given.trials == STUDIES[name]["trials"]
     arms = run.own_arms(STUDIES[name], model)
     assert len(studies) == 1 + 2 * len(arms)
     assert all(study.run.settings["epochs"] == 2 for study in studies)

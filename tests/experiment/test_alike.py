@@ -70,6 +70,17 @@ def test_of_one_arm_the_keys_of_this_package_count_too():
     check_alike(runs_of(["kt"], (2,), kt_weight=0.2), known)
 
 
+@pytest.mark.parametrize(("arm", "control"), [("kt", "shuffled"), ("mse", "mse+random")])
+def test_an_arm_and_its_control_differ_by_nothing_else(arm, control):
+    known = records_of(runs_of([arm], kt_weight=0.1))
+    check_alike(runs_of([control], (1, 2), kt_weight=0.1), known)
+    check_alike(runs_of(["wide"], kt_weight=0.2), known)
+    with pytest.raises(DataError, match=r"kt_weight 0\.1 -> 0\.2"):
+        check_alike(runs_of([control], kt_weight=0.2), known)
+    tuned = {"tuned": {"keys": {"kt_weight": 0.1}}}
+    check_alike(runs_of([control], kt_weight=0.2), [{**one, **tuned} for one in known])
+
+
 def test_what_an_arm_is_tuned_to_is_its_own():
     tuned = {("BPR", "base"): {"keys": {"learning_rate": 0.1}}, ("BPR", "kt"): {"keys": {}}}
     base, kt = Plan(["BPR"], ["base", "kt"], [1], "ml-100k", tuned=tuned).runs()
@@ -181,6 +192,20 @@ def test_arms_are_tuned_over_one_space(tmp_path):
         own_arms={"slow": {"learning_rate": 0.001}},
     )  # fmt: skip
     tune(Tuning(fixed, 1), tmp_path / "out", jobs=1, train=fake_train)
+
+
+def test_an_arm_and_its_control_are_tuned_over_one_space(tmp_path):
+    other = tmp_path / "other.yaml"
+    other.write_text("transfer: {kt_weight: {low: 0.0001, high: 0.0002}}")
+    base, kt, shuffled = (
+        Plan(["BPR"], [arm], [7], "ml-100k", overrides={"epochs": 2})
+        for arm in ("base", "kt", "shuffled")
+    )
+    tune(Tuning(base, 1), tmp_path / "out", jobs=1, train=fake_train)
+    tune(Tuning(kt, 1), tmp_path / "out", jobs=1, train=fake_train)
+    with pytest.raises(DataError, match=r"BPR/shuffled differs from that of BPR/kt .*kt_weight"):
+        tune(Tuning(shuffled, 1, other), tmp_path / "out", train=forbidden_train)
+    tune(Tuning(shuffled, 1), tmp_path / "out", jobs=1, train=fake_train)
 
 
 def test_a_seed_among_the_keys_is_a_slip(tmp_path):

@@ -6,12 +6,14 @@ import re
 
 import numpy as np
 import pytest
+from helpers import add_profiles
 
 from recbole_llmkt.exceptions import DataError
 from recbole_llmkt.experiment.embedding_map import FILE_NAME as MAP_NAME
 from recbole_llmkt.experiment.embedding_map import ensure_maps, read_maps
 from recbole_llmkt.experiment.plan import Plan
 from recbole_llmkt.experiment.report import make_report
+from recbole_llmkt.experiment.tables import doubts
 from recbole_llmkt.experiment.users import UserMetrics
 
 
@@ -240,6 +242,28 @@ def test_there_is_no_map_of_broken_or_unused_profiles(tiny, tmp_path):
     runs = Plan(["BPR"], ["base", "shuffled"], [1], "tiny", overrides=tiny.settings()).runs()
     ensure_maps(runs, learned(runs, "user"), tmp_path)
     assert read_maps(tmp_path) == []
+
+
+def test_there_is_no_map_of_one_profile(make_dataset, tmp_path, without_umap):
+    dataset = make_dataset()
+    add_profiles(dataset, without=[f"u{i}" for i in range(1000) if i != 7])
+    runs = Plan(["BPR"], ["kt"], [1], dataset.name, overrides=dataset.settings()).runs()
+    ensure_maps(runs, learned(runs, "user"), tmp_path)
+    assert read_maps(tmp_path) == []
+
+
+def test_unequal_tuning_shows_whatever_commands_wrote_the_folder(write):
+    def tuned(trials):
+        return {"tuned": {"trials": trials, "finalists": 1, "seeds": 3, "unequal": False}}
+
+    def told(*pairs):
+        return doubts([record(arm, 1, 0.1, **changes) for arm, changes in pairs])
+
+    assert told(("base", tuned(8)), ("kt", tuned(8))) == []
+    (line,) = told(("base", tuned(3)), ("kt", tuned(8)))
+    assert line.startswith("The arms of BPR were tuned with different numbers")
+    (line,) = told(("base", {}), ("kt", tuned(8)))
+    assert line.startswith("Some arms of BPR were tuned and others were not")
 
 
 def test_the_report_says_why_there_is_no_map(write):

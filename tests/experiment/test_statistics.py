@@ -73,3 +73,11 @@ def test_there_is_no_gain_over_nothing():
     assert kt.gain is None
     (alone,) = summarise(records({"kt": {1: {"hit@10": 0.1}}}))
     assert alone.gain is None
+
+
+def test_a_base_of_0_with_one_seed_gives_no_gain_of_the_others():
+    base = {1: {"hit@10": 0.0}, 2: {"hit@10": 0.1}, 3: {"hit@10": 0.1}}
+    kt = {1: {"hit@10": 0.1}, 2: {"hit@10": 0.09}, 3: {"hit@10": 0.09}}
+    _, found = summarise(records({"base": base, "kt": kt}))
+    assert found.gain is None  # of the other two it would be -10%, and kt is better on average
+    assert found.won == 1

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tuning import PLAN, SHARED, by_arm, fake_train, forbidden_train
 
 from recbole_llmkt.exceptions import ConfigError, DataError
 from recbole_llmkt.experiment.compare import compare
+from recbole_llmkt.experiment.finals import Finals, read_finals
 from recbole_llmkt.experiment.plan import Plan
 from recbole_llmkt.experiment.tune import Tuning, read_trials, tune
 from recbole_llmkt.experiment.winners import tuned_plan
@@ -77,6 +79,27 @@ def test_a_study_without_any_score_ends_all_the_same(tmp_path):
     assert [line["error"] for line in lines] == ["no data today"] * 8
 
 
+def test_what_failed_is_tried_again_on_request(tmp_path):
+    finals = Finals(1)
+    tune(Tuning(PLAN, 2, finals=finals), tmp_path, jobs=1, train=broken_train)
+    with pytest.raises(DataError, match=r"no trial succeeded.* with --retry-failed"):
+        tuned_plan(tmp_path, Plan([], [], [1], ""))
+    tune(Tuning(PLAN, 2, finals=finals), tmp_path, jobs=1, train=forbidden_train)
+    again = Tuning(PLAN, 2, finals=finals, retry_failed=True)
+    lines = tune(again, tmp_path, jobs=1, train=broken_later)
+    assert [line["status"] for line in lines] == ["ok"] * 4
+    assert [line["status"] for line in read_finals(tmp_path)] == ["failed"] * 4
+    with pytest.raises(DataError, match=r"every finalist failed.* with --retry-failed"):
+        tuned_plan(tmp_path, Plan([], [], [1], ""))
+    assert tune(again, tmp_path, jobs=1, train=fake_train) == lines
+    tune(again, tmp_path, jobs=1, train=forbidden_train)
+    assert len(tuned_plan(tmp_path, Plan([], [], [1], "")).tuned) == 2
+
+
+def broken_later(config, saved=True, on_epoch=None):
+    return (fake_train if config["seed"] == 7 else broken_train)(config, saved, on_epoch)
+
+
 def test_an_own_arm_and_its_control_search_what_it_leaves_open(tmp_path):
     own = {"init": {"kt_init": "targets", "kt_weight": 0.0}}
     arms = ["init", "init+shuffled"]
@@ -114,6 +137,14 @@ def test_a_space_that_changed_is_named(study, tmp_path):
     path.write_text("shared: {weight_decay: ~}")
     with pytest.raises(DataError, match="another search space of BPR/base"):
         tune(Tuning(PLAN, 2, path), study[0], train=forbidden_train)
+
+
+def test_keys_that_others_search_place_the_points_too(study, tmp_path):
+    path = tmp_path / "space.yaml"
+    path.write_text("transfer: {kt_temperature: [0.1, 0.2]}")
+    base = replace(PLAN, arms=["base"])
+    with pytest.raises(DataError, match="another list of keys that the arms of BPR search"):
+        tune(Tuning(base, 13, path), study[0], train=forbidden_train)
 
 
 def test_keys_of_the_command_line_are_held(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from recbole_llmkt.experiment.finals import Finals, read_finals
 from recbole_llmkt.experiment.plan import Plan
 from recbole_llmkt.experiment.tune import Tuning, read_trials, tune
 from recbole_llmkt.experiment.winners import tuned_plan
+from recbole_llmkt.profiles.hook import profile_folder, texts_digest
 from recbole_llmkt.profiles.store import ProfileStore
 
 
@@ -133,6 +135,30 @@ def test_a_study_goes_on_with_the_profiles_it_was_begun_with(tiny, tmp_path):
     ):
         with pytest.raises(DataError, match=r"BPR-kt-7 \(in trials\.jsonl\) learned from other"):
             go_on()
+
+
+def test_an_arm_may_have_profiles_of_its_own(tiny, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(tiny.folder / "profiles", other)
+    store = ProfileStore(other, "user")
+    with store.writing():
+        store.append(replace(store.read()["u7"], text="Likes noir."))
+    Path("tiny.yaml").write_text(json.dumps(tiny.settings(epochs=2)))
+    mine = Plan(
+        ["BPR"], ["mine"], [7], "tiny", ["tiny.yaml"],
+        own_arms={"mine": {"profile_dir": str(other)}},
+    )  # fmt: skip
+    tune(Tuning(mine, 1), tmp_path / "out", jobs=1, train=learning_train)
+    kt = Plan(["BPR"], ["kt"], [7], "tiny", ["tiny.yaml"])
+    tune(Tuning(kt, 1), tmp_path / "out", jobs=1, train=learning_train)
+    assert tuned_plan(tmp_path / "out", Plan([], ["kt"], [1], "")).arms == ["kt"]
+
+
+def learning_train(config, saved=True, on_epoch=None):
+    """Stand in for training: a run that notes the texts of its profiles."""
+    store = ProfileStore(profile_folder(config, "user"), "user")
+    term = {"entity": "user", "texts": texts_digest(store.usable())}
+    return {**fake_train(config, saved, on_epoch), "transfer": {"terms": [term]}}
 
 
 def test_the_table_says_which_arm_has_no_winner_yet(tmp_path):
