@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ _CLUSTERS = ("user_centroids", "user_2cluster", "item_centroids", "item_2cluster
 def save_file(state: dict[str, Any], path: str) -> None:
     """Write a checkpoint in one piece: a reader sees the old file or the new one."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    partial = f"{path}.partial"
-    torch.save(state, partial)
-    os.replace(partial, path)
+    partial = f"{path}.{uuid.uuid4().hex[:8]}.partial"  # of several writers, the last one counts
+    try:
+        torch.save(state, partial)
+        os.replace(partial, path)
+    finally:
+        Path(partial).unlink(missing_ok=True)
 
 
 def load_checkpoint(path: str, device: torch.device | str = "cpu") -> dict[str, Any]:

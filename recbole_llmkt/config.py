@@ -26,6 +26,10 @@ CLOSED_FORM = ("NCEPLRec",)
 _REFUSALS = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError)
 
 
+# Which of several processes this is, as RecBole's run() tells each of them.
+_PROCESS = ("local_rank", "world_size", "ip", "port", "nproc", "offset")
+
+
 class Config(RecBoleConfig):  # type: ignore[misc]
     """RecBole's configuration with the ``kt_*`` and ``profile_*`` keys.
 
@@ -191,10 +195,13 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         """Return what this configuration was made from, as plain Python values.
 
         ``Config(config_dict=config.plain(), command_line=[])`` makes an equal configuration. What
-        ``kt_preset`` said is in the other values: its file need not be there any more.
+        ``kt_preset`` said is in the other values: its file need not be there any more. The place
+        of a process among several is left out: a reader would wait for the others.
         """
         values = {key: _quoted(value) for key, value in self._given.items() if is_plain(value)}
         values["kt_preset"] = None
+        for key in _PROCESS:
+            values.pop(key, None)
         return {**values, "model": self.model_path, "dataset": self.dataset}
 
     def says(self, key: str) -> bool:

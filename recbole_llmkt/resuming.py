@@ -13,7 +13,7 @@ from torch import nn
 
 from recbole_llmkt.checkpoints import clusters, counters, load_checkpoint, load_weights, save_file
 from recbole_llmkt.exceptions import DataError
-from recbole_llmkt.randomness import get_random_state, set_random_state
+from recbole_llmkt.randomness import get_random_state, set_random_state, transfer_seed
 from recbole_llmkt.transfer.cold_start import undo
 from recbole_llmkt.transfer.hybrid import HybridTables
 from recbole_llmkt.transfer.task import TransferTask
@@ -125,14 +125,47 @@ class ResumingMixin:
                 "loader": [one.get_state() for one in _generators(self._train_data)],
                 "starts": self.starts,
                 "hybrid": self.hybrid.state() if self.hybrid is not None else {},
+                "knowledge": self._knowledge(),
                 "model_losses": self.model_losses,
                 "transfer_losses": self.transfer_losses,
                 "gradient_ratios": self.gradient_ratios,
             },
         }
 
+    def _knowledge(self) -> dict[str, Any]:
+        """Return what decides which knowledge the transfer brings in."""
+        used = [term.profiles for term in self.task.terms] if self.task is not None else []
+        used += self.hybrid.profiles() if self.hybrid is not None else []
+        found: dict[str, Any] = {"kt_control": self.config["kt_control"]}
+        if self.config["kt_control"] in ("shuffled", "random"):
+            found["kt_seed"] = transfer_seed(self.config)
+        if self.task is not None:
+            found["kt_transform"] = self.config["kt_transform"]
+        if self.hybrid is not None:
+            found["kt_hybrid_scale"] = float(self.config["kt_hybrid_scale"])
+        for one in used:
+            found[f"texts of the {one.entity} profiles"] = one.texts
+            found[f"encoder of the {one.entity} profiles"] = one.encoder
+        return found
+
+    def _check_knowledge(self, before: dict[str, Any]) -> None:
+        if not self._transfers(self.start_epoch) and self.hybrid is None:
+            return  # phase 2 needs none
+        now = self._knowledge()
+        changed = [
+            f"{name} {before[name]!r} -> {now[name]!r}"
+            for name in now
+            if name in before and before[name] != now[name]
+        ]
+        if changed:
+            raise DataError(
+                f"'{self.saved_model_file}' was trained with other knowledge than this run "
+                f"would go on with ({', '.join(changed)}): resume with what it was "
+                "made with, or train anew."
+            )
+
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **keywords: Any) -> None:
-        if not self.config["single_spec"] and self.config["local_rank"] != 0:
+        if not self._writes():
             return
         if epoch < 0 < self.start_epoch:
             return  # A resumed run that has nothing left to train: the file stays as it is.
@@ -151,8 +184,14 @@ class ResumingMixin:
         saved_model_file : str
             Where to store it.
         """
-        save_file(self._state(epoch), saved_model_file)
+        if self._writes():
+            save_file(self._state(epoch), saved_model_file)
         self.saved_model_file = saved_model_file
+        wait_for_all()
+
+    def _writes(self) -> bool:
+        """Tell whether this process writes the checkpoints of its machine."""
+        return bool(self.config["single_spec"]) or self.config["local_rank"] == 0
 
     def resume_checkpoint(self, resume_file: str) -> None:
         """Go on from a checkpoint of this trainer: call it before :meth:`fit`.
@@ -201,7 +240,8 @@ class ResumingMixin:
         """
         if load_best_model:
             path = model_file or self.saved_model_file
-            load_weights(self.model, load_checkpoint(path, self.device), path)
+            # To the CPU: the optimizer's part has no business on the device.
+            load_weights(self.model, load_checkpoint(path), path)
             logger.info("Loading model structure and parameters from %s", path)
         return super().evaluate(  # type: ignore[misc]
             eval_data, load_best_model=False, show_progress=show_progress
@@ -219,6 +259,7 @@ class ResumingMixin:
                 f"this run's phase 1 has {self.switch}: set kt_epochs: {extra['switch']}, a count, "
                 "where `epochs` has changed."
             )
+        self._check_knowledge(extra.get("knowledge", {}))  # version 0.1 kept none
         try:
             for name, projector in (self.task.projectors() if self.task else {}).items():
                 projector.load_state_dict(extra["projectors"][name])
@@ -241,7 +282,8 @@ class ResumingMixin:
         states = [extra["loader"]] if isinstance(extra["loader"], torch.Tensor) else extra["loader"]
         for generator, state in zip(_generators(self._train_data), states or ()):
             generator.set_state(state.cpu())
-        set_random_state(extra["random"])
+        if self._writes():
+            set_random_state(extra["random"])  # of all processes these would be the same draws
 
 
 def _plain(values: Any) -> Any:
@@ -276,6 +318,12 @@ def _generators(loader: Any) -> list[torch.Generator]:
     parts = [getattr(loader, name, None) for name in ("general_dataloader", "kg_dataloader")]
     generators = (getattr(one, "generator", None) for one in (loader, *parts))
     return [one for one in generators if one is not None]
+
+
+def wait_for_all() -> None:
+    """Wait until all processes are here, where there are several: one of them writes the files."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
 
 
 def _of_first_process(name: str) -> str:

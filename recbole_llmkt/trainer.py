@@ -16,7 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 from recbole_llmkt.exceptions import ConfigError, LayerError
-from recbole_llmkt.resuming import ResumingMixin
+from recbole_llmkt.resuming import ResumingMixin, wait_for_all
 from recbole_llmkt.transfer.cold_start import ColdStart
 from recbole_llmkt.transfer.hybrid import HybridTables
 from recbole_llmkt.transfer.initialize import start_tables
@@ -82,7 +82,10 @@ class TransferMixin(ResumingMixin):
             self._freeze(())
             if self.hybrid is not None:
                 self.hybrid.close()
-        self._fill_cold(saved=arguments[2] if len(arguments) > 2 else keywords.get("saved", True))
+        saved = arguments[2] if len(arguments) > 2 else keywords.get("saved", True)
+        self._fill_cold(saved)
+        if saved:
+            wait_for_all()  # all of them test what the first one has written
         return result
 
     def _use_tables(self) -> None:
@@ -106,10 +109,8 @@ class TransferMixin(ResumingMixin):
             return
         if not saved:
             self.cold_start.fill_model(self.model)
-        elif self.config["single_spec"] or self.config["local_rank"] == 0:
+        elif self._writes():
             self.cold_start.fill_checkpoint(self.saved_model_file)
-        if saved and torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.barrier()  # the other processes read the file
 
     def _length(self, arguments: Sequence[Any], keywords: dict[str, Any]) -> tuple[int, int]:
         """Return the epochs of this fit, and those between validations (0: there are none)."""

@@ -351,6 +351,15 @@ def test_plain_makes_an_equal_configuration(tmp_path):
         assert yaml.safe_load(yaml.safe_dump(again.plain())) == again.plain()
 
 
+def test_plain_leaves_out_which_of_several_processes_it_was():
+    """A checkpoint with it would make its reader wait for the others."""
+    given = config(kt_weight=0.2).plain()
+    place = {"local_rank": 1, "world_size": 2, "ip": "x", "port": "1", "nproc": 1, "offset": 0}
+    one = config(kt_weight=0.2)
+    one._given.update(place)
+    assert one.plain() == given
+
+
 def test_plain_keeps_strings_that_look_like_values():
     """What was parsed once must not be parsed again."""
     one = config(my_key="'0.3'", other="'[1, 2]'")

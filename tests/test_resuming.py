@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import prepare, same_parameters
+from helpers import ENCODER, prepare, same_parameters
 from recbole.model.general_recommender import BPR
 
-from recbole_llmkt.checkpoints import load_checkpoint
+from recbole_llmkt import trainer
+from recbole_llmkt.checkpoints import load_checkpoint, save_file
 from recbole_llmkt.exceptions import DataError, LLMKTError
+from recbole_llmkt.profiles.embeddings import embedding_paths, text_digest
+from recbole_llmkt.profiles.store import ProfileStore
 from recbole_llmkt.resuming import _of_first_process
 
 STOCK_KEYS = {
@@ -55,6 +60,39 @@ def test_several_processes_have_one_file(tmp_path):
     """The first one saves it, and all of them read it for the test."""
     torch.multiprocessing.spawn(_agree, (tmp_path,), nprocs=2)
     assert [(tmp_path / rank).read_text() for rank in "01"] == ["saved by 0"] * 2
+
+
+def test_all_processes_wait_for_what_the_first_one_writes(tiny, monkeypatch):
+    run = prepare(tiny.config("BPR", epochs=2))
+    seen = []
+    monkeypatch.setattr(trainer, "wait_for_all", lambda: seen.append("wait"))
+    save = run.trainer._save_checkpoint
+    monkeypatch.setattr(
+        run.trainer, "_save_checkpoint", lambda *a, **k: (seen.append("save"), save(*a, **k))
+    )
+    run.fit(saved=True)
+    assert seen[-1] == "wait" and "save" in seen and seen.count("wait") == 1
+
+
+def test_several_writers_never_share_a_part_of_a_file(tiny, monkeypatch):
+    written = []
+    save = torch.save
+    monkeypatch.setattr(
+        torch, "save", lambda state, path: (written.append(path), save(state, path))
+    )
+    for value in (1, 2):
+        save_file({"value": value}, "saved/one.pth")
+    assert len({*written}) == 2 and torch.load("saved/one.pth")["value"] == 2
+    monkeypatch.setattr(torch, "save", lambda state, path: Path(path).write_bytes(b"x") and 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        save_file({}, "saved/one.pth")
+    assert [path.name for path in Path("saved").iterdir()] == ["one.pth"]
+    assert torch.load("saved/one.pth")["value"] == 2
+    run = prepare(tiny.config("BPR"))
+    run.config["single_spec"], run.config["local_rank"] = False, 1
+    run.trainer.save_pretrained_model(0, "saved/pretrained.pth")
+    assert run.trainer.saved_model_file == "saved/pretrained.pth"
+    assert not Path("saved/pretrained.pth").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04broken"])
@@ -187,6 +225,40 @@ def test_resuming_with_other_settings(tiny):
         again.trainer.resume_checkpoint(run.trainer.saved_model_file)
         with pytest.raises(DataError, match="another learner, projector or layer"):
             again.fit()
+
+
+@pytest.mark.parametrize(
+    ("keys", "changed", "message"),
+    [
+        ({"kt_hybrid": "linear"}, {"kt_control": "shuffled"}, "kt_control 'none' -> 'shuffled'"),
+        ({"kt_hybrid": "linear"}, {"kt_hybrid_scale": 2.0}, r"kt_hybrid_scale 1\.0 -> 2\.0"),
+        ({}, {"kt_transform": "random"}, "kt_transform 'pca' -> 'random'"),
+        ({"kt_control": "shuffled"}, {"kt_seed": 9}, "kt_seed 2020 -> 9"),
+        ({}, None, "texts of the user profiles"),
+    ],
+)
+def test_resuming_with_other_knowledge(tiny, keys, changed, message):
+    uninterrupted(tiny, "BPR", {"epochs": 4, "kt_seed": 2020, **keys})
+    if changed is None:
+        store = ProfileStore(tiny.folder / "profiles", "user")
+        with store.writing():
+            store.append(replace(store.read()["u7"], text="Likes noir."))
+        add_vector(tiny, "u7", "Likes noir.")
+    again = prepare(tiny.config("BPR", **{"epochs": 4, "kt_seed": 2020, **keys, **(changed or {})}))
+    again.trainer.resume_checkpoint("0.pth")
+    with pytest.raises(DataError, match=f"other knowledge .*{message}"):
+        again.fit()
+    if not keys:  # phase 2 of a transfer loss alone needs none
+        again.trainer.resume_checkpoint("2.pth")
+        again.fit()
+
+
+def add_vector(tiny, token, text):
+    """Let the embeddings say that they are of this text."""
+    path = embedding_paths(tiny.folder / "profiles", ENCODER, "user")[1]
+    header = json.loads(path.read_text())
+    header["texts"][header["ids"].index(token)] = text_digest(text)
+    path.write_text(json.dumps(header))
 
 
 def test_resuming_for_longer_does_not_fall_back_into_phase_1(tiny):

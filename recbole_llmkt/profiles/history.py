@@ -99,12 +99,7 @@ def training_histories(train_dataset: Any) -> Histories:
     DataError
         The dataset has no user or no item column.
     """
-    user_field, item_field = train_dataset.uid_field, train_dataset.iid_field
-    if user_field is None or item_field is None:
-        raise DataError(
-            f"Dataset '{train_dataset.dataset_name}' has no users or no items: set USER_ID_FIELD "
-            "and ITEM_ID_FIELD to columns of its .inter file."
-        )
+    user_field, item_field = _entity_fields(train_dataset).values()
     columns = _interactions(train_dataset)
     users = columns[user_field].astype(np.int64)
     times = columns.get(train_dataset.time_field)
@@ -135,12 +130,22 @@ def interaction_counts(train_dataset: Any) -> dict[str, IntArray]:
     dict of str to ndarray of int64
         ``"user"``: shape (n_users,); ``"item"``: shape (n_items,); 0 for the padding.
     """
-    histories = training_histories(train_dataset)
-    n_items = len(histories.item_tokens)
+    fields = _entity_fields(train_dataset)
+    columns = _interactions(train_dataset)
     return {
-        "user": np.diff(histories.offsets),
-        "item": np.bincount(histories.item_ids, minlength=n_items).astype(np.int64),
+        side: np.bincount(columns[field].astype(np.int64), minlength=train_dataset.num(field))
+        for side, field in fields.items()
     }
+
+
+def _entity_fields(dataset: Any) -> dict[str, str]:
+    fields = {"user": dataset.uid_field, "item": dataset.iid_field}
+    if None in fields.values():
+        raise DataError(
+            f"Dataset '{dataset.dataset_name}' has no users or no items: set USER_ID_FIELD "
+            "and ITEM_ID_FIELD to columns of its .inter file."
+        )
+    return fields
 
 
 def _interactions(dataset: Any) -> dict[str, npt.NDArray[Any]]:
@@ -152,15 +157,17 @@ def _interactions(dataset: Any) -> dict[str, npt.NDArray[Any]]:
         rating_field(dataset.config),
     )
     feat = dataset.inter_feat
-    columns = {field: _column(feat[field]) for field in wanted if field in feat}
+    columns = {field: plain_column(feat[field]) for field in wanted if field in feat}
     length_field = dataset.config["ITEM_LIST_LENGTH_FIELD"]
     suffix = dataset.config["LIST_SUFFIX"]
     if length_field not in feat or dataset.iid_field + suffix not in feat:
         return columns
     lists = {
-        field: _column(feat[field + suffix], keep=2) for field in columns if field + suffix in feat
+        field: plain_column(feat[field + suffix], keep=2)
+        for field in columns
+        if field + suffix in feat
     }
-    lengths = _column(feat[length_field]).astype(np.int64)
+    lengths = plain_column(feat[length_field]).astype(np.int64)
     if dataset.config["benchmark_filename"] is None:
         # Every interaction is the target of one augmented row, but for the first of each user,
         # which is the only item in the list of that user's first row.
@@ -191,7 +198,7 @@ def _first_of_each_pair(
     return {field: values[first] for field, values in columns.items()}
 
 
-def _column(values: Any, keep: int = 1) -> npt.NDArray[Any]:
+def plain_column(values: Any, keep: int = 1) -> npt.NDArray[Any]:
     """Return a column of an Interaction; numerical features carry a constant beside the value."""
     array: npt.NDArray[Any] = values.numpy()
     while array.ndim > keep:

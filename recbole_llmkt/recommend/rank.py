@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from recbole_llmkt.checkpoints import load_checkpoint
 from recbole_llmkt.exceptions import ConfigError, DataError
-from recbole_llmkt.profiles.history import interaction_counts
+from recbole_llmkt.profiles.history import interaction_counts, plain_column
 from recbole_llmkt.quick_start import load_data_and_model
 
 logger = getLogger(__name__)
@@ -213,7 +213,9 @@ class Ranker:
             time = self.dataset.time_field
             order = np.arange(len(self._users))
             if time is not None and time in self.dataset.inter_feat:
-                times = np.concatenate([part.inter_feat[time].numpy() for part in self._parts])
+                times = np.concatenate(
+                    [plain_column(part.inter_feat[time]) for part in self._parts]
+                )
                 order = np.argsort(times, kind="stable")
             self._latest = np.full(self.dataset.user_num, -1, dtype=np.int64)
             self._latest[self._users[order]] = order  # of several rows the last one stays

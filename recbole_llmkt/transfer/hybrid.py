@@ -188,6 +188,10 @@ class HybridTables:
         vars(optimizer)["zero_grad"] = clear
         self._joined.callback(vars(optimizer).pop, "zero_grad", None)
 
+    def profiles(self) -> list[ProfileVectors]:
+        """Return what the features of each part were made from."""
+        return [part.profiles for one in self.parameters for part in one.parts]
+
     def close(self) -> None:
         """Leave the optimizers alone from now on."""
         self._joined.close()

@@ -20,6 +20,11 @@ from recbole_llmkt.transfer.rows import Rows
 from recbole_llmkt.transfer.targets import TargetTable
 
 
+def _of_known(table: TargetTable) -> Tensor:
+    """Return the targets that there are: where only the padding has none, without a copy."""
+    return table.values[1:] if bool(table.mask[1:].all()) else table.values[table.mask]
+
+
 @dataclass
 class Source:
     """Hidden states of users or items, and their targets.
@@ -90,7 +95,7 @@ class Term(Source):
 
     def __post_init__(self) -> None:
         wants_table = self.profiles.entity in self.loss.table_of
-        self._known = self.table.values[self.table.mask] if wants_table else None
+        self._known = _of_known(self.table) if wants_table else None
 
     def choose(self, interaction: Interaction, step: Sequence[int]) -> Tensor | None:
         """Choose the entities of a batch to hide; None where nobody is hidden."""

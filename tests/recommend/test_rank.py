@@ -100,9 +100,10 @@ LABELED = {
 }
 
 
-def test_a_context_aware_model_reads_the_last_known_interaction(make_dataset):
+@pytest.mark.parametrize("keys", [{}, {"numerical_features": ["timestamp"]}])
+def test_a_context_aware_model_reads_the_last_known_interaction(make_dataset, keys):
     dataset = make_dataset()
-    file = checkpoint(dataset, "FM", **LABELED)
+    file = checkpoint(dataset, "FM", **LABELED, **keys)
     ranker = Ranker(file)
     assert ranker._context_fields == ["timestamp"]
     ids = np.array(ranker.user_ids(["u3", "u4"]))
