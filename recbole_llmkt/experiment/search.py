@@ -160,17 +160,19 @@ def _read(path: Path, model: str) -> Iterator[tuple[str, dict[str, Any]]]:
                     f"'{path}': unknown section '{section}'; there are {', '.join(SECTIONS)} and "
                     f"models.{nearest(str(section), SECTIONS)}"
                 )
-            if keys is not None and not isinstance(keys, dict):
+            if keys is not None and not _is_plain(keys):
                 raise ConfigError(f"'{path}': section '{section}' must hold 'key: values' lines.")
-            strays = [
-                key for key in keys or () if section != "kar" and str(key).startswith("kt_kar_")
-            ]
+            strays = [key for key in keys or () if section != "kar" and key.startswith("kt_kar_")]
             if strays:
                 raise ConfigError(
                     f"'{path}': section '{section}' holds {', '.join(strays)}, which only arms "
                     "with kt_method: kar read. Move it to the section 'kar'."
                 )
             yield section, dict(keys or {})
+
+
+def _is_plain(keys: Any) -> bool:
+    return isinstance(keys, dict) and all(isinstance(key, str) for key in keys)
 
 
 def _dimension(key: str, value: Any) -> Dimension:

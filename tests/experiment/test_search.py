@@ -66,7 +66,7 @@ def test_what_an_arm_searches():
         ("shraed: {}", "Did you mean 'shared'"),
         ("shared: [learning_rate]", "must hold 'key: values'"),
         ("transfer: {kt_kar_hidden: [64]}", "Move it to the section 'kar'"),
-        ("transfer: {1: [1]}", "unknown"),
+        ("transfer: {1: [1]}", "must hold 'key: values'"),
         ("models: 3", "a section for each model"),
         ("shared: {learning_rate: 0.1}", "write a list of choices"),
         ("shared: {learning_rate: {low: 1, high: 0.1}}", "low below high"),
