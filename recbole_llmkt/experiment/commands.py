@@ -243,10 +243,10 @@ def tune(
 
 def _refuse_none_good(lines: Sequence[dict[str, Any]]) -> None:
     good = {(line["model"], line["arm"]) for line in lines if line["status"] == "ok"}
-    none_good = {
+    reasons = {
         (line["model"], line["arm"]): line["error"] for line in lines if line["status"] != "ok"
     }
-    for (model, arm), error in none_good.items():
+    for (model, arm), error in reasons.items():
         if (model, arm) not in good:
             raise click.ClickException(
                 f"{model}, arm {arm}: no trial succeeded, the last one because {error}"

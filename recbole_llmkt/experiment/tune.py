@@ -57,6 +57,8 @@ class Tuning:
         A search space file over the packaged ones.
     finals : Finals
         The last round, which chooses the winner among the best trials.
+    retry_failed : bool
+        Whether trials and runs of the last round that failed are done again.
     """
 
     plan: Plan
