@@ -54,7 +54,7 @@ def commands(
 
 
 @click.command()
-@click.argument("name", type=click.Choice(["losses", "recipe", "recipe_1m", "clicks", "clicks_1m"]))
+@click.argument("name", type=click.Choice(["losses", "ablation", "recipe", "recipe_1m", "clicks", "clicks_1m"]))
 @click.argument("models", nargs=-1)
 @click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="Folder.")
 @click.option("--jobs", "-j", default=2, show_default=True, help="Runs at a time.")
