@@ -23,6 +23,7 @@ import click
 import yaml
 
 STUDIES = Path(__file__).parent
+NAMES = ("losses", "ablation", "recipe", "recipe_1m", "clicks", "clicks_1m")
 
 
 def own_arms(study: dict[str, Any], model: str) -> dict[str, str]:
@@ -54,7 +55,7 @@ def commands(
 
 
 @click.command()
-@click.argument("name", type=click.Choice(["losses", "ablation", "recipe", "recipe_1m", "clicks", "clicks_1m"]))
+@click.argument("name", type=click.Choice(NAMES))
 @click.argument("models", nargs=-1)
 @click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="Folder.")
 @click.option("--jobs", "-j", default=2, show_default=True, help="Runs at a time.")
