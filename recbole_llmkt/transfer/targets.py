@@ -93,11 +93,16 @@ def _umap(fit: Matrix, vectors: Matrix, width: int, seed: int) -> Matrix:
     settings: dict[str, Any] = {"n_components": width, "random_state": seed, "n_jobs": 1}
     if fit is vectors and UMAP_EXACT_ROWS[0] <= len(fit) <= UMAP_EXACT_ROWS[1]:
         settings["precomputed_knn"] = _neighbours(fit)
-    with warnings.catch_warnings():
-        # It says that no further vectors can be mapped; there are none.
-        warnings.filterwarnings("ignore", message="precomputed_knn")
-        umap = UMAP(**settings).fit(fit)
-    mapped: Matrix = umap.embedding_ if fit is vectors else umap.transform(vectors)
+    threads = torch.get_num_threads()
+    try:
+        with warnings.catch_warnings():
+            # It says that no further vectors can be mapped; there are none.
+            warnings.filterwarnings("ignore", message="precomputed_knn")
+            umap = UMAP(**settings).fit(fit)
+        mapped: Matrix = umap.embedding_ if fit is vectors else umap.transform(vectors)
+    finally:
+        # UMAP's compiler, numba, sets the threads of the OpenMP that torch trains with, too.
+        torch.set_num_threads(threads)
     return mapped
 
 

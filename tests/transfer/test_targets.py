@@ -95,6 +95,21 @@ def test_umap_is_as_wide_as_the_layer_and_seeded():
     assert (spread > 0).all()  # all five dimensions are used, not the default two
 
 
+def test_umap_leaves_the_threads_of_torch_alone(monkeypatch):
+    umap = pytest.importorskip("umap")
+    before = torch.get_num_threads()
+    fit = umap.UMAP.fit
+
+    def as_numba_does(self, vectors):
+        fitted = fit(self, vectors)
+        torch.set_num_threads(before + 1)
+        return fitted
+
+    monkeypatch.setattr(umap.UMAP, "fit", as_numba_does)
+    build_targets(profiles(40), 2, "umap")
+    assert torch.get_num_threads() == before
+
+
 def test_umap_over_exact_neighbours_keeps_groups_together(monkeypatch):
     """The search that spares UMAP a compilation; far groups stay far."""
     pytest.importorskip("umap")
