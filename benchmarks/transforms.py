@@ -1,6 +1,9 @@
-"""Seconds that a transform takes for 6,040 clustered vectors 384 wide (MovieLens-1M's users).
+"""Transforms: how long they take, and how much of their targets all users share.
 
 python benchmarks/transforms.py [TRANSFORM ...]
+
+Seconds are for 6,040 clustered vectors 384 wide (as many as MovieLens-1M has users), the targets
+those of the bundled profiles of MovieLens-100K's users.
 """
 
 from __future__ import annotations
@@ -9,18 +12,22 @@ import logging
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from tabulate import tabulate
 from tqdm import tqdm
 
+from recbole_llmkt.profiles.embeddings import read_embeddings
 from recbole_llmkt.profiles.hook import ProfileVectors
 from recbole_llmkt.transfer.targets import TRANSFORMS, build_targets
 
 N_PROFILES, DIM_TEXT, N_CLUSTERS, WIDTH, SEED = 6040, 384, 20, 64, 2020
 # (rows, transform) beside those of every transform at N_PROFILES.
 LARGE = ((20_000, "pca"), (200_000, "pca"))
+PROFILES = Path(__file__).parent.parent / "dataset" / "ml-100k" / "profiles"
+ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 def clustered(n: int) -> npt.NDArray[np.float32]:
@@ -45,6 +52,19 @@ def seconds(name: str, n: int) -> tuple[float, float]:
     return time.perf_counter() - started, time.process_time() - busy
 
 
+def lengths(name: str) -> tuple[float, float]:
+    """Return how long the mean of the targets is, and each one's way from it (root mean square)."""
+    found = read_embeddings(PROFILES, ENCODER, "user")
+    assert found is not None
+    vectors = np.asarray(found.vectors, dtype=np.float32)
+    ids = np.arange(1, len(vectors) + 1, dtype=np.int64)
+    profiles = ProfileVectors("user", ids, vectors, len(ids) + 1, ENCODER, "bundled")
+    width = vectors.shape[1] if name == "none" else WIDTH
+    values = build_targets(profiles, width, name, seed=SEED).values[1:]
+    mean = values.mean(dim=0)
+    return float(mean.norm()), float((values - mean).square().sum(dim=1).mean().sqrt())
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
@@ -60,3 +80,5 @@ if __name__ == "__main__":
             intfmt=",",
         )
     )
+    spread = [[name, *lengths(name)] for name in sys.argv[1:] or TRANSFORMS]
+    print("\n" + tabulate(spread, ["transform", "their mean", "way from it"], floatfmt=".2f"))
