@@ -240,14 +240,17 @@ def _cell(cells: Sequence[Cell], *names: str) -> Cell | None:
 
 
 def _mean_sentences(found: Findings, metrics: Sequence[str]) -> Iterator[str]:
-    """Yield a sentence for each arm of real knowledge that several models have."""
-    for arm in dict.fromkeys(one.arm for one in found.verdicts):
+    """Yield a sentence for each arm of real knowledge and metric that several models have."""
+    firsts = {one.model: _first(found.cells, one.model, metrics) for one in found.verdicts}
+    several = len({*firsts.values()}) > 1
+    for arm, metric in dict.fromkeys((one.arm, firsts[one.model]) for one in found.verdicts):
         models = [one.model for one in found.verdicts if one.arm == arm]
+        models = [model for model in models if firsts[model] == metric]
         means = _mean_gains(found, arm, models, metrics)
         if len(models) > 1 and means:
             yield (
-                f"Mean over {len(models)} models, {arm}: {means[0]:+.1f}% over base, "
-                f"{means[1]:+.1f}% over its control."
+                f"Mean over {len(models)} models{f' by {metric.upper()}' if several else ''}, "
+                f"{arm}: {means[0]:+.1f}% over base, {means[1]:+.1f}% over its control."
             )
 
 

@@ -90,6 +90,16 @@ def test_a_table_names_its_command_data_seeds_and_trials(results, project):
     assert again == text
 
 
+def test_a_mean_is_of_one_metric(results, project):
+    path = project / "results/t.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    clicks = [{**one, "model": f"Click{one['model']}", "test": {"auc": 0.7}} for one in lines]
+    path.write_text("".join(json.dumps(one) + "\n" for one in [*lines, *clicks]))
+    text = results.markdown(results.read_manifest(manifest(project, metrics=["ndcg@10", "auc"]))[0])
+    assert "Mean over 2 models by NDCG@10, kt: +10.0% over base, +4.7% over its control." in text
+    assert "Mean over 2 models by AUC, kt: +0.0% over base, +0.0% over its control." in text
+
+
 def test_what_makes_a_table_doubtful_is_said(results, project):
     path = project / "results/t.jsonl"
     first = json.loads(path.read_text().splitlines()[1])
