@@ -33,6 +33,8 @@ class ResumingMixin:
         The auxiliary task, whose learned parts are stored beside the model.
     switch : int
         First epoch of phase 2 (0 without transfer).
+    best_of_phase_1 : float or None
+        Its best validation score; None before its end, and where it was not validated.
     starts : list of dict
         What ``kt_init`` did to each embedding table; empty without it.
     hybrid : HybridTables or None
@@ -70,6 +72,7 @@ class ResumingMixin:
         self.saved_model_file = _of_first_process(f"{stem}-{uuid.uuid4().hex[:8]}{suffix}")
         self.task: TransferTask | None = None
         self.switch = 0
+        self.best_of_phase_1: float | None = None
         self.starts: list[dict[str, Any]] = []
         self.hybrid: HybridTables | None = None
         self.model_losses: list[float | None] = []
@@ -121,6 +124,7 @@ class ResumingMixin:
                 "counters": counters(self.model, self._settings),
                 "clusters": clusters(self.model),
                 "best_valid_result": self._best_result(),
+                "best_of_phase_1": self.best_of_phase_1,
                 "random": get_random_state(),
                 "loader": [one.get_state() for one in _generators(self._train_data)],
                 "starts": self.starts,
@@ -221,6 +225,7 @@ class ResumingMixin:
         self.cur_step = checkpoint["cur_step"]
         self.best_valid_score = checkpoint["best_valid_score"]
         self.best_valid_result = checkpoint["transfer"]["best_valid_result"]
+        self.best_of_phase_1 = checkpoint["transfer"].get("best_of_phase_1")
         self.starts = checkpoint["transfer"].get("starts", [])
         undo(checkpoint)
         load_weights(self.model, checkpoint, resume_file)

@@ -82,6 +82,7 @@ class TransferMixin(ResumingMixin):
             self._freeze(())
             if self.hybrid is not None:
                 self.hybrid.close()
+        self._compare_phases()
         saved = arguments[2] if len(arguments) > 2 else keywords.get("saved", True)
         self._fill_cold(saved)
         if saved:
@@ -159,9 +160,26 @@ class TransferMixin(ResumingMixin):
             self._freeze(self.config[f"kt_freeze_phase{phase}"] if self.task is not None else ())
         if self.task is not None and epoch_idx == self.switch > 0:
             logger.info("Phase 2 (fine-tuning) begins with epoch %d.", epoch_idx)
+            validated = self.best_valid_result is not None
+            self.best_of_phase_1 = float(self.best_valid_score) if validated else None
             self.cur_step = 0
             self.best_valid_score = -np.inf if self.valid_metric_bigger else np.inf
             self.best_valid_result = None
+
+    def _compare_phases(self) -> None:
+        """Say so where phase 1 validated better than all that is kept."""
+        first, kept = self.best_of_phase_1, self.best_valid_score
+        if first is None or (first <= kept if self.valid_metric_bigger else first >= kept):
+            return
+        logger.info(
+            "Phase 1 validated better (%s %.4f) than any epoch of phase 2 (%.4f), and the best "
+            "checkpoint is one of phase 2. Too long a phase 1 overfits: try a smaller kt_epochs "
+            "(it is %s).",
+            self.config["valid_metric"],
+            first,
+            kept,
+            self.config["kt_epochs"],
+        )
 
     # ---- freezing -----------------------------------------------------------------------------
 

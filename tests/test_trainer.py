@@ -105,6 +105,18 @@ def test_the_best_checkpoint_is_one_of_phase_2(tiny, monkeypatch):
     assert (state["epoch"], state["transfer"]["phase"], state["best_valid_score"]) == (4, 2, 0.3)
 
 
+@pytest.mark.parametrize("scores", [[0.9, 0.8, 0.7, 0.1, 0.3, 0.2], [0.2, 0.1, 0.1, 0.1, 0.3, 0.2]])
+def test_a_phase_1_that_validated_better_is_said(tiny, monkeypatch, caplog, scores):
+    run = prepare(tiny.config("BPR", epochs=6, kt_epochs=3))
+    scripted(run, monkeypatch, scores)
+    with caplog.at_level(logging.INFO):
+        run.fit(saved=True)
+    said = "Phase 1 validated better (NDCG@5 0.9000) than any epoch of phase 2 (0.3000)"
+    assert (said in caplog.text) == (scores[0] == 0.9)
+    state = load_checkpoint(run.trainer.saved_model_file)
+    assert state["transfer"]["best_of_phase_1"] == scores[0]
+
+
 def test_smaller_is_better_restarts_too(tiny, monkeypatch):
     run = prepare(
         tiny.config(
