@@ -68,6 +68,8 @@ def lengths(name: str) -> tuple[float, float]:
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
+    for unknown in {*sys.argv[1:]} - {*TRANSFORMS}:
+        sys.exit(f"Unknown transform '{unknown}': there are {', '.join(TRANSFORMS)}.")
     wanted = [(N_PROFILES, name) for name in sys.argv[1:] or TRANSFORMS]
     if not sys.argv[1:]:
         wanted += LARGE
