@@ -10,7 +10,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import click
@@ -105,12 +105,15 @@ def collect(table: Table, root: Path = ROOT) -> None:
     """
     folders = sorted(root.glob(table.output))
     records = [one for folder in folders for one in read_results(folder / "results.jsonl")]
-    keep(table.path, [_without_paths(record) for record in records])
+    models = {record["model"] for record in records}
+    keep(table.path, models, [_without_paths(record) for record in records])
     for what in ("trials", "finals"):
         files = [folder.parent / "tune" / f"{what}.jsonl" for folder in folders]
-        keep(table.beside(what), [line for path in files for line in read_lines(path, ("model",))])
-    pairs = [vars(pair) for folder in folders for pair in Findings.read(folder).pairs]
-    keep(table.beside("tests"), [{name: pair[name] for name in _TESTED} for pair in pairs])
+        lines = [line for path in files for line in read_lines(path, ("model",))]
+        keep(table.beside(what), models, lines)
+    pairs = [vars(p) for folder in folders for p in Findings.read(folder).pairs if p.users]
+    tested = [{name: pair[name] for name in _TESTED} for pair in pairs]
+    keep(table.beside("tests"), models, tested)
 
 
 def _without_paths(record: Record) -> Record:
@@ -120,11 +123,10 @@ def _without_paths(record: Record) -> Record:
     return {**kept, "settings": settings}
 
 
-def keep(path: Path, lines: Sequence[Record]) -> None:
-    """Write lines in the place of those that a file has of the same models."""
-    models = {line["model"] for line in lines}
+def keep(path: Path, models: Collection[str], lines: Sequence[Record]) -> None:
+    """Write lines in the place of those that a file has of the models."""
     others = [line for line in read_lines(path, ("model",)) if line["model"] not in models]
-    if lines:
+    if lines or path.is_file():
         text = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in (*others, *lines))
         replace_file(path, text.encode())
 

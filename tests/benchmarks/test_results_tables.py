@@ -248,6 +248,8 @@ def test_models_that_were_run_elsewhere_keep_their_lines(results, project):
     before = table.path.read_text().splitlines()
     again = [{**json.loads(line), "seconds": 99.0} for line in before]
     own = [line for line in again if line["model"] == "NeuMF"]
+    for model in ("BPR", "NeuMF"):
+        add_test(project, model, "kt", "base", 0.01)
     (project / "out/results.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in own))
     results.collect(table, project)
     found = [json.loads(line) for line in table.path.read_text().splitlines()]
@@ -255,6 +257,8 @@ def test_models_that_were_run_elsewhere_keep_their_lines(results, project):
         *[("BPR", 10.0)] * 9,
         *[("NeuMF", 99.0)] * 9,
     ]
+    tests = table.beside("tests").read_text().splitlines()  # the new runs left no file by user
+    assert [json.loads(line)["model"] for line in tests] == ["BPR"]
 
 
 def test_the_documents_hold_what_the_raw_results_say(results):
