@@ -21,6 +21,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from recbole_llmkt.exceptions import LLMKTError
+
 DELAY = 0.2
 CONCURRENCY = 64
 N_PROFILES = 200 * CONCURRENCY
@@ -254,7 +256,10 @@ def main() -> None:
     results = {}
     for name, measure in parts.items():
         if arguments.only in (None, name):
-            results[name] = measure()
+            try:
+                results[name] = measure()
+            except LLMKTError as error:
+                parser.exit(1, f"{error}\n")
             print(f"{name}\n{_table(results[name])}\n", flush=True)
     if arguments.out:
         arguments.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
