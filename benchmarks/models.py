@@ -105,8 +105,9 @@ Written by `python benchmarks/models.py`; raw figures in [models.json](models.js
 
 On an NVIDIA H100 with PyTorch 2.11 (`python benchmarks/epoch.py`) an epoch of ml-100k, all of it
 with the loss, takes .26 s for BPR (.16 without), .42 for NeuMF (.32) and .34 for SimpleX (.27):
-there the steps are so short that launching a few more of them shows, and part of it is the set-
-up, shared by three epochs.
+steps are short there, so what each adds shows, and a third of the set-up is in each epoch's time.
+Measured once, in turns, with other work on the processor perhaps, and on Python 3.12 with an empty
+module in the place of ray, which has no wheel for it.
 """
 TAIL = """
 ## What does not transfer
