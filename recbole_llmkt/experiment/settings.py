@@ -18,7 +18,7 @@ from recbole_llmkt.parsing import load_yaml, parse_value
 logger = getLogger(__name__)
 
 # Keys that say where and how loudly a run works, not what comes out of it.
-_NO_MATTER = {
+NO_MATTER = {
     "checkpoint_dir",
     "data_path",
     "dataloaders_save_path",
@@ -47,7 +47,7 @@ def deciding_settings(config: Config) -> dict[str, Any]:
     Paths (but for ``profile_dir``: other profiles are other knowledge), devices and logging are
     left out, and without knowledge transfer its keys too.
     """
-    values = {key: value for key, value in config.plain().items() if key not in _NO_MATTER}
+    values = {key: value for key, value in config.plain().items() if key not in NO_MATTER}
     for key in list(values):
         transfer = is_knowledge_key(key) and key != "kt_enabled"
         unused = key.startswith("profile_") and key not in _KNOWLEDGE

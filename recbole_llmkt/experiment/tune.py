@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import getLogger
 from pathlib import Path
@@ -181,10 +181,12 @@ def _note(output: Path, tuning: Tuning, studies: Sequence[Study], points: int) -
     entries = {f"{one.run.model}/{one.run.arm}": _entry(one, tuning.finals) for one in studies}
     if path.exists():
         before = read_about(output)
-        for name, value in about.items():
-            _unchanged(output, name, before[name], value)
+        for name in ("dataset", "seed"):
+            _unchanged(output, name, before[name], about[name])
         for name in (one for one in own if one in before["own_arms"]):
             _unchanged(output, f"arm '{name}'", before["own_arms"][name], own[name])
+        # Files may have moved, and devices may differ: what counts is what the arms make of them.
+        tuned_runs(output, {**before, **about}, before["studies"])
         for name in (one for one in entries if one in before["studies"]):
             _same_study(output, name, before["studies"][name], entries[name])
         own = {**before["own_arms"], **own}
@@ -232,6 +234,40 @@ def read_about(output: Path) -> dict[str, Any]:
     return dict(about)
 
 
+def tuned_runs(output: Path, about: Mapping[str, Any], names: Iterable[str]) -> list[Run]:
+    """Return a run of each arm; see that the files it was tuned with still say the same.
+
+    Parameters
+    ----------
+    output : Path
+        The study's folder.
+    about : mapping
+        What ``tuning.json`` says; its files and overrides may lie elsewhere now.
+    names : iterable of str
+        Of its ``studies``: ``model/arm``.
+
+    Raises
+    ------
+    DataError
+        Naming a key that has another value now.
+    """
+    runs = []
+    for name in names:
+        study = about["studies"][name]
+        plan = Plan(
+            models=[study["model_path"]],
+            arms=[study["arm"]],
+            seeds=[about["seed"]],
+            dataset=about["dataset"],
+            config_files=about["config_files"],
+            overrides=about["overrides"],
+            own_arms=about["own_arms"],
+        )
+        runs += plan.runs()
+        _same_settings(output, name, study["settings"], runs[-1].settings)
+    return runs
+
+
 def _unchanged(output: Path, name: str, before: Any, now: Any) -> None:
     if not same(before, now):
         raise DataError(
@@ -249,19 +285,11 @@ def _same_study(output: Path, name: str, before: dict[str, Any], now: dict[str, 
     )
     if before.get("data") and now["data"]:
         _unchanged(output, "digest of the dataset's files", before["data"], now["data"])
-    same_settings(output, name, before["settings"], now["settings"])
 
 
-def same_settings(
+def _same_settings(
     output: Path, name: str, before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> None:
-    """See that a study's settings are those that it was begun with.
-
-    Raises
-    ------
-    DataError
-        Naming a key that has another value now.
-    """
     old, new = not_default(before), not_default(now)
     for key in sorted({*old, *new}):
         _unchanged(output, f"{key} of {name}", old.get(key), new.get(key))

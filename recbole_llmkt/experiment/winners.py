@@ -12,14 +12,14 @@ from recbole_llmkt.experiment.alike import check_spaces
 from recbole_llmkt.experiment.arms import ARMS
 from recbole_llmkt.experiment.finals import FINALS, best_trials, further_seeds, read_finals, runs_of
 from recbole_llmkt.experiment.knowledge import check_knowledge
-from recbole_llmkt.experiment.plan import Plan, Run
+from recbole_llmkt.experiment.plan import Plan
 from recbole_llmkt.experiment.results import Record
-from recbole_llmkt.experiment.settings import same
+from recbole_llmkt.experiment.settings import NO_MATTER, same
 from recbole_llmkt.experiment.tune import (
     TRIALS,
     read_about,
     read_trials,
-    same_settings,
+    tuned_runs,
     with_settings,
 )
 
@@ -60,7 +60,14 @@ def tuned_plan(folder: Path, wanted: Plan, allow_unequal: bool = False) -> Plan:
             raise ConfigError(f"The arm '{name}' was tuned with another definition: leave it out.")
     trials, finals = read_trials(folder), read_finals(folder)
     known = with_settings(trials, about)
-    check_knowledge(_tuned_runs(folder, about, models, arms), known, TRIALS)
+    tuned_names = [
+        name
+        for name, one in about["studies"].items()
+        if one["model_path"] in models and one["arm"] in arms
+    ]
+    elsewhere = {key: value for key, value in wanted.overrides.items() if key in NO_MATTER}
+    there = {**about, "overrides": {**about["overrides"], **elsewhere}}
+    check_knowledge(tuned_runs(folder, there, tuned_names), known, TRIALS)
     check_spaces(folder, about["studies"], about["own_arms"])
     most = max(one.get("final_seeds", 0) for one in studies)
     tuned_with = {about["seed"], *further_seeds(about["seed"], most)} & {*wanted.seeds}
@@ -83,27 +90,6 @@ def tuned_plan(folder: Path, wanted: Plan, allow_unequal: bool = False) -> Plan:
         own_arms={**about["own_arms"], **wanted.own_arms},
         tuned=tuned,
     )
-
-
-def _tuned_runs(
-    folder: Path, about: Mapping[str, Any], models: Sequence[str], arms: Sequence[str]
-) -> list[Run]:
-    """Return a run of each arm; see that the files it was tuned with still say the same."""
-    runs = []
-    for name, study in about["studies"].items():
-        if study["model_path"] in models and study["arm"] in arms:
-            plan = Plan(
-                models=[study["model_path"]],
-                arms=[study["arm"]],
-                seeds=[about["seed"]],
-                dataset=about["dataset"],
-                config_files=about["config_files"],
-                overrides=about["overrides"],
-                own_arms=about["own_arms"],
-            )
-            runs += plan.runs()
-            same_settings(folder, name, study["settings"], runs[-1].settings)
-    return runs
 
 
 def winner(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -117,9 +118,14 @@ def test_an_own_arm_and_its_control_search_what_it_leaves_open(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"overrides": {"epochs": 3}}, "another overrides"),
+        ({"overrides": {"epochs": 3}}, r"another epochs of BPR/base \(2 -> 3\)"),
         ({"seeds": [8]}, "another seed"),
-        ({"overrides": {"epochs": 2, "learning_rate": 0.1}}, "another overrides"),
+        ({"overrides": {"epochs": 2, "learning_rate": 0.1}}, "another learning_rate of BPR/base"),
+        # Of arms that come later, too: the table is one.
+        (
+            {"arms": ["init"], "own_arms": {"init": {"kt_init": "targets"}}, "overrides": {}},
+            "another epochs of BPR/base",
+        ),
     ],
 )
 def test_a_folder_is_gone_on_with_as_it_was_begun(study, changes, message):
@@ -130,6 +136,28 @@ def test_a_folder_is_gone_on_with_as_it_was_begun(study, changes, message):
     with pytest.raises(DataError, match=message):
         tune(Tuning(plan, 2), folder, train=forbidden_train)
     assert {path: path.read_bytes() for path in folder.glob("*.js*")} == before
+
+
+def test_a_study_goes_on_elsewhere(tiny, tmp_path):
+    """On another machine files and devices are others; what they say is not."""
+    preset = tmp_path / "preset.yaml"
+    preset.write_text("epochs: 2")
+    keys = tiny.settings(kt_preset=str(preset))
+    del keys["epochs"]
+    plan = Plan(["BPR"], ["base"], [7], "tiny", overrides=keys)
+    tune(Tuning(plan, 1), tmp_path / "study", jobs=1, train=fake_train)
+    there = tmp_path / "there"
+    shutil.move(tiny.data_path, there / "data")
+    shutil.move(preset, there / "preset.yaml")
+    moved = {"data_path": str(there / "data"), "kt_preset": str(there / "preset.yaml")}
+    again = tuned_plan(tmp_path / "study", Plan([], [], [1], "", overrides=moved)).runs()
+    assert again[0].settings["epochs"] == 2
+    plan = replace(plan, overrides={**keys, **moved, "show_progress": False})
+    lines = tune(Tuning(plan, 2), tmp_path / "study", jobs=1, train=fake_train)
+    assert [line["trial"] for line in lines] == [0, 1]
+    (there / "preset.yaml").write_text("epochs: 3")
+    with pytest.raises(DataError, match=r"another epochs of BPR/base \(2 -> 3\)"):
+        tune(Tuning(plan, 3), tmp_path / "study", jobs=1, train=forbidden_train)
 
 
 def test_a_space_that_changed_is_named(study, tmp_path):
