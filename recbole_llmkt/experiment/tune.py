@@ -235,7 +235,7 @@ def read_about(output: Path) -> dict[str, Any]:
 
 
 def tuned_runs(output: Path, about: Mapping[str, Any], names: Iterable[str]) -> list[Run]:
-    """Return a run of each arm; see that the files it was tuned with still say the same.
+    """Return a run of each arm; see that its settings and data are those it was tuned with.
 
     Parameters
     ----------
@@ -249,7 +249,7 @@ def tuned_runs(output: Path, about: Mapping[str, Any], names: Iterable[str]) -> 
     Raises
     ------
     DataError
-        Naming a key that has another value now.
+        Naming a key that has another value now, or the data.
     """
     runs = []
     for name in names:
@@ -263,8 +263,9 @@ def tuned_runs(output: Path, about: Mapping[str, Any], names: Iterable[str]) -> 
             overrides=about["overrides"],
             own_arms=about["own_arms"],
         )
-        runs += plan.runs()
-        _same_settings(output, name, study["settings"], runs[-1].settings)
+        (run,) = plan.runs()
+        _same_run(output, name, study, {"data": run.data, "settings": run.settings})
+        runs.append(run)
     return runs
 
 
@@ -283,14 +284,12 @@ def _same_study(output: Path, name: str, before: dict[str, Any], now: dict[str, 
     _unchanged(
         output, f"list of keys that the arms of {now['model']} search", drawn, now["dimensions"]
     )
+
+
+def _same_run(output: Path, name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     if before.get("data") and now["data"]:
         _unchanged(output, "digest of the dataset's files", before["data"], now["data"])
-
-
-def _same_settings(
-    output: Path, name: str, before: Mapping[str, Any], now: Mapping[str, Any]
-) -> None:
-    old, new = not_default(before), not_default(now)
+    old, new = not_default(before["settings"]), not_default(now["settings"])
     for key in sorted({*old, *new}):
         _unchanged(output, f"{key} of {name}", old.get(key), new.get(key))
 

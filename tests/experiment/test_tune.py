@@ -158,6 +158,12 @@ def test_a_study_goes_on_elsewhere(tiny, tmp_path):
     (there / "preset.yaml").write_text("epochs: 3")
     with pytest.raises(DataError, match=r"another epochs of BPR/base \(2 -> 3\)"):
         tune(Tuning(plan, 3), tmp_path / "study", jobs=1, train=forbidden_train)
+    (there / "preset.yaml").write_text("epochs: 2")
+    with open(there / "data" / "tiny" / "tiny.inter", "a") as file:
+        file.write("1\t1\t5\t1\n")
+    later = replace(plan, arms=["init"], own_arms={"init": {"kt_init": "targets"}})
+    with pytest.raises(DataError, match="another digest of the dataset's files"):
+        tune(Tuning(later, 2), tmp_path / "study", jobs=1, train=forbidden_train)
 
 
 def test_a_space_that_changed_is_named(study, tmp_path):
