@@ -144,7 +144,9 @@ def test_a_study_goes_on_elsewhere(tiny, tmp_path):
     preset.write_text("epochs: 2")
     keys = tiny.settings(kt_preset=str(preset))
     del keys["epochs"]
-    plan = Plan(["BPR"], ["base"], [7], "tiny", overrides=keys)
+    file = tmp_path / "settings.yaml"
+    file.write_text("embedding_size: 8")
+    plan = Plan(["BPR"], ["base"], [7], "tiny", [str(file)], keys)
     tune(Tuning(plan, 1), tmp_path / "study", jobs=1, train=fake_train)
     there = tmp_path / "there"
     shutil.move(tiny.data_path, there / "data")
@@ -152,9 +154,15 @@ def test_a_study_goes_on_elsewhere(tiny, tmp_path):
     moved = {"data_path": str(there / "data"), "kt_preset": str(there / "preset.yaml")}
     again = tuned_plan(tmp_path / "study", Plan([], [], [1], "", overrides=moved)).runs()
     assert again[0].settings["epochs"] == 2
-    plan = replace(plan, overrides={**keys, **moved, "show_progress": False})
+    shutil.move(file, there / "settings.yaml")
+    with pytest.raises(ConfigError, match=r"settings\.yaml"):
+        tuned_plan(tmp_path / "study", Plan([], [], [1], "", overrides=moved))
+    files, keys = [str(there / "settings.yaml")], {**keys, **moved, "show_progress": False}
+    plan = replace(plan, config_files=files, overrides=keys)
     lines = tune(Tuning(plan, 2), tmp_path / "study", jobs=1, train=fake_train)
     assert [line["trial"] for line in lines] == [0, 1]
+    (found,) = tuned_plan(tmp_path / "study", Plan([], [], [1], "")).runs()
+    assert found.settings["embedding_size"] == 8
     (there / "preset.yaml").write_text("epochs: 3")
     with pytest.raises(DataError, match=r"another epochs of BPR/base \(2 -> 3\)"):
         tune(Tuning(plan, 3), tmp_path / "study", jobs=1, train=forbidden_train)
