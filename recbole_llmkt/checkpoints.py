@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from recbole_llmkt.compat import forget_computed, load_plain
+from recbole_llmkt.datasets.vocabulary import Vocabulary
 from recbole_llmkt.exceptions import DataError
 
 _CLUSTERS = ("user_centroids", "user_2cluster", "item_centroids", "item_2cluster")
@@ -39,8 +41,8 @@ def load_checkpoint(path: str, device: torch.device | str = "cpu") -> dict[str, 
         state = load_plain(path, device)
     except DataError as error:
         raise DataError(
-            f"Cannot read the checkpoint '{path}': it is not a file that recbole_llmkt saved, or "
-            "it holds more than tensors and plain values. Name a checkpoint of this package."
+            f"Cannot read the checkpoint '{path}': it must be a file that recbole_llmkt saved, "
+            "in PyTorch's zip format, with nothing but tensors and plain values in it."
         ) from error
     except Exception as error:  # torch raises many kinds, all of them meaning: not readable
         reason = (str(error).splitlines() or [""])[0].rstrip(".")
@@ -53,6 +55,56 @@ def load_checkpoint(path: str, device: torch.device | str = "cpu") -> dict[str, 
     if not isinstance(state, dict) or not {"config", "state_dict", "transfer"} <= set(state):
         raise DataError(f"'{path}' is not a checkpoint of recbole_llmkt.")
     return state
+
+
+def saved_vocabulary(checkpoint: Mapping[str, Any], path: str) -> Vocabulary:
+    """Return whose row is whose in a checkpoint.
+
+    Parameters
+    ----------
+    checkpoint : mapping
+        Of :func:`load_checkpoint`.
+    path : str
+        Its file, for the message.
+
+    Raises
+    ------
+    DataError
+        It holds no ids.
+    """
+    ids = checkpoint["transfer"].get("ids")
+    if ids is None:
+        raise DataError(
+            f"'{path}' does not say which row belongs to which user and item: it was saved before "
+            "checkpoints kept ids, and the atomic files may have changed since. Train again."
+        )
+    return Vocabulary.unpack(ids, path)
+
+
+def check_ids(checkpoint: Mapping[str, Any], dataset: Any, path: str) -> None:
+    """Refuse weights whose rows belong to others than those of the data at hand.
+
+    Parameters
+    ----------
+    checkpoint : mapping
+        Of :func:`load_checkpoint`.
+    dataset : recbole.data.dataset.Dataset
+        The data, or a split of them.
+    path : str
+        The checkpoint's file, for the message.
+
+    Raises
+    ------
+    DataError
+        Naming the first difference.
+    """
+    difference = saved_vocabulary(checkpoint, path).difference(dataset)
+    if difference is not None:
+        raise DataError(
+            f"'{path}' was trained on other ids than these data have ({difference}): its rows "
+            "would go to other users and items. load_data_and_model joins them by id; to resume "
+            "training, restore the atomic files that it was trained on."
+        )
 
 
 def load_weights(model: nn.Module, checkpoint: dict[str, Any], path: str) -> None:

@@ -15,6 +15,7 @@ import torch
 from recbole.utils import ModelType
 
 from recbole_llmkt.compat import create_dataset, data_preparation, quiet_pandas
+from recbole_llmkt.datasets.vocabulary import Vocabulary, hash_rows, numbered_as
 from recbole_llmkt.exceptions import DataError, LLMKTError, nearest
 from recbole_llmkt.parsing import load_yaml
 
@@ -25,13 +26,16 @@ _PART = 2**20  # bytes
 _REFUSALS = (ValueError, KeyError, IndexError, TypeError, AttributeError, OSError)
 
 
-def load_data(config: Any) -> tuple[Any, Any, Any, Any]:
+def load_data(config: Any, vocabulary: Vocabulary | None = None) -> tuple[Any, Any, Any, Any]:
     """Read a dataset and split it, as RecBole does.
 
     Parameters
     ----------
     config : Config
         The run's configuration.
+    vocabulary : Vocabulary, optional
+        A checkpoint's: ids and the order of rows are as in its run, whatever the order in the
+        files today; what it does not know is left out, with a warning.
 
     Returns
     -------
@@ -46,7 +50,7 @@ def load_data(config: Any) -> tuple[Any, Any, Any, Any]:
     check_files(config)
     quiet_pandas()
     try:
-        dataset = create_dataset(config)
+        dataset = _create(config, vocabulary)
         loaders = data_preparation(config, dataset)
     except (LLMKTError, NotImplementedError):
         raise
@@ -59,6 +63,15 @@ def load_data(config: Any) -> tuple[Any, Any, Any, Any]:
         ) from error
     _check_label(config, loaders[0])
     return (dataset, *loaders)
+
+
+def _create(config: Any, vocabulary: Vocabulary | None) -> Any:
+    adapt = None if vocabulary is None else functools.partial(numbered_as, vocabulary)
+    dataset = create_dataset(config, adapt)
+    dataset.row_hashes = hash_rows(dataset)
+    if vocabulary is not None:
+        vocabulary.restore_order(dataset)
+    return dataset
 
 
 def sample_users(valid_data: Any, count: int | None) -> Any:

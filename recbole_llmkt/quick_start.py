@@ -13,7 +13,13 @@ import torch.multiprocessing as multiprocessing
 from recbole.data.transform import construct_transform
 from recbole.utils import ModelType, get_environment, get_flops, init_seed, set_color
 
-from recbole_llmkt.checkpoints import load_checkpoint, load_weights, save_file
+from recbole_llmkt.checkpoints import (
+    check_ids,
+    load_checkpoint,
+    load_weights,
+    save_file,
+    saved_vocabulary,
+)
 from recbole_llmkt.compat import start_log
 from recbole_llmkt.config import Config
 from recbole_llmkt.data import load_data, sample_users
@@ -306,7 +312,8 @@ def load_data_and_model(model_file: str) -> tuple[Any, ...]:
     config = Config(config_dict=checkpoint["config"], command_line=[])
     init_seed(config["seed"], config["reproducibility"])
     start_log(config)
-    dataset, train_data, valid_data, test_data = load_data(config)
+    vocabulary = saved_vocabulary(checkpoint, model_file)
+    dataset, train_data, valid_data, test_data = load_data(config, vocabulary)
     init_seed(config["seed"], config["reproducibility"])
     model = build_model(config, train_data._dataset, checkpoint["state_dict"])
     load_weights(model, checkpoint, model_file)
@@ -331,13 +338,16 @@ def export_stock_checkpoint(model_file: str, stock_file: str) -> None:
     ConfigError
         The model was trained with ``kt_method: kar``: stock RecBole has no such architecture.
     DataError
-        The file is no checkpoint of this package.
+        The file is no checkpoint of this package, or the atomic files number users or items
+        otherwise than in its run.
     """
     from recbole.config import Config as RecBoleConfig
 
     trained = Config(config_dict=load_checkpoint(model_file)["config"], command_line=[])
     # Stock RecBole leaves tensors on the device that they were saved from.
     checkpoint = load_checkpoint(model_file, trained["device"])
+    # It numbers ids by the order of today's files, and cannot tell that a row is somebody else's.
+    check_ids(checkpoint, load_data(trained)[0], model_file)
     if uses_kar(trained):
         raise ConfigError(
             f"'{model_file}' holds a {trained['model']} with kt_method: kar: its two further input "

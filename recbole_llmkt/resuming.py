@@ -11,7 +11,15 @@ import torch
 from recbole.utils import set_color
 from torch import nn
 
-from recbole_llmkt.checkpoints import clusters, counters, load_checkpoint, load_weights, save_file
+from recbole_llmkt.checkpoints import (
+    check_ids,
+    clusters,
+    counters,
+    load_checkpoint,
+    load_weights,
+    save_file,
+)
+from recbole_llmkt.datasets.vocabulary import Vocabulary
 from recbole_llmkt.exceptions import DataError
 from recbole_llmkt.randomness import get_random_state, set_random_state, transfer_seed
 from recbole_llmkt.transfer.cold_start import undo
@@ -117,6 +125,7 @@ class ResumingMixin:
             "other_parameter": _plain(self.model.other_parameter()),  # type: ignore[operator]
             "optimizer": self.optimizer.state_dict(),
             "transfer": {
+                "ids": Vocabulary.of(self._train_data._dataset).pack(),
                 "phase": 1 if self._transfers(epoch) else 2,
                 "switch": self.switch,
                 "projectors": {name: one.state_dict() for name, one in projectors.items()},
@@ -246,7 +255,9 @@ class ResumingMixin:
         if load_best_model:
             path = model_file or self.saved_model_file
             # To the CPU: the optimizer's part has no business on the device.
-            load_weights(self.model, load_checkpoint(path), path)
+            checkpoint = load_checkpoint(path)
+            check_ids(checkpoint, eval_data._dataset, path)
+            load_weights(self.model, checkpoint, path)
             logger.info("Loading model structure and parameters from %s", path)
         return super().evaluate(  # type: ignore[misc]
             eval_data, load_best_model=False, show_progress=show_progress
@@ -257,6 +268,7 @@ class ResumingMixin:
         if self._resumed is None:
             return
         checkpoint, self._resumed = self._resumed, None
+        check_ids(checkpoint, self._train_data._dataset, self.saved_model_file)
         extra = checkpoint["transfer"]
         if extra["phase"] == 2 and extra.get("switch") and self.switch > self.start_epoch:
             raise DataError(

@@ -352,9 +352,11 @@ def test_unreadable_checkpoints(name):
     assert not Path("out.pth").exists()
 
 
-def test_a_checkpoint_whose_data_changed(tiny):
+def test_an_exported_checkpoint_would_give_rows_to_others(tiny):
+    """Stock RecBole numbers ids by today's files."""
     result = run(tiny, saved=True)
-    with (tiny.folder / "tiny.inter").open("a") as file:
-        file.write("newcomer\ti1\t3\t5\n")
-    with pytest.raises(DataError, match="does not fit this BPR"):
-        load_data_and_model(result["checkpoint"])
+    header, *lines = (tiny.folder / "tiny.inter").read_text().splitlines()
+    (tiny.folder / "tiny.inter").write_text("\n".join([header, *sorted(lines)]) + "\n")
+    with pytest.raises(DataError, match="row 1 of 'user_id' is"):
+        export_stock_checkpoint(result["checkpoint"], "out.pth")
+    assert not Path("out.pth").exists()

@@ -1,0 +1,1 @@
+"""Datasets: RecBole's, read from atomic files, and whose row is whose."""
