@@ -26,6 +26,7 @@ CLOSED_FORM = ("NCEPLRec",)
 _REFUSALS = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError)
 
 
+_TEACHERS = ("CIN", "CINComp", "CrossNet", "DAGFM")
 _PICKLES = ("dataset_save_path", "dataloaders_save_path", "save_dataset", "save_dataloaders")
 # Which of several processes this is, as RecBole's run() tells each of them.
 _PROCESS = ("local_rank", "world_size", "ip", "port", "nproc", "offset")
@@ -175,7 +176,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             self.external_config_dict["eval_args"] = {**self._eval_args, **given}
         final: dict[str, Any] = super()._get_final_config_dict()
         self._given = copy.deepcopy(final)
-        _refuse_pickles(final)
+        _refuse_code(final)
         if not final.get("data_path"):
             raise ConfigError("'data_path' is empty: name the folder that holds the dataset.")
         untrained = self.model_class.type in (ModelType.TRADITIONAL, ModelType.DECISIONTREE)
@@ -211,8 +212,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return key in self.external_config_dict or key in self._preset_keys
 
 
-def _refuse_pickles(values: Mapping[str, Any]) -> None:
-    """Refuse RecBole's caches of data: they are pickles, and reading one can run any code."""
+def _refuse_code(values: Mapping[str, Any]) -> None:
+    """Refuse values that RecBole would run: caches of data, which are pickles, and expressions."""
+    teacher = values.get("teacher")
+    if teacher is not None and teacher not in _TEACHERS:  # kd_dagfm.py hands it to eval
+        raise ConfigError(f"'teacher: {teacher}': choose one of {', '.join(_TEACHERS)}.")
     for key in _PICKLES:
         if values.get(key):
             raise ConfigError(

@@ -18,6 +18,7 @@ from recbole_llmkt.checkpoints import (
     load_checkpoint,
     load_weights,
     save_file,
+    saved_settings,
     saved_vocabulary,
 )
 from recbole_llmkt.compat import start_log
@@ -289,13 +290,20 @@ def _report_to_ray(metrics: Mapping[str, float]) -> None:
         tune.report(**metrics)
 
 
-def load_data_and_model(model_file: str) -> tuple[Any, ...]:
+def load_data_and_model(
+    model_file: str, config_dict: Mapping[str, Any] | None = None, trust: bool = False
+) -> tuple[Any, ...]:
     """Load a checkpoint with the data it was trained on.
 
     Parameters
     ----------
     model_file : str
         A checkpoint of this package.
+    config_dict : dict, optional
+        Keys and values of today, over those of the checkpoint: ``data_path``, ``profile_dir``, ...
+    trust : bool
+        Whether the file is one's own: then a class path in it is imported, and addresses and
+        folders of profiles that it names are used.
 
     Returns
     -------
@@ -305,11 +313,14 @@ def load_data_and_model(model_file: str) -> tuple[Any, ...]:
 
     Raises
     ------
+    ConfigError
+        The checkpoint names a class path and is not trusted.
     DataError
         The file is no checkpoint of this package.
     """
     checkpoint = load_checkpoint(model_file)
-    config = Config(config_dict=checkpoint["config"], command_line=[])
+    settings = saved_settings(checkpoint, model_file, config_dict or {}, trust)
+    config = Config(config_dict=settings, command_line=[])
     init_seed(config["seed"], config["reproducibility"])
     start_log(config)
     vocabulary = saved_vocabulary(checkpoint, model_file)
@@ -320,7 +331,7 @@ def load_data_and_model(model_file: str) -> tuple[Any, ...]:
     return config, model, dataset, train_data, valid_data, test_data
 
 
-def export_stock_checkpoint(model_file: str, stock_file: str) -> None:
+def export_stock_checkpoint(model_file: str, stock_file: str, trust: bool = False) -> None:
     """Turn a checkpoint into one that stock RecBole's ``load_data_and_model`` reads.
 
     Stock checkpoints hold a pickled configuration; PyTorch 2.6 and newer read those only with
@@ -332,6 +343,8 @@ def export_stock_checkpoint(model_file: str, stock_file: str) -> None:
         A checkpoint of this package.
     stock_file : str
         Where to write.
+    trust : bool
+        See :func:`load_data_and_model`.
 
     Raises
     ------
@@ -343,7 +356,8 @@ def export_stock_checkpoint(model_file: str, stock_file: str) -> None:
     """
     from recbole.config import Config as RecBoleConfig
 
-    trained = Config(config_dict=load_checkpoint(model_file)["config"], command_line=[])
+    settings = saved_settings(load_checkpoint(model_file), model_file, {}, trust)
+    trained = Config(config_dict=settings, command_line=[])
     # Stock RecBole leaves tensors on the device that they were saved from.
     checkpoint = load_checkpoint(model_file, trained["device"])
     # It numbers ids by the order of today's files, and cannot tell that a row is somebody else's.

@@ -78,7 +78,7 @@ def test_the_same_run_twice_gives_the_same_numbers(tiny):
 def test_a_model_of_the_users_own(tiny, model):
     result = run(tiny, model, saved=True)
     assert result["transfer"]["terms"][0]["width"] == 8
-    assert type(load_data_and_model(result["checkpoint"])[1]).__name__ == "MyBPR"
+    assert type(load_data_and_model(result["checkpoint"], trust=True)[1]).__name__ == "MyBPR"
 
 
 def test_a_benchmark_of_ready_made_parts(make_dataset):

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from recbole_llmkt.exceptions import ConfigError
+from recbole_llmkt.options import ANY_KEY
 
 # More users than these go to a file.
 _SCREENFUL = 100
@@ -24,7 +25,7 @@ def _tokens(context: click.Context, parameter: click.Parameter, value: str) -> l
     return tokens
 
 
-@click.command()
+@click.command(context_settings=ANY_KEY)
 @click.option(
     "--checkpoint",
     required=True,
@@ -49,9 +50,11 @@ def _tokens(context: click.Context, parameter: click.Parameter, value: str) -> l
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per user and line.")
 @click.option("--html", "as_html", is_flag=True, help="A page that needs no other file.")
+@click.option("--trust", is_flag=True, help="The checkpoint is yours: use all that it names.")
 @click.option(
     "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file."
 )
+@click.argument("keys", nargs=-1, type=click.UNPROCESSED)
 def recommend(
     checkpoint: str,
     users: list[str],
@@ -59,12 +62,16 @@ def recommend(
     reasons: int,
     as_json: bool,
     as_html: bool,
+    trust: bool,
     output: Path | None,
+    keys: tuple[str, ...],
 ) -> None:
     """Recommend items to users, with the profile sentences that fit each item.
 
     The ranking is the model's. A reason is a match of texts that is looked up afterwards: the
-    sentence of the user's profile that lies nearest to the item's profile.
+    sentence of the user's profile that lies nearest to the item's profile. Keys of today, such as
+    --data_path=DIR or --profile_dir=DIR, go over those of the checkpoint. Addresses, folders of
+    profiles and class paths that it names are used with --trust alone.
 
     \b
     Example:
@@ -73,10 +80,11 @@ def recommend(
     """  # noqa: D301 - \b is click's
     if as_json and as_html:
         raise ConfigError("--json and --html exclude each other: choose one.")
+    from recbole_llmkt.experiment.settings import parse_overrides
     from recbole_llmkt.recommend import recommendation
     from recbole_llmkt.recommend.rank import Ranker
 
-    ranker = Ranker(checkpoint)
+    ranker = Ranker(checkpoint, parse_overrides(keys), trust)
     ids = ranker.all_user_ids() if users == ["all"] else ranker.user_ids(users)
     if len(ids) > _SCREENFUL and output is None:
         raise ConfigError(

@@ -40,6 +40,8 @@ class Ranker:
     ----------
     model_file : str
         A checkpoint of this package.
+    config_dict, trust
+        See :func:`~recbole_llmkt.quick_start.load_data_and_model`.
 
     Raises
     ------
@@ -47,8 +49,12 @@ class Ranker:
         The file is no checkpoint of this package, or its dataset cannot be read.
     """
 
-    def __init__(self, model_file: str) -> None:
-        config, model, _, train_data, valid_data, _ = load_data_and_model(model_file)
+    def __init__(
+        self, model_file: str, config_dict: Mapping[str, Any] | None = None, trust: bool = False
+    ) -> None:
+        config, model, _, train_data, valid_data, _ = load_data_and_model(
+            model_file, config_dict, trust
+        )
         self.config: Any = config
         self.model: Any = model.eval()
         self.dataset: Any = train_data._dataset

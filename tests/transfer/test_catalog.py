@@ -91,7 +91,7 @@ def test_an_own_model_trains_and_loads_again(tiny, path):
     settings = tiny.settings(epochs=2, state="ERROR")
     result = run_recbole_llmkt(path, tiny.name, config_dict=settings)
     assert result["transfer"]["terms"][0]["layer"] == "user_tower"
-    assert isinstance(load_data_and_model(result["checkpoint"])[1], Towers)
+    assert isinstance(load_data_and_model(result["checkpoint"], trust=True)[1], Towers)
 
 
 def test_a_class_path_in_yaml(tiny, tmp_path):
