@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from recbole_llmkt.compat import forget_computed
-from recbole_llmkt.exceptions import DataError
+from recbole_llmkt.utils.exceptions import DataError
 
 _CLUSTERS = ("user_centroids", "user_2cluster", "item_centroids", "item_2cluster")
 

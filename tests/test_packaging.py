@@ -55,7 +55,7 @@ def test_the_wheel_holds_all_data_and_no_tests(wheel):
         if path.is_file() and path.suffix not in (".py", ".pyc")
     }
     assert wanted <= names, wanted - names
-    assert "recbole_llmkt/experiment/report.html" in names
+    assert "recbole_llmkt/experiment/report/report.html" in names
     assert "recbole_llmkt/recommend/page.html" in names
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "recbole_llmkt").rglob("*.py")}
     assert modules <= names, f"missing in setup.cfg's packages: {modules - names}"
@@ -65,7 +65,7 @@ def test_the_wheel_holds_all_data_and_no_tests(wheel):
 def test_an_installed_wheel_finds_its_data(installed):
     code = (
         "import recbole_llmkt, pathlib\n"
-        "from recbole_llmkt import resources\n"
+        "from recbole_llmkt.utils import resources\n"
         "from recbole_llmkt.config import Config\n"
         "assert pathlib.Path(recbole_llmkt.__file__).is_relative_to(%r), recbole_llmkt.__file__\n"
         "assert resources.properties_dir().is_relative_to(%r)\n"

@@ -5,19 +5,21 @@ from __future__ import annotations
 import csv
 
 import pytest
-from test_users import LABELLED
 
 from recbole_llmkt.config import Config
-from recbole_llmkt.experiment.compare import compare
-from recbole_llmkt.experiment.plan import Plan
-from recbole_llmkt.experiment.report import make_report
-from recbole_llmkt.experiment.users import UserMetrics
+from recbole_llmkt.evaluation.per_user import UserMetrics
+from recbole_llmkt.experiment.report.report import make_report
+from recbole_llmkt.experiment.runs.compare import compare
+from recbole_llmkt.experiment.runs.plan import Plan
+from tests.evaluation.test_per_user import LABELLED
 
 
 @pytest.fixture(autouse=True)
 def without_umap(monkeypatch):
     """UMAP takes half a minute before it looks at the first profile."""
-    monkeypatch.setattr("recbole_llmkt.experiment.embedding_map._umap_is_installed", lambda: False)
+    monkeypatch.setattr(
+        "recbole_llmkt.experiment.report.embedding_map._umap_is_installed", lambda: False
+    )
 
 
 @pytest.mark.parametrize("given", ["{mode: uni100}", {"mode": "uni100"}])
