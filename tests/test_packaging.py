@@ -81,6 +81,42 @@ def test_an_installed_wheel_finds_its_data(installed):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.fixture
+def checkout(tmp_path):
+    """Copy what a checkout needs to run; nothing of it is installed."""
+    skip = shutil.ignore_patterns("__pycache__")
+    for name in ("recbole_llmkt", *DATA):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=skip)
+    shutil.copy(ROOT / "run_recbole_llmkt.py", tmp_path)
+    return tmp_path
+
+
+def test_a_checkout_finds_its_data_beside_the_package(checkout):
+    code = (
+        "from recbole_llmkt.utils import resources\n"
+        "print(resources.properties_dir(), resources.bundled_dir('ml-100k'))\n"
+    )
+    # Without site-packages, so no installation elsewhere can help.
+    command = [sys.executable, "-S", "-c", code]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True)
+    folders = [str(checkout / "properties"), str(checkout / "dataset" / "ml-100k")]
+    assert done.stdout.split() == folders, done.stderr
+
+
+def test_a_checkout_runs_without_being_installed(checkout):
+    # An editable installation would answer for recbole_llmkt.properties: leave its finder out.
+    code = (
+        "import runpy, sys\n"
+        "sys.meta_path[:] = [one for one in sys.meta_path if 'Editable' not in repr(one)]\n"
+        "runpy.run_path('run_recbole_llmkt.py', run_name='__main__')\n"
+    )
+    flags = ["--model=BPR", "--dataset=ml-100k", "--epochs=1", "--eval_batch_size=2000000"]
+    command = [sys.executable, "-c", code, *flags]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "test result" in done.stderr
+
+
 def test_the_installed_command_runs(installed):
     done = installed(sys.executable, installed.target / "bin" / "llmkt", "--help")
     assert done.returncode == 0, done.stderr

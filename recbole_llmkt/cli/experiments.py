@@ -145,6 +145,7 @@ def compare(
         --arms=base,umap,umap+shuffled --arm "umap: kt_transform=umap"
       llmkt compare --tuned=study --seeds=1,2,3,4,5 --output=out-tuned
     """  # noqa: D301 - click reads the control character
+    from recbole_llmkt.experiment.report.embedding_map import ensure_maps
     from recbole_llmkt.experiment.report.report import make_report
     from recbole_llmkt.experiment.runs.compare import compare as run_comparison
 
@@ -156,7 +157,7 @@ def compare(
 
         plan = tuned_plan(tuned, plan, allow_unequal)
     try:
-        records = run_comparison(plan, output, jobs)
+        records = run_comparison(plan, output, jobs, when_done=ensure_maps)
     except KeyboardInterrupt:
         raise click.ClickException("Stopped. The same command goes on from here.") from None
     click.echo(f"\n{make_report(output)}\n\n{output / 'report.html'}")

@@ -19,10 +19,9 @@ from recbole_llmkt.profiles.embeddings import (
     text_digest,
 )
 from recbole_llmkt.profiles.encoders import get_encoder
-from recbole_llmkt.profiles.locations import embedding_home, own_folder, profile_folder
+from recbole_llmkt.profiles.locations import embedding_home, profile_folder
 from recbole_llmkt.profiles.store import Profile, ProfileStore
 from recbole_llmkt.utils.exceptions import LeakError, ProfileError
-from recbole_llmkt.utils.files import exclusive
 from recbole_llmkt.utils.randomness import isolated_randomness
 
 logger = logging.getLogger(__name__)
@@ -106,7 +105,7 @@ def load_profiles(config: Any, train_dataset: Any, entity: str) -> ProfileVector
     ProfileError
         There are no profiles, none belongs to this dataset, or their vectors are unusable.
     """
-    store = ProfileStore(_folder_with_profiles(config, entity), entity)
+    store = ProfileStore(profile_folder(config, entity), entity)
     profiles = {token: profile for token, profile in store.read().items() if profile.usable}
     field = train_dataset.uid_field if entity == "user" else train_dataset.iid_field
     ids_by_token = train_dataset.field2token_id[field]
@@ -136,48 +135,28 @@ def load_profiles(config: Any, train_dataset: Any, entity: str) -> ProfileVector
         home=embedding_home(store.folder),
         texts=texts_digest(profiles.values()),
     )
+    _log(loaded, store)
+    return loaded
+
+
+def _log(loaded: ProfileVectors, store: ProfileStore) -> None:
     logger.info(
         "%s profiles from %s: %d of %d %ss have one (%.1f%%); written by %s, encoded by %s.",
-        entity.capitalize(),
+        loaded.entity.capitalize(),
         store.path,
-        len(joined),
-        n_entities - 1,
-        entity,
+        len(loaded.ids),
+        loaded.n_entities - 1,
+        loaded.entity,
         100 * loaded.coverage,
         loaded.generator,
         loaded.encoder,
     )
-    return loaded
 
 
 def texts_digest(profiles: Iterable[Profile]) -> str:
     """Return a digest of ids and texts, whatever their order: blake2b, 8 bytes, hex."""
     lines = sorted(f"{one.id} {text_digest(one.text)}" for one in profiles)
     return text_digest("\n".join(lines))
-
-
-def _folder_with_profiles(config: Any, entity: str) -> Path:
-    """Return the folder of the profiles; where there are none, describe the entities plainly."""
-    try:
-        return profile_folder(config, entity)
-    except ProfileError:
-        if config["profile_dir"] or config["profile_generator"] != "template":
-            raise
-    from recbole_llmkt.profiles.generation.run import generate_profiles
-
-    folder = own_folder(config)
-    with exclusive(folder / f".{entity}.first.lock", wait=True):
-        if not ProfileStore(folder, entity).exists():
-            logger.warning(
-                "There are no %s profiles of '%s'. Plain descriptions are made from its metadata, "
-                "without a language model; `llmkt profile --dataset=%s --profile_generator=...` "
-                "writes better ones.",
-                entity,
-                config["dataset"],
-                config["dataset"],
-            )
-            generate_profiles(config, entity)
-    return folder
 
 
 def _no_coverage(

@@ -6,11 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from recbole_llmkt.profiles.embeddings import (
-    text_digest,
-)
+from recbole_llmkt.profiles.embeddings import text_digest
 from recbole_llmkt.profiles.store import ProfileStore
 from recbole_llmkt.utils import resources
+from recbole_llmkt.utils.entities import ENTITIES
 from recbole_llmkt.utils.exceptions import ProfileError
 
 
@@ -36,7 +35,7 @@ def profile_folder(config: Any, entity: str | None = None) -> Path:
     else:
         folders = [own_folder(config), bundled_folder(config)]
     for folder in folders:
-        if any(ProfileStore(folder, one).exists() for one in ([entity] if entity else _BOTH)):
+        if any(ProfileStore(folder, one).exists() for one in ([entity] if entity else ENTITIES)):
             return folder
     dataset, which = config["dataset"], entity or "user or item"
     raise ProfileError(
@@ -45,9 +44,6 @@ def profile_folder(config: Any, entity: str | None = None) -> Path:
         f"`llmkt profile --dataset={dataset} --entity={entity or 'both'}`, or name their folder "
         "with profile_dir."
     )
-
-
-_BOTH = ("user", "item")
 
 
 def own_folder(config: Any) -> Path:

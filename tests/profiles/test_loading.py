@@ -16,6 +16,7 @@ from recbole_llmkt.datasets.history import history_digest, training_histories
 from recbole_llmkt.datasets.splits import build_splits, training_split
 from recbole_llmkt.profiles import loading
 from recbole_llmkt.profiles.embeddings import embedding_paths
+from recbole_llmkt.profiles.generation.run import generate_profiles
 from recbole_llmkt.profiles.loading import load_profiles
 from recbole_llmkt.profiles.locations import profile_folder
 from recbole_llmkt.profiles.store import ProfileStore
@@ -221,14 +222,21 @@ def test_the_bundled_profiles_are_found_and_complete():
         np.testing.assert_allclose(np.linalg.norm(loaded.vectors, axis=1), 1, rtol=1e-5)
 
 
-def test_without_any_profiles_plain_descriptions_are_written(make_dataset, monkeypatch, caplog):
+@pytest.mark.parametrize("generator", ["template", "openai"])
+def test_loading_never_writes_profiles(make_dataset, generator):
+    dataset = make_dataset(n_users=12, n_items=20, per_user=(6, 9))
+    with pytest.raises(ProfileError, match="`llmkt profile --dataset=tiny --entity=item`"):
+        load(dataset, "item", profile_generator=generator, profile_model="any")
+    assert not (dataset.folder / "profiles").exists()
+
+
+def test_plain_descriptions_are_written_on_request(make_dataset, monkeypatch):
     monkeypatch.setattr(loading, "get_encoder", lambda config: TwoNumbers())
     dataset = make_dataset(n_users=12, n_items=20, per_user=(6, 9))
     titles = [f"i{number}\tTitle {number}\tDrama Noir" for number in range(20)]
     header = "item_id:token\ttitle:token_seq\tgenre:token_seq"
     (dataset.folder / "tiny.item").write_text("\n".join([header, *titles]) + "\n")
-    with caplog.at_level(logging.WARNING):
-        loaded = load(dataset)
+    generate_profiles(dataset.config(), "user")
+    loaded = load(dataset)
     assert (loaded.coverage, loaded.n_leaks) == (1.0, 0)
     assert loaded.generator == "template"
-    assert "without a language model" in caplog.text

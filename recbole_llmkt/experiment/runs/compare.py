@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import platform
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from logging import getLogger
 from pathlib import Path
 
 from recbole_llmkt import __version__
 from recbole_llmkt.datasets.loading import download
-from recbole_llmkt.experiment.report.embedding_map import ensure_maps
 from recbole_llmkt.experiment.runs.consistency import check_alike, check_knowledge, check_seeds
 from recbole_llmkt.experiment.runs.plan import Plan, Run
 from recbole_llmkt.experiment.runs.pool import Event, Train, default_jobs, output_folder, run_all
@@ -28,7 +27,11 @@ logger = getLogger(__name__)
 
 
 def compare(
-    plan: Plan, output: Path, jobs: int | None = None, train: Train | None = None
+    plan: Plan,
+    output: Path,
+    jobs: int | None = None,
+    train: Train | None = None,
+    when_done: Callable[[Sequence[Run], Sequence[Record], Path], None] | None = None,
 ) -> list[Record]:
     """Train what ``plan`` holds and what ``output`` has not yet, and record each run as it ends.
 
@@ -42,6 +45,8 @@ def compare(
         Runs at a time; by default one per core, and one only where there is a GPU.
     train : callable, optional
         Trains one run; by default :func:`recbole_llmkt.quick_start.train`.
+    when_done : callable, optional
+        Called at the end with all runs, their records and ``output``.
 
     Returns
     -------
@@ -71,7 +76,8 @@ def compare(
         new = _execute(remaining, writer, jobs, train or _quick_train())
     order = [run.key for run in runs]
     records = sorted([*done, *new], key=lambda record: order.index(run_key(record)))
-    ensure_maps(runs, records, output)
+    if when_done is not None:
+        when_done(runs, records, output)
     return records
 
 

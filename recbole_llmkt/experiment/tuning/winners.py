@@ -74,11 +74,7 @@ def tuned_plan(folder: Path, wanted: Plan, allow_unequal: bool = False) -> Plan:
     there = {**about, "overrides": {**about["overrides"], **elsewhere}}
     check_knowledge(tuned_runs(folder, there, tuned_names), known, TRIALS)
     check_spaces(folder, about["studies"], about["own_arms"])
-    most = max(one.get("final_seeds", 0) for one in studies)
-    tuned_with = {about["seed"], *further_seeds(about["seed"], most)} & {*wanted.seeds}
-    if tuned_with:
-        text = ", ".join(map(str, sorted(tuned_with)))
-        logger.warning("Tuned with the seed %s, too: other seeds are a fairer test.", text)
+    _warn_of_tuned_seeds(about, wanted.seeds)
     tuned = {}
     for path in models:
         model = path.rpartition(".")[2]
@@ -95,6 +91,14 @@ def tuned_plan(folder: Path, wanted: Plan, allow_unequal: bool = False) -> Plan:
         own_arms={**about["own_arms"], **wanted.own_arms},
         tuned=tuned,
     )
+
+
+def _warn_of_tuned_seeds(about: Mapping[str, Any], seeds: Sequence[int]) -> None:
+    most = max(one.get("final_seeds", 0) for one in about["studies"].values())
+    tuned_with = {about["seed"], *further_seeds(about["seed"], most)} & {*seeds}
+    if tuned_with:
+        text = ", ".join(map(str, sorted(tuned_with)))
+        logger.warning("Tuned with the seed %s, too: other seeds are a fairer test.", text)
 
 
 def winner(
@@ -122,17 +126,7 @@ def winner(
     own = [one for one in trials if (one["model"], one["arm"]) == (model, arm)]
     good = [one for one in own if one["status"] == "ok"]
     if study is None or not good:
-        if own:
-            raise DataError(
-                f"{model}, arm {arm}: no trial succeeded, '{folder / TRIALS}' has the reasons. "
-                "Mend them, and give the command of `llmkt tune` again, with --retry-failed."
-            )
-        arms = [name.partition("/")[2] for name in about["studies"]]
-        near = "" if arm in (*ARMS, *arms) else nearest(arm, arms)
-        raise DataError(
-            f"{model}, arm {arm}: was not tuned in '{folder}'.{near} `llmkt tune "
-            f"--models={model} --arms={arm} --output={folder} ...` adds it."
-        )
+        raise _no_trial(folder, about, model, arm, bool(own))
     ranked = best_trials(own, model, arm, study["bigger"])
     finalists = ranked[: study.get("finalists", 0)]
     seeds = further_seeds(about["seed"], study.get("final_seeds", 0))
@@ -167,6 +161,23 @@ def winner(
         "space": study["space_digest"],
         "unequal": False,
     }
+
+
+def _no_trial(
+    folder: Path, about: Mapping[str, Any], model: str, arm: str, all_failed: bool
+) -> DataError:
+    """Return the error of an arm that has no good trial: each one failed, or there was none."""
+    if all_failed:
+        return DataError(
+            f"{model}, arm {arm}: no trial succeeded, '{folder / TRIALS}' has the reasons. "
+            "Mend them, and give the command of `llmkt tune` again, with --retry-failed."
+        )
+    arms = [name.partition("/")[2] for name in about["studies"]]
+    near = "" if arm in (*ARMS, *arms) else nearest(arm, arms)
+    return DataError(
+        f"{model}, arm {arm}: was not tuned in '{folder}'.{near} `llmkt tune "
+        f"--models={model} --arms={arm} --output={folder} ...` adds it."
+    )
 
 
 def _check_equal(model: str, found: Mapping[str, Winner], allow_unequal: bool) -> None:
