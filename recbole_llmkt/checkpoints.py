@@ -14,7 +14,7 @@ from torch import nn
 
 from recbole_llmkt.compat import forget_computed, load_plain
 from recbole_llmkt.datasets.vocabulary import Vocabulary
-from recbole_llmkt.exceptions import ConfigError, DataError
+from recbole_llmkt.utils.exceptions import ConfigError, DataError
 
 logger = getLogger(__name__)
 

@@ -20,7 +20,7 @@ import torch
 from recbole.utils import ModelType, init_logger
 from torch import nn
 
-from recbole_llmkt.exceptions import DataError
+from recbole_llmkt.utils.exceptions import DataError
 
 logger = getLogger(__name__)
 

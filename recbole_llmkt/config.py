@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,11 @@ from typing import Any
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
-from recbole_llmkt import resources
-from recbole_llmkt.exceptions import ConfigError, LLMKTError, nearest
 from recbole_llmkt.keys import check_keys
-from recbole_llmkt.parsing import is_plain, load_yaml, parse_value
 from recbole_llmkt.registry import get_model
+from recbole_llmkt.utils import resources
+from recbole_llmkt.utils.exceptions import ConfigError, LLMKTError, nearest
+from recbole_llmkt.utils.parsing import is_plain, load_yaml, parse_value
 
 logger = getLogger(__name__)
 
@@ -247,3 +247,18 @@ def _preset_path(preset: str) -> Path:
         f"Unknown kt_preset '{preset}': choose one of {', '.join(known)} or give the path "
         f"of a YAML file.{nearest(preset, known)}"
     )
+
+
+def warn_unknown(keys: Iterable[str], known: Collection[str]) -> None:
+    """Warn of keys that no properties file knows: RecBole would pass over a slip in silence.
+
+    Parameters
+    ----------
+    keys : iterable of str
+        What the user gave.
+    known : collection of str
+        The keys of the properties files: ``config.internal_config_dict``.
+    """
+    for key in keys:
+        if key not in known:
+            logger.warning("No properties file has the key '%s'.%s", key, nearest(key, known))

@@ -23,14 +23,15 @@ from recbole_llmkt.checkpoints import (
 )
 from recbole_llmkt.compat import start_log
 from recbole_llmkt.config import Config
-from recbole_llmkt.data import load_data, sample_users
-from recbole_llmkt.exceptions import ConfigError
-from recbole_llmkt.experiment.slices import slice_metrics, wanted_tail
-from recbole_llmkt.experiment.users import recorded, user_metrics
+from recbole_llmkt.datasets.loading import load_data, sample_users
+from recbole_llmkt.evaluation.per_user import recorded, user_metrics
+from recbole_llmkt.evaluation.slices import slice_metrics, wanted_tail
 from recbole_llmkt.keys import PREFIXES
-from recbole_llmkt.parsing import parse_value
-from recbole_llmkt.registry import build_model, get_trainer, uses_kar
-from recbole_llmkt.tracking import tracked
+from recbole_llmkt.training.factory import build_model, get_trainer
+from recbole_llmkt.training.tracking import tracked
+from recbole_llmkt.transfer.methods.kar import uses_kar
+from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.utils.parsing import parse_value
 
 Result = dict[str, Any]
 
@@ -65,8 +66,8 @@ def train(
         ``test_result``), ``checkpoint`` (its path, or None) and ``transfer``: terms (layer, rows,
         coverage, ...), ``phase_switch``, both loss curves; with ``kt_method: kar`` the method, its
         profiles and their coverage; None without knowledge. After a test also ``slices`` (see
-        :func:`~recbole_llmkt.experiment.slices.slice_metrics`) and ``users`` (a
-        :class:`~recbole_llmkt.experiment.users.UserMetrics`, or None).
+        :func:`~recbole_llmkt.evaluation.slices.slice_metrics`) and ``users`` (a
+        :class:`~recbole_llmkt.evaluation.per_user.UserMetrics`, or None).
     """
     with tracked(config) as log_result:
         result = _train(config, saved, verbose, on_epoch, evaluate_test)

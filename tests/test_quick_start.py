@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers import ENCODER, TinyDataset, add_profiles, random_vectors, write_profiles
 from recbole.model.general_recommender import BPR
 
 from recbole_llmkt import (
@@ -22,7 +21,8 @@ from recbole_llmkt import (
     objective_function,
     run_recbole_llmkt,
 )
-from recbole_llmkt.exceptions import (
+from recbole_llmkt.profiles.embeddings import embedding_paths
+from recbole_llmkt.utils.exceptions import (
     ConfigError,
     DataError,
     LayerError,
@@ -31,7 +31,7 @@ from recbole_llmkt.exceptions import (
     ProfileError,
     RowsError,
 )
-from recbole_llmkt.profiles.embeddings import embedding_paths
+from tests.helpers import ENCODER, TinyDataset, add_profiles, random_vectors, write_profiles
 
 
 class MyBPR(BPR):
@@ -99,7 +99,7 @@ def test_loaded_again_it_predicts_the_same(tiny):
     result = run(tiny, "NeuMF", saved=True, kt_projector="linear")
     config, model, _, train_data, _, test_data = load_data_and_model(result["checkpoint"])
     assert config["kt_projector"] == "linear" and type(model).__name__ == "NeuMF"
-    from recbole_llmkt.registry import get_trainer
+    from recbole_llmkt.training.factory import get_trainer
 
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     trainer.eval_collector.data_collect(train_data)

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from helpers import prepare
 
-from recbole_llmkt.cli import main
+from recbole_llmkt.cli.main import main
 from recbole_llmkt.compat import load_plain
-from recbole_llmkt.exceptions import ConfigError
 from recbole_llmkt.quick_start import export_stock_checkpoint, load_data_and_model
+from recbole_llmkt.utils.exceptions import ConfigError
+from tests.helpers import prepare
 
 
 @pytest.fixture

@@ -1,1 +1,1 @@
-"""Datasets: RecBole's, read from atomic files, and whose row is whose."""
+"""Datasets: their files, splits, histories and metadata."""

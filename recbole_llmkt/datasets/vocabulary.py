@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from recbole.utils import FeatureType
 
-from recbole_llmkt.exceptions import DataError
+from recbole_llmkt.utils.exceptions import DataError
 
 logger = getLogger(__name__)
 

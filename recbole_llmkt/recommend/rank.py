@@ -16,9 +16,9 @@ from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
 from recbole_llmkt.checkpoints import load_checkpoint
-from recbole_llmkt.exceptions import ConfigError, DataError
-from recbole_llmkt.profiles.history import interaction_counts, plain_column
+from recbole_llmkt.datasets.history import interaction_counts, plain_column
 from recbole_llmkt.quick_start import load_data_and_model
+from recbole_llmkt.utils.exceptions import ConfigError, DataError
 
 logger = getLogger(__name__)
 

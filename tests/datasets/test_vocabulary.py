@@ -8,13 +8,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from helpers import prepare
 
 from recbole_llmkt.checkpoints import load_checkpoint
 from recbole_llmkt.datasets.vocabulary import Vocabulary, _saved_order
-from recbole_llmkt.exceptions import DataError
 from recbole_llmkt.quick_start import load_data_and_model, train
 from recbole_llmkt.recommend.rank import Ranker
+from recbole_llmkt.utils.exceptions import DataError
+from tests.helpers import prepare
 
 RANDOM_SPLIT = {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": None, "mode": "full"}
 LAST_OUT = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full"}
