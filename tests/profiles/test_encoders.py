@@ -17,7 +17,7 @@ from recbole_llmkt.config import Config
 from recbole_llmkt.exceptions import ConfigError, ProfileError
 from recbole_llmkt.profiles.encoders import Encoder, get_encoder
 from recbole_llmkt.profiles.encoders import sentence_transformers as st
-from recbole_llmkt.profiles.service import without_key
+from recbole_llmkt.profiles.service import Service
 
 DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
 TEXTS = ["Noir and jazz.", "A long evening of quiet films. " * 12, "x", "Ünïcode 映画 🎬"]
@@ -209,6 +209,7 @@ def test_an_unusable_device_is_said():
 
 
 def test_a_key_that_a_server_echoes_is_not_shown():
-    error = ValueError("no such key:  sk-12345\n")
-    assert without_key(error, "sk-12345") == "no such key: ***"
-    assert without_key(ValueError("none of it"), "none") == "none of it"
+    service = Service(None, "sk-12345", secrets=("sk-12345",))
+    assert service.clean(ValueError("no such key:  sk-12345\n")) == "no such key: ***"
+    assert Service(None, "none", secrets=("",)).clean("none of it") == "none of it"
+    assert "sk-12345" not in repr(service)
