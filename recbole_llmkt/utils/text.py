@@ -14,7 +14,7 @@ _ESCAPES = re.compile(
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?"
     r"|\x1b[ -/]*[0-~]?"
 )
-_LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
+_LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\x85]")
 # What a terminal acts on instead of showing it: control characters, but for tab and line feed,
 # and the characters that change the direction of everything behind them.
 _ACTIVE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -26,7 +26,7 @@ def printable(text: str) -> str:
     r"""Return a text without whatever a terminal acts on; line feeds and tabs stay.
 
     Escape sequences, control characters and changes of direction are left out, other line ends
-    become line feeds, and lone surrogates U+FFFD. It is used both before a text is stored and
+    become line feeds, and lone surrogates question marks. It is used both before a text is stored and
     wherever a text of others is shown.
 
     Examples
@@ -37,7 +37,7 @@ def printable(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     text = _LINE_ENDS.sub("\n", _ESCAPES.sub("", text))
-    return _SURROGATES.sub("\ufffd", _ACTIVE.sub("", text))
+    return _SURROGATES.sub("?", _ACTIVE.sub("", text))
 
 
 def one_line(text: str) -> str:
@@ -48,7 +48,7 @@ def one_line(text: str) -> str:
     >>> one_line("Heat\n 2. Fake line")
     'Heat  2. Fake line'
     """
-    return re.sub(r"[\n\t]", " ", printable(text))
+    return re.sub("[\n\t\u2028\u2029]", " ", printable(text))
 
 
 def json_line(value: Any) -> str:

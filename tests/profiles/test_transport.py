@@ -25,6 +25,7 @@ CONFIG = {
     "encoding": "utf-8",
     "USER_ID_FIELD": "user_id",
     "profile_encoder": ENCODER,
+    "profile_max_tokens": 400,
 }
 ASKED = Profile("1", "Likes\n\n- noir,  often", "openai", "m", "p", "h", utc_now(), 90, 12)
 OTHER = replace(ASKED, id="2", text="Likes 映画")

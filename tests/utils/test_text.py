@@ -19,7 +19,7 @@ from recbole_llmkt.utils.text import (
     [
         ("Plain text.", "Plain text."),
         ("tab\tand\nline", "tab\tand\nline"),
-        ("a\r\nb\rc\x85d\u2028e", "a\nb\nc\nd\ne"),
+        ("a\r\nb\rc\x85d", "a\nb\nc\nd"),
         ("\x1b[1;31mred\x1b[0m", "red"),
         ("\x9b31mred", "red"),
         ("\x1b]0;title\x07shown", "shown"),
@@ -31,7 +31,7 @@ from recbole_llmkt.utils.text import (
         ("unfinished \x1b[", "unfinished "),
         ("bell\x07 nul\x00 del\x7f", "bell nul del"),
         ("\u202egnp.exe", "gnp.exe"),
-        ("half \ud83d", "half \ufffd"),
+        ("half \ud83d", "half ?"),
         ("ünïcode 映画 🎬 👩\u200d💻 نص", "ünïcode 映画 🎬 👩\u200d💻 نص"),
         ("id\u00a0", "id\u00a0"),
     ],
@@ -43,7 +43,7 @@ def test_nothing_that_a_terminal_acts_on_is_left(text: str, shown: str) -> None:
 
 
 def test_an_id_or_a_title_is_one_line() -> None:
-    assert one_line("a\n1. b\tc\x1b[2J") == "a 1. b c"
+    assert one_line("a\n1. b\tc\x1b[2J\u2028d") == "a 1. b c d"
 
 
 @pytest.mark.parametrize("text", ["\x1b[31m", "\x9b31m", "\ud83d", "\x7f", "Ü", "\u202e", '"\\'])
