@@ -14,9 +14,10 @@ from recbole.utils import ModelType
 
 from recbole_llmkt import resources
 from recbole_llmkt.exceptions import ConfigError, LLMKTError, nearest
-from recbole_llmkt.keys import check_keys
+from recbole_llmkt.keys import ADDRESS_KEYS, check_keys, without_secrets
 from recbole_llmkt.parsing import is_plain, load_yaml, parse_value
 from recbole_llmkt.registry import get_model
+from recbole_llmkt.utils.text import without_credentials
 
 logger = getLogger(__name__)
 
@@ -196,13 +197,23 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
         ``Config(config_dict=config.plain(), command_line=[])`` makes an equal configuration. What
         ``kt_preset`` said is in the other values: its file need not be there any more. The place
-        of a process among several is left out: a reader would wait for the others.
+        of a process among several is left out: a reader would wait for the others. So are user
+        and password of an address: they are in no file.
         """
-        values = {key: _quoted(value) for key, value in self._given.items() if is_plain(value)}
+        given = without_secrets(self._given)
+        values = {key: _quoted(value) for key, value in given.items() if is_plain(value)}
         values["kt_preset"] = None
         for key in _PROCESS:
             values.pop(key, None)
         return {**values, "model": self.model_path, "dataset": self.dataset}
+
+    def __str__(self) -> str:
+        text = str(super().__str__())
+        for key in ADDRESS_KEYS:
+            address = self.final_config_dict.get(key)
+            if isinstance(address, str):
+                text = text.replace(address, without_credentials(address))
+        return text
 
     def says(self, key: str) -> bool:
         """Tell whether the preset, a file, ``config_dict`` or the command line sets a key."""

@@ -24,6 +24,7 @@ from recbole_llmkt.keys import PREFIXES
 from recbole_llmkt.parsing import parse_value
 from recbole_llmkt.registry import build_model, get_trainer, uses_kar
 from recbole_llmkt.tracking import tracked
+from recbole_llmkt.utils.text import without_credentials
 
 Result = dict[str, Any]
 
@@ -67,6 +68,12 @@ def train(
     return result
 
 
+def _shown(argument: str) -> str:
+    """Return an argument of the program for the log, without a password of an address in it."""
+    is_address = "://" in argument or argument.startswith("--profile_api_base=")
+    return without_credentials(argument) if is_address else argument
+
+
 def _train(
     config: Config,
     saved: bool,
@@ -78,7 +85,7 @@ def _train(
     start_log(config)
     logger = getLogger()
     if verbose:
-        logger.info(sys.argv)
+        logger.info([_shown(argument) for argument in sys.argv])
         logger.info(config)
     dataset, train_data, valid_data, test_data = load_data(config)
     valid_data = sample_users(valid_data, config["kt_valid_users"])

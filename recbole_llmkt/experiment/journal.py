@@ -16,6 +16,7 @@ from recbole_llmkt.exceptions import ConfigError, DataError, nearest
 from recbole_llmkt.experiment.results import FILE_NAME, Record, read_results, run_name
 from recbole_llmkt.experiment.significance import primary_metric
 from recbole_llmkt.options import names as split_names
+from recbole_llmkt.utils.text import one_line
 
 
 @dataclass(frozen=True)
@@ -168,11 +169,12 @@ def journal(
         status=[status] if status else [],
     )
     if as_json:
-        rows = [{"run": one.name, "time": one.time.isoformat(), **one.record} for one in shown]
-        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+        found = [{"run": one.name, "time": one.time.isoformat(), **one.record} for one in shown]
+        click.echo(json.dumps(found, indent=2))
         return
     head = ["run", "dataset", "ended (UTC)", "status", "test", "epochs", "seconds", "settings"]
-    click.echo(tabulate([_row(one) for one in shown], head, disable_numparse=True))
+    rows = [[one_line(cell) for cell in _row(one)] for one in shown]
+    click.echo(tabulate(rows, head, disable_numparse=True))
     click.echo(f"\n{len(shown)} of {len(entries)} runs.")
 
 
@@ -197,5 +199,6 @@ def _show_difference(first: Entry, second: Entry, as_json: bool) -> None:
         found = {key: [one, other] for key, one, other in rows}
         click.echo(json.dumps({"runs": [first.name, second.name], "settings": found}, indent=2))
         return
-    click.echo(tabulate(rows, ["key", first.name, second.name], disable_numparse=True))
+    cells = [[one_line(cell) for cell in row] for row in rows]
+    click.echo(tabulate(cells, ["key", first.name, second.name], disable_numparse=True))
     click.echo(f"\n{len(rows)} keys differ. Test: {first.score or '-'} and {second.score or '-'}.")

@@ -13,6 +13,7 @@ from recbole_llmkt.exceptions import ConfigError
 from recbole_llmkt.experiment.arms import arm_settings
 from recbole_llmkt.experiment.settings import deciding_settings, digest, warn_unknown
 from recbole_llmkt.experiment.slices import DEFAULT as DEFAULT_SLICES
+from recbole_llmkt.keys import ADDRESS_KEYS
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +156,8 @@ class Plan:
         settings = deciding_settings(config)
         known.update(config.internal_config_dict)
         given = config.plain()
+        # What is run needs the password of an address; `given` goes to no file.
+        given.update({key: config[key] for key in ADDRESS_KEYS})
         if not config.says("kt_slices"):
             given["kt_slices"] = list(DEFAULT_SLICES)
         return Run(

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from recbole_llmkt.experiment import evidence_plots, exports, plots, sections, tables
 from recbole_llmkt.experiment.findings import Findings
 from recbole_llmkt.profiles.files import replace_file
+from recbole_llmkt.utils.text import finalize
 
 # The picture of a file name, with what it shows.
 _PICTURES: dict[str, tuple[str, Callable[[Findings, plots.Theme], Figure | None]]] = {
@@ -85,7 +86,9 @@ def make_report(folder: Path) -> str:
 def report_html(found: Findings) -> str:
     """Return a page that needs no other file: tables, pictures, settings and runs."""
     source = resources.files("recbole_llmkt.experiment").joinpath("report.html").read_text("utf-8")
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=finalize
+    )
     return environment.from_string(source).render(
         found=found,
         title=tables.title(found),

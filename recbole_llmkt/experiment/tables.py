@@ -11,6 +11,7 @@ from tabulate import SEPARATING_LINE, tabulate
 from recbole_llmkt.experiment.findings import Findings
 from recbole_llmkt.experiment.results import Record, run_name
 from recbole_llmkt.experiment.statistics import Cell, Estimate
+from recbole_llmkt.utils.text import one_line
 
 FEW_SEEDS = 5
 STAR_NOTE = (
@@ -79,13 +80,13 @@ def terminal_table(found: Findings) -> str:
         if lines and row.model != model:
             lines.append(SEPARATING_LINE)
         texts = [_cell_text(found, cell, best) for cell, best in zip(row.cells, row.best)]
-        shown = row.model if row.model != model else ""
-        lines.append([shown, row.arm, *texts, f"{row.seconds:.0f}"])
+        shown = one_line(row.model) if row.model != model else ""
+        lines.append([shown, one_line(row.arm), *texts, f"{row.seconds:.0f}"])
         model = row.model
-    headers = ["model", "arm", *metric_heads(found.cells), "s/run"]
+    headers = ["model", "arm", *map(one_line, metric_heads(found.cells)), "s/run"]
     text = [tabulate(lines, headers, disable_numparse=True), ""] if lines else []
-    red = [click.style(line, fg="red") for line in doubts(found.records)]
-    return "\n".join([*text, *verdict_lines(found), notes(found), *red])
+    red = [click.style(one_line(line), fg="red") for line in doubts(found.records)]
+    return "\n".join([*text, *map(one_line, verdict_lines(found)), notes(found), *red])
 
 
 def _cell_text(found: Findings, cell: Cell | None, best: bool) -> str:

@@ -190,9 +190,11 @@ class OptionalParameters:
         if not self._REFUSED.search(text):
             return None
         named = [one for one in sent if re.search(rf"\b{one}\b", text)]
-        name = parameter if parameter in sent else (named or [None])[0]
-        if not isinstance(name, str):
+        if isinstance(parameter, str) and parameter in sent:
+            named.insert(0, parameter)
+        if not named:
             return None
+        name = named[0]
         if name not in self._refused:
             self._refused.add(name)
             value = self._values.pop(name)

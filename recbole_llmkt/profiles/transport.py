@@ -37,8 +37,8 @@ def embedding_path(folder: str | Path, dataset: str, entity: str) -> Path:
 def export_profiles(store: ProfileStore, path: Path, config: Any) -> int:
     """Write the usable profiles as an atomic file, and return their number.
 
-    Ids stay to the letter. The columns are ``uid:token`` (``iid`` for items), ``profile:token_seq`` and where each
-    profile comes from. Line breaks and tabs inside a text become blanks.
+    The columns are ``uid:token`` (``iid`` for items), ``profile:token_seq`` and where each
+    profile comes from. Ids stay to the letter; line breaks and tabs inside a text become blanks.
     """
     header = [f"{_ID[store.entity]}:token", "profile:token_seq"]
     header += [f"{name}:token" for name in _COLUMNS]

@@ -19,15 +19,15 @@ _LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\x85]")
 # and the characters that change the direction of everything behind them.
 _ACTIVE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
-_MARKUP = re.compile(r"([\\`*_{}\[\]#|~])")
+_MARKUP = re.compile(r"([\\`\[\]|])")
 
 
 def printable(text: str) -> str:
     r"""Return a text without whatever a terminal acts on; line feeds and tabs stay.
 
     Escape sequences, control characters and changes of direction are left out, other line ends
-    become line feeds, and lone surrogates question marks. It is used both before a text is stored and
-    wherever a text of others is shown.
+    become line feeds, and lone surrogates question marks. It is used both before a text is stored
+    and wherever a text of others is shown.
 
     Examples
     --------
@@ -51,6 +51,11 @@ def one_line(text: str) -> str:
     return re.sub("[\n\t\u2028\u2029]", " ", printable(text))
 
 
+def finalize(value: Any) -> Any:
+    """Return what a page shows of a value: for Jinja2's ``finalize``, before it escapes HTML."""
+    return printable(value) if type(value) is str else value
+
+
 def json_line(value: Any) -> str:
     r"""Return JSON that is safe to show and to encode, and loses nothing.
 
@@ -68,12 +73,12 @@ def json_line(value: Any) -> str:
 
 
 def markdown(text: str) -> str:
-    """Return a text that Markdown shows as it is: no HTML, no markup, no line breaks.
+    r"""Return a text that Markdown shows in one line, without HTML, links, pictures or cells.
 
     Examples
     --------
     >>> markdown("<b>a|b</b>")
-    '&lt;b&gt;a\\\\|b&lt;/b&gt;'
+    '&lt;b&gt;a\\|b&lt;/b&gt;'
     """
     escaped = _MARKUP.sub(r"\\\1", one_line(text))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -55,7 +55,8 @@ def test_json_loses_nothing_and_is_safe_to_show(text: str) -> None:
 
 def test_markdown_shows_text_as_it_is() -> None:
     assert markdown("<script>x</script>\n|a|") == "&lt;script&gt;x&lt;/script&gt; \\|a\\|"
-    assert markdown("a & b_c [x](y)") == "a &amp; b\\_c \\[x\\](y)"
+    assert markdown("a & b_c ![x](y)") == "a &amp; b_c !\\[x\\](y)"
+    assert markdown("**a** kt_weight") == "**a** kt_weight"
 
 
 @pytest.mark.parametrize(

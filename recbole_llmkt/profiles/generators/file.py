@@ -144,7 +144,9 @@ def _json_lines(file: Any, path: Path) -> Iterator[_Row]:
                 "whole number, and 'text' (or profile)."
             )
         if not isinstance(history, (str, type(None))):
-            raise DataError(f"Line {number} of '{path}': its 'history' is no digest, but {history}.")
+            raise DataError(
+                f"Line {number} of '{path}': its 'history' is no digest, but {history}."
+            )
         yield number, ((token[0], token[1]), text, history)
 
 

@@ -283,8 +283,9 @@ def _text_of(content: Any) -> str:
 def _count(usage: Any, name: str) -> int:
     """Return a number of tokens; 0 where the server gives none, or something else."""
     value = usage.get(name) if isinstance(usage, dict) else None
-    is_count = isinstance(value, int) and not isinstance(value, bool)
-    return value if is_count and 0 <= value < _MOST_TOKENS else 0
+    if not isinstance(value, int) or isinstance(value, bool):
+        return 0
+    return value if 0 <= value < _MOST_TOKENS else 0
 
 
 class _Pace:

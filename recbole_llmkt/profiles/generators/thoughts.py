@@ -21,7 +21,8 @@ _CLOSE = re.compile(
 # The format of gpt-oss: <|channel|>NAME<|message|>TEXT<|end|>; the answer's name is "final".
 _FINAL = re.compile(r"<\|channel\|>\s*final\b[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
 _CHANNEL = re.compile(
-    r"<\|channel\|>.*?(?:<\|message\|>.*?)?(?:<\|(?:end|call|return)\|>|(?=<\|start\|>)|\Z)", re.DOTALL
+    r"<\|channel\|>.*?(?:<\|message\|>.*?)?(?:<\|(?:end|call|return)\|>|(?=<\|start\|>)|\Z)",
+    re.DOTALL,
 )
 # The same where the server leaves the marks out.
 _BARE_CHANNELS = re.compile(r"\A\s*(?:analysis|commentary).*assistantfinal", re.DOTALL)
