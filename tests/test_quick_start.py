@@ -358,3 +358,17 @@ def test_a_checkpoint_whose_data_changed(tiny):
         file.write("newcomer\ti1\t3\t5\n")
     with pytest.raises(DataError, match="does not fit this BPR"):
         load_data_and_model(result["checkpoint"])
+
+
+def test_the_password_of_an_address_is_in_no_file_and_no_log(tiny, tmp_path, monkeypatch):
+    address = "http://me:pass-word@127.0.0.1:9/v1"
+    monkeypatch.setattr(sys, "argv", ["test", f"--profile_api_base={address}"])
+    config = tiny.config(profile_api_base=address, epochs=1)
+    assert config["profile_api_base"] == address
+    result = train(config, verbose=True)
+    assert load_checkpoint(result["checkpoint"])["config"]["profile_api_base"] == (
+        "http://127.0.0.1:9/v1"
+    )
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".log" for path in files)
+    assert not [path for path in files if b"pass-word" in path.read_bytes()]

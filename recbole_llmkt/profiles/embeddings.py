@@ -170,12 +170,27 @@ def build_embeddings(
     vectors_path, ids_path = embedding_paths(folder or store.folder, encoder.name, store.entity)
     with exclusive(vectors_path.with_name(f".{store.entity}.lock"), wait=True):
         known = _finished(vectors_path, ids_path, encoder.name, dtype)
-        known.update(_unfinished(_partial(vectors_path), known))
+        unfinished = _unfinished(_partial(vectors_path), known)
+        known.update(unfinished)
         texts = {text_digest(profile.text): profile.text for profile in profiles}
-        missing = [digest for digest in texts if digest not in known]
+        missing = {key: text for key, text in texts.items() if key not in known}
         if missing:
             logger.info("Encoding %d profiles with %s.", len(missing), encoder.name)
-            known.update(_encode(encoder, {key: texts[key] for key in missing}, vectors_path))
+            made = _encode(encoder, missing, vectors_path)
+            width = len(next(iter(made.values())))
+            # Damaged, or of another model of that name: made anew, too.
+            other = {
+                key: texts[key]
+                for key in texts.keys() & unfinished.keys()
+                if len(unfinished[key]) != width
+            }
+            if other:
+                logger.warning(
+                    "%s is damaged: %d vectors of another width are made again.",
+                    _partial(vectors_path),
+                    len(other),
+                )
+            known.update({**made, **_encode(encoder, other, vectors_path)})
         vectors = {profile.id: known[text_digest(profile.text)] for profile in profiles}
         built = write_embeddings(store, encoder.name, profiles, vectors, folder, dtype)
         _partial(vectors_path).unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from recbole_llmkt.profiles.metadata import (
     read_user_metadata,
 )
 from recbole_llmkt.profiles.prompts import Prompt, select_history
+from recbole_llmkt.profiles.sandbox import for_prompts
 from recbole_llmkt.profiles.splits import training_split
 
 logger = logging.getLogger(__name__)
@@ -121,9 +122,9 @@ def _item_context(item: ItemMetadata) -> dict[str, Any]:
     return {
         "title": item.title,
         "year": year,
-        "categories": list(item.categories),
+        "categories": for_prompts(item.categories),  # once, and not again in every history
         "text": item.text,
-        "other": item.other,
+        "other": for_prompts(item.other),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -98,8 +99,13 @@ class Service:
         }
 
     def clean(self, error: object) -> str:
-        """Return an error's first 300 characters, without the secrets should a server echo them."""
-        text = " ".join((one_line(str(error)) or type(error).__name__).split())
+        """Return an error's first 300 characters, without the secrets should a server echo them.
+
+        An error of reading JSON is told by what was there instead.
+        """
+        if isinstance(error, json.JSONDecodeError):
+            error = error.doc or "nothing"  # what came says more than where it is no JSON
+        text = " ".join((one_line(str(error)) or f"({type(error).__name__})").split())
         for secret in sorted(set(self.secrets), key=len, reverse=True):
             if len(secret) > len("none"):
                 text = text.replace(secret, "***")

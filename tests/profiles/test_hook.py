@@ -231,3 +231,21 @@ def test_without_any_profiles_plain_descriptions_are_written(make_dataset, monke
     assert (loaded.coverage, loaded.n_leaks) == (1.0, 0)
     assert loaded.generator == "template"
     assert "without a language model" in caplog.text
+
+
+def test_damaged_vectors_in_the_cache_are_made_anew(tiny, tmp_path, monkeypatch, caplog):
+    home = tmp_path / "cache"
+    monkeypatch.setattr(hook, "embedding_home", lambda folder: home)
+    good = load(tiny).vectors
+    for name in ("user.npy", "user.json"):
+        path = embedding_paths(home, ENCODER, "user")[0].with_name(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for source in embedding_paths(tiny.folder / "profiles", ENCODER, "user"):
+            shutil.copy(source, path.parent)
+        path.write_bytes(b"damaged")
+        assert np.array_equal(load(tiny).vectors, good)
+        assert "made anew" in caplog.text
+        caplog.clear()
+    embedding_paths(tiny.folder / "profiles", ENCODER, "user")[0].write_bytes(b"damaged")
+    with pytest.raises(ProfileError, match="Cannot read"):
+        load(tiny)

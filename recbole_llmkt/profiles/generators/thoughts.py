@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 
 _NAME = (
-    r"(?:seed:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis|rationale"
-    r"|inner_?monologue|chain_?of_?thought)"
+    r"(?i:(?:seed:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis"
+    r"|rationale|inner_?monologue|chain_?of_?thought))"
 )
-_BRACKETED = r"(?:THINK(?:ING)?|THOUGHTS?|REASONING)"
+_BRACKETED = r"(?:THINK(?:ING)?|THOUGHTS?|REASONING)"  # "[thought]" is a word in brackets
 _OPEN = re.compile(
-    rf"<{_NAME}(?:\s[^<>]*)?>|\[{_BRACKETED}\]|◁think▷|<\|(?:START_THINKING|begin_of_thought)\|>",
-    re.IGNORECASE,
+    rf"<{_NAME}(?:\s[^<>]*)?>|\[{_BRACKETED}\]|◁think▷|<\|(?:START_THINKING|begin_of_thought)\|>"
 )
 _CLOSE = re.compile(
-    rf"</{_NAME}\s*>|\[/{_BRACKETED}\]|◁/think▷|<\|(?:END_THINKING|end_of_thought)\|>",
-    re.IGNORECASE,
+    rf"</{_NAME}\s*>|\[/{_BRACKETED}\]|◁/think▷|<\|(?:END_THINKING|end_of_thought)\|>"
 )
 
 # The format of gpt-oss: <|channel|>NAME<|message|>TEXT<|end|>; the answer's name is "final".
