@@ -17,7 +17,6 @@ from recbole_llmkt.exceptions import ConfigError, LLMKTError, nearest
 from recbole_llmkt.keys import ADDRESS_KEYS, check_keys, without_secrets
 from recbole_llmkt.parsing import is_plain, load_yaml, parse_value
 from recbole_llmkt.registry import get_model
-from recbole_llmkt.utils.text import without_credentials
 
 logger = getLogger(__name__)
 
@@ -68,6 +67,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self._command_line = command_line
         self._eval_args: dict[str, Any] = {}  # those of our dataset files and presets
         self._preset_keys: set[str] = set()
+        # Addresses with a password: RecBole writes all that it finds among its values into logs
+        # and TensorBoard's files, so those have the addresses without it.
+        self._secrets: dict[str, str] = {}
         try:
             # RecBole fills in defaults in place: the caller's values stay as they are.
             values = copy.deepcopy(dict(config_dict or {}))
@@ -174,6 +176,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             # `eval_args: {mode: uni100}` asks for other candidates, not for another split.
             self.external_config_dict["eval_args"] = {**self._eval_args, **given}
         final: dict[str, Any] = super()._get_final_config_dict()
+        public = without_secrets(final)
+        self._secrets = {
+            key: final[key] for key in ADDRESS_KEYS if final.get(key) != public.get(key)
+        }
+        final.update(public)
         self._given = copy.deepcopy(final)
         if not final.get("data_path"):
             raise ConfigError("'data_path' is empty: name the folder that holds the dataset.")
@@ -190,6 +197,13 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             "transfer loss to. Train it with kt_enabled: False, or choose another model."
         )
 
+    def __getitem__(self, item: str) -> Any:
+        return self._secrets[item] if item in self._secrets else super().__getitem__(item)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._secrets.pop(key, None)
+        super().__setitem__(key, value)
+
     # ---- for checkpoints and results ----------------------------------------------------------
 
     def plain(self) -> dict[str, Any]:
@@ -200,20 +214,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         of a process among several is left out: a reader would wait for the others. So are user
         and password of an address: they are in no file.
         """
-        given = without_secrets(self._given)
-        values = {key: _quoted(value) for key, value in given.items() if is_plain(value)}
+        values = {key: _quoted(value) for key, value in self._given.items() if is_plain(value)}
         values["kt_preset"] = None
         for key in _PROCESS:
             values.pop(key, None)
         return {**values, "model": self.model_path, "dataset": self.dataset}
-
-    def __str__(self) -> str:
-        text = str(super().__str__())
-        for key in ADDRESS_KEYS:
-            address = self.final_config_dict.get(key)
-            if isinstance(address, str):
-                text = text.replace(address, without_credentials(address))
-        return text
 
     def says(self, key: str) -> bool:
         """Tell whether the preset, a file, ``config_dict`` or the command line sets a key."""

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 from recbole_llmkt.exceptions import ConfigError, ProfileError
 from recbole_llmkt.utils.text import address_problem, one_line, split_credentials
@@ -36,17 +36,22 @@ class Service:
     Attributes
     ----------
     address : str or None
-        Its address without user and password; None is that of OpenAI.
+        Its address without user, password and parameters; None is that of OpenAI.
     key : str
         Sent as a bearer token, unless the address has a user and a password.
     headers : dict of str to str
         Sent with every request: user and password of the address, for a server or a proxy that
         asks for them. In the address itself they would show in logs.
+    parameters : dict of str to str
+        What follows the address's ``?``: sent with every request.
+    secrets : tuple of str
+        What no message may show.
     """
 
     address: str | None
     key: str = field(repr=False)
     headers: dict[str, str] = field(default_factory=dict, repr=False)
+    parameters: dict[str, str] = field(default_factory=dict, repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
     @classmethod
@@ -77,11 +82,13 @@ class Service:
         if not given:
             return cls(None, key, secrets=(key,))
         address, credentials = split_credentials(given)
+        address, _, query = address.partition("?")
+        parameters = dict(parse_qsl(query, keep_blank_values=True))
         plain = unquote(credentials)
         coded = base64.b64encode(plain.encode()).decode()
         headers = {"Authorization": f"Basic {coded}"} if credentials else {}
-        secrets = (key, credentials, plain, coded, plain.rpartition(":")[2])
-        return cls(address, key or "none", headers, secrets)
+        secrets = (key, credentials, plain, coded, plain.rpartition(":")[2], *parameters.values())
+        return cls(address, key or "none", headers, parameters, secrets)
 
     @property
     def name(self) -> str:
@@ -94,6 +101,7 @@ class Service:
             "api_key": self.key,
             "base_url": self.address,
             "default_headers": self.headers,
+            "default_query": self.parameters,
             "timeout": settings["profile_timeout"],
             "max_retries": settings["profile_retries"],
         }

@@ -19,6 +19,8 @@ _LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\x85]")
 # and the characters that change the direction of everything behind them.
 _ACTIVE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
+# Names of an address's parameters whose values are secrets.
+_SECRET = re.compile("key|token|secret|passw|pwd|sig|auth|credential", re.IGNORECASE)
 _MARKUP = re.compile(r"([\\`\[\]|])")
 
 
@@ -104,8 +106,16 @@ def split_credentials(address: str) -> tuple[str, str]:
 
 
 def without_credentials(address: str) -> str:
-    """Return an address as it may be stored and shown: without user and password."""
-    return split_credentials(address)[0]
+    """Return an address as it may be stored and shown: without user, password and keys.
+
+    Examples
+    --------
+    >>> without_credentials("https://me:secret@host/v1?api-version=2&api-key=secret")
+    'https://host/v1?api-version=2'
+    """
+    shown, mark, query = split_credentials(address)[0].partition("?")
+    kept = [part for part in query.split("&") if not _SECRET.search(part.partition("=")[0])]
+    return f"{shown}{mark}{'&'.join(kept)}" if any(kept) else shown
 
 
 def address_problem(address: str) -> str | None:
@@ -121,6 +131,6 @@ def address_problem(address: str) -> str | None:
         return f"'{shown}' is no address ({without_credentials(str(error))})"
     if not host or any(sign.isspace() for sign in address):
         return f"'{shown}' names no server: write http://HOST:PORT/v1"
-    if parts.query or parts.fragment:
-        return f"'{shown}' has a '?' or '#': end it with the path, such as /v1"
+    if "#" in address:
+        return f"'{shown}' has a '#': end it with the path, such as /v1"
     return None

@@ -53,6 +53,7 @@ class OpenAIServer:
         self.decide = decide
         self.payloads: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
+        self.paths: list[str] = []
         self.most_at_once = 0
         self._at_once = 0
         self._lock = threading.Lock()
@@ -106,6 +107,7 @@ def _handler(server: OpenAIServer) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             payload = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            server.paths.append(self.path)
             reply = server.reply(payload, self.headers.get("Authorization"))
             body = reply.body()
             self.send_response(reply.status)

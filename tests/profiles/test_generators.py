@@ -204,7 +204,7 @@ def test_file_must_be_given_and_be_there(tmp_path: Path) -> None:
 def test_an_id_that_is_no_text_and_no_whole_number_is_refused(tmp_path: Path, value: str) -> None:
     path = tmp_path / "made.jsonl"
     path.write_text(f'{{"id": {value}, "text": "Likes war."}}\n', encoding="utf-8")
-    with pytest.raises(DataError, match="Line 1 .*whole number"):
+    with pytest.raises(DataError, match=r"Line 1 .*whole number"):
         read_profiles(path)
 
 
@@ -218,5 +218,5 @@ def test_odd_ids_and_texts_of_a_file(tmp_path: Path) -> None:
     assert [token for _, token in found] == [*ids, "7"]
     assert found[None, "NaN"] == ("Likes war ?.", None)
     path.write_bytes(b'{"id": ' + b"[" * 100_000)
-    with pytest.raises(DataError, match="Line 1 .*no JSON"):
+    with pytest.raises(DataError, match=r"Line 1 .*no JSON"):
         read_profiles(path)

@@ -342,8 +342,14 @@ def test_what_cannot_succeed_is_not_repeated(
 @pytest.mark.parametrize("address", ["localhost:8000/v1", "127.0.0.1/v1", "//host/v1", "http://"])
 def test_an_address_without_a_scheme_stops_before_the_first_request(address: str) -> None:
     settings = {**SETTINGS, "profile_generator": "openai", "profile_api_base": address}
-    with pytest.raises(ConfigError, match="profile_api_base: .*http://"):
+    with pytest.raises(ConfigError, match=r"profile_api_base: .*http://"):
         get_generator(settings)
+
+
+def test_parameters_of_an_address_are_sent() -> None:
+    with OpenAIServer(lambda *_: Reply()) as server:
+        _ask(server, profile_api_base=f"{server.address}?api-version=2")
+    assert server.paths == ["/v1/chat/completions?api-version=2"]
 
 
 def test_user_and_password_of_an_address_are_sent_and_never_shown(

@@ -160,6 +160,6 @@ def test_imported_texts_are_clean_and_of_bounded_length(store, tmp_path):
     assert import_profiles(store, path, CONFIG) == 1
     assert store.read()["7"].text == "Likes war"
     path.write_text(f"uid:token\tprofile:token_seq\n8\t{'x' * 4001}\n", encoding="utf-8")
-    with pytest.raises(DataError, match="'8'.*4001 characters.*raise profile_max_tokens"):
+    with pytest.raises(DataError, match=r"'8'.*4001 characters.*raise profile_max_tokens"):
         import_profiles(store, path, CONFIG)
     assert "8" not in store.read()
