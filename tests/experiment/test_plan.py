@@ -162,12 +162,12 @@ def test_a_key_that_nobody_knows_is_named(caplog):
 
 
 def test_the_password_of_an_address_reaches_the_run_and_no_record(tiny):
-    address = "http://me:password@127.0.0.1:9/v1"
+    address = "http://me:pa55-w0rd@127.0.0.1:9/v1"
     overrides = {**tiny.settings(), "profile_api_base": address}
     (run,) = Plan(["BPR"], ["kt"], [1], "tiny", overrides=overrides).runs()
     config = run.config()
     assert config["profile_api_base"] == address
-    assert "password" not in f"{run.settings} {config} {config.plain()} {config.final_config_dict}"
+    assert "pa55-w0rd" not in f"{run.settings} {config} {config.plain()} {config.final_config_dict}"
     config["profile_api_base"] = "http://other/v1"
     assert config["profile_api_base"] == "http://other/v1"
     assert without_secrets(overrides)["profile_api_base"] == "http://127.0.0.1:9/v1"
