@@ -12,7 +12,7 @@ from typing import Any
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
-from recbole_llmkt.keys import check_keys
+from recbole_llmkt.keys import ADDRESS_KEYS, check_keys, without_secrets
 from recbole_llmkt.registry import get_model
 from recbole_llmkt.utils import resources
 from recbole_llmkt.utils.exceptions import ConfigError, LLMKTError, nearest
@@ -69,6 +69,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self._command_line = command_line
         self._eval_args: dict[str, Any] = {}  # those of our dataset files and presets
         self._preset_keys: set[str] = set()
+        # Addresses with a password: RecBole writes all that it finds among its values into logs
+        # and TensorBoard's files, so those have the addresses without it.
+        self._secrets: dict[str, str] = {}
         try:
             # RecBole fills in defaults in place: the caller's values stay as they are.
             values = copy.deepcopy(dict(config_dict or {}))
@@ -175,6 +178,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             # `eval_args: {mode: uni100}` asks for other candidates, not for another split.
             self.external_config_dict["eval_args"] = {**self._eval_args, **given}
         final: dict[str, Any] = super()._get_final_config_dict()
+        public = without_secrets(final)
+        self._secrets = {
+            key: final[key] for key in ADDRESS_KEYS if final.get(key) != public.get(key)
+        }
+        final.update(public)
         self._given = copy.deepcopy(final)
         _refuse_code(final)
         if not final.get("data_path"):
@@ -192,6 +200,13 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             "transfer loss to. Train it with kt_enabled: False, or choose another model."
         )
 
+    def __getitem__(self, item: str) -> Any:
+        return self._secrets[item] if item in self._secrets else super().__getitem__(item)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._secrets.pop(key, None)
+        super().__setitem__(key, value)
+
     # ---- for checkpoints and results ----------------------------------------------------------
 
     def plain(self) -> dict[str, Any]:
@@ -199,7 +214,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
         ``Config(config_dict=config.plain(), command_line=[])`` makes an equal configuration. What
         ``kt_preset`` said is in the other values: its file need not be there any more. The place
-        of a process among several is left out: a reader would wait for the others.
+        of a process among several is left out: a reader would wait for the others. So are user
+        and password of an address: they are in no file.
         """
         values = {key: _quoted(value) for key, value in self._given.items() if is_plain(value)}
         values["kt_preset"] = None

@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from recbole_llmkt.utils.exceptions import ConfigError, nearest
+from recbole_llmkt.utils.text import address_problem, without_credentials
 
 PREFIXES = ("kt_", "profile_")
+# Addresses, which may hold a user and a password.
+ADDRESS_KEYS = ("profile_api_base",)
 _EVERY_ARM = {"kt_valid_users"}
 Check = Callable[[Any], "str | None"]
 
@@ -30,6 +33,11 @@ def _number(low: float, high: float = float("inf"), kind: type = float) -> Check
 
 def _text(value: Any) -> str | None:
     return None if isinstance(value, str) and value else "a non-empty string."
+
+
+def _address(value: Any) -> str | None:
+    problem = _text(value) or address_problem(value)
+    return problem and f"the address of a server. {problem}."
 
 
 def _texts(value: Any) -> str | None:
@@ -153,9 +161,9 @@ CHECKS: dict[str, Check] = {
     "profile_batch_size": _number(1, kind=int),
     "profile_max_tokens": _number(1, kind=int),
     "profile_temperature": _optional(_number(0.0)),
-    "profile_seed": _number(0, kind=int),
+    "profile_seed": _optional(_number(0, kind=int)),
     "profile_concurrency": _number(1, kind=int),
-    "profile_api_base": _optional(_text),
+    "profile_api_base": _optional(_address),
     "profile_api_key_env": _text,
     "profile_timeout": _number(0.0),
     "profile_retries": _number(0, kind=int),
@@ -167,6 +175,16 @@ CHECKS: dict[str, Check] = {
 def is_knowledge_key(key: str) -> bool:
     """Tell whether a key is about knowledge transfer alone: stock RecBole trains without it."""
     return key.startswith(PREFIXES) and key not in _EVERY_ARM
+
+
+def without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return keys and values as they may be stored and shown: addresses without a password."""
+    addresses = {
+        key: without_credentials(values[key])
+        for key in ADDRESS_KEYS
+        if isinstance(values.get(key), str)
+    }
+    return {**values, **addresses}
 
 
 def check_keys(values: Mapping[str, Any], where: str) -> None:
@@ -194,4 +212,5 @@ def check_keys(values: Mapping[str, Any], where: str) -> None:
             )
         wrong = CHECKS[key](value)
         if wrong:
+            value = without_secrets({key: value})[key]
             raise ConfigError(f"'{key}: {value}' in {where}: the value must be {wrong}")

@@ -33,6 +33,7 @@ from recbole_llmkt.training.tracking import tracked
 from recbole_llmkt.transfer.methods import wanted_methods
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.parsing import parse_value
+from recbole_llmkt.utils.text import without_credentials
 
 Result = dict[str, Any]
 
@@ -76,6 +77,12 @@ def train(
     return result
 
 
+def _shown(argument: str) -> str:
+    """Return an argument of the program for the log, without a password of an address in it."""
+    is_address = "://" in argument or argument.startswith("--profile_api_base=")
+    return without_credentials(argument) if is_address else argument
+
+
 def _train(
     config: Config,
     saved: bool,
@@ -87,7 +94,7 @@ def _train(
     start_log(config)
     logger = getLogger()
     if verbose:
-        logger.info(sys.argv)
+        logger.info([_shown(argument) for argument in sys.argv])
         logger.info(config)
     dataset, train_data, valid_data, test_data = load_data(config)
     valid_data = sample_users(valid_data, config["kt_valid_users"])

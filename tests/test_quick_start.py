@@ -22,6 +22,7 @@ from recbole_llmkt import (
     run_recbole_llmkt,
 )
 from recbole_llmkt.profiles.embeddings import embedding_paths
+from recbole_llmkt.quick_start import train
 from recbole_llmkt.utils.exceptions import (
     ConfigError,
     DataError,
@@ -360,3 +361,16 @@ def test_an_exported_checkpoint_would_give_rows_to_others(tiny):
     with pytest.raises(DataError, match="row 1 of 'user_id' is"):
         export_stock_checkpoint(result["checkpoint"], "out.pth")
     assert not Path("out.pth").exists()
+
+
+def test_the_password_of_an_address_is_in_no_file_and_no_log(tiny, tmp_path, monkeypatch):
+    address = "http://me:pass-word@127.0.0.1:9/v1"
+    monkeypatch.setattr(sys, "argv", ["test", f"--profile_api_base={address}"])
+    config = tiny.config(profile_api_base=address, epochs=2)
+    assert config["profile_api_base"] == address
+    result = train(config, verbose=True)
+    stored = torch.load(result["checkpoint"], weights_only=True)["config"]
+    assert stored["profile_api_base"] == "http://127.0.0.1:9/v1"
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".log" for path in files)
+    assert not [path for path in files if b"pass-word" in path.read_bytes()]

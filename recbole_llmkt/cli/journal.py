@@ -11,6 +11,7 @@ from tabulate import tabulate
 
 from recbole_llmkt.cli.options import names as split_names
 from recbole_llmkt.experiment.journal import Entry, differences, find, read_journal, select
+from recbole_llmkt.utils.text import one_line
 
 
 @click.command()
@@ -60,7 +61,13 @@ def journal(
         click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
         return
     head = ["run", "dataset", "ended (UTC)", "status", "test", "epochs", "seconds", "settings"]
-    click.echo(tabulate([_row(one) for one in shown], head, disable_numparse=True))
+    click.echo(
+        tabulate(
+            [[one_line(cell) for cell in _row(entry)] for entry in shown],
+            head,
+            disable_numparse=True,
+        )
+    )
     click.echo(f"\n{len(shown)} of {len(entries)} runs.")
 
 
@@ -85,5 +92,6 @@ def _show_difference(first: Entry, second: Entry, as_json: bool) -> None:
         found = {key: [one, other] for key, one, other in rows}
         click.echo(json.dumps({"runs": [first.name, second.name], "settings": found}, indent=2))
         return
-    click.echo(tabulate(rows, ["key", first.name, second.name], disable_numparse=True))
+    cells = [[one_line(cell) for cell in row] for row in rows]
+    click.echo(tabulate(cells, ["key", first.name, second.name], disable_numparse=True))
     click.echo(f"\n{len(rows)} keys differ. Test: {first.score or '-'} and {second.score or '-'}.")

@@ -296,9 +296,17 @@ def stored_embeddings(config: Any, store: ProfileStore) -> Embeddings | None:
     """Return the vectors of the configured encoder, be they up to date or not.
 
     Those in the cache go first: they are made only where the ones beside the profiles do not fit.
+    Damaged ones in the cache count as missing, with a warning; beside the profiles they may be the
+    only ones, so there they are an error.
     """
     for home in dict.fromkeys([embedding_home(store.folder), store.folder]):
-        found = read_embeddings(home, config["profile_encoder"], store.entity)
+        try:
+            found = read_embeddings(home, config["profile_encoder"], store.entity)
+        except ProfileError as error:
+            if home == store.folder:
+                raise
+            logger.warning("Vectors in the cache are made anew. %s", error)
+            continue
         if found is not None:
             return found
     return None

@@ -94,7 +94,7 @@ def whole_lines(content: bytes) -> tuple[bytes, bytes]:
     rest = content[end:]
     try:
         is_whole = isinstance(json.loads(rest), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         is_whole = False
     return (content + b"\n", b"") if is_whole else (content[:end], rest)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -75,7 +74,7 @@ def ensure_maps(runs: Sequence[Run], records: Sequence[Record], folder: Path) ->
     """
     entities = {run_key(one): _entities(one) for one in records}
     wanted = [run for run in runs if entities.get(run.key)]
-    if not wanted or (folder / FILE_NAME).exists():
+    if not wanted or _is_kept(folder):
         return
     logger.info("Drawing the map of the profile embeddings.")
     try:
@@ -92,6 +91,15 @@ def ensure_maps(runs: Sequence[Run], records: Sequence[Record], folder: Path) ->
         arrays[f"{one.entity} method"] = np.array(one.method)
     np.savez_compressed(content, **arrays)
     replace_file(folder / FILE_NAME, content.getvalue())
+
+
+def _is_kept(folder: Path) -> bool:
+    try:
+        read_maps(folder)
+    except DataError as error:
+        logger.warning("The map is drawn anew. %s", error)
+        return False
+    return (folder / FILE_NAME).exists()
 
 
 def read_maps(folder: Path) -> list[EmbeddingMap]:
@@ -117,7 +125,7 @@ def read_maps(folder: Path) -> list[EmbeddingMap]:
                 for entity in ("user", "item")
                 if f"{entity} points" in file.files
             ]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # whatever a damaged file makes numpy, zipfile or zlib raise
         raise DataError(f"{path}: not readable ({error}). Delete it and compare again.") from error
 
 

@@ -13,6 +13,7 @@ from recbole_llmkt.experiment.report import tables
 from recbole_llmkt.experiment.report.findings import Findings
 from recbole_llmkt.experiment.report.statistics import Cell, Estimate
 from recbole_llmkt.experiment.runs.results import run_name
+from recbole_llmkt.utils.text import markdown
 
 _PARTS = ("mean", "sd", "low95", "high95", "bootstrap_low95", "bootstrap_high95")
 _CELL_HEAD = (
@@ -99,11 +100,11 @@ def _number(value: float | None) -> str:
 
 def report_markdown(found: Findings) -> str:
     """Return the report as GitHub's Markdown."""
-    lines = [f"# {tables.title(found)}", ""]
-    lines += [f"> **{line}**\n" for line in tables.doubts(found.records)]
+    lines = [f"# {markdown(tables.title(found))}", ""]
+    lines += [f"> **{markdown(line)}**\n" for line in tables.doubts(found.records)]
     if found.cells:
-        lines += [f"- {line}" for line in tables.verdict_lines(found)]
-        lines += ["", _summary(found), "", tables.notes(found), ""]
+        lines += [f"- {markdown(line)}" for line in tables.verdict_lines(found)]
+        lines += ["", _summary(found), "", markdown(tables.notes(found)), ""]
     parts = [
         ("Tests", _table(tables.TESTS_HEAD, tables.tests_rows(found))),
         ("Slices", _table(tables.SLICES_HEAD, tables.slices_rows(found))),
@@ -115,12 +116,17 @@ def report_markdown(found: Findings) -> str:
     for heading, table in parts:
         if table:
             lines += [f"## {heading}", "", table, ""]
-    return "\n".join([*lines, tables.environment(found)]) + "\n"
+    return "\n".join([*lines, markdown(tables.environment(found))]) + "\n"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
-    return tabulate(cells, head, tablefmt="github", disable_numparse=True) if cells else ""
+    """Return a table; whatever stands in its cells was read from a file, so it is escaped."""
+    cells = [[markdown(str(cell)) for cell in row] for row in rows]
+    return (
+        tabulate(cells, [markdown(name) for name in head], tablefmt="github", disable_numparse=True)
+        if cells
+        else ""
+    )
 
 
 def _cell(found: Findings, cell: Cell | None, best: bool) -> str:
@@ -144,7 +150,7 @@ def _summary(found: Findings) -> str:
 def _settings(found: Findings) -> str:
     arms = found.unique("arm")
     rows = (
-        [row["model"], f"`{row['key']}`", *(row["texts"].get(arm, "") for arm in arms)]
+        [row["model"], row["key"], *(row["texts"].get(arm, "") for arm in arms)]
         for row in tables.own_settings(found.records)
     )
     return _table(["model", "key", *arms], rows)

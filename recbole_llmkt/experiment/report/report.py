@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from recbole_llmkt.experiment.report import evidence_figures, exports, figures, tables
 from recbole_llmkt.experiment.report.findings import Findings
 from recbole_llmkt.utils.files import replace_file
+from recbole_llmkt.utils.text import finalize
 
 # The picture of a file name, with what it shows.
 _PICTURES: dict[str, tuple[str, Callable[[Findings, figures.Theme], Figure | None]]] = {
@@ -89,7 +90,9 @@ def report_html(found: Findings) -> str:
         .joinpath("report.html")
         .read_text("utf-8")
     )
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=finalize
+    )
     return environment.from_string(source).render(
         found=found,
         title=tables.title(found),

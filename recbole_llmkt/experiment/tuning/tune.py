@@ -29,6 +29,7 @@ from recbole_llmkt.experiment.tuning.space import (
     search_spaces,
 )
 from recbole_llmkt.experiment.tuning.trials import outcomes, read_lines
+from recbole_llmkt.keys import without_secrets
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
 from recbole_llmkt.utils.files import replace_file
 
@@ -179,9 +180,9 @@ def _note(output: Path, tuning: Tuning, studies: Sequence[Study], points: int) -
         "dataset": plan.dataset,
         "seed": plan.seeds[0],
         "config_files": [str(Path(file).resolve()) for file in plan.config_files],
-        "overrides": dict(plan.overrides),
+        "overrides": without_secrets(plan.overrides),
     }
-    own = {name: dict(keys) for name, keys in plan.own_arms.items()}
+    own = {name: without_secrets(keys) for name, keys in plan.own_arms.items()}
     entries = {f"{one.run.model}/{one.run.arm}": _entry(one, tuning.finals) for one in studies}
     if path.exists():
         before = read_about(output)

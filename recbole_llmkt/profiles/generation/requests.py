@@ -15,6 +15,7 @@ from recbole_llmkt.datasets.splits import training_split
 from recbole_llmkt.keys import CHECKS
 from recbole_llmkt.profiles.generation.generators import Request, get_generator_class
 from recbole_llmkt.profiles.generation.prompts import Prompt, select_history
+from recbole_llmkt.profiles.generation.sandbox import for_prompts
 
 logger = logging.getLogger(__name__)
 
@@ -117,9 +118,9 @@ def _item_context(item: ItemMetadata) -> dict[str, Any]:
     return {
         "title": item.title,
         "year": year,
-        "categories": list(item.categories),
+        "categories": for_prompts(item.categories),  # once, and not again in every history
         "text": item.text,
-        "other": item.other,
+        "other": for_prompts(item.other),
     }
 
 
