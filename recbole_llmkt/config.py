@@ -13,18 +13,18 @@ from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
 from recbole_llmkt import resources
-from recbole_llmkt.exceptions import ConfigError, LLMKTError, nearest
+from recbole_llmkt.config_checks import CONFIG_CHECKS, check_together
+from recbole_llmkt.exceptions import ConfigError, nearest, recbole_refusals
+from recbole_llmkt.key_names import unknown_names
 from recbole_llmkt.keys import check_keys
 from recbole_llmkt.parsing import is_plain, load_yaml, parse_value
+from recbole_llmkt.recbole_keys import check_values
 from recbole_llmkt.registry import get_model
 
 logger = getLogger(__name__)
 
 # Solved in closed form, though RecBole does not file it among its traditional models.
 CLOSED_FORM = ("NCEPLRec",)
-# What RecBole raises where a value makes no sense to it.
-_REFUSALS = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError)
-
 
 # Which of several processes this is, as RecBole's run() tells each of them.
 _PROCESS = ("local_rank", "world_size", "ip", "port", "nproc", "offset")
@@ -53,7 +53,13 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     Raises
     ------
     ConfigError
-        An unknown key, a value out of range, an unknown model or preset, an unreadable file.
+        An unknown key, a value out of range, an unknown model or preset, an unreadable file,
+        settings that do not fit together.
+
+    Attributes
+    ----------
+    unknown_keys : list of str
+        Given keys that nothing reads, and that look like none that something does.
     """
 
     def __init__(
@@ -67,14 +73,12 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self._command_line = command_line
         self._eval_args: dict[str, Any] = {}  # those of our dataset files and presets
         self._preset_keys: set[str] = set()
-        try:
-            # RecBole fills in defaults in place: the caller's values stay as they are.
-            values = copy.deepcopy(dict(config_dict or {}))
+        # RecBole fills in defaults in place: the caller's values stay as they are.
+        values = copy.deepcopy(dict(config_dict or {}))
+        with recbole_refusals(
+            lambda reason: ConfigError(f"RecBole refuses the configuration: {reason}.")
+        ):
             super().__init__(model, dataset, config_file_list, values)
-        except LLMKTError:
-            raise
-        except _REFUSALS as error:
-            raise ConfigError(f"RecBole refuses the configuration: {error}") from error
 
     # ---- reading what the user gave ------------------------------------------------------------
 
@@ -173,13 +177,36 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             # `eval_args: {mode: uni100}` asks for other candidates, not for another split.
             self.external_config_dict["eval_args"] = {**self._eval_args, **given}
         final: dict[str, Any] = super()._get_final_config_dict()
+        self._adapt_to_model(final)
         self._given = copy.deepcopy(final)
+        self.unknown_keys = unknown_names(
+            [*self.external_config_dict, *self._preset_keys],
+            self.model_class,
+            bool(final["kt_strict_keys"]),
+        )
         if not final.get("data_path"):
             raise ConfigError("'data_path' is empty: name the folder that holds the dataset.")
+        check_values({**final, "dataset": self.dataset}, self.model)
+        check_together(final, self.model_class, CONFIG_CHECKS)
         untrained = self.model_class.type in (ModelType.TRADITIONAL, ModelType.DECISIONTREE)
         if untrained or self.model in CLOSED_FORM:
             final["kt_enabled"] = self._refuse_untrained(final)
         return final
+
+    def _adapt_to_model(self, final: dict[str, Any]) -> None:
+        """Set what RecBole asks for and does not set itself: its defaults contradict each other."""
+        cross_entropy = (
+            not hasattr(self.model_class, "input_type") and final.get("loss_type") == "CE"
+        )
+        silent = not self.says("train_neg_sample_args")
+        if self.model_class.type == ModelType.SEQUENTIAL and cross_entropy and silent:
+            if final["train_neg_sample_args"] is not None:
+                logger.info(
+                    "%s with loss_type: CE samples no negatives: train_neg_sample_args is set to "
+                    "None.",
+                    self.model,
+                )
+            final["train_neg_sample_args"] = None
 
     def _refuse_untrained(self, final: Mapping[str, Any]) -> bool:
         if self.external_config_dict.get("kt_enabled", True) is False:

@@ -1,78 +1,175 @@
-"""The keys this package adds to RecBole's configuration, and what their values may be."""
+"""The keys this package adds to RecBole's configuration, and what their values may be.
+
+:data:`KEYS` is the one place that says so: ``properties/overall.yaml`` (what users read) and
+``docs/keys.md`` are checked against it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from recbole_llmkt.exceptions import ConfigError, nearest
 
 PREFIXES = ("kt_", "profile_")
-_EVERY_ARM = {"kt_valid_users"}
+LARGEST_INT = 2**31 - 1
+LARGEST_FLOAT = 1e9
 Check = Callable[[Any], "str | None"]
+
+METHODS = ("transfer", "kar")
+ROWS = ("auto", "batch", "table", "node", "lookup", "field", "field_first", "flat", "time")
+POOLS = ("last", "mean", "exponential", "attention")
+LOSSES = ("rmse", "mse", "cosine", "sce", "infonce", "generative", "gram", "softrank")
+REGULARIZERS = ("none", "vicreg")
+SCHEDULES = ("constant", "cosine", "linear")
+BALANCES = ("fixed", "loss_ratio")
+TRANSFORMS = ("pca", "pca_whiten", "umap", "random", "none")
+PROJECTORS = ("none", "linear", "mlp", "profile_mlp")
+CONTROLS = ("none", "shuffled", "random", "zero")
+SLICES = ("history", "cold_users", "tail_items")
+GENERATORS = ("template", "transformers", "openai", "file")
+HISTORIES = ("recent", "top_rated", "mixed")
+ENGINES = ("local", "ray")
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of the configuration, and what its value may be.
+
+    Attributes
+    ----------
+    name : str
+        The key.
+    type : str
+        ``bool``, ``int``, ``float``, ``str`` or ``dict``: the type of one value.
+    default : object
+        Its value unless something sets it.
+    meaning : str
+        One line for users.
+    low, high : float, optional
+        Smallest and largest number; infinity and NaN are never allowed.
+    above : bool
+        Whether ``low`` itself is too small.
+    choices : tuple of str
+        Allowed values; empty: any.
+    class_path : bool
+        Whether the path of a class is allowed besides ``choices``.
+    optional : bool
+        Whether None (``~``) is allowed.
+    many : str
+        ``"some"`` allows a list of values, too, ``"list"`` a list only.
+    rule : callable, optional
+        What else must hold: returns what the value must be, or None.
+    every_arm : bool
+        Whether the key counts without knowledge transfer, too.
+    """
+
+    name: str
+    type: str
+    default: Any = None
+    meaning: str = ""
+    low: float | None = None
+    high: float | None = None
+    above: bool = False
+    choices: tuple[str, ...] = ()
+    class_path: bool = False
+    optional: bool = False
+    many: Literal["", "some", "list"] = ""
+    rule: Check | None = None
+    every_arm: bool = False
+
+    @property
+    def type_words(self) -> str:
+        """Return the type as users read it."""
+        return {"some": f"{self.type} or list", "list": f"list of {self.type}"}.get(
+            self.many, self.type
+        )
+
+    @property
+    def allowed(self) -> str:
+        """Return the range or the choices as users read them."""
+        if self.choices:
+            return ", ".join(self.choices) + (" or a class path" if self.class_path else "")
+        return self._range() if self.low is not None or self.high is not None else ""
+
+    def refusal(self, value: Any) -> str | None:
+        """Return what a value must be, or None if ``value`` is good."""
+        if value is None and self.optional:
+            return None
+        values = value if self.many and isinstance(value, (list, tuple)) else [value]
+        plain = self.many == "list" and self.type == "str" and not self.choices
+        if self.many == "list" and values is not value:
+            return f"a list{' of strings' if plain else ''}, like [A, B] or []."
+        if self.many == "some" and not values:
+            return "not an empty list."
+        refusals = (self._refusal_of_one(single) for single in values)
+        wrong = next((words for words in refusals if words), None)
+        if wrong and plain:
+            return "a list of strings, like [A, B] or []."
+        return wrong or (self.rule(value) if self.rule else None)
+
+    def _refusal_of_one(self, value: Any) -> str | None:
+        if self.choices:
+            return self._refusal_of_choice(value)
+        check = _TYPE_CHECKS.get(self.type)
+        if check is not None:
+            return check(value)
+        if self.type not in ("int", "float"):  # the rule says it all
+            return None
+        number = isinstance(value, int if self.type == "int" else (int, float))
+        if number and not isinstance(value, bool) and self._within(value):
+            return None
+        return f"{'an integer' if self.type == 'int' else 'a number'} {self._range()}."
+
+    def _refusal_of_choice(self, value: Any) -> str | None:
+        own_class = self.class_path and isinstance(value, str) and "." in value
+        if own_class or (isinstance(value, str) and value in self.choices):
+            return None
+        more = " or a class path (my_package.my_module.MyClass)" if self.class_path else ""
+        hint = nearest(shown(value), self.choices)
+        return f"one of {', '.join(self.choices)}{more}.{hint}"
+
+    def _within(self, value: float) -> bool:
+        low, high = self._limits()
+        return low <= value <= high and not (self.above and value == low)
+
+    def _limits(self) -> tuple[float, float]:
+        largest = LARGEST_INT if self.type == "int" else LARGEST_FLOAT
+        return (
+            -largest if self.low is None else self.low,
+            largest if self.high is None else self.high,
+        )
+
+    def _range(self) -> str:
+        low, high = self._limits()
+        if self.above:
+            return f"above {low}" + ("" if self.high is None else f", up to {high}")
+        return f"from {low} to {high}" if self.high is not None else f"of {low} or more"
+
+
+def shown(value: Any) -> str:
+    """Return a value as text for a message: at most 80 characters, and no other line."""
+    try:
+        text = " ".join(str(value).split())
+    except (ValueError, RecursionError):  # Python writes no integers of more than 4,300 digits
+        return f"a huge {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _boolean(value: Any) -> str | None:
     return None if isinstance(value, bool) else "True or False."
 
 
-def _number(low: float, high: float = float("inf"), kind: type = float) -> Check:
-    limit = f"from {low} to {high}" if high != float("inf") else f"of {low} or more"
-
-    def check(value: Any) -> str | None:
-        allowed = (int,) if kind is int else (int, float)
-        if not isinstance(value, allowed) or isinstance(value, bool) or not low <= value <= high:
-            return f"{'an integer' if kind is int else 'a number'} {limit}."
-        return None
-
-    return check
-
-
 def _text(value: Any) -> str | None:
     return None if isinstance(value, str) and value else "a non-empty string."
 
 
-def _texts(value: Any) -> str | None:
-    good = isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value)
-    return None if good else "a list of strings."
+def _mapping(value: Any) -> str | None:
+    return None if isinstance(value, Mapping) else "a mapping, like {key: value}."
 
 
-def _choice(*allowed: str, class_path: bool = False) -> Check:
-    def check(value: Any) -> str | None:
-        if value in allowed or (class_path and isinstance(value, str) and "." in value):
-            return None
-        more = " or a class path (my_package.my_module.MyClass)" if class_path else ""
-        return f"one of {', '.join(allowed)}{more}.{nearest(str(value), allowed)}"
-
-    return check
-
-
-def _optional(check: Check) -> Check:
-    return lambda value: None if value is None else check(value)
-
-
-def _each(check: Check) -> Check:
-    """Accept one value or a list of them."""
-
-    def check_all(value: Any) -> str | None:
-        if not isinstance(value, (list, tuple)):
-            return check(value)
-        if not value:
-            return "not an empty list."
-        return next((wrong for wrong in map(check, value) if wrong), None)
-
-    return check_all
-
-
-def _list_of(check: Check) -> Check:
-    """Accept a list, an empty one too."""
-
-    def check_all(value: Any) -> str | None:
-        if not isinstance(value, (list, tuple)):
-            return "a list, like [A, B] or []."
-        return next((wrong for wrong in map(check, value) if wrong), None)
-
-    return check_all
+_TYPE_CHECKS: dict[str, Check] = {"bool": _boolean, "str": _text, "dict": _mapping}
 
 
 def _phase_length(value: Any) -> str | None:
@@ -81,92 +178,181 @@ def _phase_length(value: Any) -> str | None:
             "a share of `epochs` (a float above 0.0, up to 1.0) or a count (an int of 1 or more)."
         )
     if isinstance(value, int):
-        return None if value >= 1 else "a count of 1 or more (kt_enabled: False trains without)."
+        good = 1 <= value <= LARGEST_INT
+        return None if good else "a count of 1 or more (kt_enabled: False trains without)."
     return None if 0.0 < value <= 1.0 else "a share above 0.0, up to 1.0 (a count is an int)."
 
 
 def _entity(value: Any) -> str | None:
     if isinstance(value, (list, tuple)) and "both" in value:
         return "user or item within a list: [user, item] says both."
-    return _each(_choice("user", "item", "both"))(value)
+    return None
 
 
-ROWS = ("auto", "batch", "table", "node", "lookup", "field", "field_first", "flat", "time")
-LOSSES = ("rmse", "mse", "cosine", "sce", "infonce", "generative", "gram", "softrank")
-SLICES = ("history", "cold_users", "tail_items")
-TRANSFORMS = ("pca", "pca_whiten", "umap", "random", "none")
+# fmt: off
+_TRANSFER_KEYS = (
+    Key("kt_enabled", "bool", True,
+        "Train with knowledge transfer; False is stock RecBole, bit for bit."),
+    Key("kt_preset", "str", None,
+        "A file of properties/presets (llmkt: the paper's settings) or a path to one.",
+        optional=True),
+    Key("kt_strict_keys", "bool", True,
+        "Refuse an unknown key that looks like a misspelled one; False only warns of it.",
+        every_arm=True),
+    Key("kt_method", "str", "transfer",
+        "transfer (LLM-KT), or kar: the profiles as further input fields (KAR).", choices=METHODS),
+    Key("kt_layer", "str", "auto",
+        "Where the hidden state is read; `llmkt layers` prints the choices.", many="some"),
+    Key("kt_user_layer", "str", None,
+        "What `auto` means for users; properties/model/<Model>.yaml sets it.", optional=True),
+    Key("kt_item_layer", "str", None,
+        "What `auto` means for items; properties/model/<Model>.yaml sets it.", optional=True),
+    Key("kt_rows", "str", "auto",
+        "What the tapped rows mean: auto, batch, table, node, lookup, field, ...",
+        choices=ROWS, many="some"),
+    Key("kt_pool", "str", "last",
+        "How a time axis becomes one state: last, mean, exponential, attention.", choices=POOLS),
+    Key("kt_entity", "str", "user",
+        "Whose profiles are transferred: user, item, both.",
+        choices=("user", "item", "both"), rule=_entity, many="some"),
+    Key("kt_loss", "str", "rmse",
+        "rmse (the paper's), mse, cosine, sce, infonce, generative, gram, softrank.",
+        choices=LOSSES, class_path=True),
+    Key("kt_temperature", "float", 0.2,
+        "Temperature of infonce, generative and softrank.", low=1e-4),
+    Key("kt_mask_ratio", "float", 0.1,
+        "Share of a batch's users or items that generative masks, from 0 (one of them) to 1.",
+        low=0.0, high=1.0),
+    Key("kt_regularizer", "str", "none",
+        "Guard against collapse on the tapped states: none, vicreg (variance, covariance).",
+        choices=REGULARIZERS),
+    Key("kt_regularizer_weight", "float", 0.1,
+        "Weight of the guard within the transfer loss.", low=0.0),
+    Key("kt_weight", "float", 0.5,
+        "alpha in (1 - alpha) L_model + alpha L_transfer, from 0 to 1.",
+        low=0.0, high=1.0, many="some"),
+    Key("kt_schedule", "str", "constant",
+        "How the weight moves within phase 1: constant, or cosine or linear down to 0.",
+        choices=SCHEDULES),
+    Key("kt_balance", "str", "fixed",
+        "fixed, or loss_ratio: L_transfer times beta = L_model / L_transfer, detached.",
+        choices=BALANCES),
+    Key("kt_epochs", "float or int", 0.5,
+        "Length of phase 1: a share of `epochs` up to 1.0, or a count.", rule=_phase_length),
+    Key("kt_transform", "str", "pca",
+        "Profile embedding -> target width: pca, pca_whiten, umap (the paper's), random, none.",
+        choices=TRANSFORMS),
+    Key("kt_projector", "str", "none",
+        "Learned map hidden -> target width: none, linear, mlp; target -> hidden width: "
+        "profile_mlp.",
+        choices=PROJECTORS),
+    Key("kt_projector_dim", "int", None,
+        "Target width behind a projector; ~: as wide as the profile embedding, if "
+        "kt_transform can.",
+        low=1, optional=True),
+    Key("kt_control", "str", "none",
+        "Break the knowledge on purpose: none, shuffled, random, zero (kar only).",
+        choices=CONTROLS),
+    Key("kt_init", "str", "none",
+        "Start of the embedding tables: none (the model's own), targets (from the profiles).",
+        choices=("none", "targets")),
+    Key("kt_init_scale", "float", 1.0,
+        "Their spread, in multiples of the model's own initialisation.", low=1e-6),
+    Key("kt_init_tables", "str", "auto",
+        "Tables of kt_init, kt_hybrid, kt_cold_start: auto, or globs of names, after user: or "
+        "item: where unclear.",
+        many="some"),
+    Key("kt_hybrid", "str", "none",
+        "linear: train each row as its own plus a learned linear map of the profile.",
+        choices=("none", "linear")),
+    Key("kt_hybrid_scale", "float", 1.0,
+        "Length of a profile there: how strongly it is shared.", low=1e-6),
+    Key("kt_cold_start", "bool", False,
+        "Before the test, embeddings of cold users and items come from their profiles."),
+    Key("kt_cold_threshold", "int", 5, "Cold: at most so many training interactions.", low=0),
+    Key("kt_slices", "str", (),
+        "Also measured apart: history (quartiles), cold_users, tail_items.",
+        choices=SLICES, many="list"),
+    Key("kt_tail_share", "float", 0.8,
+        "Tail: the least popular items, this share of all.", low=0.0, high=1.0),
+    Key("kt_kar_shared_experts", "int", 2,
+        "KAR: experts that read user and item profiles alike.", low=0),
+    Key("kt_kar_own_experts", "int", 5,
+        "KAR: experts for user profiles alone, and as many for item profiles.", low=1),
+    Key("kt_kar_hidden", "int", 128, "KAR: width of an expert's hidden layer.", low=1),
+    Key("kt_kar_dropout", "float", 0.0, "KAR: dropout within the experts.", low=0.0, high=1.0),
+    Key("kt_freeze_phase1", "str", (),
+        "Glob patterns of parameters that phase 1 leaves alone.", many="list"),
+    Key("kt_freeze_phase2", "str", (),
+        "Glob patterns of parameters that phase 2 leaves alone.", many="list"),
+    Key("kt_seed", "int", None,
+        "Seed of transform, control and projector; ~ takes the run's `seed`.",
+        low=0, optional=True),
+    Key("kt_valid_users", "int", None,
+        "Validate on so many users, drawn once for all arms and seeds; ~ is all of them.",
+        low=1, optional=True, every_arm=True),
+)
 
-CHECKS: dict[str, Check] = {
-    "kt_enabled": _boolean,
-    "kt_preset": _optional(_text),
-    "kt_method": _choice("transfer", "kar"),
-    "kt_layer": _each(_text),
-    "kt_user_layer": _optional(_text),
-    "kt_item_layer": _optional(_text),
-    "kt_rows": _each(_choice(*ROWS)),
-    "kt_pool": _choice("last", "mean", "exponential", "attention"),
-    "kt_entity": _entity,
-    "kt_loss": _choice(*LOSSES, class_path=True),
-    "kt_temperature": _number(1e-4),
-    "kt_mask_ratio": _number(0.0, 1.0),
-    "kt_regularizer": _choice("none", "vicreg"),
-    "kt_regularizer_weight": _number(0.0),
-    "kt_weight": _each(_number(0.0, 1.0)),
-    "kt_schedule": _choice("constant", "cosine", "linear"),
-    "kt_balance": _choice("fixed", "loss_ratio"),
-    "kt_epochs": _phase_length,
-    "kt_transform": _choice(*TRANSFORMS),
-    "kt_projector": _choice("none", "linear", "mlp", "profile_mlp"),
-    "kt_projector_dim": _optional(_number(1, kind=int)),
-    "kt_control": _choice("none", "shuffled", "random", "zero"),
-    "kt_init": _choice("none", "targets"),
-    "kt_init_scale": _number(1e-6),
-    "kt_init_tables": _each(_text),
-    "kt_hybrid": _choice("none", "linear"),
-    "kt_hybrid_scale": _number(1e-6),
-    "kt_cold_start": _boolean,
-    "kt_cold_threshold": _number(0, kind=int),
-    "kt_slices": _list_of(_choice(*SLICES)),
-    "kt_tail_share": _number(0.0, 1.0),
-    "kt_kar_shared_experts": _number(0, kind=int),
-    "kt_kar_own_experts": _number(1, kind=int),
-    "kt_kar_hidden": _number(1, kind=int),
-    "kt_kar_dropout": _number(0.0, 1.0),
-    "kt_freeze_phase1": _texts,
-    "kt_freeze_phase2": _texts,
-    "kt_seed": _optional(_number(0, kind=int)),
-    "kt_valid_users": _optional(_number(1, kind=int)),
-    "profile_dir": _optional(_text),
-    "profile_allow_leak": _boolean,
-    "profile_encoder": _text,
-    "profile_encoder_batch_size": _number(1, kind=int),
-    "profile_generator": _choice("template", "transformers", "openai", "file", class_path=True),
-    "profile_model": _optional(_text),
-    "profile_file": _optional(_text),
-    "profile_prompt": _text,
-    "profile_title_field": _optional(_text),
-    "profile_category_field": _optional(_text),
-    "profile_text_field": _optional(_text),
-    "profile_rating_field": _optional(_text),
-    "profile_max_history": _number(1, kind=int),
-    "profile_history": _choice("recent", "top_rated", "mixed"),
-    "profile_batch_size": _number(1, kind=int),
-    "profile_max_tokens": _number(1, kind=int),
-    "profile_temperature": _optional(_number(0.0)),
-    "profile_seed": _number(0, kind=int),
-    "profile_concurrency": _number(1, kind=int),
-    "profile_api_base": _optional(_text),
-    "profile_api_key_env": _text,
-    "profile_timeout": _number(0.0),
-    "profile_retries": _number(0, kind=int),
-    "profile_device": _text,
-    "profile_engine": _choice("local", "ray"),
-}
+_PROFILE_KEYS = (
+    Key("profile_dir", "str", None,
+        "Folder of profiles; ~ is <data_path>/<dataset>/profiles, else the bundled ones.",
+        optional=True),
+    Key("profile_allow_leak", "bool", False,
+        "Use profiles written from other interactions than this training split."),
+    Key("profile_encoder", "str", "sentence-transformers/all-MiniLM-L6-v2",
+        "Text encoder: hub name, folder, wordllama, openai:<model>."),
+    Key("profile_encoder_batch_size", "int", 32, "Profiles in one call of the encoder.", low=1),
+    Key("profile_generator", "str", "template",
+        "Who writes new profiles: template (no language model), transformers, openai, file.",
+        choices=GENERATORS, class_path=True),
+    Key("profile_model", "str", None,
+        "The language model: hub name or folder (transformers), model name (openai).",
+        optional=True),
+    Key("profile_file", "str", None,
+        "Profiles made elsewhere, for the generator `file`: JSONL or an atomic file.",
+        optional=True),
+    Key("profile_prompt", "str", "llmkt",
+        "A template of properties/prompts (llmkt, rlmrec, kar, short) or a path to one."),
+    Key("profile_title_field", "str", None,
+        "Column with an item's title; ~ guesses from the header.", optional=True),
+    Key("profile_category_field", "str", None,
+        "Column with an item's categories or genres; ~ guesses from the header.", optional=True),
+    Key("profile_text_field", "str", None,
+        "Column with an item's description; ~ guesses from the header.", optional=True),
+    Key("profile_rating_field", "str", None,
+        "Column with the rating; ~ is RecBole's RATING_FIELD where it is loaded.", optional=True),
+    Key("profile_max_history", "int", 50,
+        "At most so many training interactions go into one user's prompt.", low=1),
+    Key("profile_history", "str", "recent",
+        "Which of them: recent, top_rated, mixed (half each).", choices=HISTORIES),
+    Key("profile_batch_size", "int", 8, "Prompts in one call of a local language model.", low=1),
+    Key("profile_max_tokens", "int", 400,
+        "Longest answer of the language model, in tokens.", low=1),
+    Key("profile_temperature", "float", 0.0,
+        "Sampling temperature of the language model; 0 is greedy, ~ the server's own.",
+        low=0.0, optional=True),
+    Key("profile_seed", "int", 2020, "Sampling seed handed to the language model.", low=0),
+    Key("profile_concurrency", "int", 16,
+        "Requests under way at once at an OpenAI-compatible server.", low=1),
+    Key("profile_api_base", "str", None,
+        "Address of an OpenAI-compatible server; ~ is the OpenAI service.", optional=True),
+    Key("profile_api_key_env", "str", "OPENAI_API_KEY",
+        "Environment variable that holds the key; never logged or stored."),
+    Key("profile_timeout", "float", 60, "Seconds before a request counts as failed.", low=0.0),
+    Key("profile_retries", "int", 5,
+        "Times the client tries a request again after 429, 5xx or a time-out.", low=0),
+    Key("profile_device", "str", "auto",
+        "Device of local language models and encoders: auto, cpu, cuda, cuda:1, mps."),
+    Key("profile_engine", "str", "local", "Where profiles are made: local, ray.", choices=ENGINES),
+)
+# fmt: on
+
+KEYS: dict[str, Key] = {key.name: key for key in (*_TRANSFER_KEYS, *_PROFILE_KEYS)}
 
 
 def is_knowledge_key(key: str) -> bool:
     """Tell whether a key is about knowledge transfer alone: stock RecBole trains without it."""
-    return key.startswith(PREFIXES) and key not in _EVERY_ARM
+    return key.startswith(PREFIXES) and not (key in KEYS and KEYS[key].every_arm)
 
 
 def check_keys(values: Mapping[str, Any], where: str) -> None:
@@ -187,11 +373,11 @@ def check_keys(values: Mapping[str, Any], where: str) -> None:
     for key, value in values.items():
         if not str(key).startswith(PREFIXES):
             continue
-        if key not in CHECKS:
+        if key not in KEYS:
             raise ConfigError(
-                f"Unknown key '{key}' in {where}.{nearest(key, CHECKS)} "
+                f"Unknown key '{shown(key)}' in {where}.{nearest(shown(key), KEYS)} "
                 "Every key is listed in properties/overall.yaml."
             )
-        wrong = CHECKS[key](value)
+        wrong = KEYS[key].refusal(value)
         if wrong:
-            raise ConfigError(f"'{key}: {value}' in {where}: the value must be {wrong}")
+            raise ConfigError(f"'{key}: {shown(value)}' in {where}: the value must be {wrong}")

@@ -14,8 +14,9 @@ from recbole.data.transform import construct_transform
 from recbole.utils import ModelType, get_environment, get_flops, init_seed, set_color
 
 from recbole_llmkt.checkpoints import load_checkpoint, load_weights, save_file
-from recbole_llmkt.compat import start_log
+from recbole_llmkt.compat import log_held_back, start_log
 from recbole_llmkt.config import Config
+from recbole_llmkt.config_checks import check_run
 from recbole_llmkt.data import load_data, sample_users
 from recbole_llmkt.exceptions import ConfigError
 from recbole_llmkt.experiment.slices import slice_metrics, wanted_tail
@@ -59,8 +60,15 @@ def train(
         coverage, ...), ``phase_switch``, both loss curves; with ``kt_method: kar`` the method, its
         profiles and their coverage; None without knowledge. After a test also ``slices`` (see
         :func:`~recbole_llmkt.experiment.slices.slice_metrics`) and ``users`` (a
-        :class:`~recbole_llmkt.experiment.users.UserMetrics`, or None).
+        :class:`~recbole_llmkt.experiment.users.UserMetrics`, or None). Without a test part
+        ``test_result`` is None.
+
+    Raises
+    ------
+    LLMKTError
+        Settings or data that cannot be used, before anything is written.
     """
+    check_run(config)
     with tracked(config) as log_result:
         result = _train(config, saved, verbose, on_epoch, evaluate_test)
         log_result(result)
@@ -75,18 +83,17 @@ def _train(
     evaluate_test: bool,
 ) -> Result:
     init_seed(config["seed"], config["reproducibility"])
-    start_log(config)
     logger = getLogger()
-    if verbose:
-        logger.info(sys.argv)
-        logger.info(config)
-    dataset, train_data, valid_data, test_data = load_data(config)
-    valid_data = sample_users(valid_data, config["kt_valid_users"])
-    if verbose:
-        logger.info(dataset)
-
-    init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
-    model = build_model(config, train_data._dataset)
+    with log_held_back(config):  # what cannot be used leaves no folders behind
+        if verbose:
+            logger.info(sys.argv)
+            logger.info(config)
+        dataset, train_data, valid_data, test_data = load_data(config)
+        valid_data = sample_users(valid_data, config["kt_valid_users"])
+        if verbose:
+            logger.info(dataset)
+        init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+        model = build_model(config, train_data._dataset)
     if verbose:
         logger.info(model)
         transform = construct_transform(config)
@@ -94,6 +101,8 @@ def _train(
         logger.info(set_color("FLOPs", "blue") + f": {flops}")
 
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    for key in config.unknown_keys:  # here, and not above the lines of all settings
+        logger.warning("Nothing reads the key '%s'.", key)
     # RecBole's trainer of decision trees has no epochs to report.
     trees = config["MODEL_TYPE"] == ModelType.DECISIONTREE
     best_valid_score, best_valid_result = trainer.fit(
@@ -122,7 +131,12 @@ def _train(
 
 
 def _test(config: Config, trainer: Any, train_data: Any, test_data: Any, saved: bool) -> Result:
-    """Evaluate on the test part, once: RecBole's figures, those of the slices, and by user."""
+    """Evaluate on the test part, once: RecBole's figures, those of the slices, and by user.
+
+    A split without a test part has no figures.
+    """
+    if not test_data:
+        return {"test_result": None, "slices": [], "users": None}
     train_part = train_data._dataset
     with recorded(trainer, wanted_tail(config, train_part)) as recording:
         test_result = trainer.evaluate(
@@ -272,7 +286,7 @@ def objective_function(
     logging.basicConfig(level=logging.ERROR)
     result = train(config, saved, verbose=False)
     if "ray.tune" in sys.modules:
-        _report_to_ray(result["test_result"])
+        _report_to_ray(result["test_result"] or result["best_valid_result"] or {})
     return {"model": config["model"], **result}
 
 

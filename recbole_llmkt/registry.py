@@ -13,7 +13,7 @@ from recbole.utils import get_model as recbole_model
 from recbole.utils import get_trainer as recbole_trainer
 
 from recbole_llmkt.compat import anomaly_detection_kept
-from recbole_llmkt.exceptions import ConfigError, nearest
+from recbole_llmkt.exceptions import ConfigError, nearest, recbole_refusals
 
 
 def import_class(path: str) -> type:
@@ -104,7 +104,12 @@ def build_model(
         The model cannot be augmented, or there are no profiles.
     """
     if not uses_kar(config):
-        return config.model_class(config, dataset).to(config["device"])
+        with recbole_refusals(
+            lambda reason: ConfigError(
+                f"RecBole cannot build {config['model']}: {reason}. Check the model's settings."
+            )
+        ):
+            return config.model_class(config, dataset).to(config["device"])
     from recbole_llmkt.models.kar import build_augmented
 
     return build_augmented(config, dataset, state_dict)

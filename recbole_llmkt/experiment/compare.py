@@ -10,6 +10,7 @@ from logging import getLogger
 from pathlib import Path
 
 from recbole_llmkt import __version__
+from recbole_llmkt.config_checks import check_run
 from recbole_llmkt.data import download
 from recbole_llmkt.experiment.alike import check_alike, check_seeds
 from recbole_llmkt.experiment.embedding_map import ensure_maps
@@ -56,6 +57,7 @@ def compare(
     """
     runs = plan.runs()
     for run in {(run.model, run.arm): run for run in runs}.values():
+        check_run(run.config(), ("test",))
         check_seeds(run, plan.seeds, "give one seed (--seeds=1)")
     jobs = jobs or default_jobs(len(runs))
     output = output_folder(output)

@@ -25,6 +25,7 @@ NO_MATTER = {
     "dataset_save_path",
     "gpu_id",
     "kt_preset",  # the keys it sets count, not its name
+    "kt_strict_keys",
     "kt_slices",  # what else is measured
     "kt_tail_share",
     "log_wandb",

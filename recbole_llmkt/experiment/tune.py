@@ -9,6 +9,7 @@ from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recbole_llmkt.config_checks import check_run
 from recbole_llmkt.data import download
 from recbole_llmkt.exceptions import ConfigError, DataError
 from recbole_llmkt.experiment.alike import check_seeds, check_spaces, warn_of_leaks
@@ -98,6 +99,8 @@ def tune(
     """
     points = _points(tuning, output)
     studies = _studies(tuning, points)
+    for study in studies:
+        check_run(study.run.config(), ("validation",))
     jobs = jobs or default_jobs(len(studies) * tuning.trials)
     output = output_folder(output)
     with folder_lock(output):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_llmkt.keys import CHECKS
+from recbole_llmkt.keys import KEYS
 from recbole_llmkt.profiles.generators import Request, get_generator_class
 from recbole_llmkt.profiles.history import Histories, training_histories
 from recbole_llmkt.profiles.metadata import (
@@ -43,7 +43,7 @@ class RequestMaker:
 
     def __init__(self, config: Any, entity: str) -> None:
         self.entity = entity
-        self.settings = {key: config[key] for key in CHECKS if key.startswith("profile_")}
+        self.settings = {key: config[key] for key in KEYS if key.startswith("profile_")}
         generator = get_generator_class(self.settings["profile_generator"])
         self.prompt = (
             Prompt.load(self.settings["profile_prompt"], entity) if generator.uses_prompt else None

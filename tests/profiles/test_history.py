@@ -13,7 +13,7 @@ import torch
 
 from recbole_llmkt import resources
 from recbole_llmkt.config import Config
-from recbole_llmkt.data import check_files
+from recbole_llmkt.datasets.checks import check_files
 from recbole_llmkt.exceptions import DataError
 from recbole_llmkt.profiles.history import Histories, history_digest, training_histories
 from recbole_llmkt.profiles.splits import build_splits, training_split
