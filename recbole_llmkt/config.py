@@ -15,7 +15,7 @@ from recbole.utils import ModelType
 from recbole_llmkt import resources
 from recbole_llmkt.config_checks import CONFIG_CHECKS, check_together
 from recbole_llmkt.exceptions import ConfigError, nearest, recbole_refusals
-from recbole_llmkt.key_names import unknown_names
+from recbole_llmkt.key_names import hyperparameters, unknown_names
 from recbole_llmkt.keys import check_keys
 from recbole_llmkt.parsing import is_plain, load_yaml, parse_value
 from recbole_llmkt.recbole_keys import check_values
@@ -59,7 +59,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     Attributes
     ----------
     unknown_keys : list of str
-        Given keys that nothing reads, and that look like none that something does.
+        Given keys that this model does not read, and that look like none that it does.
     """
 
     def __init__(
@@ -179,11 +179,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         final: dict[str, Any] = super()._get_final_config_dict()
         self._adapt_to_model(final)
         self._given = copy.deepcopy(final)
-        self.unknown_keys = unknown_names(
-            [*self.external_config_dict, *self._preset_keys],
-            self.model_class,
-            bool(final["kt_strict_keys"]),
-        )
+        self.unknown_keys = self._keys_without_reader(bool(final["kt_strict_keys"]))
         if not final.get("data_path"):
             raise ConfigError("'data_path' is empty: name the folder that holds the dataset.")
         check_values({**final, "dataset": self.dataset}, self.model)
@@ -192,6 +188,14 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         if untrained or self.model in CLOSED_FORM:
             final["kt_enabled"] = self._refuse_untrained(final)
         return final
+
+    def _keys_without_reader(self, strict: bool) -> list[str]:
+        given = [*self.external_config_dict, *self._preset_keys]
+        unknown = unknown_names(given, self.model_class, strict)
+        # Files may serve several models; what is given for this one alone should be read by it.
+        alone = {**self.variable_config_dict, **self.cmd_config_dict}
+        others = hyperparameters().difference(self.internal_config_dict)
+        return sorted({*unknown, *others.intersection(alone)})
 
     def _adapt_to_model(self, final: dict[str, Any]) -> None:
         """Set what RecBole asks for and does not set itself: its defaults contradict each other."""

@@ -28,13 +28,13 @@ _NEAR = 0.8  # of difflib's ratio: 'learing_rate' has .96, 'device' and 'profile
 _ELSEWHERE = {
     "device": "gpu_id (the device of the training; '' is the CPU) or profile_device (that of "
     "language models and encoders)",
-    "lr": "learning_rate",
-    "batch_size": "train_batch_size",
-    "num_epochs": "epochs",
-    "n_epochs": "epochs",
-    "early_stop": "stopping_step",
-    "patience": "stopping_step",
-    "optimizer": "learner",
+    "lr": "'learning_rate'",
+    "batch_size": "'train_batch_size'",
+    "num_epochs": "'epochs'",
+    "n_epochs": "'epochs'",
+    "early_stop": "'stopping_step'",
+    "patience": "'stopping_step'",
+    "optimizer": "'learner'",
 }
 # Read by RecBole's code or set by its run(), and named in none of its files.
 _UNLISTED = [
@@ -82,6 +82,12 @@ _UNLISTED = [
 
 
 @functools.lru_cache(maxsize=1)
+def hyperparameters() -> frozenset[str]:
+    """Return every key of RecBole's models."""
+    return frozenset().union(*properties("model").values())
+
+
+@functools.lru_cache(maxsize=1)
 def known_names() -> frozenset[str]:
     """Return every key that RecBole or this package reads, whatever the model."""
     overall = load_yaml(Path(recbole.__file__).parent / "properties" / "overall.yaml")
@@ -107,12 +113,12 @@ def read_by(model_class: type) -> set[str]:
 
 
 def misspelled(name: str, known: Collection[str]) -> str | None:
-    """Return what an unknown key must have meant: a key, or a sentence's end; None if unclear."""
+    """Return what an unknown key must have meant, quoted or in words; None if that is unclear."""
     if name in _ELSEWHERE:
         return _ELSEWHERE[name]
     lowered = {key.lower(): key for key in known}
     near = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=_NEAR)
-    return lowered[near[0]] if near else None
+    return f"'{lowered[near[0]]}'" if near else None
 
 
 def unknown_names(names: Iterable[str], model_class: type, strict: bool) -> list[str]:

@@ -102,7 +102,7 @@ def _train(
 
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     for key in config.unknown_keys:  # here, and not above the lines of all settings
-        logger.warning("Nothing reads the key '%s'.", key)
+        logger.warning("%s does not read the key '%s'.", config["model"], key)
     # RecBole's trainer of decision trees has no epochs to report.
     trees = config["MODEL_TYPE"] == ModelType.DECISIONTREE
     best_valid_score, best_valid_result = trainer.fit(

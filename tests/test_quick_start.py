@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from click.testing import CliRunner
 from helpers import ENCODER, TinyDataset, add_profiles, random_vectors, write_profiles
 from recbole.model.general_recommender import BPR
 
@@ -22,6 +23,7 @@ from recbole_llmkt import (
     objective_function,
     run_recbole_llmkt,
 )
+from recbole_llmkt.cli import main
 from recbole_llmkt.exceptions import (
     ConfigError,
     DataError,
@@ -32,6 +34,7 @@ from recbole_llmkt.exceptions import (
     RowsError,
 )
 from recbole_llmkt.profiles.embeddings import embedding_paths
+from recbole_llmkt.quick_start import train
 
 
 class MyBPR(BPR):
@@ -358,3 +361,50 @@ def test_a_checkpoint_whose_data_changed(tiny):
         file.write("newcomer\ti1\t3\t5\n")
     with pytest.raises(DataError, match="does not fit this BPR"):
         load_data_and_model(result["checkpoint"])
+
+
+# ---- splits without a part -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", [{"RS": [8, 2, 0]}, {"LS": "valid_only"}])
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_split_without_a_test_part_has_a_validation(tiny, split, saved):
+    args = {"split": split, "order": "TO", "group_by": "user", "mode": "full"}
+    config = tiny.config(kt_enabled=False, epochs=2, eval_args=args, kt_slices=["history"])
+    result = train(config, saved=saved)
+    assert result["test_result"] is None and result["users"] is None and result["slices"] == []
+    assert result["best_valid_result"]["ndcg@5"] >= 0
+
+
+def test_the_command_prints_the_validation_then(tiny):
+    Path("f.yaml").write_text(yaml.safe_dump(tiny.settings(epochs=1, kt_enabled=False)))
+    keys = ["--eval_args={'split': {'LS': 'valid_only'}, 'order': 'TO', 'mode': 'full'}"]
+    arguments = ["train", "-m", "BPR", "-d", "tiny", "--config-files=f.yaml", *keys]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    assert "no test part" in done.output and "ndcg@5: " in done.output
+
+
+@pytest.mark.parametrize("split", [{"RS": [8, 0, 2]}, {"LS": "test_only"}])
+def test_a_split_without_a_validation_part_has_a_test(tiny, split):
+    args = {"split": split, "order": "TO", "group_by": "user", "mode": "full"}
+    result = train(tiny.config(kt_enabled=False, epochs=2, eval_args=args))
+    assert result["test_result"]["ndcg@5"] >= 0 and result["best_valid_result"] is None
+
+
+def test_what_loading_logs_is_in_the_log(tiny):
+    """It is held back until the data are known to be good."""
+    code = (
+        "import sys\n"
+        "from recbole_llmkt import run_recbole_llmkt\n"
+        "sys.argv = sys.argv[:1]\n"
+        "run_recbole_llmkt('BPR', 'tiny', ['f.yaml'], {'epochs': 1, 'kt_enabled': False})\n"
+    )
+    Path("f.yaml").write_text(yaml.safe_dump(tiny.settings()))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (log,) = Path("log", "BPR").glob("*.log")
+    text = log.read_text()
+    places = [text.index(words) for words in ("Hyper Parameters", "[Training]: ", "Trainable")]
+    assert places == sorted(places) and text.count("[Training]: ") == 1
+    assert done.stderr.count("[Training]: ") == 1

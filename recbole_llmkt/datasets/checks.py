@@ -23,13 +23,16 @@ def downloadable() -> dict[str, Any]:
     return load_yaml(Path(recbole.__file__).parent / "properties" / "dataset" / "url.yaml")
 
 
-def check_files(config: Any) -> None:
+def check_files(config: Any, strict: bool = True) -> None:
     """Make sure that the atomic files and the columns that a run asks for are there.
 
     Parameters
     ----------
     config : Config
         The run's configuration.
+    strict : bool
+        False checks the files that are there, and lets ``load_col`` name columns that none has, as
+        RecBole does: profiles need less than a run.
 
     Raises
     ------
@@ -50,10 +53,13 @@ def check_files(config: Any) -> None:
     loaded: dict[str, str] = {}
     for source, columns in _wanted(config).items():
         for path in _files(config, source):
+            if not strict and not path.is_file():
+                continue
             header = read_header(path, config)
-            _check_columns(path, header, columns)
+            if strict:
+                _check_columns(path, header, columns)
             loaded.update(_loaded(config, source, header))
-    for needed in (*_needed(config), *_needed_by_model(config)):
+    for needed in (*_needed(config), *_needed_by_model(config)) if loaded else ():
         _require(loaded, needed)
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from recbole_llmkt.experiment.users import LabelledRows, RankedRows, Recording
+from recbole_llmkt.keys import SLICES
 from recbole_llmkt.profiles.history import interaction_counts
 
-HISTORY, COLD_USERS, TAIL_ITEMS = "history", "cold_users", "tail_items"
+HISTORY, COLD_USERS, TAIL_ITEMS = SLICES
 # What a comparison measures unless kt_slices says otherwise: both cost next to nothing.
 DEFAULT = (HISTORY, TAIL_ITEMS)
 Part = tuple[str, str, npt.NDArray[np.bool_]]

@@ -53,7 +53,7 @@ def build_splits(config: Any) -> list[Any]:
     DataError
         The interactions cannot be read or split.
     """
-    check_files(config)
+    check_files(config, strict=False)
     refusals = recbole_refusals(
         lambda reason: DataError(
             f"RecBole cannot split dataset '{config['dataset']}' in '{config['data_path']}': "
