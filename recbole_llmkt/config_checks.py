@@ -272,6 +272,10 @@ def check_run(config: Any, parts: Sequence[str] = ()) -> None:
         One line: what, where, and the fix.
     """
     present = parts_of(config.final_config_dict)
+    if "validation" in parts and config["eval_step"] == 0:
+        raise ConfigError(
+            "eval_step: 0 trains without validation, which this command needs: set eval_step: 1."
+        )
     for part in parts:
         if not present[part]:
             raise ConfigError(

@@ -180,6 +180,12 @@ def test_tuning_needs_a_validation_part(tiny, split):
     assert not Path("out").exists()
 
 
+def test_tuning_needs_validations(tiny):
+    pytest.importorskip("optuna")
+    with pytest.raises(ConfigError, match="eval_step: 0 trains without validation"):
+        tune(Tuning(plan(tiny, eval_step=0), 2), Path("out"))
+
+
 @pytest.mark.parametrize("values", [{"valid_metric": "NDCG"}, {"topk": [500]}])
 def test_a_comparison_refuses_what_a_run_would(tiny, values):
     with pytest.raises(LLMKTError):
