@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -12,20 +12,22 @@ from typing import Any
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
-from recbole_llmkt import resources
 from recbole_llmkt.config_checks import CONFIG_CHECKS, check_together
-from recbole_llmkt.exceptions import ConfigError, nearest, recbole_refusals
 from recbole_llmkt.key_names import hyperparameters, unknown_names
 from recbole_llmkt.keys import check_keys
-from recbole_llmkt.parsing import is_plain, load_yaml, parse_value
 from recbole_llmkt.recbole_keys import check_values
 from recbole_llmkt.registry import get_model
+from recbole_llmkt.utils import resources
+from recbole_llmkt.utils.exceptions import ConfigError, nearest, recbole_refusals
+from recbole_llmkt.utils.parsing import is_plain, load_yaml, parse_value
 
 logger = getLogger(__name__)
 
 # Solved in closed form, though RecBole does not file it among its traditional models.
 CLOSED_FORM = ("NCEPLRec",)
 
+_TEACHERS = ("CIN", "CINComp", "CrossNet", "DAGFM")
+_PICKLES = ("dataset_save_path", "dataloaders_save_path", "save_dataset", "save_dataloaders")
 # Which of several processes this is, as RecBole's run() tells each of them.
 _PROCESS = ("local_rank", "world_size", "ip", "port", "nproc", "offset")
 
@@ -180,6 +182,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self._adapt_to_model(final)
         self._given = copy.deepcopy(final)
         self.unknown_keys = self._keys_without_reader(bool(final["kt_strict_keys"]))
+        _refuse_code(final)
         if not final.get("data_path"):
             raise ConfigError("'data_path' is empty: name the folder that holds the dataset.")
         check_values({**final, "dataset": self.dataset}, self.model)
@@ -240,6 +243,19 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return key in self.external_config_dict or key in self._preset_keys
 
 
+def _refuse_code(values: Mapping[str, Any]) -> None:
+    """Refuse values that RecBole would run: caches of data, which are pickles, and expressions."""
+    teacher = values.get("teacher")
+    if teacher is not None and teacher not in _TEACHERS:  # kd_dagfm.py hands it to eval
+        raise ConfigError(f"'teacher: {teacher}': choose one of {', '.join(_TEACHERS)}.")
+    for key in _PICKLES:
+        if values.get(key):
+            raise ConfigError(
+                f"'{key}: {values[key]}': RecBole keeps its caches of data as pickles, which can "
+                "run any code when they are read. Leave the key out: the atomic files are read."
+            )
+
+
 def _quoted(value: Any) -> Any:
     """Return what :func:`parse_value` turns into ``value``: a string like '0.3' needs quotes."""
     looks_like_more = isinstance(value, str) and parse_value(value) != value
@@ -262,3 +278,18 @@ def _preset_path(preset: str) -> Path:
         f"Unknown kt_preset '{preset}': choose one of {', '.join(known)} or give the path "
         f"of a YAML file.{nearest(preset, known)}"
     )
+
+
+def warn_unknown(keys: Iterable[str], known: Collection[str]) -> None:
+    """Warn of keys that no properties file knows: RecBole would pass over a slip in silence.
+
+    Parameters
+    ----------
+    keys : iterable of str
+        What the user gave.
+    known : collection of str
+        The keys of the properties files: ``config.internal_config_dict``.
+    """
+    for key in keys:
+        if key not in known:
+            logger.warning("No properties file has the key '%s'.%s", key, nearest(key, known))

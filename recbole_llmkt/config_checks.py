@@ -12,7 +12,7 @@ from recbole.evaluator import metric_types
 from recbole.utils import EvaluatorType, InputType, ModelType
 
 from recbole_llmkt.datasets.checks import check_candidates, check_files
-from recbole_llmkt.exceptions import ConfigError, nearest
+from recbole_llmkt.utils.exceptions import ConfigError, nearest
 
 Settings = Mapping[str, Any]
 Check = Callable[[Settings, type], "str | None"]

@@ -18,10 +18,10 @@ from recbole.utils.argument_list import (
     training_arguments,
 )
 
-from recbole_llmkt.exceptions import ConfigError
 from recbole_llmkt.keys import KEYS, PREFIXES, shown
-from recbole_llmkt.parsing import load_yaml
 from recbole_llmkt.recbole_keys import RECBOLE_KEYS, properties
+from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.utils.parsing import load_yaml
 
 _NEAR = 0.8  # of difflib's ratio: 'learing_rate' has .96, 'device' and 'profile_device' .6
 # Names from elsewhere, and what they are here.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from recbole_llmkt.exceptions import ConfigError, nearest
+from recbole_llmkt.utils.exceptions import ConfigError, nearest
 
 PREFIXES = ("kt_", "profile_")
 LARGEST_INT = 2**31 - 1

@@ -19,9 +19,9 @@ from typing import Any
 import recbole
 from recbole.evaluator import metric_types
 
-from recbole_llmkt.exceptions import ConfigError
 from recbole_llmkt.keys import Check, Key, shown
-from recbole_llmkt.parsing import load_yaml
+from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.utils.parsing import load_yaml
 
 _METRICS = tuple(metric_types)
 _LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")

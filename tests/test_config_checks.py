@@ -12,11 +12,11 @@ from recbole.utils import InputType
 
 from recbole_llmkt import config_checks
 from recbole_llmkt.config_checks import CONFIG_CHECKS, RUN_CHECKS, check_run, parts_of
-from recbole_llmkt.exceptions import ConfigError, LLMKTError
-from recbole_llmkt.experiment.compare import compare
-from recbole_llmkt.experiment.plan import Plan
-from recbole_llmkt.experiment.tune import Tuning, tune
+from recbole_llmkt.experiment.runs.compare import compare
+from recbole_llmkt.experiment.runs.plan import Plan
+from recbole_llmkt.experiment.tuning.tune import Tuning, tune
 from recbole_llmkt.quick_start import train
+from recbole_llmkt.utils.exceptions import ConfigError, LLMKTError
 
 SPLIT = {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "TO", "group_by": "user", "mode": "full"}
 

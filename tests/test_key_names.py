@@ -11,9 +11,9 @@ import recbole
 from recbole.model.general_recommender import BPR
 
 from recbole_llmkt.config import Config
-from recbole_llmkt.exceptions import ConfigError
 from recbole_llmkt.key_names import known_names
 from recbole_llmkt.quick_start import train
+from recbole_llmkt.utils.exceptions import ConfigError
 
 
 class MyBPR(BPR):

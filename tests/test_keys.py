@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from recbole_llmkt import keys, resources
-from recbole_llmkt.exceptions import ConfigError
+from recbole_llmkt import keys
 from recbole_llmkt.keys import KEYS, check_keys, shown
-from recbole_llmkt.parsing import load_yaml
-from recbole_llmkt.profiles import generators
-from recbole_llmkt.transfer.finders import FINDERS
-from recbole_llmkt.transfer.losses import LOSSES
-from recbole_llmkt.transfer.regularizers import REGULARIZERS
-from recbole_llmkt.transfer.targets import TRANSFORMS
+from recbole_llmkt.profiles.generation import generators
+from recbole_llmkt.transfer.auxiliary.losses import LOSSES
+from recbole_llmkt.transfer.auxiliary.regularizers import REGULARIZERS
+from recbole_llmkt.transfer.inspection.row_inference import FINDERS
+from recbole_llmkt.transfer.targets.build import TRANSFORMS
+from recbole_llmkt.utils import resources
+from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.utils.parsing import load_yaml
 
 OVERALL = resources.properties_dir() / "overall.yaml"
 ROOT = Path(__file__).parent.parent

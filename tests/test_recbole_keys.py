@@ -7,8 +7,8 @@ import math
 import pytest
 
 from recbole_llmkt.config import Config
-from recbole_llmkt.exceptions import ConfigError
 from recbole_llmkt.recbole_keys import RECBOLE_KEYS, check_values, hyperparameter, properties
+from recbole_llmkt.utils.exceptions import ConfigError
 
 INTEGERS = [name for name, key in RECBOLE_KEYS.items() if key.type == "int"]
 BOOLEANS = [name for name, key in RECBOLE_KEYS.items() if key.type == "bool"]

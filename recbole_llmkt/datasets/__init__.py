@@ -1,1 +1,1 @@
-"""Reading datasets."""
+"""Datasets: their files, splits, histories and metadata."""

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import recbole
 from recbole.utils import FeatureType, ModelType
 
-from recbole_llmkt.exceptions import DataError, nearest
-from recbole_llmkt.parsing import load_yaml
+from recbole_llmkt.utils.exceptions import DataError, nearest
+from recbole_llmkt.utils.parsing import load_yaml
 
 _TYPES = ("token", "token_seq", "float", "float_seq")
 _LONGEST = 2**20  # characters of a header

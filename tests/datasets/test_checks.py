@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from recbole_llmkt.datasets.checks import check_candidates, check_files
-from recbole_llmkt.exceptions import DataError, LLMKTError
-from recbole_llmkt.profiles.splits import training_split
+from recbole_llmkt.datasets.splits import training_split
 from recbole_llmkt.quick_start import train
+from recbole_llmkt.utils.exceptions import DataError, LLMKTError
 
 SPLIT = {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "TO", "group_by": "user", "mode": "full"}
 

@@ -1,0 +1,170 @@
+"""Reading what users write: YAML files and command-line values, without ``eval``."""
+
+from __future__ import annotations
+
+import ast
+import re
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recbole_llmkt.utils.exceptions import ConfigError
+
+_MOST_VALUES = 100_000
+_DEEPEST = 50
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc,unused-ignore]
+    """YAML's safe loader, reading ``1e-3`` as a number as RecBole's own loader does.
+
+    A key that stands twice in a mapping is an error: YAML would keep the last value in silence.
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise yaml.composer.ComposerError(
+                    None, None, f"the key '{key.value}' stands there twice", key.start_mark
+                )
+            seen.add(key.value)
+        return node
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9]+)[eE][-+]?[0-9]+$"),
+    list("-+0123456789."),
+)
+
+
+def parse_value(text: str) -> Any:
+    """Turn a command-line string into a value: a Python literal, a YAML list or dict, or itself.
+
+    Nothing is ever executed.
+
+    Examples
+    --------
+    >>> parse_value("0.3"), parse_value("1e-3"), parse_value("[BPR, NeuMF]")
+    (0.3, 0.001, ['BPR', 'NeuMF'])
+    >>> parse_value("__import__('os').getcwd()")
+    "__import__('os').getcwd()"
+    """
+    stripped = text.strip()
+    if stripped in _WORDS:
+        return _WORDS[stripped]
+    try:
+        value = ast.literal_eval(stripped)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        value = _parse_collection(stripped)
+    try:
+        return value if is_plain(value) and value is not None else text
+    except RecursionError:  # a YAML list that holds itself
+        return text
+
+
+# Not "none": that is a value of several keys.
+_WORDS = {
+    **dict.fromkeys(("True", "true", "TRUE"), True),
+    **dict.fromkeys(("False", "false", "FALSE"), False),
+    **dict.fromkeys(("None", "null", "~")),
+}
+
+
+def _parse_collection(text: str) -> Any:
+    """Read a YAML list or dict; anything else is None (YAML takes 'on' and '12:30' for values)."""
+    if not text.startswith(("[", "{")):
+        return None
+    try:
+        return _read_yaml(text)
+    except ConfigError:
+        return None
+
+
+def _read_yaml(text: str) -> Any:
+    """Read YAML text.
+
+    Raises
+    ------
+    ConfigError
+        One line: it is no YAML, it is nested too deeply, or it unfolds to too many values.
+    """
+    try:
+        content = yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{error.problem or error.context}{place}") from error
+    except RecursionError as error:
+        raise ConfigError("it is nested too deeply") from error
+    except Exception as error:  # PyYAML lets through whatever a tag like `!!int x` ends in
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:100]
+        raise ConfigError(f"a value cannot be read ({reason})") from error
+    _check_size(content)
+    return content
+
+
+def _check_size(content: Any) -> None:
+    """Refuse what is nested deeply or holds itself, and aliases that unfold to millions."""
+    level, n_values = [content], 0
+    for _ in range(_DEEPEST):
+        level = [
+            child
+            for value in level
+            if isinstance(value, (dict, list, tuple))
+            for child in (value.values() if isinstance(value, dict) else value)
+        ]
+        n_values += len(level)
+        if n_values > _MOST_VALUES:
+            raise ConfigError(f"it holds more than {_MOST_VALUES:,} values")
+        if not level:
+            return
+    raise ConfigError("it is nested too deeply")
+
+
+def load_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file of ``key: value`` lines.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing, is no YAML, has a key twice, or holds something else than keys and
+        values.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"Cannot read the configuration file '{path}': {error}.") from error
+    try:
+        content = _read_yaml(text)
+    except ConfigError as error:
+        raise ConfigError(f"'{path}' is not valid YAML: {error}.") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"'{path}' must hold 'key: value' lines, not a {type(content).__name__}.")
+    for key, value in content.items():
+        if not isinstance(key, str):
+            raise ConfigError(f"'{path}': the key {key!r} must be a string; put it in quotes.")
+        if not is_plain(value):
+            raise ConfigError(
+                f"'{path}': the value of '{key}' must be made of text, numbers, lists and "
+                "mappings; put a date in quotes."
+            )
+    return content
+
+
+def is_plain(value: Any) -> bool:
+    """Tell whether a value is made of None, bool, int, float, str, list, tuple and dict only."""
+    if isinstance(value, Enum):
+        return False
+    if isinstance(value, dict):
+        return all(is_plain(one) for pair in value.items() for one in pair)
+    if isinstance(value, (list, tuple)):
+        return all(is_plain(one) for one in value)
+    return value is None or isinstance(value, (bool, int, float, str))
