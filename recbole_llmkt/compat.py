@@ -129,6 +129,14 @@ def anomaly_detection_kept() -> Iterator[None]:
         torch.autograd.set_detect_anomaly(enabled, check_nan)  # type: ignore[no-untyped-call]
 
 
+def trained_parts(config: Any, epoch: int) -> int | None:
+    """Return where the trained parts of a model's loss end, as a slice says it; None: all are.
+
+    ``NCLTrainer`` in ``recbole/trainer/trainer.py`` drops the last part during its warm-up.
+    """
+    return -1 if config["model"] == "NCL" and epoch < config["warm_up_step"] else None
+
+
 # ---- pickles ------------------------------------------------------------------------------------
 
 

@@ -28,9 +28,10 @@ from recbole_llmkt.datasets.loading import load_data, sample_users
 from recbole_llmkt.evaluation.per_user import recorded, user_metrics
 from recbole_llmkt.evaluation.slices import slice_metrics, wanted_tail
 from recbole_llmkt.keys import PREFIXES
+from recbole_llmkt.profiles.loading import RunProfiles
 from recbole_llmkt.training.factory import build_model, get_trainer
 from recbole_llmkt.training.tracking import tracked
-from recbole_llmkt.transfer.methods.kar import uses_kar
+from recbole_llmkt.transfer.methods import wanted_methods
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.parsing import parse_value
 
@@ -101,7 +102,8 @@ def _train(
         if verbose:
             logger.info(dataset)
         init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
-        model = build_model(config, train_data._dataset)
+        profiles = RunProfiles(config, train_data._dataset)
+        model = build_model(config, train_data._dataset, profiles=profiles)
     if verbose:
         logger.info(model)
         transform = construct_transform(config)
@@ -109,6 +111,7 @@ def _train(
         logger.info(set_color("FLOPs", "blue") + f": {flops}")
 
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    trainer.run_profiles = profiles
     for key in config.unknown_keys:  # here, and not above the lines of all settings
         logger.warning("%s does not read the key '%s'.", config["model"], key)
     # RecBole's trainer of decision trees has no epochs to report.
@@ -132,7 +135,7 @@ def _train(
         "valid_score_bigger": config["valid_metric_bigger"],
         "best_valid_result": best_valid_result,
         "test_result": test_result,
-        "transfer": _knowledge(config, model, trainer),
+        "transfer": getattr(trainer, "transfer_summary", lambda: None)(),
         "checkpoint": trainer.saved_model_file if saved else None,
         **tested,
     }
@@ -152,16 +155,6 @@ def _test(config: Config, trainer: Any, train_data: Any, test_data: Any, saved: 
         "slices": slice_metrics(config, recording, train_part),
         "users": user_metrics(recording, train_part),
     }
-
-
-def _knowledge(config: Config, model: Any, trainer: Any) -> Result | None:
-    """Describe in plain values what the run learned from profiles, and how."""
-    summary: Result | None = getattr(trainer, "transfer_summary", lambda: None)()
-    if uses_kar(config):
-        terms = model.knowledge
-        leaks = sum(one["leaks"] for one in terms)
-        return {**(summary or {}), "method": "kar", "terms": terms, "leaks": leaks}
-    return summary if summary is None else {"method": "transfer", **summary}
 
 
 def run_recbole_llmkt(
@@ -374,13 +367,13 @@ def export_stock_checkpoint(model_file: str, stock_file: str, trust: bool = Fals
     checkpoint = load_checkpoint(model_file, trained["device"])
     # It numbers ids by the order of today's files, and cannot tell that a row is somebody else's.
     check_ids(checkpoint, load_data(trained)[0], model_file)
-    if uses_kar(trained):
-        raise ConfigError(
-            f"'{model_file}' holds a {trained['model']} with kt_method: kar: its two further input "
-            "fields and its adaptor are no part of stock RecBole's architecture. Load it with "
-            "recbole_llmkt.load_data_and_model, or train with kt_method: transfer, which keeps the "
-            "stock architecture."
-        )
+    for method in wanted_methods(trained):
+        if method.changes_architecture:
+            raise ConfigError(
+                f"'{model_file}' holds a {trained['model']} with kt_method: {method.name}, which "
+                "is not stock RecBole's architecture. Load it with "
+                "recbole_llmkt.load_data_and_model, or train with kt_method: transfer."
+            )
     values = trained.plain()
     plain = {
         # Stock Config hands strings to eval: as literals they are nothing but strings.

@@ -28,6 +28,7 @@ LAYERS = (
     "transfer.methods",
     "transfer.auxiliary",
     "transfer.targets",
+    "transfer.context",
     "transfer.inspection",
     "transfer",
     "evaluation",
