@@ -21,12 +21,13 @@ from recbole_llmkt.checkpoints import (
     saved_settings,
     saved_vocabulary,
 )
-from recbole_llmkt.compat import start_log
+from recbole_llmkt.compat import log_held_back, start_log
 from recbole_llmkt.config import Config
 from recbole_llmkt.datasets.loading import load_data, sample_users
 from recbole_llmkt.evaluation.per_user import recorded, user_metrics
 from recbole_llmkt.evaluation.slices import slice_metrics, wanted_tail
-from recbole_llmkt.keys import PREFIXES
+from recbole_llmkt.keys.combinations import check_run
+from recbole_llmkt.keys.table import PREFIXES
 from recbole_llmkt.profiles.loading import RunProfiles
 from recbole_llmkt.training.factory import build_model, get_trainer
 from recbole_llmkt.training.tracking import tracked
@@ -69,8 +70,15 @@ def train(
         coverage, ...), ``phase_switch``, both loss curves; with ``kt_method: kar`` the method, its
         profiles and their coverage; None without knowledge. After a test also ``slices`` (see
         :func:`~recbole_llmkt.evaluation.slices.slice_metrics`) and ``users`` (a
-        :class:`~recbole_llmkt.evaluation.per_user.UserMetrics`, or None).
+        :class:`~recbole_llmkt.evaluation.per_user.UserMetrics`, or None). Without a test part
+        ``test_result`` is None.
+
+    Raises
+    ------
+    LLMKTError
+        Settings or data that cannot be used, before anything is written.
     """
+    check_run(config)
     with tracked(config) as log_result:
         result = _train(config, saved, verbose, on_epoch, evaluate_test)
         log_result(result)
@@ -91,19 +99,18 @@ def _train(
     evaluate_test: bool,
 ) -> Result:
     init_seed(config["seed"], config["reproducibility"])
-    start_log(config)
     logger = getLogger()
-    if verbose:
-        logger.info([_shown(argument) for argument in sys.argv])
-        logger.info(config)
-    dataset, train_data, valid_data, test_data = load_data(config)
-    valid_data = sample_users(valid_data, config["kt_valid_users"])
-    if verbose:
-        logger.info(dataset)
-
-    init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
-    profiles = RunProfiles(config, train_data._dataset)
-    model = build_model(config, train_data._dataset, profiles=profiles)
+    with log_held_back(config):  # what cannot be used leaves no folders behind
+        if verbose:
+            logger.info([_shown(argument) for argument in sys.argv])
+            logger.info(config)
+        dataset, train_data, valid_data, test_data = load_data(config)
+        valid_data = sample_users(valid_data, config["kt_valid_users"])
+        if verbose:
+            logger.info(dataset)
+        init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+        profiles = RunProfiles(config, train_data._dataset)
+        model = build_model(config, train_data._dataset, profiles=profiles)
     if verbose:
         logger.info(model)
         transform = construct_transform(config)
@@ -112,6 +119,8 @@ def _train(
 
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     trainer.run_profiles = profiles
+    for key in config.unknown_keys:  # here, and not above the lines of all settings
+        logger.warning("%s does not read the key '%s'.", config["model"], key)
     # RecBole's trainer of decision trees has no epochs to report.
     trees = config["MODEL_TYPE"] == ModelType.DECISIONTREE
     best_valid_score, best_valid_result = trainer.fit(
@@ -140,7 +149,9 @@ def _train(
 
 
 def _test(config: Config, trainer: Any, train_data: Any, test_data: Any, saved: bool) -> Result:
-    """Evaluate on the test part, once: RecBole's figures, those of the slices, and by user."""
+    """Evaluate on the test part, if any: RecBole's figures, those of the slices, and by user."""
+    if not test_data:
+        return {"test_result": None, "slices": [], "users": None}
     train_part = train_data._dataset
     with recorded(trainer, wanted_tail(config, train_part)) as recording:
         test_result = trainer.evaluate(
@@ -280,7 +291,7 @@ def objective_function(
     logging.basicConfig(level=logging.ERROR)
     result = train(config, saved, verbose=False)
     if "ray.tune" in sys.modules:
-        _report_to_ray(result["test_result"])
+        _report_to_ray(result["test_result"] or result["best_valid_result"] or {})
     return {"model": config["model"], **result}
 
 

@@ -102,17 +102,18 @@ def train(model: str, dataset: str, config_files: str, saved: bool, keys: tuple[
       llmkt train --model=NeuMF --dataset=ml-100k --config-files="my.yaml" --kt_weight=0.3
     """  # noqa: D301 - click reads the control character
     from recbole_llmkt.cli.overrides import parse_overrides
-    from recbole_llmkt.config import Config, warn_unknown
+    from recbole_llmkt.config import Config
     from recbole_llmkt.quick_start import train as train_model
 
     overrides = parse_overrides(keys)
     config = Config(
         model, dataset, split_words(config_files, "--config-files"), overrides, command_line=[]
     )
-    warn_unknown(overrides, config.internal_config_dict)
     logging.getLogger().handlers.clear()  # RecBole sets up its own
     result = train_model(config, saved=saved)
-    for metric, value in result["test_result"].items():
+    if result["test_result"] is None:
+        click.echo("The split has no test part. Best validation:")
+    for metric, value in (result["test_result"] or result["best_valid_result"] or {}).items():
         click.echo(f"{metric}: {value}")
     for one in result["slices"]:
         values = ", ".join(f"{name}: {value:.4f}" for name, value in one["metrics"].items())

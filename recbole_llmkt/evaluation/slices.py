@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from recbole_llmkt.datasets.history import interaction_counts
 from recbole_llmkt.evaluation.per_user import LabelledRows, RankedRows, Recording
+from recbole_llmkt.keys.table import SLICES
 
-HISTORY, COLD_USERS, TAIL_ITEMS = "history", "cold_users", "tail_items"
+HISTORY, COLD_USERS, TAIL_ITEMS = SLICES
 # What a comparison measures unless kt_slices says otherwise: both cost next to nothing.
 DEFAULT = (HISTORY, TAIL_ITEMS)
 Part = tuple[str, str, npt.NDArray[np.bool_]]

@@ -12,6 +12,7 @@ from recbole.utils import get_trainer as recbole_trainer
 from recbole_llmkt.compat import pickles_refused
 from recbole_llmkt.profiles.loading import RunProfiles
 from recbole_llmkt.transfer.methods import wanted_methods
+from recbole_llmkt.utils.exceptions import ConfigError, recbole_refusals
 from recbole_llmkt.utils.types import Dataset, RunConfig
 
 
@@ -52,7 +53,12 @@ def build_model(
             model = method.build_model(config, dataset, profiles, state_dict)
             if model is not None:
                 return model
-        return config.model_class(config, dataset).to(config["device"])
+        with recbole_refusals(
+            lambda reason: ConfigError(
+                f"RecBole cannot build {config['model']}: {reason}. Check the model's settings."
+            )
+        ):
+            return config.model_class(config, dataset).to(config["device"])
 
 
 def get_trainer(model_type: ModelType, model_name: str) -> type[Any]:

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from recbole_llmkt.config import Config
+from recbole_llmkt.datasets.checks import check_files
 from recbole_llmkt.datasets.history import Histories, history_digest, training_histories
-from recbole_llmkt.datasets.loading import check_files
 from recbole_llmkt.datasets.splits import build_splits, training_split
 from recbole_llmkt.profiles.store import ProfileStore
 from recbole_llmkt.utils import resources

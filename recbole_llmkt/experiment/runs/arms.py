@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from recbole_llmkt.keys import check_keys
+from recbole_llmkt.keys.table import check_keys
 from recbole_llmkt.utils.exceptions import ConfigError, nearest
 
 ARMS: dict[str, dict[str, Any]] = {

@@ -22,6 +22,7 @@ from recbole_llmkt.experiment.runs.results import (
     run_key,
     split_done,
 )
+from recbole_llmkt.keys.combinations import check_run
 
 logger = getLogger(__name__)
 
@@ -60,6 +61,7 @@ def compare(
     """
     runs = plan.runs()
     for run in {(run.model, run.arm): run for run in runs}.values():
+        check_run(run.config(), ("test",))
         check_seeds(run, plan.seeds, "give one seed (--seeds=1)")
     jobs = jobs or default_jobs(len(runs))
     output = output_folder(output)

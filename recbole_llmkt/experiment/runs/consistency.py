@@ -13,7 +13,7 @@ from recbole_llmkt.experiment.runs.arms import arm_of, arm_settings
 from recbole_llmkt.experiment.runs.plan import Run
 from recbole_llmkt.experiment.runs.results import FILE_NAME, Record, run_key, run_name
 from recbole_llmkt.experiment.runs.settings import differences
-from recbole_llmkt.keys import is_knowledge_key
+from recbole_llmkt.keys.table import is_knowledge_key
 from recbole_llmkt.profiles.loading import texts_digest
 from recbole_llmkt.profiles.locations import profile_folder
 from recbole_llmkt.profiles.store import ProfileStore

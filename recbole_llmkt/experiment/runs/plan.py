@@ -12,7 +12,7 @@ from recbole_llmkt.datasets.loading import files_digest
 from recbole_llmkt.evaluation.slices import DEFAULT as DEFAULT_SLICES
 from recbole_llmkt.experiment.runs.arms import arm_settings
 from recbole_llmkt.experiment.runs.settings import deciding_settings, digest
-from recbole_llmkt.keys import ADDRESS_KEYS
+from recbole_llmkt.keys.table import ADDRESS_KEYS
 from recbole_llmkt.utils.exceptions import ConfigError
 
 

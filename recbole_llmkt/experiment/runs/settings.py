@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from recbole_llmkt.config import Config
-from recbole_llmkt.keys import is_knowledge_key
+from recbole_llmkt.keys.table import is_knowledge_key
 from recbole_llmkt.utils import resources
 from recbole_llmkt.utils.parsing import load_yaml
 
@@ -21,6 +21,7 @@ NO_MATTER = {
     "dataset_save_path",
     "gpu_id",
     "kt_preset",  # the keys it sets count, not its name
+    "kt_strict_keys",
     "kt_slices",  # what else is measured
     "kt_tail_share",
     "log_wandb",

@@ -29,7 +29,8 @@ from recbole_llmkt.experiment.tuning.space import (
     search_spaces,
 )
 from recbole_llmkt.experiment.tuning.trials import outcomes, read_lines
-from recbole_llmkt.keys import without_secrets
+from recbole_llmkt.keys.combinations import check_run
+from recbole_llmkt.keys.table import without_secrets
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
 from recbole_llmkt.utils.files import replace_file
 
@@ -103,6 +104,8 @@ def tune(
     """
     points = _points(tuning, output)
     studies = _studies(tuning, points)
+    for study in studies:
+        check_run(study.run.config(), ("validation",))
     jobs = jobs or default_jobs(len(studies) * tuning.trials)
     output = output_folder(output)
     with folder_lock(output):
