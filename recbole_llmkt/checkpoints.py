@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from recbole_llmkt.compat import forget_computed
+from recbole_llmkt.compat import forget_computed, load_plain
 from recbole_llmkt.exceptions import DataError
 
 _CLUSTERS = ("user_centroids", "user_2cluster", "item_centroids", "item_2cluster")
@@ -36,7 +36,12 @@ def load_checkpoint(path: str, device: torch.device | str = "cpu") -> dict[str, 
         The file is missing, broken, or holds anything but tensors and plain values.
     """
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = load_plain(path, device)
+    except DataError as error:
+        raise DataError(
+            f"Cannot read the checkpoint '{path}': it is not a file that recbole_llmkt saved, or "
+            "it holds more than tensors and plain values. Name a checkpoint of this package."
+        ) from error
     except Exception as error:  # torch raises many kinds, all of them meaning: not readable
         reason = (str(error).splitlines() or [""])[0].rstrip(".")
         if isinstance(error, KeyError) or not reason:

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import os
+import pickle
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from logging import getLogger
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import numpy as np
+import recbole.data.utils as recbole_data
 import torch
-from recbole.utils import init_logger
+from recbole.utils import ModelType, init_logger
 from torch import nn
+
+from recbole_llmkt.exceptions import DataError
+
+logger = getLogger(__name__)
+
+# The dataset class that recbole/data/utils.py, create_dataset, picks by the type of the model.
+_DATASET_CLASSES = {
+    ModelType.SEQUENTIAL: "SequentialDataset",
+    ModelType.KNOWLEDGE: "KnowledgeBasedDataset",
+}
+_ZIP_SIGNATURE = b"PK\x03\x04"
 
 
 def quiet_pandas() -> None:
@@ -79,3 +98,150 @@ def anomaly_detection_kept() -> Iterator[None]:
         yield
     finally:
         torch.autograd.set_detect_anomaly(enabled, check_nan)  # type: ignore[no-untyped-call]
+
+
+# ---- pickles ------------------------------------------------------------------------------------
+
+
+def create_dataset(config: Any) -> Any:
+    """Read a run's dataset from its atomic files, as RecBole does, and from nothing else.
+
+    ``create_dataset`` in ``recbole/data/utils.py`` unpickles ``dataset_save_path``, or any file
+    ``<checkpoint_dir>/<dataset>-<class>.pth`` that it finds. Unpickling a file runs whatever
+    code it carries, so no such file is read here.
+
+    Parameters
+    ----------
+    config : Config
+        The run's configuration.
+
+    Returns
+    -------
+    recbole.data.dataset.Dataset
+    """
+    module = importlib.import_module("recbole.data.dataset")
+    name = config["model"] + "Dataset"
+    if not hasattr(module, name):
+        name = _DATASET_CLASSES.get(config["MODEL_TYPE"], "Dataset")
+    _note_cache(config, f"{config['dataset']}-{name}.pth")
+    with pickles_refused():
+        return getattr(module, name)(config)
+
+
+def data_preparation(config: Any, dataset: Any) -> tuple[Any, Any, Any]:
+    """Split a dataset and make its loaders, as RecBole does, from the atomic files alone.
+
+    ``load_split_dataloaders`` in ``recbole/data/utils.py`` unpickles ``dataloaders_save_path``, or
+    any file ``<checkpoint_dir>/<dataset>-for-<model>-dataloader.pth`` that it finds.
+
+    Parameters
+    ----------
+    config : Config
+        The run's configuration.
+    dataset : recbole.data.dataset.Dataset
+        Of :func:`create_dataset`.
+
+    Returns
+    -------
+    tuple of AbstractDataLoader
+        Loaders of the training, validation and test part.
+    """
+    _note_cache(config, f"{config['dataset']}-for-{config['model']}-dataloader.pth")
+    with patch.object(recbole_data, "load_split_dataloaders", lambda config: None):
+        loaders: tuple[Any, Any, Any] = recbole_data.data_preparation(config, dataset)
+    return loaders
+
+
+def _note_cache(config: Any, name: str) -> None:
+    path = Path(config["checkpoint_dir"], name)
+    if path.exists():
+        logger.warning(
+            "%s is not read: stock RecBole caches data there as a pickle, and a pickle can run "
+            "any code. The atomic files are read instead.",
+            path,
+        )
+
+
+@contextmanager
+def pickles_refused() -> Iterator[None]:
+    """Refuse every pickle that RecBole reads within the block.
+
+    Several models load weights of an earlier training inside their constructors, with
+    ``torch.load`` and no ``weights_only`` (``ract.py``, ``neumf.py``, ``nais.py``, ``convncf.py``,
+    ``kd_dagfm.py``, ``s3rec.py``), or ``np.load(..., allow_pickle=True)`` (``ldiffrec.py``). Here
+    ``torch.load`` reads tensors and plain values only, and ``np.load`` numbers only.
+
+    Raises
+    ------
+    DataError
+        Naming the file that holds something else.
+    """
+    load_array = np.load
+
+    @functools.wraps(load_array)
+    def load_numbers(file: Any, *arguments: Any, **keywords: Any) -> Any:
+        try:
+            return load_array(file, *arguments[:1], **{**keywords, "allow_pickle": False})
+        except ValueError as error:
+            raise DataError(_refusal(file)) from error
+
+    @functools.wraps(torch.load)
+    def load_tensors(file: Any, *arguments: Any, **keywords: Any) -> Any:
+        return load_plain(file, keywords.get("map_location"))
+
+    def refuse(file: Any, *arguments: Any, **keywords: Any) -> Any:
+        raise DataError(_refusal(getattr(file, "name", file)))
+
+    patches: list[tuple[Any, str, Callable[..., Any]]] = [
+        (np, "load", load_numbers),
+        (torch, "load", load_tensors),
+        (pickle, "load", refuse),
+    ]
+    undone = [(module, name, getattr(module, name)) for module, name, _ in patches]
+    try:
+        for module, name, function in patches:
+            setattr(module, name, function)
+        yield
+    finally:
+        for module, name, function in undone:
+            setattr(module, name, function)
+
+
+def _refusal(file: Any) -> str:
+    return (
+        f"'{file}' is a pickle, which can run any code when it is read, so it is not. Name a file "
+        "that holds tensors and plain values only, such as a checkpoint of recbole_llmkt."
+    )
+
+
+_load_torch = torch.load
+
+
+def load_plain(path: str | os.PathLike[str], device: Any = None) -> Any:
+    """Read a file of ``torch.save`` that holds tensors and plain values only.
+
+    Before version 2.6, PyTorch runs code from files of its oldest formats even with
+    ``weights_only=True`` (CVE-2025-32434): only its zip format is read.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+    device : torch.device or str, optional
+        Where its tensors go.
+
+    Raises
+    ------
+    DataError
+        It holds anything else, or is not in the zip format.
+    OSError
+        It cannot be opened.
+    """
+    with open(path, "rb") as file:
+        signature = file.read(len(_ZIP_SIGNATURE))
+    if signature != _ZIP_SIGNATURE:
+        raise DataError(f"Cannot read '{path}': it is not a file of torch.save (zip format).")
+    try:
+        return _load_torch(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DataError(_refusal(path)) from error

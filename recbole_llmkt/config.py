@@ -26,6 +26,7 @@ CLOSED_FORM = ("NCEPLRec",)
 _REFUSALS = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError)
 
 
+_PICKLES = ("dataset_save_path", "dataloaders_save_path", "save_dataset", "save_dataloaders")
 # Which of several processes this is, as RecBole's run() tells each of them.
 _PROCESS = ("local_rank", "world_size", "ip", "port", "nproc", "offset")
 
@@ -174,6 +175,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             self.external_config_dict["eval_args"] = {**self._eval_args, **given}
         final: dict[str, Any] = super()._get_final_config_dict()
         self._given = copy.deepcopy(final)
+        _refuse_pickles(final)
         if not final.get("data_path"):
             raise ConfigError("'data_path' is empty: name the folder that holds the dataset.")
         untrained = self.model_class.type in (ModelType.TRADITIONAL, ModelType.DECISIONTREE)
@@ -207,6 +209,16 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def says(self, key: str) -> bool:
         """Tell whether the preset, a file, ``config_dict`` or the command line sets a key."""
         return key in self.external_config_dict or key in self._preset_keys
+
+
+def _refuse_pickles(values: Mapping[str, Any]) -> None:
+    """Refuse RecBole's caches of data: they are pickles, and reading one can run any code."""
+    for key in _PICKLES:
+        if values.get(key):
+            raise ConfigError(
+                f"'{key}: {values[key]}': RecBole keeps its caches of data as pickles, which can "
+                "run any code when they are read. Leave the key out: the atomic files are read."
+            )
 
 
 def _quoted(value: Any) -> Any:

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import recbole
 import torch
-from recbole.data import create_dataset, data_preparation
 from recbole.utils import ModelType
 
-from recbole_llmkt.compat import quiet_pandas
+from recbole_llmkt.compat import create_dataset, data_preparation, quiet_pandas
 from recbole_llmkt.exceptions import DataError, LLMKTError, nearest
 from recbole_llmkt.parsing import load_yaml
 

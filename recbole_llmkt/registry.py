@@ -12,7 +12,7 @@ from recbole.utils import ModelType
 from recbole.utils import get_model as recbole_model
 from recbole.utils import get_trainer as recbole_trainer
 
-from recbole_llmkt.compat import anomaly_detection_kept
+from recbole_llmkt.compat import anomaly_detection_kept, pickles_refused
 from recbole_llmkt.exceptions import ConfigError, nearest
 
 
@@ -101,13 +101,15 @@ def build_model(
     Raises
     ------
     LLMKTError
-        The model cannot be augmented, or there are no profiles.
+        The model cannot be augmented, there are no profiles, or weights of an earlier training are
+        a pickle.
     """
-    if not uses_kar(config):
-        return config.model_class(config, dataset).to(config["device"])
-    from recbole_llmkt.models.kar import build_augmented
+    with pickles_refused():
+        if not uses_kar(config):
+            return config.model_class(config, dataset).to(config["device"])
+        from recbole_llmkt.models.kar import build_augmented
 
-    return build_augmented(config, dataset, state_dict)
+        return build_augmented(config, dataset, state_dict)
 
 
 def get_trainer(model_type: ModelType, model_name: str) -> type[Any]:

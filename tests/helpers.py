@@ -134,9 +134,9 @@ class Prepared:
 
 def prepare(config: Config) -> Prepared:
     """Make data, model and trainer of a configuration."""
-    from recbole.data import create_dataset, data_preparation
     from recbole.utils import init_seed
 
+    from recbole_llmkt.compat import create_dataset, data_preparation
     from recbole_llmkt.registry import build_model, get_trainer
 
     init_seed(config["seed"], config["reproducibility"])

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from recbole.data import create_dataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
+from recbole_llmkt.compat import create_dataset
 from recbole_llmkt.exceptions import DataError
 from recbole_llmkt.randomness import isolated_randomness
 
@@ -96,8 +96,6 @@ def _file_ratings(config: Any, dataset: Any) -> FloatArray | None:
         "threshold": None,
         "discretization": None,
         "numerical_features": [],
-        "save_dataset": False,
-        "dataset_save_path": None,
         "load_col": _loading(config["load_col"], field),
     }
     with isolated_randomness(config["seed"]):
