@@ -13,6 +13,7 @@ from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
 from recbole_llmkt import resources
+from recbole_llmkt.compat import numpy_names
 from recbole_llmkt.exceptions import ConfigError, LLMKTError, nearest
 from recbole_llmkt.keys import check_keys
 from recbole_llmkt.parsing import is_plain, load_yaml, parse_value
@@ -71,7 +72,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         try:
             # RecBole fills in defaults in place: the caller's values stay as they are.
             values = copy.deepcopy(dict(config_dict or {}))
-            super().__init__(model, dataset, config_file_list, values)
+            with numpy_names():
+                super().__init__(model, dataset, config_file_list, values)
         except LLMKTError:
             raise
         except _REFUSALS as error:

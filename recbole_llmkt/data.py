@@ -14,7 +14,7 @@ import recbole
 import torch
 from recbole.utils import ModelType
 
-from recbole_llmkt.compat import create_dataset, data_preparation, quiet_pandas
+from recbole_llmkt.compat import create_dataset, data_preparation
 from recbole_llmkt.exceptions import DataError, LLMKTError, nearest
 from recbole_llmkt.parsing import load_yaml
 
@@ -44,7 +44,6 @@ def load_data(config: Any) -> tuple[Any, Any, Any, Any]:
         A file or a column is missing, or RecBole cannot use what is there.
     """
     check_files(config)
-    quiet_pandas()
     try:
         dataset = create_dataset(config)
         loaders = data_preparation(config, dataset)

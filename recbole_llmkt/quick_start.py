@@ -14,7 +14,7 @@ from recbole.data.transform import construct_transform
 from recbole.utils import ModelType, get_environment, get_flops, init_seed, set_color
 
 from recbole_llmkt.checkpoints import load_checkpoint, load_weights, save_file
-from recbole_llmkt.compat import start_log
+from recbole_llmkt.compat import numpy_names, report_trial, start_log, torch_quiet
 from recbole_llmkt.config import Config
 from recbole_llmkt.data import load_data, sample_users
 from recbole_llmkt.exceptions import ConfigError
@@ -61,7 +61,7 @@ def train(
         :func:`~recbole_llmkt.experiment.slices.slice_metrics`) and ``users`` (a
         :class:`~recbole_llmkt.experiment.users.UserMetrics`, or None).
     """
-    with tracked(config) as log_result:
+    with tracked(config) as log_result, torch_quiet():
         result = _train(config, saved, verbose, on_epoch, evaluate_test)
         log_result(result)
     return result
@@ -271,16 +271,8 @@ def objective_function(
         root.removeHandler(handler)
     logging.basicConfig(level=logging.ERROR)
     result = train(config, saved, verbose=False)
-    if "ray.tune" in sys.modules:
-        _report_to_ray(result["test_result"])
+    report_trial(result["test_result"])
     return {"model": config["model"], **result}
-
-
-def _report_to_ray(metrics: Mapping[str, float]) -> None:
-    from ray import tune
-
-    if tune.is_session_enabled():
-        tune.report(**metrics)
 
 
 def load_data_and_model(model_file: str) -> tuple[Any, ...]:
@@ -355,7 +347,8 @@ def export_stock_checkpoint(model_file: str, stock_file: str) -> None:
     model, dataset = values["model"], values["dataset"]
     arguments, sys.argv = sys.argv, sys.argv[:1]  # stock Config reads the command line
     try:
-        config = RecBoleConfig(model, dataset, config_dict=plain)
+        with numpy_names():
+            config = RecBoleConfig(model, dataset, config_dict=plain)
     finally:
         sys.argv = arguments
     stock = {key: value for key, value in checkpoint.items() if key not in ("config", "transfer")}

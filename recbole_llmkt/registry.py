@@ -12,7 +12,7 @@ from recbole.utils import ModelType
 from recbole.utils import get_model as recbole_model
 from recbole.utils import get_trainer as recbole_trainer
 
-from recbole_llmkt.compat import anomaly_detection_kept, pickles_refused
+from recbole_llmkt.compat import building_model, importing_models
 from recbole_llmkt.exceptions import ConfigError, nearest
 
 
@@ -26,7 +26,8 @@ def import_class(path: str) -> type:
     """
     module_name, _, class_name = path.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
+        with importing_models():
+            found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise ConfigError(
             f"Cannot import '{path}': {error}. Write package.module.Class of something that "
@@ -41,7 +42,7 @@ def model_names() -> list[str]:
     """List the class names of RecBole's general, context, sequential and knowledge models."""
     names = []
     for kind in ("general", "context_aware", "sequential", "knowledge_aware"):
-        with anomaly_detection_kept():
+        with importing_models():
             package = importlib.import_module(f"recbole.model.{kind}_recommender")
         names += [name for name, value in vars(package).items() if isinstance(value, type)]
     return sorted(names)
@@ -61,7 +62,7 @@ def get_model(name: str) -> type:
             raise ConfigError(f"'{name}' is not a RecBole model: derive it from one of RecBole's.")
         return found
     try:
-        with anomaly_detection_kept():
+        with importing_models():
             model: type = recbole_model(name)
     except (ValueError, AttributeError, ImportError) as error:
         if name in ("XGBoost", "LightGBM"):
@@ -104,7 +105,7 @@ def build_model(
         The model cannot be augmented, there are no profiles, or weights of an earlier training are
         a pickle.
     """
-    with pickles_refused():
+    with building_model():
         if not uses_kar(config):
             return config.model_class(config, dataset).to(config["device"])
         from recbole_llmkt.models.kar import build_augmented

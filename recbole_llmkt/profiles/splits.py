@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import copy
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
-from recbole_llmkt.compat import create_dataset
+from recbole_llmkt.compat import create_dataset, pandas_data
 from recbole_llmkt.exceptions import DataError
 from recbole_llmkt.randomness import isolated_randomness
 
@@ -55,9 +54,7 @@ def build_splits(config: Any) -> list[Any]:
     """
     _refuse_byte_order_mark(config)
     try:
-        with isolated_randomness(config["seed"]), warnings.catch_warnings():
-            # pandas 2 warns of the chained assignments in RecBole's data preparation.
-            warnings.simplefilter("ignore", FutureWarning)
+        with isolated_randomness(config["seed"]), pandas_data():
             dataset = create_dataset(config)
             ratings = _file_ratings(config, dataset)
             if ratings is not None:

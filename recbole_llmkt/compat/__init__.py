@@ -1,0 +1,43 @@
+"""Repairs of RecBole, and of what it stands on: PyTorch, numpy, scipy, pandas and Ray.
+
+Each names the place of the fault. None holds for the whole process: a repair lasts as long as the
+call of RecBole's that needs it. There is a file for each repaired library.
+"""
+
+from recbole_llmkt.compat.imports import importing_models, report_trial
+from recbole_llmkt.compat.models import forget_computed
+from recbole_llmkt.compat.numpy import numpy_names
+from recbole_llmkt.compat.pandas import pandas_data
+from recbole_llmkt.compat.pickles import load_plain, pickles_refused
+from recbole_llmkt.compat.recbole import (
+    building_model,
+    create_dataset,
+    data_preparation,
+    start_log,
+)
+from recbole_llmkt.compat.scipy import scipy_matrices
+from recbole_llmkt.compat.stock import stock_recbole
+from recbole_llmkt.compat.torch import (
+    anomaly_detection_kept,
+    complete_adagrad,
+    torch_quiet,
+)
+
+__all__ = [
+    "anomaly_detection_kept",
+    "building_model",
+    "complete_adagrad",
+    "create_dataset",
+    "data_preparation",
+    "forget_computed",
+    "importing_models",
+    "load_plain",
+    "torch_quiet",
+    "numpy_names",
+    "pandas_data",
+    "pickles_refused",
+    "report_trial",
+    "scipy_matrices",
+    "start_log",
+    "stock_recbole",
+]
