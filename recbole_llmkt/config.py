@@ -13,7 +13,7 @@ from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
 from recbole_llmkt import resources
-from recbole_llmkt.compat import numpy_names
+from recbole_llmkt.compat import check_keys_of_release, check_release, numpy_names
 from recbole_llmkt.exceptions import ConfigError, LLMKTError, nearest
 from recbole_llmkt.keys import check_keys
 from recbole_llmkt.parsing import is_plain, load_yaml, parse_value
@@ -69,6 +69,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self._command_line = command_line
         self._eval_args: dict[str, Any] = {}  # those of our dataset files and presets
         self._preset_keys: set[str] = set()
+        check_release()
         try:
             # RecBole fills in defaults in place: the caller's values stay as they are.
             values = copy.deepcopy(dict(config_dict or {}))
@@ -178,6 +179,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         final: dict[str, Any] = super()._get_final_config_dict()
         self._given = copy.deepcopy(final)
         _refuse_pickles(final)
+        check_keys_of_release(self.model, final)
         if not final.get("data_path"):
             raise ConfigError("'data_path' is empty: name the folder that holds the dataset.")
         untrained = self.model_class.type in (ModelType.TRADITIONAL, ModelType.DECISIONTREE)

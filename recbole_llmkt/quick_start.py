@@ -77,25 +77,19 @@ def _train(
     init_seed(config["seed"], config["reproducibility"])
     start_log(config)
     logger = getLogger()
-    if verbose:
-        logger.info(sys.argv)
-        logger.info(config)
     dataset, train_data, valid_data, test_data = load_data(config)
     valid_data = sample_users(valid_data, config["kt_valid_users"])
-    if verbose:
-        logger.info(dataset)
-
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     model = build_model(config, train_data._dataset)
-    if verbose:
-        logger.info(model)
-        transform = construct_transform(config)
-        flops = get_flops(model, dataset, config["device"], logger, transform)
-        logger.info(set_color("FLOPs", "blue") + f": {flops}")
-
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     # RecBole's trainer of decision trees has no epochs to report.
     trees = config["MODEL_TYPE"] == ModelType.DECISIONTREE
+    if verbose:
+        log_setup = _setup_log(config, dataset, model)
+        if trees:
+            log_setup()
+        else:
+            trainer.before_training = log_setup
     best_valid_score, best_valid_result = trainer.fit(
         train_data,
         valid_data,
@@ -119,6 +113,20 @@ def _train(
         "checkpoint": trainer.saved_model_file if saved else None,
         **tested,
     }
+
+
+def _setup_log(config: Config, dataset: Any, model: Any) -> Callable[[], None]:
+    """Return what logs a run's setup: hundreds of lines, so not before all checks are through."""
+    logger = getLogger()
+    transform = construct_transform(config)
+    flops = get_flops(model, dataset, config["device"], logger, transform)
+
+    def log_setup() -> None:
+        for part in (sys.argv, config, dataset, model):
+            logger.info(part)
+        logger.info(set_color("FLOPs", "blue") + f": {flops}")
+
+    return log_setup
 
 
 def _test(config: Config, trainer: Any, train_data: Any, test_data: Any, saved: bool) -> Result:

@@ -12,7 +12,7 @@ from recbole.utils import ModelType
 from recbole.utils import get_model as recbole_model
 from recbole.utils import get_trainer as recbole_trainer
 
-from recbole_llmkt.compat import building_model, importing_models
+from recbole_llmkt.compat import building_model, importing_models, lacks_model
 from recbole_llmkt.exceptions import ConfigError, nearest
 
 
@@ -68,7 +68,8 @@ def get_model(name: str) -> type:
         if name in ("XGBoost", "LightGBM"):
             raise ConfigError(f"{name} needs a library that is not installed: {error}.") from error
         raise ConfigError(
-            f"Unknown model '{name}'. It is neither a model of RecBole nor a class path "
+            lacks_model(name)
+            or f"Unknown model '{name}'. It is neither a model of RecBole nor a class path "
             f"(my_package.my_module.MyModel).{nearest(name, model_names())}"
         ) from error
     return model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from logging import getLogger
 from typing import Any
 
@@ -41,6 +41,8 @@ class TransferMixin(ResumingMixin):
         then is there a ``task``, from the start of training on.
     cold_start : ColdStart or None
         What ``kt_cold_start`` does after training.
+    before_training : callable
+        Called when all checks are through, before the first step.
     """
 
     def __init__(self, config: Any, model: nn.Module) -> None:
@@ -48,6 +50,7 @@ class TransferMixin(ResumingMixin):
         transfers = config["kt_enabled"] and config["kt_method"] == "transfer"
         self.enabled = bool(transfers and term_settings(config))
         self.cold_start: ColdStart | None = None
+        self.before_training: Callable[[], None] = lambda: None
         self._patience = self.stopping_step
 
     # ---- phases -------------------------------------------------------------------------------
@@ -76,6 +79,7 @@ class TransferMixin(ResumingMixin):
         if self.hybrid is not None:
             self.hybrid.join_optimizers(self._optimizers())
         self._restore_resumed()
+        self.before_training()
         try:
             result = super().fit(train_data, *arguments, **keywords)  # type: ignore[misc]
         finally:

@@ -15,6 +15,12 @@ from recbole_llmkt.compat.recbole import (
     data_preparation,
     start_log,
 )
+from recbole_llmkt.compat.releases import (
+    check_keys_of_release,
+    check_release,
+    lacks_model,
+    versions,
+)
 from recbole_llmkt.compat.scipy import scipy_matrices
 from recbole_llmkt.compat.stock import stock_recbole
 from recbole_llmkt.compat.torch import (
@@ -26,13 +32,15 @@ from recbole_llmkt.compat.torch import (
 __all__ = [
     "anomaly_detection_kept",
     "building_model",
+    "check_keys_of_release",
+    "check_release",
     "complete_adagrad",
     "create_dataset",
     "data_preparation",
     "forget_computed",
     "importing_models",
+    "lacks_model",
     "load_plain",
-    "torch_quiet",
     "numpy_names",
     "pandas_data",
     "pickles_refused",
@@ -40,4 +48,6 @@ __all__ = [
     "scipy_matrices",
     "start_log",
     "stock_recbole",
+    "torch_quiet",
+    "versions",
 ]

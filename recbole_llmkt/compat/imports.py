@@ -24,7 +24,10 @@ def importing_models() -> Iterator[None]:
     """
     name = "kmeans_pytorch"
     absent = name not in sys.modules and importlib.util.find_spec(name) is None
-    with anomaly_detection_kept(), _modules({name: _module(name, kmeans=_kmeans)} if absent else {}):
+    with (
+        anomaly_detection_kept(),
+        _modules({name: _module(name, kmeans=_kmeans)} if absent else {}),
+    ):
         yield
 
 
