@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 
-from recbole_llmkt.exceptions import LLMKTError
 from recbole_llmkt.quick_start import run
+from recbole_llmkt.utils.exceptions import LLMKTError
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(

@@ -31,8 +31,8 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from recbole_llmkt.config import Config
-from recbole_llmkt.registry import get_trainer
-from recbole_llmkt.transfer.cold_start import ColdStart
+from recbole_llmkt.training.factory import get_trainer
+from recbole_llmkt.transfer.methods.cold_start import ColdStart
 
 # A context-aware model, trained and tested as the others are.
 RANKED: dict[str, Any] = {

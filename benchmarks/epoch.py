@@ -20,7 +20,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from recbole_llmkt.config import Config
-from recbole_llmkt.registry import get_trainer
+from recbole_llmkt.training.factory import get_trainer
 
 MODELS = ("BPR", "NeuMF", "SimpleX", "MultiVAE", "LightGCN")
 EPOCHS = 3

@@ -25,14 +25,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from tqdm import tqdm
 
+from recbole_llmkt.cli.layers import build
 from recbole_llmkt.config import Config
-from recbole_llmkt.transfer.catalog import is_pure
-from recbole_llmkt.transfer.commands import build
-from recbole_llmkt.transfer.decide import decide_rows, probed_layers
-from recbole_llmkt.transfer.layers import Layer
-from recbole_llmkt.transfer.probe import Probe, make_batch, recommendation_loss
-from recbole_llmkt.transfer.rows import Entities
-from recbole_llmkt.transfer.task import TransferTask
+from recbole_llmkt.transfer.auxiliary.task import TransferTask
+from recbole_llmkt.transfer.inspection.catalog import is_pure
+from recbole_llmkt.transfer.inspection.layers import Layer
+from recbole_llmkt.transfer.inspection.probe import Probe, make_batch, recommendation_loss
+from recbole_llmkt.transfer.inspection.row_inference import decide_rows, probed_layers
+from recbole_llmkt.transfer.inspection.rows import Entities
 
 PAIRS = 9
 # Enough pairs of a slow model: at least three.

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from recbole_llmkt.exceptions import LLMKTError
+from recbole_llmkt.utils.exceptions import LLMKTError
 
 DELAY = 0.2
 CONCURRENCY = 64
@@ -92,8 +92,8 @@ def _write_dataset(folder: Path, n_users: int) -> None:
 def server_throughput() -> dict[str, float]:
     """Write profiles against a server that answers in 200 ms, 64 requests at a time."""
     from recbole_llmkt.config import Config
-    from recbole_llmkt.profiles.generate import ProfileWriter
-    from recbole_llmkt.profiles.requests import RequestMaker
+    from recbole_llmkt.profiles.generation.requests import RequestMaker
+    from recbole_llmkt.profiles.generation.run import ProfileWriter
     from recbole_llmkt.profiles.store import ProfileStore
 
     context = multiprocessing.get_context("spawn")
@@ -139,7 +139,7 @@ def encoder_speed(model: str, device: str, batch_size: int) -> dict[str, float]:
     """
     from recbole_llmkt.profiles.encoders.sentence_transformers import SentenceTransformerEncoder
     from recbole_llmkt.profiles.store import ProfileStore
-    from recbole_llmkt.resources import bundled_dir
+    from recbole_llmkt.utils.resources import bundled_dir
 
     profiles = ProfileStore(bundled_dir("ml-100k") / "profiles", "user").read()
     texts = [profile.text for profile in profiles.values()]
@@ -202,7 +202,7 @@ def _synthetic_split(n_interactions: int) -> Any:
 
 def history_cost(n_interactions: int) -> dict[str, float]:
     """Collect histories and their digests, in this process, and measure what it takes."""
-    from recbole_llmkt.profiles.history import training_histories
+    from recbole_llmkt.datasets.history import training_histories
 
     split = _synthetic_split(n_interactions)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

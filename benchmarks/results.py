@@ -16,13 +16,13 @@ from pathlib import Path
 import click
 from results_tables import ROOT, Table, markdown, read_findings, read_manifest
 
-from recbole_llmkt.exceptions import ConfigError, DataError, LLMKTError, nearest
-from recbole_llmkt.experiment.evidence_plots import forest_figure
-from recbole_llmkt.experiment.findings import Findings
-from recbole_llmkt.experiment.plots import save_png
-from recbole_llmkt.experiment.results import Record, read_results
-from recbole_llmkt.experiment.trials import read_lines
-from recbole_llmkt.profiles.files import replace_file
+from recbole_llmkt.experiment.report.evidence_figures import forest_figure
+from recbole_llmkt.experiment.report.figures import save_png
+from recbole_llmkt.experiment.report.findings import Findings
+from recbole_llmkt.experiment.runs.results import Record, read_results
+from recbole_llmkt.experiment.tuning.trials import read_lines
+from recbole_llmkt.utils.exceptions import ConfigError, DataError, LLMKTError, nearest
+from recbole_llmkt.utils.files import replace_file
 
 # What a record needs for a table; paths and long curves stay with whoever ran it.
 _KEPT = (

@@ -12,20 +12,20 @@ from typing import Any
 from recbole.evaluator import smaller_metrics
 from tabulate import tabulate
 
-from recbole_llmkt.exceptions import ConfigError, DataError, nearest
-from recbole_llmkt.experiment.arms import control_of
-from recbole_llmkt.experiment.findings import Findings, slice_cells, sorted_records
-from recbole_llmkt.experiment.results import Record, read_results
-from recbole_llmkt.experiment.significance import Pair, corrected, seed_differences, verdicts
-from recbole_llmkt.experiment.statistics import BASE, Cell, summarise
-from recbole_llmkt.experiment.tables import (
+from recbole_llmkt.experiment.report.findings import Findings, slice_cells, sorted_records
+from recbole_llmkt.experiment.report.significance import Pair, corrected, seed_differences, verdicts
+from recbole_llmkt.experiment.report.statistics import BASE, Cell, summarise
+from recbole_llmkt.experiment.report.tables import (
     gain_text,
     interval_text,
     leaks,
     metric_names,
     value_text,
 )
-from recbole_llmkt.parsing import load_yaml
+from recbole_llmkt.experiment.runs.arms import control_of
+from recbole_llmkt.experiment.runs.results import Record, read_results
+from recbole_llmkt.utils.exceptions import ConfigError, DataError, nearest
+from recbole_llmkt.utils.parsing import load_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 _OUTCOMES = {"win": "**win**", "worse": "worse than base", "no win": "not proven"}

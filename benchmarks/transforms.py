@@ -20,8 +20,8 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from recbole_llmkt.profiles.embeddings import read_embeddings
-from recbole_llmkt.profiles.hook import ProfileVectors
-from recbole_llmkt.transfer.targets import TRANSFORMS, build_targets
+from recbole_llmkt.profiles.loading import ProfileVectors
+from recbole_llmkt.transfer.targets.build import TRANSFORMS, build_targets
 
 N_PROFILES, DIM_TEXT, N_CLUSTERS, WIDTH, SEED = 6040, 384, 20, 64, 2020
 # (rows, transform) beside those of every transform at N_PROFILES.

@@ -1,1 +1,1 @@
-"""Bundled profiles: read through ``recbole_llmkt.resources``."""
+"""Bundled profiles: read through ``recbole_llmkt.utils.resources``."""

@@ -1,1 +1,1 @@
-"""Packaged configuration: read through ``recbole_llmkt.resources``."""
+"""Packaged configuration: read through ``recbole_llmkt.utils.resources``."""

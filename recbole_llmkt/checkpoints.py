@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Mapping
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,18 @@ import torch
 from torch import nn
 
 from recbole_llmkt.compat import forget_computed, load_plain
-from recbole_llmkt.exceptions import DataError
+from recbole_llmkt.datasets.vocabulary import Vocabulary
+from recbole_llmkt.utils.exceptions import ConfigError, DataError
 
+logger = getLogger(__name__)
+
+# Up to who loads a checkpoint: where files go, and whether anything is logged elsewhere.
+_OURS = {"checkpoint_dir", "log_wandb", "wandb_project", "tensorboard_dir"}
+# Reasons need the profiles and the encoder that the run had; the rest is only for writing profiles.
+_MISSED = ("profile_dir", "profile_encoder", "profile_api_base")
+_OFFLINE_ENCODERS = ("wordllama", "sentence-transformers/all-MiniLM-L6-v2")
+# Names with dots in them that are no class paths.
+_DOTTED = {"kt_layer", "kt_user_layer", "kt_item_layer", "kt_init_tables"}
 _CLUSTERS = ("user_centroids", "user_2cluster", "item_centroids", "item_2cluster")
 
 
@@ -39,8 +51,8 @@ def load_checkpoint(path: str, device: torch.device | str = "cpu") -> dict[str, 
         state = load_plain(path, device)
     except DataError as error:
         raise DataError(
-            f"Cannot read the checkpoint '{path}': it is not a file that recbole_llmkt saved, or "
-            "it holds more than tensors and plain values. Name a checkpoint of this package."
+            f"Cannot read the checkpoint '{path}': it must be a file that recbole_llmkt saved, "
+            "in PyTorch's zip format, with nothing but tensors and plain values in it."
         ) from error
     except Exception as error:  # torch raises many kinds, all of them meaning: not readable
         reason = (str(error).splitlines() or [""])[0].rstrip(".")
@@ -53,6 +65,114 @@ def load_checkpoint(path: str, device: torch.device | str = "cpu") -> dict[str, 
     if not isinstance(state, dict) or not {"config", "state_dict", "transfer"} <= set(state):
         raise DataError(f"'{path}' is not a checkpoint of recbole_llmkt.")
     return state
+
+
+def saved_settings(
+    checkpoint: Mapping[str, Any], path: str, today: Mapping[str, Any], trust: bool = False
+) -> dict[str, Any]:
+    """Return the settings of a checkpoint's run, without what a stranger's file must not decide.
+
+    Which code is imported, which server is asked with which key, where files are written and which
+    profiles are read is up to today's settings. The folder of the dataset is the checkpoint's: it
+    is only read, as text.
+
+    Parameters
+    ----------
+    checkpoint : mapping
+        Of :func:`load_checkpoint`.
+    path : str
+        Its file, for messages.
+    today : mapping
+        Settings of today, which go over the checkpoint's.
+    trust : bool
+        Take all of the checkpoint's settings as they are.
+
+    Raises
+    ------
+    ConfigError
+        The model is a class path, and the checkpoint is not trusted.
+    """
+    saved = dict(checkpoint["config"])
+    if trust:
+        return {**saved, **today}
+    model = today.get("model", saved.get("model"))
+    if "model" not in today and "." in str(model):
+        raise ConfigError(
+            f"'{path}' names the class {model!r} as its model, and loading it would "
+            "import that module and run its code: if the file is yours, pass --trust (trust=True)."
+        )
+    ignored = {
+        key: value for key, value in saved.items() if key not in today and _decides(key, value)
+    }
+    named = [key for key in _MISSED if ignored.get(key) is not None]
+    if named:
+        logger.warning(
+            "Not taken from '%s': %s. Pass what you need of them as --key=value, or --trust "
+            "(trust=True) if the file is yours.",
+            path,
+            ", ".join(named),
+        )
+    return {**{key: value for key, value in saved.items() if key not in ignored}, **today}
+
+
+def _decides(key: str, value: Any) -> bool:
+    """Tell whether a setting decides what is imported, asked, written or read as a profile."""
+    if key in _OURS or (key.startswith("profile_") and key != "profile_encoder"):
+        return True
+    if key == "profile_encoder":
+        return value not in _OFFLINE_ENCODERS
+    is_class_path = isinstance(value, str) and "." in value
+    return key.startswith("kt_") and is_class_path and key not in _DOTTED
+
+
+def saved_vocabulary(checkpoint: Mapping[str, Any], path: str) -> Vocabulary:
+    """Return whose row is whose in a checkpoint.
+
+    Parameters
+    ----------
+    checkpoint : mapping
+        Of :func:`load_checkpoint`.
+    path : str
+        Its file, for the message.
+
+    Raises
+    ------
+    DataError
+        It holds no ids.
+    """
+    ids = checkpoint["transfer"].get("ids")
+    if ids is None:
+        raise DataError(
+            f"'{path}' does not say which row belongs to which user and item: it was saved before "
+            "checkpoints kept ids, and the atomic files may have changed since. Train again."
+        )
+    return Vocabulary.unpack(ids, path)
+
+
+def check_ids(checkpoint: Mapping[str, Any], dataset: Any, path: str) -> None:
+    """Refuse weights whose rows belong to others than those of the data at hand.
+
+    Parameters
+    ----------
+    checkpoint : mapping
+        Of :func:`load_checkpoint`.
+    dataset : recbole.data.dataset.Dataset
+        The data, or a split of them.
+    path : str
+        The checkpoint's file, for the message.
+
+    Raises
+    ------
+    DataError
+        Naming the first difference.
+    """
+    difference = saved_vocabulary(checkpoint, path).difference(dataset)
+    if difference is not None:
+        raise DataError(
+            f"'{path}' was trained on other ids than these data have ({difference}): its rows "
+            "would go to other users and items. load_data_and_model joins them by id; to resume "
+            "training, restore the atomic files that it was trained on."
+        )
 
 
 def load_weights(model: nn.Module, checkpoint: dict[str, Any], path: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,12 @@ from typing import Any
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
-from recbole_llmkt import resources
 from recbole_llmkt.compat import check_keys_of_release, check_release, numpy_names
-from recbole_llmkt.exceptions import ConfigError, LLMKTError, nearest
 from recbole_llmkt.keys import check_keys
-from recbole_llmkt.parsing import is_plain, load_yaml, parse_value
 from recbole_llmkt.registry import get_model
+from recbole_llmkt.utils import resources
+from recbole_llmkt.utils.exceptions import ConfigError, LLMKTError, nearest
+from recbole_llmkt.utils.parsing import is_plain, load_yaml, parse_value
 
 logger = getLogger(__name__)
 
@@ -27,6 +27,7 @@ CLOSED_FORM = ("NCEPLRec",)
 _REFUSALS = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError)
 
 
+_TEACHERS = ("CIN", "CINComp", "CrossNet", "DAGFM")
 _PICKLES = ("dataset_save_path", "dataloaders_save_path", "save_dataset", "save_dataloaders")
 # Which of several processes this is, as RecBole's run() tells each of them.
 _PROCESS = ("local_rank", "world_size", "ip", "port", "nproc", "offset")
@@ -178,7 +179,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             self.external_config_dict["eval_args"] = {**self._eval_args, **given}
         final: dict[str, Any] = super()._get_final_config_dict()
         self._given = copy.deepcopy(final)
-        _refuse_pickles(final)
+        _refuse_code(final)
         check_keys_of_release(self.model, final)
         if not final.get("data_path"):
             raise ConfigError("'data_path' is empty: name the folder that holds the dataset.")
@@ -215,8 +216,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return key in self.external_config_dict or key in self._preset_keys
 
 
-def _refuse_pickles(values: Mapping[str, Any]) -> None:
-    """Refuse RecBole's caches of data: they are pickles, and reading one can run any code."""
+def _refuse_code(values: Mapping[str, Any]) -> None:
+    """Refuse values that RecBole would run: caches of data, which are pickles, and expressions."""
+    teacher = values.get("teacher")
+    if teacher is not None and teacher not in _TEACHERS:  # kd_dagfm.py hands it to eval
+        raise ConfigError(f"'teacher: {teacher}': choose one of {', '.join(_TEACHERS)}.")
     for key in _PICKLES:
         if values.get(key):
             raise ConfigError(
@@ -247,3 +251,18 @@ def _preset_path(preset: str) -> Path:
         f"Unknown kt_preset '{preset}': choose one of {', '.join(known)} or give the path "
         f"of a YAML file.{nearest(preset, known)}"
     )
+
+
+def warn_unknown(keys: Iterable[str], known: Collection[str]) -> None:
+    """Warn of keys that no properties file knows: RecBole would pass over a slip in silence.
+
+    Parameters
+    ----------
+    keys : iterable of str
+        What the user gave.
+    known : collection of str
+        The keys of the properties files: ``config.internal_config_dict``.
+    """
+    for key in keys:
+        if key not in known:
+            logger.warning("No properties file has the key '%s'.%s", key, nearest(key, known))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from recbole_llmkt.exceptions import ConfigError, nearest
+from recbole_llmkt.utils.exceptions import ConfigError, nearest
 
 PREFIXES = ("kt_", "profile_")
 _EVERY_ARM = {"kt_valid_users"}

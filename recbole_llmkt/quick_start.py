@@ -13,17 +13,25 @@ import torch.multiprocessing as multiprocessing
 from recbole.data.transform import construct_transform
 from recbole.utils import ModelType, get_environment, get_flops, init_seed, set_color
 
-from recbole_llmkt.checkpoints import load_checkpoint, load_weights, save_file
+from recbole_llmkt.checkpoints import (
+    check_ids,
+    load_checkpoint,
+    load_weights,
+    save_file,
+    saved_settings,
+    saved_vocabulary,
+)
 from recbole_llmkt.compat import numpy_names, report_trial, start_log, torch_quiet
 from recbole_llmkt.config import Config
-from recbole_llmkt.data import load_data, sample_users
-from recbole_llmkt.exceptions import ConfigError
-from recbole_llmkt.experiment.slices import slice_metrics, wanted_tail
-from recbole_llmkt.experiment.users import recorded, user_metrics
+from recbole_llmkt.datasets.loading import load_data, sample_users
+from recbole_llmkt.evaluation.per_user import recorded, user_metrics
+from recbole_llmkt.evaluation.slices import slice_metrics, wanted_tail
 from recbole_llmkt.keys import PREFIXES
-from recbole_llmkt.parsing import parse_value
-from recbole_llmkt.registry import build_model, get_trainer, uses_kar
-from recbole_llmkt.tracking import tracked
+from recbole_llmkt.training.factory import build_model, get_trainer
+from recbole_llmkt.training.tracking import tracked
+from recbole_llmkt.transfer.methods.kar import uses_kar
+from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.utils.parsing import parse_value
 
 Result = dict[str, Any]
 
@@ -58,8 +66,8 @@ def train(
         ``test_result``), ``checkpoint`` (its path, or None) and ``transfer``: terms (layer, rows,
         coverage, ...), ``phase_switch``, both loss curves; with ``kt_method: kar`` the method, its
         profiles and their coverage; None without knowledge. After a test also ``slices`` (see
-        :func:`~recbole_llmkt.experiment.slices.slice_metrics`) and ``users`` (a
-        :class:`~recbole_llmkt.experiment.users.UserMetrics`, or None).
+        :func:`~recbole_llmkt.evaluation.slices.slice_metrics`) and ``users`` (a
+        :class:`~recbole_llmkt.evaluation.per_user.UserMetrics`, or None).
     """
     with tracked(config) as log_result, torch_quiet():
         result = _train(config, saved, verbose, on_epoch, evaluate_test)
@@ -283,13 +291,20 @@ def objective_function(
     return {"model": config["model"], **result}
 
 
-def load_data_and_model(model_file: str) -> tuple[Any, ...]:
+def load_data_and_model(
+    model_file: str, config_dict: Mapping[str, Any] | None = None, trust: bool = False
+) -> tuple[Any, ...]:
     """Load a checkpoint with the data it was trained on.
 
     Parameters
     ----------
     model_file : str
         A checkpoint of this package.
+    config_dict : dict, optional
+        Keys and values of today, over those of the checkpoint: ``data_path``, ``profile_dir``, ...
+    trust : bool
+        Whether the file is one's own: then a class path in it is imported, and addresses and
+        folders of profiles that it names are used.
 
     Returns
     -------
@@ -299,21 +314,25 @@ def load_data_and_model(model_file: str) -> tuple[Any, ...]:
 
     Raises
     ------
+    ConfigError
+        The checkpoint names a class path and is not trusted.
     DataError
         The file is no checkpoint of this package.
     """
     checkpoint = load_checkpoint(model_file)
-    config = Config(config_dict=checkpoint["config"], command_line=[])
+    settings = saved_settings(checkpoint, model_file, config_dict or {}, trust)
+    config = Config(config_dict=settings, command_line=[])
     init_seed(config["seed"], config["reproducibility"])
     start_log(config)
-    dataset, train_data, valid_data, test_data = load_data(config)
+    vocabulary = saved_vocabulary(checkpoint, model_file)
+    dataset, train_data, valid_data, test_data = load_data(config, vocabulary)
     init_seed(config["seed"], config["reproducibility"])
     model = build_model(config, train_data._dataset, checkpoint["state_dict"])
     load_weights(model, checkpoint, model_file)
     return config, model, dataset, train_data, valid_data, test_data
 
 
-def export_stock_checkpoint(model_file: str, stock_file: str) -> None:
+def export_stock_checkpoint(model_file: str, stock_file: str, trust: bool = False) -> None:
     """Turn a checkpoint into one that stock RecBole's ``load_data_and_model`` reads.
 
     Stock checkpoints hold a pickled configuration; PyTorch 2.6 and newer read those only with
@@ -325,19 +344,25 @@ def export_stock_checkpoint(model_file: str, stock_file: str) -> None:
         A checkpoint of this package.
     stock_file : str
         Where to write.
+    trust : bool
+        See :func:`load_data_and_model`.
 
     Raises
     ------
     ConfigError
         The model was trained with ``kt_method: kar``: stock RecBole has no such architecture.
     DataError
-        The file is no checkpoint of this package.
+        The file is no checkpoint of this package, or the atomic files number users or items
+        otherwise than in its run.
     """
     from recbole.config import Config as RecBoleConfig
 
-    trained = Config(config_dict=load_checkpoint(model_file)["config"], command_line=[])
+    settings = saved_settings(load_checkpoint(model_file), model_file, {}, trust)
+    trained = Config(config_dict=settings, command_line=[])
     # Stock RecBole leaves tensors on the device that they were saved from.
     checkpoint = load_checkpoint(model_file, trained["device"])
+    # It numbers ids by the order of today's files, and cannot tell that a row is somebody else's.
+    check_ids(checkpoint, load_data(trained)[0], model_file)
     if uses_kar(trained):
         raise ConfigError(
             f"'{model_file}' holds a {trained['model']} with kt_method: kar: its two further input "

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import TinyDataset, add_profiles
+
+from tests.helpers import TinyDataset, add_profiles
 
 
 @pytest.fixture(autouse=True)

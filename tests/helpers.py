@@ -13,10 +13,10 @@ import torch
 from recbole.utils import init_seed
 
 from recbole_llmkt.config import Config
+from recbole_llmkt.datasets.history import training_histories
 from recbole_llmkt.profiles.embeddings import embedding_paths, text_digest
-from recbole_llmkt.profiles.history import training_histories
 from recbole_llmkt.profiles.store import Profile, ProfileStore
-from recbole_llmkt.transfer.task import TransferTask
+from recbole_llmkt.transfer.auxiliary.task import TransferTask
 
 ENCODER = "test-encoder"
 DIM_TEXT = 24
@@ -137,7 +137,7 @@ def prepare(config: Config) -> Prepared:
     from recbole.utils import init_seed
 
     from recbole_llmkt.compat import create_dataset, data_preparation
-    from recbole_llmkt.registry import build_model, get_trainer
+    from recbole_llmkt.training.factory import build_model, get_trainer
 
     init_seed(config["seed"], config["reproducibility"])
     dataset = create_dataset(config)

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from recbole_llmkt.config import Config
-from recbole_llmkt.data import load_data
-from recbole_llmkt.profiles.history import training_histories
+from recbole_llmkt.datasets.history import training_histories
+from recbole_llmkt.datasets.loading import load_data
 from recbole_llmkt.profiles.store import Profile, ProfileStore
 
 TOPICS = (

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recbole_llmkt import resources
 from recbole_llmkt.config import Config
-from recbole_llmkt.exceptions import ConfigError, LLMKTError
 from recbole_llmkt.keys import CHECKS
-from recbole_llmkt.parsing import load_yaml
+from recbole_llmkt.utils import resources
+from recbole_llmkt.utils.exceptions import ConfigError, LLMKTError
+from recbole_llmkt.utils.parsing import load_yaml
 
 OVERALL = resources.properties_dir() / "overall.yaml"
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import prepare
 
 from recbole_llmkt.compat import load_plain, pickles_refused
 from recbole_llmkt.config import Config
-from recbole_llmkt.exceptions import ConfigError, DataError
-from recbole_llmkt.profiles.splits import build_splits
+from recbole_llmkt.datasets.splits import build_splits
 from recbole_llmkt.quick_start import load_data_and_model
+from recbole_llmkt.utils.exceptions import ConfigError, DataError
+from tests.helpers import prepare
 
 CACHES = ("tiny-Dataset.pth", "tiny-for-BPR-dataloader.pth")
 

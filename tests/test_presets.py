@@ -6,10 +6,10 @@ import math
 
 import pytest
 import torch
-from helpers import prepare
 
-from recbole_llmkt import resources
-from recbole_llmkt.transfer.losses import LOSSES
+from recbole_llmkt.transfer.auxiliary.losses import LOSSES
+from recbole_llmkt.utils import resources
+from tests.helpers import prepare
 
 SMALL = {"latent_dimension": 8, "history_len": 4, "n_layers": 2}
 SEQUENTIAL = {

@@ -69,7 +69,7 @@ def main(
     if unknown:
         known = ", ".join(study["models"])
         raise click.BadParameter(f"{', '.join(unknown)}: the study has {known}.")
-    start = "from recbole_llmkt.cli import main; main(prog_name='llmkt')"
+    start = "from recbole_llmkt.cli.main import main; main(prog_name='llmkt')"
     for model in models or study["models"]:
         for command in commands(study, model, output.resolve(), keys):
             call = [sys.executable, "-c", start, *command, f"--jobs={jobs}"]

@@ -22,12 +22,10 @@ def importing_models() -> Iterator[None]:
     RecBole 1.2.0, ``recbole/model/general_recommender/ldiffrec.py`` imports ``kmeans_pytorch``,
     which it does not require, and without it no model of that folder can be imported.
     """
-    name = "kmeans_pytorch"
-    absent = name not in sys.modules and importlib.util.find_spec(name) is None
-    with (
-        anomaly_detection_kept(),
-        _modules({name: _module(name, kmeans=_kmeans)} if absent else {}),
-    ):
+    modules = {}
+    if "kmeans_pytorch" not in sys.modules and importlib.util.find_spec("kmeans_pytorch") is None:
+        modules["kmeans_pytorch"] = _module("kmeans_pytorch", kmeans=_kmeans)
+    with anomaly_detection_kept(), _modules(modules):
         yield
 
 

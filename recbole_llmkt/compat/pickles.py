@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_llmkt.exceptions import DataError
+from recbole_llmkt.utils.exceptions import DataError
 
 _ZIP_SIGNATURE = b"PK\x03\x04"
 

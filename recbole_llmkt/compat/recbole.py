@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from logging import getLogger
 from pathlib import Path
@@ -39,7 +39,7 @@ def start_log(config: Any) -> None:
     init_logger(config)
 
 
-def create_dataset(config: Any) -> Any:
+def create_dataset(config: Any, adapt: Callable[[type], type] | None = None) -> Any:
     """Read a run's dataset from its atomic files, as RecBole does, and from nothing else.
 
     ``create_dataset`` in ``recbole/data/utils.py`` unpickles ``dataset_save_path``, or any file
@@ -50,6 +50,8 @@ def create_dataset(config: Any) -> Any:
     ----------
     config : Config
         The run's configuration.
+    adapt : callable, optional
+        Returns a subclass of the class that RecBole picks, to be used in its place.
 
     Returns
     -------
@@ -60,8 +62,9 @@ def create_dataset(config: Any) -> Any:
     if not hasattr(module, name):
         name = _DATASET_CLASSES.get(config["MODEL_TYPE"], "Dataset")
     _note_cache(config, f"{config['dataset']}-{name}.pth")
+    dataset_class: type = getattr(module, name)
     with pickles_refused(), pandas_data():
-        return getattr(module, name)(config)
+        return (adapt(dataset_class) if adapt else dataset_class)(config)
 
 
 def data_preparation(config: Any, dataset: Any) -> tuple[Any, Any, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import recbole
 
-from recbole_llmkt.exceptions import ConfigError
+from recbole_llmkt.utils.exceptions import ConfigError
 
 logger = getLogger(__name__)
 

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recbole_llmkt.exceptions import DataError
-from recbole_llmkt.profiles.files import replace_file
-from recbole_llmkt.profiles.generators.base import is_refusal
-from recbole_llmkt.profiles.history import training_histories
-from recbole_llmkt.profiles.hook import outdated, without_absent
-from recbole_llmkt.profiles.metadata import read_item_metadata
-from recbole_llmkt.profiles.splits import build_splits
+from recbole_llmkt.datasets.history import training_histories
+from recbole_llmkt.datasets.metadata import read_item_metadata
+from recbole_llmkt.datasets.splits import build_splits
+from recbole_llmkt.profiles.generation.generators.base import is_refusal
+from recbole_llmkt.profiles.loading import outdated, without_absent
 from recbole_llmkt.profiles.store import Profile, ProfileStore
+from recbole_llmkt.utils.exceptions import DataError
+from recbole_llmkt.utils.files import replace_file
 
 logger = logging.getLogger(__name__)
 

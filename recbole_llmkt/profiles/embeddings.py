@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import trange
 
-from recbole_llmkt.exceptions import ProfileError
-from recbole_llmkt.profiles.files import exclusive, replace_file
 from recbole_llmkt.profiles.store import Profile, ProfileStore
+from recbole_llmkt.utils.exceptions import ProfileError
+from recbole_llmkt.utils.files import exclusive, replace_file
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from recbole_llmkt.exceptions import ConfigError
+from recbole_llmkt.utils.exceptions import ConfigError
 
 _LONGEST_ERROR = 300
 

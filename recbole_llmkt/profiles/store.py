@@ -13,12 +13,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from recbole_llmkt.exceptions import ProfileError
-from recbole_llmkt.profiles.files import drop_cut_line, exclusive, replace_file, whole_lines
+from recbole_llmkt.utils.entities import ENTITIES
+from recbole_llmkt.utils.exceptions import ProfileError
+from recbole_llmkt.utils.files import drop_cut_line, exclusive, replace_file, whole_lines
 
 logger = logging.getLogger(__name__)
 
-ENTITIES = ("user", "item")
 FORMAT_VERSION = 1
 # Forcing each line to the disk takes 5 ms on a slow one: 200 profiles a second and no more.
 _SYNC_SECONDS = 0.5
@@ -39,7 +39,7 @@ class Profile:
     prompt : str
         Digest of the prompt template.
     history : str or None
-        :func:`~recbole_llmkt.profiles.history.history_digest` of the interactions it was written
+        :func:`~recbole_llmkt.datasets.history.history_digest` of the interactions it was written
         from; None if it was written from metadata or world knowledge only.
     time : str
         When, in UTC, ISO 8601.

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llmkt.exceptions import ProfileError
 from recbole_llmkt.profiles.embeddings import text_digest
 from recbole_llmkt.profiles.encoders import get_encoder
-from recbole_llmkt.profiles.hook import profile_folder, stored_embeddings
+from recbole_llmkt.profiles.loading import stored_embeddings
+from recbole_llmkt.profiles.locations import profile_folder
 from recbole_llmkt.profiles.store import ProfileStore
 from recbole_llmkt.recommend.sentences import sentences
+from recbole_llmkt.utils.exceptions import ProfileError
 
 logger = getLogger(__name__)
 

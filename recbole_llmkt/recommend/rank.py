@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from logging import getLogger
 from typing import Any
 
@@ -16,9 +16,9 @@ from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
 from recbole_llmkt.checkpoints import load_checkpoint
-from recbole_llmkt.exceptions import ConfigError, DataError
-from recbole_llmkt.profiles.history import interaction_counts, plain_column
+from recbole_llmkt.datasets.history import interaction_counts, plain_column
 from recbole_llmkt.quick_start import load_data_and_model
+from recbole_llmkt.utils.exceptions import ConfigError, DataError
 
 logger = getLogger(__name__)
 
@@ -40,6 +40,8 @@ class Ranker:
     ----------
     model_file : str
         A checkpoint of this package.
+    config_dict, trust
+        See :func:`~recbole_llmkt.quick_start.load_data_and_model`.
 
     Raises
     ------
@@ -47,8 +49,12 @@ class Ranker:
         The file is no checkpoint of this package, or its dataset cannot be read.
     """
 
-    def __init__(self, model_file: str) -> None:
-        config, model, _, train_data, valid_data, _ = load_data_and_model(model_file)
+    def __init__(
+        self, model_file: str, config_dict: Mapping[str, Any] | None = None, trust: bool = False
+    ) -> None:
+        config, model, _, train_data, valid_data, _ = load_data_and_model(
+            model_file, config_dict, trust
+        )
         self.config: Any = config
         self.model: Any = model.eval()
         self.dataset: Any = train_data._dataset
@@ -65,6 +71,17 @@ class Ranker:
         self._sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
         self._context_fields = self._read_of_interactions()
         self._filled = _filled_users(model_file)
+        self._departed = self._ids_of(getattr(self.dataset, "departed_tokens", {}))
+
+    def _ids_of(self, tokens: Mapping[str, Sequence[str]]) -> dict[str, set[int]]:
+        """Return internal ids of tokens by entity; of users and items alone."""
+        fields = {"user": self.dataset.uid_field, "item": self.dataset.iid_field}
+        return {
+            entity: {
+                int(self.dataset.field2token_id[name][token]) for token in tokens.get(name, ())
+            }
+            for entity, name in fields.items()
+        }
 
     def _read_of_interactions(self) -> list[str]:
         """Return the fields of the interactions themselves that a context-aware model reads."""
@@ -82,8 +99,8 @@ class Ranker:
 
     @property
     def n_items(self) -> int:
-        """Number of items, without the padding."""
-        return int(self.dataset.item_num) - 1
+        """Number of items that can be recommended."""
+        return int(self.dataset.item_num) - 1 - len(self._departed["item"])
 
     def tokens(self, entity: str, ids: Sequence[int]) -> list[str]:
         """Return the tokens of users or items by their internal ids."""
@@ -99,7 +116,15 @@ class Ranker:
             A user is not in the dataset, or the model has learnt nothing about them.
         """
         known = self.dataset.field2token_id[self.dataset.uid_field]
-        missing = [token for token in tokens if not known.get(token)]
+        unknown = getattr(self.dataset, "unknown_tokens", {}).get(self.dataset.uid_field, ())
+        new = [token for token in tokens if token in set(unknown)]
+        if new:
+            raise DataError(
+                f"{_some(new)}: new since this {self.config['model']} was trained, so it has no "
+                "row for them. Leave them out, or train again."
+            )
+        departed = self._departed["user"]
+        missing = [token for token in tokens if known.get(token, 0) in {0, *departed}]
         if missing:
             like = ", ".join(f"'{token}'" for token in self.tokens("user", range(1, 4)))
             raise DataError(
@@ -165,7 +190,7 @@ class Ranker:
                 f"The model's scores for user '{token}' are not numbers: its training diverged. "
                 "Train it again with a smaller learning_rate."
             )
-        scores[:, 0] = -np.inf
+        scores[:, [0, *self._departed["item"]]] = -np.inf
         if not self.config["repeatable"]:
             scores[self._known[ids].nonzero()] = -np.inf
         return scores

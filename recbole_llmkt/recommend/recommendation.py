@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from logging import getLogger
 from typing import Any
 
-from recbole_llmkt.exceptions import DataError
-from recbole_llmkt.profiles.metadata import read_item_metadata
+from recbole_llmkt.datasets.metadata import read_item_metadata
 from recbole_llmkt.recommend.explain import Explainer, Explanation
 from recbole_llmkt.recommend.rank import Ranked, Ranker
+from recbole_llmkt.utils.exceptions import DataError
 
 logger = getLogger(__name__)
 

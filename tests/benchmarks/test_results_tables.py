@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recbole_llmkt.exceptions import ConfigError, DataError
+from recbole_llmkt.utils.exceptions import ConfigError, DataError
 
 ROOT = Path(__file__).parent.parent.parent
 

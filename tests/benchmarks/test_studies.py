@@ -10,8 +10,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from recbole_llmkt.cli import main
-from recbole_llmkt.experiment import tune as tuning
+from recbole_llmkt.cli.main import main
+from recbole_llmkt.experiment.tuning import tune as tuning
 
 FOLDER = Path(__file__).parent.parent.parent / "benchmarks" / "studies"
 STUDIES = {

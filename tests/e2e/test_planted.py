@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planted import settings, write_planted
 
 from recbole_llmkt.config import Config
-from recbole_llmkt.experiment.significance import Verdict, compare_arms, verdicts
-from recbole_llmkt.experiment.statistics import estimate
+from recbole_llmkt.experiment.report.significance import Verdict, compare_arms, verdicts
+from recbole_llmkt.experiment.report.statistics import estimate
 from recbole_llmkt.quick_start import train
+from tests.planted import settings, write_planted
 
 BPR: dict[str, Any] = {"model": "BPR", "weight_decay": 1e-3}
 LIGHTGCN = {"model": "LightGCN", "n_layers": 2, "reg_weight": 1e-3}

@@ -3,12 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers import ENCODER, TinyDataset, add_profiles
 
 from recbole_llmkt.config import Config
-from recbole_llmkt.experiment.search import search_spaces
-from recbole_llmkt.parsing import load_yaml
+from recbole_llmkt.experiment.tuning.space import search_spaces
 from recbole_llmkt.quick_start import train
+from recbole_llmkt.utils.parsing import load_yaml
+from tests.helpers import ENCODER, TinyDataset, add_profiles
 
 PAPER = Path(__file__).parent.parent.parent / "examples" / "paper"
 RANKING = ["NeuMF", "SimpleX", "MultiVAE"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tuning import PLAN, fake_train
 
-from recbole_llmkt.experiment.tune import Tuning, tune
+from recbole_llmkt.experiment.tuning.tune import Tuning, tune
+from tests.experiment.fake_runs import PLAN, fake_train
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,9 @@ import os
 import pytest
 from click.testing import CliRunner
 
-from recbole_llmkt.cli import main
-from recbole_llmkt.exceptions import ConfigError
+from recbole_llmkt.cli.main import main
 from recbole_llmkt.experiment.journal import find, read_journal
+from recbole_llmkt.utils.exceptions import ConfigError
 
 
 def record(model="BPR", arm="base", seed=1, status="ok", **changes):

@@ -5,19 +5,22 @@ from __future__ import annotations
 import csv
 
 import pytest
-from test_users import LABELLED
 
 from recbole_llmkt.config import Config
-from recbole_llmkt.experiment.compare import compare
-from recbole_llmkt.experiment.plan import Plan
-from recbole_llmkt.experiment.report import make_report
-from recbole_llmkt.experiment.users import UserMetrics
+from recbole_llmkt.evaluation.per_user import UserMetrics
+from recbole_llmkt.experiment.report.embedding_map import ensure_maps
+from recbole_llmkt.experiment.report.report import make_report
+from recbole_llmkt.experiment.runs.compare import compare
+from recbole_llmkt.experiment.runs.plan import Plan
+from tests.evaluation.test_per_user import LABELLED
 
 
 @pytest.fixture(autouse=True)
 def without_umap(monkeypatch):
     """UMAP takes half a minute before it looks at the first profile."""
-    monkeypatch.setattr("recbole_llmkt.experiment.embedding_map._umap_is_installed", lambda: False)
+    monkeypatch.setattr(
+        "recbole_llmkt.experiment.report.embedding_map._umap_is_installed", lambda: False
+    )
 
 
 @pytest.mark.parametrize("given", ["{mode: uni100}", {"mode": "uni100"}])
@@ -44,7 +47,7 @@ def test_a_comparison_by_sampled_candidates(tiny, tmp_path):
     eval_args = {**tiny.settings()["eval_args"], "mode": "uni10"}
     keys = tiny.settings(epochs=2, eval_args=eval_args, metric_decimal_place=10)
     plan = Plan(["BPR"], ["base", "kt"], [1], "tiny", overrides=keys)
-    records = compare(plan, tmp_path, jobs=2)
+    records = compare(plan, tmp_path, jobs=2, when_done=ensure_maps)
     assert [record.get("error") for record in records] == [None] * 2
     for record in records:
         name = f"BPR-{record['arm']}-{record['seed']}"
@@ -64,7 +67,7 @@ def test_a_comparison_by_sampled_candidates(tiny, tmp_path):
 def test_a_comparison_by_labels_knows_which_way_is_better(tiny, tmp_path):
     keys = tiny.settings(**{**LABELLED, "epochs": 2, "profile_allow_leak": True})
     plan = Plan(["DeepFM"], ["base", "kt"], [1], "tiny", overrides=keys)
-    records = compare(plan, tmp_path, jobs=2)
+    records = compare(plan, tmp_path, jobs=2, when_done=ensure_maps)
     assert [record.get("error") for record in records] == [None] * 2
     text = make_report(tmp_path)
     assert "logloss ↓" in text and "less is better" in text and "auc ↓" not in text

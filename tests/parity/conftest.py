@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import recbole.model.sequential_recommender  # noqa: F401  (turns anomaly detection on: see below)
 import torch
-from parity_cases import Case
-from parity_checks import Lab
-from parity_data import NAME, write_atomic_files, write_profiles
 
 from recbole_llmkt.config import Config
+from tests.parity.parity_cases import Case
+from tests.parity.parity_checks import Lab
+from tests.parity.parity_data import NAME, write_atomic_files, write_profiles
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,6 @@ from unittest import mock
 
 import recbole.data
 import torch
-from parity_cases import Case
-from parity_data import NAME
 from recbole.config import Config as StockConfig
 from recbole.trainer import Trainer
 from recbole.utils import get_model, init_seed
@@ -28,11 +26,13 @@ from recbole_llmkt import compat
 from recbole_llmkt.checkpoints import load_checkpoint
 from recbole_llmkt.compat import stock_recbole
 from recbole_llmkt.config import Config
-from recbole_llmkt.registry import get_trainer
-from recbole_llmkt.transfer.layers import Call, Tap
-from recbole_llmkt.transfer.probe import Probe, make_batch, recommendation_loss
-from recbole_llmkt.transfer.task import TransferTask
-from recbole_llmkt.transfer.terms import Term
+from recbole_llmkt.training.factory import get_trainer
+from recbole_llmkt.transfer.auxiliary.task import TransferTask
+from recbole_llmkt.transfer.auxiliary.terms import Term
+from recbole_llmkt.transfer.inspection.layers import Call, Tap
+from recbole_llmkt.transfer.inspection.probe import Probe, make_batch, recommendation_loss
+from tests.parity.parity_cases import Case
+from tests.parity.parity_data import NAME
 
 LOSSES = ("calculate_loss", "calculate_rs_loss")
 

@@ -10,8 +10,8 @@ from recbole.utils import init_seed
 
 from recbole_llmkt.compat import create_dataset, data_preparation
 from recbole_llmkt.config import Config
+from recbole_llmkt.datasets.history import training_histories
 from recbole_llmkt.profiles.embeddings import build_embeddings
-from recbole_llmkt.profiles.history import training_histories
 from recbole_llmkt.profiles.store import Profile, ProfileStore, utc_now
 
 NAME = "tiny"

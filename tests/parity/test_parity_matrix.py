@@ -6,11 +6,26 @@ import importlib.util
 from collections.abc import Callable
 
 import pytest
-from parity_cases import CONTEXT, GENERAL, KGAT, KNOWLEDGE, LIBRARIES, LR, SEQUENTIAL, Case
-from parity_checks import Lab, check_alignment, check_checkpoint, check_equal, check_transfer
 
-from recbole_llmkt.exceptions import LayerError
 from recbole_llmkt.registry import model_names
+from recbole_llmkt.utils.exceptions import LayerError
+from tests.parity.parity_cases import (
+    CONTEXT,
+    GENERAL,
+    KGAT,
+    KNOWLEDGE,
+    LIBRARIES,
+    LR,
+    SEQUENTIAL,
+    Case,
+)
+from tests.parity.parity_checks import (
+    Lab,
+    check_alignment,
+    check_checkpoint,
+    check_equal,
+    check_transfer,
+)
 
 MATRIX = [*GENERAL, *CONTEXT, *SEQUENTIAL, *KNOWLEDGE]
 

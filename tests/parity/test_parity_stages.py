@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from parity_cases import GENERAL, KD_DAGFM, KNOWLEDGE, NCL, RACT, RECVAE, S3REC, Case
-from parity_checks import Lab, Run, build, check_equal
 
-from recbole_llmkt.exceptions import LayerError, RowsError
+from recbole_llmkt.utils.exceptions import LayerError, RowsError
+from tests.parity.parity_cases import GENERAL, KD_DAGFM, KNOWLEDGE, NCL, RACT, RECVAE, S3REC, Case
+from tests.parity.parity_checks import Lab, Run, build, check_equal
 
 MakeLab = Callable[[Case], Lab]
 
@@ -162,7 +162,7 @@ def test_frozen_parameters_stay_bit_identical_in_their_phase(
 
 
 def _spying_trainer(config: Any, model: Any, states: dict[int, Any]) -> Any:
-    from recbole_llmkt.registry import get_trainer
+    from recbole_llmkt.training.factory import get_trainer
 
     class Spying(get_trainer(config["MODEL_TYPE"], config["model"])):  # type: ignore[misc]
         def _train_epoch(self, train_data: Any, epoch_idx: int, *rest: Any, **more: Any) -> Any:
@@ -197,7 +197,7 @@ def test_several_layers_reconstruct_at_once(make_lab: MakeLab) -> None:
 
 @pytest.mark.parametrize("name", ["BPR", "LightGCN", "SASRec", "FM"])
 def test_both_entities(make_lab: MakeLab, name: str) -> None:
-    from parity_cases import CONTEXT, SEQUENTIAL
+    from tests.parity.parity_cases import CONTEXT, SEQUENTIAL
 
     lab = make_lab(next(c for c in [*GENERAL, *CONTEXT, *SEQUENTIAL] if c.model == name))
     run = lab.run(kt_enabled=True, **{**lab.case.transfer, "kt_entity": "both"})

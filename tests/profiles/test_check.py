@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from helpers import add_profiles
 
-from recbole_llmkt.profiles.check import (
-    check_profiles,
-    check_stores,
-    language,
-    names,
-    plot_lengths,
-)
+from recbole_llmkt.profiles.check import check_profiles, check_stores, language, names, plot_lengths
 from recbole_llmkt.profiles.store import Profile, ProfileStore
+from tests.helpers import add_profiles
 
 ENGLISH = "This viewer enjoys the quiet dramas of the seventies and dislikes loud comedies."
 
@@ -125,8 +119,8 @@ def test_without_titles_the_rest_is_checked(tiny, caplog):
 
 
 def test_the_bundled_profiles_pass():
-    from recbole_llmkt import resources
     from recbole_llmkt.config import Config
+    from recbole_llmkt.utils import resources
 
     folder = resources.bundled_dir("ml-100k") / "profiles"
     stores = [ProfileStore(folder, "user"), ProfileStore(folder, "item")]

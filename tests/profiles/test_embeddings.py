@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from recbole_llmkt.exceptions import ProfileError
 from recbole_llmkt.profiles import embeddings
 from recbole_llmkt.profiles.embeddings import build_embeddings, embedding_paths, read_embeddings
 from recbole_llmkt.profiles.store import Profile, ProfileStore
+from recbole_llmkt.utils.exceptions import ProfileError
 
 
 class CountingEncoder:

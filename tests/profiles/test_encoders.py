@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from recbole_llmkt.config import Config
-from recbole_llmkt.exceptions import ConfigError, ProfileError
 from recbole_llmkt.profiles.encoders import Encoder, get_encoder
 from recbole_llmkt.profiles.encoders import sentence_transformers as st
 from recbole_llmkt.profiles.service import without_key
+from recbole_llmkt.utils.exceptions import ConfigError, ProfileError
 
 DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
 TEXTS = ["Noir and jazz.", "A long evening of quiet films. " * 12, "x", "Ünïcode 映画 🎬"]

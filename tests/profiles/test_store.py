@@ -14,8 +14,6 @@ from dataclasses import replace
 
 import pytest
 
-from recbole_llmkt.exceptions import ProfileError
-from recbole_llmkt.profiles.files import exclusive
 from recbole_llmkt.profiles.store import (
     Profile,
     ProfileStore,
@@ -25,6 +23,8 @@ from recbole_llmkt.profiles.store import (
     utc_now,
     write_manifest,
 )
+from recbole_llmkt.utils.exceptions import ProfileError
+from recbole_llmkt.utils.files import exclusive
 
 WRITER = """
 import sys

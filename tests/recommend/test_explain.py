@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import ENCODER
 
-from recbole_llmkt.exceptions import ProfileError
 from recbole_llmkt.profiles.embeddings import embedding_paths
 from recbole_llmkt.profiles.store import Profile, ProfileStore
 from recbole_llmkt.recommend import explain
 from recbole_llmkt.recommend.explain import Explainer
+from recbole_llmkt.utils.exceptions import ProfileError
+from tests.helpers import ENCODER
 
 WORDS = ["war", "love", "space", "crime"]
 

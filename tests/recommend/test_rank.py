@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers import add_profiles
 from recbole.utils.case_study import full_sort_topk
 
 from recbole_llmkt import load_data_and_model
-from recbole_llmkt.exceptions import ConfigError, DataError
 from recbole_llmkt.quick_start import train
 from recbole_llmkt.recommend.rank import Ranker
+from recbole_llmkt.utils.exceptions import ConfigError, DataError
+from tests.helpers import add_profiles
 
 
 def checkpoint(dataset, model="BPR", **keys):

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llmkt.exceptions import ProfileError
 from recbole_llmkt.profiles.encoders.base import Encoder
 from recbole_llmkt.profiles.service import service_key, without_key
+from recbole_llmkt.utils.exceptions import ProfileError
 
 # The service reads 8191 tokens, and no token is shorter than one byte.
 _LONGEST_BYTES = 8000

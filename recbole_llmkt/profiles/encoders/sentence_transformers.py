@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llmkt.exceptions import ProfileError
-from recbole_llmkt.profiles.devices import chosen_device
 from recbole_llmkt.profiles.encoders.base import Encoder
+from recbole_llmkt.utils.devices import chosen_device
+from recbole_llmkt.utils.exceptions import ProfileError
 
 logger = logging.getLogger(__name__)
 

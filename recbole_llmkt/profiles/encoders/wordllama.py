@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llmkt.exceptions import ProfileError
 from recbole_llmkt.profiles.encoders.base import Encoder
+from recbole_llmkt.utils.exceptions import ProfileError
 
 _WEIGHTS = "weights/l2_supercat_256.safetensors"
 _TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"

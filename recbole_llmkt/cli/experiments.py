@@ -1,0 +1,296 @@
+"""The commands ``llmkt compare``, ``tune`` and ``report``; what they need is imported when run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from recbole_llmkt.cli.options import ANY_KEY, LARGEST_SEED, names, split_words
+from recbole_llmkt.utils.exceptions import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from recbole_llmkt.experiment.runs.plan import Plan
+
+
+def _seeds(context: click.Context, parameter: click.Parameter, value: str) -> list[int]:
+    try:
+        seeds = [int(seed) for seed in names(context, parameter, value)]
+    except ValueError as error:
+        raise click.BadParameter(f"'{value}' is not a list of integers like 1,2,3.") from error
+    if not all(0 <= seed <= LARGEST_SEED for seed in seeds):
+        raise click.BadParameter(f"'{value}': a seed is from 0 to {LARGEST_SEED}.")
+    return seeds
+
+
+def _plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what both say: models, arms, data, output, keys."""
+    added = [
+        click.option("--models", callback=names, help="Models, separated by commas."),
+        click.option("--dataset", "-d", default="", help="The dataset's name."),
+        click.option(
+            "--arms",
+            callback=names,
+            help="base (no transfer), kt, the controls shuffled and random, those of --arm, and "
+            "NAME+shuffled or NAME+random, their controls [default: base,kt,shuffled].",
+        ),
+        click.option(
+            "--arm",
+            "own_arms",
+            multiple=True,
+            metavar="'NAME: KEY=VALUE ...'",
+            help="Define an arm: the arm kt with other keys. May be given several times.",
+        ),
+        click.option(
+            "--output", "-o", required=True, type=click.Path(path_type=Path), help="Folder."
+        ),
+        click.option(
+            "--jobs",
+            "-j",
+            type=click.IntRange(min=1),
+            help="Runs at a time [default: one per core; one on a GPU].",
+        ),
+        click.option(
+            "--config-files", "--config_files", default="", help='YAML files: "a.yaml b.yaml".'
+        ),
+        click.argument("keys", nargs=-1, type=click.UNPROCESSED),
+    ]
+    for add in reversed(added):
+        function = add(function)
+    return function
+
+
+def _plan(
+    models: list[str],
+    dataset: str,
+    arms: list[str],
+    own_arms: tuple[str, ...],
+    seeds: list[int],
+    config_files: str,
+    keys: Sequence[str],
+) -> Plan:
+    from recbole_llmkt.cli.overrides import parse_overrides
+    from recbole_llmkt.experiment.runs.plan import Plan
+
+    own = dict(_own_arm(text) for text in own_arms)
+    unused = [name for name in own if arms and not {name} & {arm.partition("+")[0] for arm in arms}]
+    if unused:
+        raise ConfigError(
+            f"The arm '{unused[0]}' is defined, but not among --arms ({', '.join(arms)}): add it."
+        )
+    return Plan(
+        models=models,
+        arms=arms,
+        seeds=seeds,
+        dataset=dataset,
+        config_files=split_words(config_files, "--config-files"),
+        overrides=parse_overrides(keys),
+        own_arms=own,
+    )
+
+
+def _own_arm(text: str) -> tuple[str, dict[str, Any]]:
+    from recbole_llmkt.cli.overrides import parse_overrides
+
+    name, colon, keys = text.partition(":")
+    if not colon or not name.strip() or not keys.strip():
+        raise ConfigError(f"Cannot read --arm '{text}': write 'NAME: KEY=VALUE KEY=VALUE'.")
+    return name.strip(), parse_overrides(split_words(keys, f"--arm '{text}'"))
+
+
+def _complete(models: list[str], dataset: str, arms: list[str]) -> list[str]:
+    """Return the arms, or the default ones; models and dataset must be given."""
+    for name, value in (("--models", models), ("--dataset", dataset)):
+        if not value:
+            raise click.UsageError(f"Missing option '{name}'.")
+    return arms or ["base", "kt", "shuffled"]
+
+
+@click.command(context_settings=ANY_KEY)
+@_plan_options
+@click.option("--seeds", default="1,2,3", show_default=True, callback=_seeds, help="Seeds.")
+@click.option(
+    "--tuned",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of `llmkt tune`: run its winners. Models, arms, data and keys are then its own.",
+)
+@click.option(
+    "--allow-unequal", is_flag=True, help="Compare arms that had different numbers of trials."
+)
+def compare(
+    models: list[str],
+    dataset: str,
+    arms: list[str],
+    own_arms: tuple[str, ...],
+    seeds: list[int],
+    output: Path,
+    jobs: int | None,
+    tuned: Path | None,
+    allow_unequal: bool,
+    config_files: str,
+    keys: tuple[str, ...],
+) -> None:
+    """Compare arms over models and seeds, and report who won.
+
+    Any RecBole, kt_ or profile_ key goes as --key=value, for every run. Started again, a
+    comparison goes on where it stopped.
+
+    \b
+    Example:
+      llmkt compare --models=NeuMF,SimpleX --arms=base,kt,shuffled --seeds=1,2,3 \\
+        --dataset=ml-100k --output=out --epochs=40
+      llmkt compare --models=BPR --dataset=ml-100k --output=out-umap \\
+        --arms=base,umap,umap+shuffled --arm "umap: kt_transform=umap"
+      llmkt compare --tuned=study --seeds=1,2,3,4,5 --output=out-tuned
+    """  # noqa: D301 - click reads the control character
+    from recbole_llmkt.experiment.report.embedding_map import ensure_maps
+    from recbole_llmkt.experiment.report.report import make_report
+    from recbole_llmkt.experiment.runs.compare import compare as run_comparison
+
+    if tuned is None:
+        arms = _complete(models, dataset, arms)
+    plan = _plan(models, dataset, arms, own_arms, seeds, config_files, keys)
+    if tuned is not None:
+        from recbole_llmkt.experiment.tuning.winners import tuned_plan
+
+        plan = tuned_plan(tuned, plan, allow_unequal)
+    try:
+        records = run_comparison(plan, output, jobs, when_done=ensure_maps)
+    except KeyboardInterrupt:
+        raise click.ClickException("Stopped. The same command goes on from here.") from None
+    click.echo(f"\n{make_report(output)}\n\n{output / 'report.html'}")
+    failed = [record for record in records if record["status"] != "ok"]
+    if failed:
+        raise click.ClickException(
+            f"{len(failed)} of {len(records)} runs failed; what each of them printed is in "
+            f"{output / 'runs'}/<run>/output.log. The same command tries them again."
+        )
+
+
+@click.command(context_settings=ANY_KEY)
+@_plan_options
+@click.option(
+    "--trials", default=30, show_default=True, type=click.IntRange(min=1), help="For every arm."
+)
+@click.option(
+    "--finalists",
+    default=3,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="The best so many trials of an arm run again with two more seeds; 0: none.",
+)
+@click.option(
+    "--seed",
+    default=2020,
+    show_default=True,
+    type=click.IntRange(0, LARGEST_SEED),
+    help="Seed of every trial and its draws.",
+)
+@click.option(
+    "--space",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A search space file over the packaged ones.",
+)
+@click.option("--retry-failed", is_flag=True, help="Try again what failed, as if it had not run.")
+def tune(
+    models: list[str],
+    dataset: str,
+    arms: list[str],
+    own_arms: tuple[str, ...],
+    trials: int,
+    finalists: int,
+    seed: int,
+    space: Path | None,
+    retry_failed: bool,
+    output: Path,
+    jobs: int | None,
+    config_files: str,
+    keys: tuple[str, ...],
+) -> None:
+    """Tune every arm of every model with the same number of trials, by validation alone.
+
+    The best trials run again with two more seeds, and the best mean wins: one seed is luck, too.
+    Keys given as --key=value are held fixed; values in files are where the first trial starts.
+    Started again, also with more trials, a study goes on where it stopped.
+
+    \b
+    Example:
+      llmkt tune --models=NeuMF,SimpleX --arms=base,kt,shuffled --dataset=ml-100k \\
+        --trials=30 --output=study --epochs=40
+      llmkt compare --tuned=study --seeds=1,2,3,4,5 --output=out
+    """  # noqa: D301 - click reads the control character
+    from recbole_llmkt.experiment.tuning.finals import Finals
+    from recbole_llmkt.experiment.tuning.tune import Tuning
+    from recbole_llmkt.experiment.tuning.tune import tune as run_tuning
+
+    arms = _complete(models, dataset, arms)
+    plan = _plan(models, dataset, arms, own_arms, [seed], config_files, keys)
+    try:
+        tuning = Tuning(plan, trials, space, Finals(finalists), retry_failed)
+        lines = run_tuning(tuning, output, jobs)
+    except KeyboardInterrupt:
+        raise click.ClickException("Stopped. The same command goes on from here.") from None
+    click.echo(f"\n{_winners_table(output, lines)}")
+    failed = sum(line["status"] != "ok" for line in lines)
+    if failed:
+        click.echo(
+            f"\n{failed} of {len(lines)} trials failed; {output / 'trials.jsonl'} has the reasons. "
+            "They count, unless --retry-failed tries them again."
+        )
+    _refuse_none_good(lines)
+
+
+def _refuse_none_good(lines: Sequence[dict[str, Any]]) -> None:
+    good = {(line["model"], line["arm"]) for line in lines if line["status"] == "ok"}
+    reasons = {
+        (line["model"], line["arm"]): line["error"] for line in lines if line["status"] != "ok"
+    }
+    for (model, arm), error in reasons.items():
+        if (model, arm) not in good:
+            raise click.ClickException(
+                f"{model}, arm {arm}: no trial succeeded, the last one because {error}"
+            )
+
+
+def _winners_table(output: Path, lines: Sequence[dict[str, Any]]) -> str:
+    from tabulate import tabulate
+
+    from recbole_llmkt.experiment.tuning.finals import read_finals
+    from recbole_llmkt.experiment.tuning.tune import read_about
+    from recbole_llmkt.experiment.tuning.winners import winner
+
+    about, finals, rows = read_about(output), read_finals(output), []
+    good = [(line["model"], line["arm"]) for line in lines if line["status"] == "ok"]
+    for model, arm in dict.fromkeys(good):
+        try:
+            best = winner(output, about, lines, finals, model, arm)
+        except DataError as error:  # that of another arm's last round, which was stopped
+            rows.append([model, arm, "", str(error), ""])
+            continue
+        keys = ", ".join(f"{key}={_short(value)}" for key, value in best["keys"].items())
+        counts = f"{best['trials']}" + (f" ({best['failed']} failed)" if best["failed"] else "")
+        score = f"{best['metric']} {best['score']:.4f}"
+        score += f" (mean of {best['seeds']} seeds)" if best["seeds"] > 1 else ""
+        rows.append([model, arm, counts, score, keys or "as configured"])
+    headers = ["model", "arm", "trials", "best validation", "with"]
+    return str(tabulate(rows, headers, disable_numparse=True))
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def report(folder: Path) -> None:
+    """Make the report of a comparison anew.
+
+    \b
+    Example:
+      llmkt report out
+    """  # noqa: D301 - click reads the control character
+    from recbole_llmkt.experiment.report.report import make_report
+
+    click.echo(f"{make_report(folder)}\n\n{folder / 'report.html'}")

@@ -1,0 +1,110 @@
+"""What the commands of ``llmkt`` share in reading their command lines."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from recbole_llmkt.cli.overrides import parse_overrides
+from recbole_llmkt.utils.entities import ENTITIES
+from recbole_llmkt.utils.exceptions import ConfigError
+
+if TYPE_CHECKING:
+    from recbole_llmkt.config import Config
+    from recbole_llmkt.profiles.store import ProfileStore
+
+# Settings of a command that takes --key=value for any key, in its argument `keys`.
+ANY_KEY = {"ignore_unknown_options": True}
+LARGEST_SEED = 2**31 - 1
+
+
+def names(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
+    """Split a list of names, separated by commas: a callback of click's options."""
+    return [name.strip() for name in (value or "").split(",") if name.strip()]
+
+
+def split_words(text: str, place: str) -> list[str]:
+    """Split words as a shell does, with quotes around those that have blanks.
+
+    Parameters
+    ----------
+    text : str
+        The words.
+    place : str
+        Where they were given, for the message.
+
+    Raises
+    ------
+    ConfigError
+        A quote does not end.
+    """
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"{place}: cannot read [{text}] ({error}). A quote within a word has a backslash "
+            "before it, or the word stands in quotes of the other kind."
+        ) from error
+
+
+def dataset_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what every command needs to find the dataset and its profiles."""
+    added = [
+        click.option("--dataset", "-d", required=True, help="The dataset's name."),
+        click.option(
+            "--model",
+            "-m",
+            default="BPR",
+            show_default=True,
+            help="The model that will train on them: it decides how RecBole splits the data.",
+        ),
+        click.option(
+            "--config-files", "--config_files", default="", help='YAML files: "a.yaml b.yaml".'
+        ),
+        click.argument("keys", nargs=-1, type=click.UNPROCESSED),
+    ]
+    for add in reversed(added):
+        function = add(function)
+    return function
+
+
+entities_option = click.option(
+    "--entity",
+    type=click.Choice([*ENTITIES, "both"]),
+    default="both",
+    show_default=True,
+    help="Whose profiles.",
+)
+entity_option = click.option(
+    "--entity", type=click.Choice(ENTITIES), default="user", show_default=True, help="Whose."
+)
+
+
+def make_config(dataset: str, model: str, config_files: str, keys: Sequence[str]) -> Config:
+    """Return the configuration of a command, which does not read the program's own arguments."""
+    from recbole_llmkt.config import Config, warn_unknown
+
+    overrides = parse_overrides(keys)
+    config = Config(
+        model, dataset, split_words(config_files, "--config-files"), overrides, command_line=[]
+    )
+    warn_unknown(overrides, config.internal_config_dict)
+    return config
+
+
+def both(entity: str) -> tuple[str, ...]:
+    """Return the entities that ``--entity`` means."""
+    return ENTITIES if entity == "both" else (entity,)
+
+
+def existing_stores(config: Config, entity: str) -> list[ProfileStore]:
+    """Return the stores that exist of the wanted entities; at least one."""
+    from recbole_llmkt.profiles.locations import profile_folder
+    from recbole_llmkt.profiles.store import ProfileStore
+
+    folder = profile_folder(config, None if entity == "both" else entity)
+    stores = [ProfileStore(folder, one) for one in both(entity)]
+    return [store for store in stores if store.exists()]

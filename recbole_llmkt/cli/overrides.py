@@ -1,0 +1,27 @@
+"""Keys from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.utils.parsing import parse_value
+
+
+def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
+    """Read ``--key=value`` (or ``key=value``) arguments.
+
+    Raises
+    ------
+    ConfigError
+        An argument has another form.
+    """
+    values = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        key = key[2:] if key.startswith("--") else key
+        if not equals or not key.isidentifier():
+            raise ConfigError(f"Cannot read '{argument}': write --key=value.")
+        values[key] = parse_value(value)
+    return values

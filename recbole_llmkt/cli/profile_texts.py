@@ -1,0 +1,186 @@
+"""Commands on single profiles and on files of them: show, edit, export, import."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from recbole_llmkt.cli.options import (
+    ANY_KEY,
+    both,
+    dataset_options,
+    entities_option,
+    entity_option,
+    existing_stores,
+    make_config,
+)
+from recbole_llmkt.profiles.store import Profile, ProfileStore, utc_now
+from recbole_llmkt.utils.exceptions import ProfileError
+
+
+@click.command(context_settings=ANY_KEY)
+@click.argument("token")
+@dataset_options
+@entity_option
+def show(
+    token: str, dataset: str, model: str, config_files: str, keys: tuple[str, ...], entity: str
+) -> None:
+    """Show a profile and where it comes from; TOKEN is the id in the atomic files.
+
+    \b
+    Example:
+      llmkt profile show 42 --dataset=ml-100k
+    """  # noqa: D301 - \b is click's
+    store = existing_stores(make_config(dataset, model, config_files, keys), entity)[0]
+    found = _profile(store, token)
+    click.echo(found.text or f"(no profile: {found.error})")
+    origin = [found.generator, found.model, found.time, "edited" if found.edited else ""]
+    click.echo(f"\n{store.path}: {', '.join(part for part in origin if part)}")
+
+
+def _profile(store: ProfileStore, token: str) -> Profile:
+    profiles = store.read()
+    if token not in profiles:
+        raise ProfileError(
+            f"{store.path} has no profile of the {store.entity} '{token}'; ids there look like "
+            f"'{next(iter(profiles), '')}'. `llmkt profile` writes what is missing."
+        )
+    return profiles[token]
+
+
+@click.command(context_settings=ANY_KEY)
+@click.argument("token")
+@dataset_options
+@entity_option
+@click.option("--text", help="The corrected text.")
+@click.option(
+    "--file", "file", type=click.File(encoding="utf-8"), help="A file with it; - is stdin."
+)
+def edit(
+    token: str,
+    dataset: str,
+    model: str,
+    config_files: str,
+    keys: tuple[str, ...],
+    entity: str,
+    text: str | None,
+    file: Any,
+) -> None:
+    """Correct a profile by hand: with --text, --file, or in $EDITOR.
+
+    The correction is marked as one, and stays when profiles are written anew, unless
+    --overwrite-edits is given.
+
+    \b
+    Example:
+      llmkt profile edit 42 --dataset=mine --text="Likes noir films and dislikes musicals."
+    """  # noqa: D301 - \b is click's
+    from recbole_llmkt.profiles.locations import own_store
+
+    store = own_store(make_config(dataset, model, config_files, keys), entity)
+    old = _profile(store, token)
+    if text is None:
+        text = file.read() if file is not None else click.edit(old.text)
+    if text is None or text.strip() == old.text.strip():
+        click.echo("Nothing is changed.")
+        return
+    if not text.strip():
+        raise ProfileError("The corrected text is empty: an entity without text has no profile.")
+    with store.writing():
+        store.append(replace(old, text=text.strip(), edited=True, error=None, time=utc_now()))
+    click.echo(f"The profile of {entity} '{token}' is corrected; its embedding follows by itself.")
+
+
+@click.command("export", context_settings=ANY_KEY)
+@dataset_options
+@entities_option
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=".",
+    show_default=True,
+    help="Folder of the files.",
+)
+def export_profiles(
+    dataset: str,
+    model: str,
+    config_files: str,
+    keys: tuple[str, ...],
+    entity: str,
+    output: Path,
+) -> None:
+    """Write profiles and embeddings as atomic files: .userprof, .useremb, .itemprof, .itememb.
+
+    Embeddings are written where profile_encoder has made them of these very texts.
+
+    \b
+    Example:
+      llmkt profile export --dataset=ml-100k --output=out
+    """  # noqa: D301 - \b is click's
+    from recbole_llmkt.profiles import exchange
+    from recbole_llmkt.profiles.loading import stored_embeddings
+
+    config = make_config(dataset, model, config_files, keys)
+    for store in existing_stores(config, entity):
+        path = exchange.profile_path(output, dataset, store.entity)
+        click.echo(f"{path}: {exchange.export_profiles(store, path, config)} profiles")
+        made = stored_embeddings(config, store)
+        if made is None or not made.fits(store.usable()):
+            click.echo(
+                f"{store.entity}: no embeddings by {config['profile_encoder']} of these texts; "
+                "`llmkt profile embed` makes them."
+            )
+        else:
+            path = exchange.embedding_path(output, dataset, store.entity)
+            count = exchange.export_embeddings(made, store.entity, path, config)
+            click.echo(f"{path}: {count} embeddings by {made.encoder}")
+
+
+@click.command("import", context_settings=ANY_KEY)
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@dataset_options
+@entities_option
+@click.option("--overwrite-edits", is_flag=True, help="Take also what a person corrected here.")
+def import_profiles(
+    folder: Path,
+    dataset: str,
+    model: str,
+    config_files: str,
+    keys: tuple[str, ...],
+    entity: str,
+    overwrite_edits: bool,
+) -> None:
+    """Take profiles and embeddings from the atomic files in FOLDER.
+
+    Embeddings count as made by profile_encoder. Texts that a person corrected stay, unless
+    --overwrite-edits is given.
+
+    \b
+    Example:
+      llmkt profile import out --dataset=mine
+    """  # noqa: D301 - \b is click's
+    from recbole_llmkt.profiles import exchange
+    from recbole_llmkt.profiles.locations import own_store
+
+    config = make_config(dataset, model, config_files, keys)
+    take_profiles = partial(exchange.import_profiles, overwrite_edits=overwrite_edits)
+    found = False
+    for one in both(entity):
+        for kind, path_of, take in (
+            ("profiles", exchange.profile_path, take_profiles),
+            ("embeddings", exchange.embedding_path, exchange.import_embeddings),
+        ):
+            path = path_of(folder, dataset, one)
+            if path.is_file():
+                found = True
+                click.echo(f"{path}: {take(own_store(config, one), path, config)} {kind} taken")
+    if not found:
+        raise ProfileError(
+            f"{folder} has no {dataset}.userprof, .useremb, .itemprof or .itememb: name the folder "
+            "of an export, with the same --dataset."
+        )

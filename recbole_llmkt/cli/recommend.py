@@ -1,0 +1,117 @@
+"""The command ``llmkt recommend``."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from recbole_llmkt.cli.options import ANY_KEY
+from recbole_llmkt.utils.exceptions import ConfigError
+
+# More users than these go to a file.
+_SCREENFUL = 100
+
+
+def _tokens(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
+    """Read tokens as a line of CSV, so that one with a comma can be quoted."""
+    (row,) = csv.reader([value.replace("\n", " ")], skipinitialspace=True)
+    tokens = list(dict.fromkeys(token.strip() for token in row if token.strip()))
+    if not tokens:
+        raise click.BadParameter("name at least one user, such as --users=1,5, or all.")
+    return tokens
+
+
+@click.command(context_settings=ANY_KEY)
+@click.option(
+    "--checkpoint",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False),
+    help="What a training run saved.",
+)
+@click.option(
+    "--users",
+    required=True,
+    callback=_tokens,
+    help='Their ids in the atomic files, separated by commas ("a,b",c quotes one), or all.',
+)
+@click.option(
+    "--topk", "-k", type=click.IntRange(min=1), default=10, show_default=True, help="Items each."
+)
+@click.option(
+    "--reasons",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Sentences of the user's profile for each item.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per user and line.")
+@click.option("--html", "as_html", is_flag=True, help="A page that needs no other file.")
+@click.option("--trust", is_flag=True, help="The checkpoint is yours: use all that it names.")
+@click.option(
+    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file."
+)
+@click.argument("keys", nargs=-1, type=click.UNPROCESSED)
+def recommend(
+    checkpoint: str,
+    users: list[str],
+    topk: int,
+    reasons: int,
+    as_json: bool,
+    as_html: bool,
+    trust: bool,
+    output: Path | None,
+    keys: tuple[str, ...],
+) -> None:
+    """Recommend items to users, with the profile sentences that fit each item.
+
+    The ranking is the model's. A reason is a match of texts that is looked up afterwards: the
+    sentence of the user's profile that lies nearest to the item's profile. Keys of today, such as
+    --data_path=DIR or --profile_dir=DIR, go over those of the checkpoint. Addresses, folders of
+    profiles and class paths that it names are used with --trust alone.
+
+    \b
+    Example:
+      llmkt recommend --checkpoint=saved/BPR.pth --users=1,5 --topk=10
+      llmkt recommend --checkpoint=saved/BPR.pth --users=all --json -o recommended.jsonl
+    """  # noqa: D301 - \b is click's
+    if as_json and as_html:
+        raise ConfigError("--json and --html exclude each other: choose one.")
+    from recbole_llmkt.cli.overrides import parse_overrides
+    from recbole_llmkt.recommend import recommendation
+    from recbole_llmkt.recommend.rank import Ranker
+
+    ranker = Ranker(checkpoint, parse_overrides(keys), trust)
+    ids = ranker.all_user_ids() if users == ["all"] else ranker.user_ids(users)
+    if len(ids) > _SCREENFUL and output is None:
+        raise ConfigError(
+            f"{len(ids)} users are too many for a screen: name a file with --output=FILE, or fewer "
+            "--users."
+        )
+    made = recommendation.recommend(ranker, ids, topk, reasons)
+    lines = _lines(made, ranker.config, as_json, as_html)
+    if output is None:
+        for line in lines:
+            click.echo(line)
+        return
+    _write(output, lines)
+    click.echo(f"{output}: {len(ids)} users")
+
+
+def _lines(made: Iterable[Any], config: Any, as_json: bool, as_html: bool) -> Iterable[str]:
+    from recbole_llmkt.recommend import render
+
+    if as_html:
+        return [render.page(made, config)]
+    if as_json:
+        return map(render.json_line, made)
+    return (line for one in made for line in render.text_lines(one))
+
+
+def _write(path: Path, lines: Iterable[str]) -> None:
+    from recbole_llmkt.utils.files import replace_file
+
+    replace_file(path, "".join(f"{line}\n" for line in lines).encode())

@@ -1,0 +1,1 @@
+"""Datasets: their files, splits, histories and metadata."""

@@ -1,0 +1,148 @@
+"""RecBole's own splits of a dataset, built outside a training run."""
+
+from __future__ import annotations
+
+import codecs
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from recbole.data.interaction import Interaction
+from recbole.utils import FeatureSource, FeatureType
+
+from recbole_llmkt.compat import create_dataset, pandas_data
+from recbole_llmkt.utils.exceptions import DataError
+from recbole_llmkt.utils.randomness import isolated_randomness
+
+FloatArray = npt.NDArray[np.float64]
+
+_ROW_FIELD = "profile_row_number"
+
+
+def training_split(config: Any) -> Any:
+    """Build RecBole's training split of a configuration, outside a training run.
+
+    Parameters and errors are those of :func:`build_splits`, whose first dataset this is.
+    """
+    return build_splits(config)[0]
+
+
+def build_splits(config: Any) -> list[Any]:
+    """Build RecBole's training, validation and test splits, outside a training run.
+
+    The splits are those of a run with the same configuration and seed. Ratings come on the scale
+    of the file, even where RecBole normalises them or turns them into labels, and the global
+    random streams are left as they were.
+
+    Parameters
+    ----------
+    config : recbole_llmkt.config.Config
+        The run's configuration.
+
+    Returns
+    -------
+    list of recbole.data.dataset.Dataset
+        Each of them fits :func:`training_histories`.
+
+    Raises
+    ------
+    DataError
+        The interactions cannot be read or split.
+    """
+    _refuse_byte_order_mark(config)
+    try:
+        with isolated_randomness(config["seed"]), pandas_data():
+            dataset = create_dataset(config)
+            ratings = _file_ratings(config, dataset)
+            if ratings is not None:
+                dataset.inter_feat[_ROW_FIELD] = np.arange(len(ratings))
+                dataset.set_field_property(
+                    _ROW_FIELD, FeatureType.TOKEN, FeatureSource.INTERACTION, 1
+                )
+            splits: list[Any] = dataset.build()
+    except (ValueError, KeyError, OSError, NotImplementedError) as error:
+        raise DataError(
+            f"RecBole cannot split dataset '{config['dataset']}' in '{config['data_path']}': "
+            f"{error} Check data_path, load_col and eval_args."
+        ) from error
+    if ratings is not None:
+        for split in splits:
+            _restore_ratings(split, ratings)
+    return splits
+
+
+def _file_ratings(config: Any, dataset: Any) -> FloatArray | None:
+    """Return the file's ratings, one per row that the filters leave; None: nothing to restore.
+
+    Normalisation and labels change values after the filters, never rows or their order, so a
+    second dataset without them has the same rows.
+    """
+    field = rating_field(config)
+    changed = config["normalize_all"] or field in (config["normalize_field"] or [])
+    plain = not changed and field not in (config["numerical_features"] or [])
+    if field not in _header(config) or (field in dataset.inter_feat and plain):
+        return None
+    raw = copy.copy(config)
+    raw.final_config_dict = {
+        **config.final_config_dict,
+        "normalize_all": None,
+        "normalize_field": None,
+        "threshold": None,
+        "discretization": None,
+        "numerical_features": [],
+        "load_col": _loading(config["load_col"], field),
+    }
+    with isolated_randomness(config["seed"]):
+        ratings: FloatArray = create_dataset(raw).inter_feat[field].to_numpy(dtype=np.float64)
+    return ratings
+
+
+def _loading(load_col: dict[str, Any] | None, field: str) -> dict[str, Any] | None:
+    """Return ``load_col`` with a column of the interactions added."""
+    if load_col is None or load_col.get("inter", "*") == "*":
+        return load_col
+    return {**load_col, "inter": [*load_col["inter"], field]}
+
+
+def _restore_ratings(split: Any, ratings: FloatArray) -> None:
+    """Put the file's ratings into the split, through the row numbers that went along."""
+    field, suffix = rating_field(split.config), split.config["LIST_SUFFIX"]
+    values = torch.from_numpy(ratings)
+    feat = split.inter_feat
+    for name in (field, field + suffix):
+        row_name = _ROW_FIELD + name[len(field) :]
+        if row_name in feat:
+            feat.update(Interaction({name: values[feat[row_name]]}))
+
+
+def interaction_file(config: Any) -> Path:
+    """Return the (first) file of interactions that a configuration reads."""
+    parts = config["benchmark_filename"]
+    name = f"{config['dataset']}.{parts[0]}.inter" if parts else f"{config['dataset']}.inter"
+    return Path(config["data_path"]) / name
+
+
+def _refuse_byte_order_mark(config: Any) -> None:
+    path = interaction_file(config)
+    if str(config["encoding"]).lower().replace("_", "-") == "utf-8-sig" or not path.is_file():
+        return
+    with path.open("rb") as file:
+        marked = file.read(3) == codecs.BOM_UTF8
+    if marked:
+        raise DataError(
+            f"'{path}' starts with a byte-order mark, which RecBole takes for a part of the "
+            "first column's name. Set encoding: utf-8-sig, or save the file without it."
+        )
+
+
+def _header(config: Any) -> list[str]:
+    with interaction_file(config).open(encoding=config["encoding"]) as lines:
+        return [name.split(":")[0] for name in lines.readline().split(config["field_separator"])]
+
+
+def rating_field(config: Any) -> str:
+    """Return the name of the column with the ratings."""
+    return str(config["profile_rating_field"] or config["RATING_FIELD"])

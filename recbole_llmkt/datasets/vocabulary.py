@@ -1,0 +1,306 @@
+"""Whose row is whose: the tokens of a checkpoint's rows, and data of a later day in its numbering.
+
+RecBole numbers users, items and all other tokens by their first appearance in the atomic files.
+Sort the lines of a file, erase a user or append one, and every row of a trained table belongs to
+somebody else. So a checkpoint carries the token of every row, and data are renumbered by token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from logging import getLogger
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from recbole.utils import FeatureType
+
+from recbole_llmkt.utils.exceptions import DataError
+
+logger = getLogger(__name__)
+
+Tokens = npt.NDArray[np.str_]
+IntArray = npt.NDArray[np.int64]
+
+_PADDING = "[PAD]"
+# Rows of these are put back in the order in which the checkpoint's run had them.
+_ORDERED = ("inter_feat", "kg_feat")
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The tokens of a dataset by RecBole's internal id, and the order of its rows.
+
+    Attributes
+    ----------
+    tokens : dict of str to ndarray of str, shape (n_ids,)
+        By field: users, items, entities, and every other field of tokens. Id 0 is the padding.
+    rows : dict of str to ndarray of int64, shape (n_rows,)
+        A hash of each row of the interactions (``inter_feat``) and of the knowledge graph
+        (``kg_feat``), in the order in which RecBole split them.
+    """
+
+    tokens: dict[str, Tokens]
+    rows: dict[str, IntArray] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, dataset: Any) -> Vocabulary:
+        """Read it off a dataset, or one of its splits."""
+        tokens = {str(name): np.asarray(ids) for name, ids in dataset.field2id_token.items()}
+        return cls(tokens, dict(getattr(dataset, "row_hashes", {})))
+
+    # ---- in checkpoints -----------------------------------------------------------------------
+
+    def pack(self) -> dict[str, Any]:
+        """Return it as tensors and plain values, which ``weights_only`` reads."""
+        packed: dict[str, Any] = {}
+        first: dict[int, str] = {}
+        for name, tokens in self.tokens.items():
+            known = first.setdefault(id(tokens), name)
+            packed[name] = {"same_as": known} if known != name else _pack(tokens)
+        rows = {name: torch.from_numpy(hashes.copy()) for name, hashes in self.rows.items()}
+        return {"tokens": packed, "rows": rows}
+
+    @classmethod
+    def unpack(cls, packed: Any, path: str) -> Vocabulary:
+        """Read what :meth:`pack` made.
+
+        Parameters
+        ----------
+        packed : dict
+            From a checkpoint.
+        path : str
+            The checkpoint, for the message.
+
+        Raises
+        ------
+        DataError
+            It is something else.
+        """
+        try:
+            tokens: dict[str, Tokens] = {}
+            for name, value in packed["tokens"].items():
+                tokens[str(name)] = (
+                    tokens[value["same_as"]] if "same_as" in value else _unpack(value)
+                )
+            rows = {str(name): hashes.cpu().numpy() for name, hashes in packed["rows"].items()}
+            if any(hashes.dtype != np.int64 or hashes.ndim != 1 for hashes in rows.values()):
+                raise ValueError("row hashes are not int64")
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise DataError(
+                f"The ids in the checkpoint '{path}' cannot be read ({error}): the file is damaged "
+                "or was not saved by recbole_llmkt."
+            ) from error
+        return cls(tokens, rows)
+
+    # ---- against data -------------------------------------------------------------------------
+
+    def difference(self, dataset: Any) -> str | None:
+        """Name the first id that a dataset numbers otherwise; None where all rows agree.
+
+        Parameters
+        ----------
+        dataset : recbole.data.dataset.Dataset
+            A dataset or a split.
+        """
+        for name, tokens in self.tokens.items():
+            known = dataset.field2id_token.get(name)
+            if known is None:
+                return f"'{name}' is no field of the data"
+            if len(known) != len(tokens):
+                return f"'{name}' has {len(tokens) - 1} ids there and {len(known) - 1} in the data"
+            unequal = np.flatnonzero(np.asarray(known) != tokens)
+            if len(unequal):
+                row = int(unequal[0])
+                return f"row {row} of '{name}' is '{tokens[row]}' there and '{known[row]}' here"
+        return None
+
+    def renumber(self, dataset: Any) -> None:
+        """Give a dataset's tokens the ids that they have here.
+
+        Tokens that are unknown here are left out, with the interactions and triples they occur in;
+        as the value of another field (a new genre) they become padding. Both kinds are logged, and
+        kept by field in ``dataset.unknown_tokens`` and ``dataset.departed_tokens``.
+
+        Parameters
+        ----------
+        dataset : recbole.data.dataset.Dataset
+            Its ids have just been assigned; its features are still data frames.
+        """
+        dataset.unknown_tokens, dataset.departed_tokens = {}, {}
+        essential = self._essential(dataset)
+        maps = {name: self._map(dataset, name) for name in self.tokens if _has(dataset, name)}
+        for feature in dataset.feat_name_list:
+            frame = getattr(dataset, feature)
+            kept = np.ones(len(frame), dtype=bool)
+            for name in [column for column in frame.columns if column in maps]:
+                _renumber_column(frame, name, maps[name], dataset.field2type[name])
+                if name in essential:
+                    kept &= frame[name].to_numpy() > 0
+            if not kept.all():
+                _drop_rows(dataset, feature, kept)
+        for name in maps:
+            tokens = self.tokens[name]
+            dataset.field2id_token[name] = tokens
+            dataset.field2token_id[name] = {token: row for row, token in enumerate(tokens)}
+        self._log(dataset)
+
+    def _essential(self, dataset: Any) -> set[str]:
+        """Return the fields without whose token a row says nothing."""
+        names = ("uid_field", "iid_field", "head_entity_field", "tail_entity_field")
+        fields = {getattr(dataset, name, None) for name in (*names, "relation_field")}
+        return {name for name in fields if name}
+
+    def _map(self, dataset: Any, name: str) -> IntArray:
+        """Return the id here of each of the dataset's ids: 0 for unknown tokens."""
+        known = {str(token): row for row, token in enumerate(self.tokens[name])}
+        today = [str(token) for token in dataset.field2id_token[name]]
+        ids = np.array([known.get(token, 0) for token in today], dtype=np.int64)
+        dataset.unknown_tokens[name] = [
+            token for token, row in zip(today, ids) if not row and token != _PADDING
+        ]
+        departed = np.ones(len(self.tokens[name]), dtype=bool)
+        departed[ids] = departed[0] = False
+        dataset.departed_tokens[name] = [str(token) for token in self.tokens[name][departed]]
+        return ids
+
+    def _log(self, dataset: Any) -> None:
+        for name, tokens in dataset.unknown_tokens.items():
+            if tokens:
+                logger.warning(
+                    "%s: %s new since the checkpoint was saved, which has no row for %s: left out.",
+                    name,
+                    _counted(tokens),
+                    "it" if len(tokens) == 1 else "them",
+                )
+        for name, tokens in dataset.departed_tokens.items():
+            if tokens:
+                logger.info("%s: %s no longer in the data.", name, _counted(tokens))
+
+    def restore_order(self, dataset: Any) -> None:
+        """Put the rows of a renumbered dataset in the order in which they were saved.
+
+        RecBole's random splits, its ties in time and the rounding of sums over a graph depend on
+        it. Rows that are new come last.
+        """
+        for feature in self.rows:
+            frame = getattr(dataset, feature, None)
+            if frame is None or feature not in dataset.row_hashes:
+                continue
+            sizes = getattr(dataset, "file_size_list", None) if feature == "inter_feat" else None
+            order = _saved_order(self.rows[feature], dataset.row_hashes[feature], sizes)
+            dataset.row_hashes[feature] = dataset.row_hashes[feature][order]
+            setattr(dataset, feature, frame.iloc[order].reset_index(drop=True))
+
+
+def hash_rows(dataset: Any) -> dict[str, IntArray]:
+    """Return a hash of each row of a dataset's interactions and triples: ids and numbers.
+
+    Parameters
+    ----------
+    dataset : recbole.data.dataset.Dataset
+        A whole dataset, not split yet.
+
+    Returns
+    -------
+    dict of str to ndarray of int64, shape (n_rows,)
+    """
+    hashes = {}
+    for feature in _ORDERED:
+        frame = getattr(dataset, feature, None)
+        if isinstance(frame, pd.DataFrame):
+            numbers = frame.select_dtypes("number")
+            values = pd.util.hash_pandas_object(numbers, index=False).to_numpy(np.uint64)
+            hashes[feature] = values.view(np.int64)
+    return hashes
+
+
+def _saved_order(saved: IntArray, today: IntArray, sizes: Any = None) -> IntArray:
+    """Return the positions of today's rows in the order of the saved ones, new rows last.
+
+    Rows of one hash keep their order. With ``sizes`` (files of a benchmark split) rows stay within
+    their file.
+    """
+    by_hash = np.argsort(saved, kind="stable")
+    mine = np.argsort(today, kind="stable")
+    values = today[mine]
+    # The k-th of today's rows with a hash takes the place of the k-th saved one.
+    nth = np.arange(len(values)) - np.searchsorted(values, values, side="left")
+    slots = np.searchsorted(saved[by_hash], values, side="left") + nth
+    matched = slots < np.searchsorted(saved[by_hash], values, side="right")
+    place = np.arange(len(saved), len(saved) + len(today), dtype=np.int64)
+    place[mine[matched]] = by_hash[slots[matched]]
+    part = np.repeat(np.arange(len(sizes)), sizes) if sizes else np.zeros(len(today), dtype=int)
+    order: IntArray = np.lexsort((place, part))
+    return order
+
+
+def _has(dataset: Any, name: str) -> bool:
+    return name in dataset.field2id_token
+
+
+def _renumber_column(frame: Any, name: str, ids: IntArray, kind: FeatureType) -> None:
+    if kind == FeatureType.TOKEN:
+        frame[name] = ids[frame[name].to_numpy(dtype=np.int64)]
+    else:
+        frame[name] = [ids[np.asarray(values, dtype=np.int64)] for values in frame[name]]
+
+
+def _drop_rows(dataset: Any, feature: str, kept: npt.NDArray[np.bool_]) -> None:
+    sizes = getattr(dataset, "file_size_list", None)
+    if feature == "inter_feat" and sizes:
+        ends = np.cumsum(sizes)
+        dataset.file_size_list = [
+            int(kept[end - size : end].sum()) for size, end in zip(sizes, ends)
+        ]
+    setattr(dataset, feature, getattr(dataset, feature)[kept].reset_index(drop=True))
+
+
+def _counted(tokens: list[str]) -> str:
+    shown = ", ".join(f"'{token}'" for token in tokens[:_SHOWN])
+    more = ", ..." if len(tokens) > _SHOWN else ""
+    return f"{len(tokens)} ({shown}{more}) {'is' if len(tokens) == 1 else 'are'}"
+
+
+def _pack(tokens: Tokens) -> dict[str, Any]:
+    encoded = [str(token).encode("utf-8", "surrogatepass") for token in tokens]
+    lengths = np.array([len(token) for token in encoded], dtype=np.int64)
+    content = np.frombuffer(b"".join(encoded), dtype=np.uint8).copy()
+    return {"bytes": torch.from_numpy(content), "lengths": torch.from_numpy(lengths)}
+
+
+def _unpack(packed: Mapping[str, Any]) -> Tokens:
+    content, lengths = packed["bytes"].cpu().numpy(), packed["lengths"].cpu().numpy()
+    ends = np.cumsum(lengths)
+    if content.dtype != np.uint8 or (lengths < 0).any() or len(content) != (ends[-1:].sum()):
+        raise ValueError("tokens do not fill their bytes")
+    text = content.tobytes()
+    parts = [text[end - size : end] for size, end in zip(lengths.tolist(), ends.tolist())]
+    tokens = np.array([part.decode("utf-8", "surrogatepass") for part in parts])
+    if not len(tokens) or tokens[0] != _PADDING:
+        raise ValueError("row 0 is not the padding")
+    return tokens
+
+
+def numbered_as(vocabulary: Vocabulary, dataset_class: type) -> type:
+    """Return a class of RecBole's datasets whose ids are those of a vocabulary.
+
+    Parameters
+    ----------
+    vocabulary : Vocabulary
+        A checkpoint's.
+    dataset_class : type
+        The class that reads the atomic files.
+    """
+
+    class Renumbered(dataset_class):  # type: ignore[misc]
+        def _remap_ID_all(self) -> None:  # noqa: N802 - RecBole's name
+            super()._remap_ID_all()
+            vocabulary.renumber(self)
+
+    Renumbered.__name__ = Renumbered.__qualname__ = dataset_class.__name__
+    return Renumbered

@@ -1,0 +1,1 @@
+"""Metrics by user and by slice."""

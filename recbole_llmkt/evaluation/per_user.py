@@ -1,0 +1,306 @@
+"""Test metrics user by user: listened in on RecBole's evaluation, without a second pass."""
+
+from __future__ import annotations
+
+import copy
+import io
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from recbole.evaluator.base_metric import LossMetric, TopkMetric
+from recbole.evaluator.collector import DataStruct
+
+from recbole_llmkt.datasets.history import interaction_counts
+from recbole_llmkt.utils.exceptions import DataError
+from recbole_llmkt.utils.files import replace_file
+
+FILE_NAME = "users.npz"
+Array = npt.NDArray[Any]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class UserMetrics:
+    """Test metrics of each user of a run.
+
+    Attributes
+    ----------
+    tokens : ndarray of str, shape (n_users,)
+        The users of the test part, by the dataset's own tokens.
+    rows : ndarray of int64, shape (n_users,)
+        Evaluated rows of each: 1 for a ranking (one per held-out interaction in sequential
+        models), the number of labelled interactions otherwise.
+    history : ndarray of int64, shape (n_users,)
+        Training interactions of each.
+    values : dict of str to ndarray of float64, shape (n_users,)
+        By RecBole's name of the metric. Ranking metrics are means over a user's rows, so that
+        their mean, weighted by ``rows``, is RecBole's figure. Labelled metrics (AUC, LogLoss, ...)
+        are of a user's rows alone; NaN where they do not exist (AUC of one label).
+    """
+
+    tokens: Array
+    rows: npt.NDArray[np.int64]
+    history: npt.NDArray[np.int64]
+    values: Mapping[str, npt.NDArray[np.float64]]
+
+    def save(self, path: Path) -> None:
+        """Write an ``.npz`` file, whole or not at all; nothing in it is pickled."""
+        content = io.BytesIO()
+        own = {"tokens": self.tokens, "rows": self.rows, "history": self.history}
+        metrics = {f"metric {name}": value for name, value in self.values.items()}
+        np.savez_compressed(content, **own, **metrics)
+        replace_file(path, content.getvalue())
+
+    @classmethod
+    def load(cls, path: Path) -> UserMetrics:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        DataError
+            The file cannot be read.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                found = {name: file[name] for name in file.files}
+            own = {name: found.pop(name) for name in ("tokens", "rows", "history")}
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise DataError(
+                f"{path}: not readable as metrics by user ({error}). Delete the file and its run's "
+                "line in results.jsonl; the run is then done again."
+            ) from error
+        return cls(values={name.partition(" ")[2]: found[name] for name in found}, **own)
+
+
+# ---- the rows of an evaluation ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RankedRows:
+    """Ranked lists of a test: a row for each user (for each interaction in sequential models).
+
+    Attributes
+    ----------
+    users : ndarray of int64, shape (n_rows,)
+        RecBole's user ids.
+    values : dict of str to ndarray of float64, shape (n_rows,)
+        Each top-k metric of each row, by RecBole's own code.
+    """
+
+    users: npt.NDArray[np.int64]
+    values: Mapping[str, npt.NDArray[np.float64]]
+
+    def metrics(self, mask: Mask) -> dict[str, float]:
+        """Return the mean over the rows of a mask, as RecBole's own over all rows."""
+        return {name: float(value[mask].mean()) for name, value in self.values.items()}
+
+    def by_user(self) -> tuple[Array, Array, dict[str, Array]]:
+        """Return user ids, rows and metrics of each user."""
+        ids, place, rows = np.unique(self.users, return_inverse=True, return_counts=True)
+        values = {
+            name: np.bincount(place, weights=value, minlength=len(ids)) / rows
+            for name, value in self.values.items()
+        }
+        return ids, rows, values
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Scored interactions with a label: a row for each.
+
+    Attributes
+    ----------
+    users, items : ndarray of int64, shape (n_rows,)
+        RecBole's ids.
+    scores, labels : ndarray of float32, shape (n_rows,)
+        Prediction and truth.
+    functions : dict of str to LossMetric
+        RecBole's metrics, by name.
+    """
+
+    users: npt.NDArray[np.int64]
+    items: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.float32]
+    functions: Mapping[str, Any]
+
+    def metrics(self, mask: Array) -> dict[str, float]:
+        """Return RecBole's metrics of the rows of a mask, pooled over users; NaN if undefined."""
+        scores, labels = self.scores[mask], self.labels[mask]
+        if len(scores) == 1:  # RecBole's LogLoss fails on one row; none of them changes with two
+            scores, labels = scores.repeat(2), labels.repeat(2)
+        return {
+            name: float(function.metric_info(scores, labels))
+            if name != "auc" or labels.min() != labels.max()
+            else float("nan")
+            for name, function in self.functions.items()
+        }
+
+    def by_user(self) -> tuple[Array, Array, dict[str, Array]]:
+        """Return user ids, rows and metrics of each user."""
+        ids, place, rows = np.unique(self.users, return_inverse=True, return_counts=True)
+        order = np.argsort(place, kind="stable")
+        parts = np.split(order, np.cumsum(rows)[:-1])
+        found = [self.metrics(part) for part in parts]
+        values = {name: np.array([one[name] for one in found]) for name in self.functions}
+        return ids, rows, values
+
+
+# ---- listening --------------------------------------------------------------------------------
+
+
+class Recording:
+    """What an evaluation told: made by :func:`recorded`.
+
+    Attributes
+    ----------
+    rows : RankedRows, LabelledRows or None
+        None if the trainer does not evaluate batch by batch (XGBoost, LightGBM), or only a part
+        of the users in each of several processes.
+    tail_rows : RankedRows or None
+        The same lists where only the marked items count as relevant, without the rows that have
+        no such positive; None unless ``relevant`` was given and lists were ranked.
+    """
+
+    def __init__(self, config: Any, relevant: Mask | None) -> None:
+        self.rows: RankedRows | LabelledRows | None = None
+        self.tail_rows: RankedRows | None = None
+        self._uid, self._iid = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]
+        self._depth = max(config["topk"]) if config["topk"] else 0
+        self._relevant = None if relevant is None else torch.from_numpy(relevant)
+        self._users: list[torch.Tensor] = []
+        self._items: list[torch.Tensor] = []
+        self._tail: list[torch.Tensor] = []
+
+    def add_batch(self, scores: Any, interaction: Any, rows: Any, items: Any) -> None:
+        """Note whose rows a batch holds; parameters as RecBole's ``eval_batch_collect``."""
+        users = interaction[self._uid].cpu()
+        labelled = scores.dim() < 2 or scores.shape[1] == 1  # some models (KD_DAGFM) keep a column
+        if labelled:
+            self._items.append(interaction[self._iid].cpu())
+        elif len(users) != len(scores):  # sampled candidates: a user's come one after the other
+            users = torch.unique_consecutive(users)
+        self._users.append(users)
+        if self._relevant is not None and not labelled:
+            self._tail.append(_relevant_lists(scores, rows, items, self._relevant, self._depth))
+
+    def finish(self, functions: Mapping[str, Any], struct: DataStruct) -> None:
+        """Turn what RecBole collected into rows."""
+        if not self._users:
+            return
+        users = torch.cat(self._users).numpy()
+        ranked = [one for one in functions.values() if isinstance(one, TopkMetric)]
+        if "rec.topk" in struct:
+            self.rows = RankedRows(users, topk_values(ranked, struct.get("rec.topk")))
+            if self._tail:
+                lists = torch.cat(self._tail)
+                kept = lists[:, -1] > 0
+                self.tail_rows = RankedRows(users[kept.numpy()], topk_values(ranked, lists[kept]))
+        elif "rec.score" in struct:
+            labelled = {n: one for n, one in functions.items() if isinstance(one, LossMetric)}
+            scores, labels = next(iter(labelled.values())).used_info(struct)
+            items = torch.cat(self._items).numpy()
+            self.rows = LabelledRows(users, items, scores, labels, labelled)
+
+
+@contextmanager
+def recorded(trainer: Any, relevant: Mask | None = None) -> Iterator[Recording]:
+    """Listen in on the evaluation that ``trainer`` does while the context is open.
+
+    Nothing is scored twice, nothing that RecBole computes changes, and no random number is drawn.
+
+    Parameters
+    ----------
+    trainer : recbole.trainer.Trainer
+        Its ``evaluate`` is to be called once.
+    relevant : ndarray of bool, shape (n_items,), optional
+        Also rank with these items alone as relevant ones (see :attr:`Recording.tail_rows`).
+    """
+    recording = Recording(trainer.config, relevant)
+    if not trainer.config["single_spec"]:
+        yield recording  # each process sees a part of the users
+        return
+    collector, evaluator = trainer.eval_collector, trainer.evaluator
+    collect, evaluate = collector.eval_batch_collect, evaluator.evaluate
+
+    def listening_collect(scores: Any, interaction: Any, rows: Any, items: Any) -> None:
+        collect(scores, interaction, rows, items)
+        recording.add_batch(scores, interaction, rows, items)
+
+    def listening_evaluate(struct: DataStruct) -> Any:
+        recording.finish(evaluator.metric_class, struct)
+        return evaluate(struct)
+
+    collector.eval_batch_collect, evaluator.evaluate = listening_collect, listening_evaluate
+    try:
+        yield recording
+    finally:
+        del collector.eval_batch_collect, evaluator.evaluate
+
+
+def topk_values(metrics: Sequence[Any], lists: torch.Tensor) -> dict[str, npt.NDArray[np.float64]]:
+    """Return every top-k metric of every row, as RecBole computes it before it takes the mean.
+
+    Parameters
+    ----------
+    metrics : sequence of TopkMetric
+        RecBole's metrics.
+    lists : Tensor of int, shape (n_rows, max(topk) + 1)
+        RecBole's ``rec.topk``: whether each ranked item is relevant, and the number of relevant.
+    """
+    struct = DataStruct()
+    struct.set("rec.topk", lists)
+    found: dict[str, npt.NDArray[np.float64]] = {}
+    for metric in metrics if len(lists) else ():
+        listener = copy.copy(metric)
+
+        def keep(name: str, value: Array, topk: Sequence[int] = metric.topk) -> dict[str, float]:
+            found.update({f"{name}@{k}": value[:, k - 1].astype(np.float64) for k in topk})
+            return {}
+
+        listener.topk_result = keep
+        listener.calculate_metric(struct)
+    return found
+
+
+def _relevant_lists(
+    scores: torch.Tensor, rows: torch.Tensor, items: torch.Tensor, relevant: torch.Tensor, k: int
+) -> torch.Tensor:
+    """Return RecBole's ``rec.topk`` of a batch with ``relevant`` items as the only positives."""
+    top = torch.topk(scores, k, dim=-1).indices
+    kept = relevant[items.cpu()]
+    positive = torch.zeros(scores.shape, dtype=torch.int, device=scores.device)
+    positive[rows[kept].to(scores.device), items[kept].to(scores.device)] = 1
+    hits = torch.gather(positive, 1, top)
+    return torch.cat((hits, positive.sum(dim=1, keepdim=True)), dim=1).cpu()
+
+
+def user_metrics(recording: Recording, train_dataset: Any) -> UserMetrics | None:
+    """Turn a recording into metrics by user.
+
+    Parameters
+    ----------
+    recording : Recording
+        Of the test.
+    train_dataset : recbole.data.dataset.Dataset
+        The training split (``train_data._dataset``), for tokens and the length of histories.
+
+    Returns
+    -------
+    UserMetrics or None
+        None if the evaluation told nothing of users.
+    """
+    if recording.rows is None:
+        return None
+    ids, rows, values = recording.rows.by_user()
+    field = train_dataset.uid_field
+    tokens = train_dataset.field2id_token[field][ids].astype(str)
+    history = interaction_counts(train_dataset)["user"][ids]
+    return UserMetrics(tokens, rows.astype(np.int64), history, values)

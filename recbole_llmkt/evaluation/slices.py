@@ -1,0 +1,137 @@
+"""Test metrics of parts of the users and items: by history length, cold users, tail items."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recbole_llmkt.datasets.history import interaction_counts
+from recbole_llmkt.evaluation.per_user import LabelledRows, RankedRows, Recording
+
+HISTORY, COLD_USERS, TAIL_ITEMS = "history", "cold_users", "tail_items"
+# What a comparison measures unless kt_slices says otherwise: both cost next to nothing.
+DEFAULT = (HISTORY, TAIL_ITEMS)
+Part = tuple[str, str, npt.NDArray[np.bool_]]
+_ORDINALS = ("shortest", "short", "long", "longest")
+
+
+def tail_items(counts: npt.NDArray[np.int64], share: float) -> npt.NDArray[np.bool_]:
+    """Mark the least popular items.
+
+    Of the n items (padding left out) the ``floor(share * n)`` with the fewest training
+    interactions are the tail, those without any among them; of equally popular ones those with the
+    lower id go first.
+
+    Parameters
+    ----------
+    counts : ndarray of int64, shape (n_items,)
+        Training interactions by RecBole's id; entry 0 is the padding.
+    share : float
+        ``kt_tail_share``, from 0 to 1.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_items,)
+
+    Examples
+    --------
+    >>> tail_items(np.array([0, 5, 1, 9, 1]), 0.5)
+    array([False, False,  True, False,  True])
+    """
+    order = np.argsort(counts[1:], kind="stable") + 1
+    marked = np.zeros(len(counts), dtype=bool)
+    marked[order[: math.floor(share * len(order) + 1e-9)]] = True
+    return marked
+
+
+def wanted_tail(config: Any, train_dataset: Any) -> npt.NDArray[np.bool_] | None:
+    """Return the tail's mask if ``kt_slices`` asks for it."""
+    if TAIL_ITEMS not in config["kt_slices"]:
+        return None
+    return tail_items(interaction_counts(train_dataset)["item"], config["kt_tail_share"])
+
+
+def slice_metrics(config: Any, recording: Recording, train_dataset: Any) -> list[dict[str, Any]]:
+    """Measure the slices of ``kt_slices``.
+
+    - ``history``: the test users in quartiles of their number of training interactions; users
+      with as many stay together, so parts may differ in size.
+    - ``cold_users``: users with at most ``kt_cold_threshold`` training interactions.
+    - ``tail_items``: the ranking stays as it is, over all candidates, but only the tail's items
+      (:func:`tail_items`) count as relevant; users without such a positive are left out. Of
+      labelled interactions: those of the tail's items.
+
+    Ranking metrics are means over users; AUC, LogLoss and the like are pooled over the rows of a
+    part, as RecBole pools all rows.
+
+    Parameters
+    ----------
+    config : Config
+        The run's configuration.
+    recording : Recording
+        Of the test, with :func:`wanted_tail`.
+    train_dataset : recbole.data.dataset.Dataset
+        The training split.
+
+    Returns
+    -------
+    list of dict
+        ``slice``, ``part`` (a name that does not depend on the seed), ``bounds`` (a sentence that
+        may), ``users``, ``rows`` and ``metrics`` (those that exist). A part without rows is left
+        out.
+    """
+    if recording.rows is None:
+        return []
+    found = []
+    for name in config["kt_slices"]:
+        ranked_tail = name == TAIL_ITEMS and isinstance(recording.rows, RankedRows)
+        rows = recording.tail_rows if ranked_tail else recording.rows
+        if rows is not None:
+            parts = _parts(config, name, rows, train_dataset)
+            found += [_measure(name, rows, part) for part in parts if part[2].any()]
+    return found
+
+
+def _parts(
+    config: Any, name: str, rows: RankedRows | LabelledRows, train_dataset: Any
+) -> Iterator[Part]:
+    """Yield the name, the bounds and the rows of each part of a slice."""
+    if name == TAIL_ITEMS:
+        share = f"the {config['kt_tail_share']:.0%} least popular items"
+        if isinstance(rows, RankedRows):  # their relevant items are the tail's already
+            yield "tail items", share, np.ones(len(rows.users), dtype=bool)
+        else:
+            tail = wanted_tail(config, train_dataset)
+            assert tail is not None
+            yield "tail items", share, tail[rows.items]
+        return
+    counts = interaction_counts(train_dataset)["user"]
+    history = counts[rows.users]
+    if name == COLD_USERS:
+        most = config["kt_cold_threshold"]
+        yield "cold users", f"at most {most} training interactions", history <= most
+        return
+    quartile = np.searchsorted(
+        np.quantile(counts[np.unique(rows.users)], [0.25, 0.5, 0.75]), history
+    )
+    for number, ordinal in enumerate(_ORDINALS):
+        mask = quartile == number
+        if mask.any():
+            bounds = f"{history[mask].min()} to {history[mask].max()} training interactions"
+            yield f"{ordinal} histories", bounds, mask
+
+
+def _measure(name: str, rows: RankedRows | LabelledRows, part: Part) -> dict[str, Any]:
+    label, bounds, mask = part
+    return {
+        "slice": name,
+        "part": label,
+        "bounds": bounds,
+        "users": len(np.unique(rows.users[mask])),
+        "rows": int(mask.sum()),
+        "metrics": {key: value for key, value in rows.metrics(mask).items() if value == value},
+    }

@@ -1,0 +1,213 @@
+"""Pictures of the evidence: gains with intervals, slices, and the map of the profiles."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from recbole_llmkt.evaluation.slices import TAIL_ITEMS
+from recbole_llmkt.experiment.report.figures import (
+    LIGHT,
+    Theme,
+    add_legend,
+    arm_colours,
+    legend_in_rows,
+    style,
+)
+from recbole_llmkt.experiment.report.findings import Findings, SliceCells
+from recbole_llmkt.experiment.report.statistics import BASE, Cell
+from recbole_llmkt.experiment.report.tables import gain_text, star
+
+Parts = list[tuple[SliceCells, list[Cell]]]
+
+MOST_CATEGORIES = 7
+# Paul Tol's bright palette and two more, which colour-blind readers can tell apart.
+_CATEGORY_COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#EE8866")
+_OTHER = "other"
+
+
+def forest_figure(found: Findings, theme: Theme = LIGHT) -> Figure | None:
+    """Draw each arm's gain over base by the primary metric, with its 95% intervals over seeds.
+
+    The thin line is Student's interval, the thick one the bootstrap's.
+
+    Returns
+    -------
+    Figure or None
+        None if no arm can be compared with base.
+    """
+    cells = [
+        cell
+        for cell in found.cells
+        if cell.gain is not None and cell.metric == found.primary(cell.model)
+    ]
+    if not cells:
+        return None
+    shades = arm_colours(found.unique("arm"), theme)
+    with matplotlib.rc_context({**style(theme), "axes.grid.axis": "x"}):
+        height = 1.3 + 0.3 * len(cells) + 0.15 * len({cell.model for cell in cells})
+        figure = Figure(figsize=(8.0, min(height, 30.0)), layout="constrained")
+        axes = figure.subplots()
+        places = _places(cells)
+        for cell, place in zip(cells, places):
+            _draw_gain(
+                axes, cell, place, shades[cell.arm], gain_text(cell.gain) + star(found, cell)
+            )
+        axes.set_yticks(places, [f"{cell.model}  {cell.arm}" for cell in cells])
+        axes.set_ylim(max(places) + 0.7, -0.7)
+        axes.axvline(0.0, color=theme.ink, lw=0.9)
+        axes.set_xlabel(f"gain over base, % ({', '.join(_metrics(cells))})")
+        _focus(axes, cells)
+    return figure
+
+
+def _places(cells: Sequence[Cell]) -> list[float]:
+    """Return a height for each cell, with a gap between models."""
+    places, height = [], 0.0
+    for number, cell in enumerate(cells):
+        if number and cell.model != cells[number - 1].model:
+            height += 0.5
+        places.append(height)
+        height += 1.0
+    return places
+
+
+def _draw_gain(axes: Any, cell: Cell, place: float, colour: str, label: str) -> None:
+    gain = cell.gain
+    assert gain is not None
+    if gain.low is not None:
+        axes.plot([gain.low, gain.high], [place, place], color=colour, lw=1.2)
+    if gain.boot_low is not None:
+        axes.plot([gain.boot_low, gain.boot_high], [place, place], color=colour, lw=5, alpha=0.45)
+    axes.plot(gain.mean, place, "o", color=colour, ms=6)
+    axes.annotate(
+        label, (gain.mean, place), (0, 6), textcoords="offset points", ha="center", fontsize=8
+    )
+
+
+def _focus(axes: Any, cells: Sequence[Cell]) -> None:
+    """Cut off what intervals of two or three seeds reach beyond the gains themselves."""
+    gains = [cell.gain for cell in cells if cell.gain is not None]
+    reach = 4.0 * max(1.0, *(abs(gain.mean) for gain in gains))
+    ends = [0.0, *(gain.mean for gain in gains)]
+    ends += [end for gain in gains for end in (gain.low, gain.high) if end is not None]
+    low, high = max(min(ends), -reach), min(max(ends), reach)
+    margin = 0.06 * max(1.0, high - low)
+    axes.set_xlim(low - margin, high + margin)
+
+
+def slices_figure(found: Findings, theme: Theme = LIGHT) -> Figure | None:
+    """Draw the primary metric in each slice: a bar for each arm, its deviation over seeds.
+
+    Returns
+    -------
+    Figure or None
+        None if no slices were measured.
+    """
+    models = [model for model in found.unique("model") if _bars(found, model)]
+    if not models:
+        return None
+    shades = arm_colours(found.unique("arm"), theme)
+    with matplotlib.rc_context(style(theme)):
+        figure = Figure(figsize=(9.6, 0.6 + 2.6 * len(models)), layout="constrained")
+        rows = figure.subfigures(len(models), 1, squeeze=False)[:, 0]
+        for row, model in zip(rows, models):
+            groups = _by_scale(_bars(found, model))
+            widths = [len(parts) for parts in groups]
+            panels = row.subplots(1, len(groups), width_ratios=widths, squeeze=False)[0]
+            panels[0].set_ylabel(found.primary(model))
+            row.suptitle(model, fontsize=11)
+            for axes, parts in zip(panels, groups):
+                _draw_parts(axes, parts, shades)
+        add_legend(figure, shades)
+    return figure
+
+
+def _bars(found: Findings, model: str) -> Parts:
+    metric = found.primary(model)
+    parts = [
+        (one, [cell for cell in one.cells if (cell.model, cell.metric) == (model, metric)])
+        for one in found.slices
+    ]
+    return [(one, cells) for one, cells in parts if cells]
+
+
+def _by_scale(parts: Parts) -> list[Parts]:
+    """Put tail items on an axis of their own: their figures are far smaller."""
+    tail = [part for part in parts if part[0].name == TAIL_ITEMS]
+    return [group for group in ([part for part in parts if part not in tail], tail) if group]
+
+
+def _draw_parts(axes: Any, parts: Parts, shades: Mapping[str, str]) -> None:
+    names = [f"{one.part}\n{one.users:.0f} users" for one, _ in parts]
+    axes.set_xticks(range(len(parts)), names, fontsize=8)
+    axes.set_xlim(-0.5, len(parts) - 0.5)
+    axes.margins(y=0.12)
+    for place, (_, cells) in enumerate(parts):
+        _draw_bars(axes, place, cells, shades)
+
+
+def _draw_bars(axes: Any, place: int, cells: Sequence[Cell], shades: Mapping[str, str]) -> None:
+    arms = list(shades)
+    width = 0.84 / len(arms)
+    for cell in cells:
+        x = place + (arms.index(cell.arm) - (len(arms) - 1) / 2) * width
+        sd = cell.value.sd or 0.0
+        axes.bar(x, cell.value.mean, 0.92 * width, color=shades[cell.arm])
+        if sd:
+            axes.errorbar(x, cell.value.mean, sd, color=axes.yaxis.label.get_color(), lw=1)
+        if cell.gain is not None:
+            where = (x, cell.value.mean + sd)
+            label = gain_text(cell.gain)
+            axes.annotate(label, where, (0, 2), textcoords="offset points", ha="center", fontsize=6)
+
+
+def map_figure(found: Findings, theme: Theme = LIGHT) -> Figure | None:
+    """Draw where the profile embeddings lie, coloured by category.
+
+    Returns
+    -------
+    Figure or None
+        None if there is no map.
+    """
+    if not found.maps:
+        return None
+    with matplotlib.rc_context({**style(theme), "axes.grid": False}):
+        figure = Figure(figsize=(5.2 * len(found.maps), 4.8), layout="constrained")
+        panels = figure.subplots(1, len(found.maps), squeeze=False)[0]
+        for axes, one in zip(panels, found.maps):
+            axes.set_title(f"{one.entity} profiles, {one.method}")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.spines[:].set_visible(False)
+            shades = _category_colours(one.categories, theme)
+            names = np.array([name if name in shades else _OTHER for name in one.categories])
+            for name, shade in reversed(shades.items()):
+                points = one.points[names == name]
+                # As pixels: thousands of circles would make the page slow.
+                axes.scatter(*points.T, s=7, color=shade, alpha=0.75, lw=0, rasterized=True)
+            if len(shades) > 1:
+                handles = [
+                    Line2D([], [], marker="o", ls="", ms=5, color=shade, label=name)
+                    for name, shade in shades.items()
+                ]
+                place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.01), "fontsize": 8}
+                # Wider than its axes, a legend would make the layout squeeze them.
+                legend_in_rows(axes, handles, 0.9 * figure.bbox.width / len(found.maps), **place)
+    return figure
+
+
+def _category_colours(categories: Iterable[str], theme: Theme) -> dict[str, str]:
+    counts = Counter(str(name) for name in categories if name)
+    common = [name for name, _ in counts.most_common(MOST_CATEGORIES)]
+    return {**dict(zip(common, _CATEGORY_COLOURS)), _OTHER: theme.base}
+
+
+def _metrics(cells: Sequence[Cell]) -> list[str]:
+    return list(dict.fromkeys(cell.metric.upper() for cell in cells if cell.arm != BASE))

@@ -1,0 +1,341 @@
+"""The table of a comparison: numbers as text, rows, verdicts, and what makes them doubtful."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from tabulate import SEPARATING_LINE, tabulate
+
+from recbole_llmkt.experiment.report.findings import Findings
+from recbole_llmkt.experiment.report.statistics import Cell, Estimate
+from recbole_llmkt.experiment.runs.consistency import uses
+from recbole_llmkt.experiment.runs.results import Record, run_name
+
+FEW_SEEDS = 5
+STAR_NOTE = (
+    "*: proven to differ from base - Wilcoxon's and the t-test over users (p < 0.05 after Holm's "
+    "correction) and the 95% interval over seeds agree."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: an arm of a model.
+
+    Attributes
+    ----------
+    model, arm : str
+        Names.
+    cells : sequence of Cell or None
+        A cell for each of :func:`metric_names`.
+    best : sequence of bool
+        Whether the arm is the model's best by that metric.
+    seconds : float
+        Mean time of a run.
+    """
+
+    model: str
+    arm: str
+    cells: Sequence[Cell | None]
+    best: Sequence[bool]
+    seconds: float
+
+
+def metric_names(cells: Sequence[Cell]) -> list[str]:
+    """Return the metrics in their order."""
+    return list(dict.fromkeys(cell.metric for cell in cells))
+
+
+def metric_heads(cells: Sequence[Cell]) -> list[str]:
+    """Return a heading for each metric; an arrow tells where less is better."""
+    smaller = {cell.metric for cell in cells if cell.smaller}
+    return [f"{name} ↓" if name in smaller else name for name in metric_names(cells)]
+
+
+def table_rows(records: Sequence[Record], cells: Sequence[Cell]) -> list[Row]:
+    """Arrange cells in rows, in their order."""
+    metrics = metric_names(cells)
+    found = {(cell.model, cell.arm, cell.metric): cell for cell in cells}
+    rows = []
+    for model, arm in dict.fromkeys((cell.model, cell.arm) for cell in cells):
+        own = [found.get((model, arm, metric)) for metric in metrics]
+        best = [cell is not None and cell == _best(cells, cell) for cell in own]
+        times = [r["seconds"] for r in records if (r["model"], r["arm"]) == (model, arm)]
+        rows.append(Row(model, arm, own, best, sum(times) / max(1, len(times))))
+    return rows
+
+
+def _best(cells: Sequence[Cell], cell: Cell) -> Cell:
+    rivals = [one for one in cells if (one.model, one.metric) == (cell.model, cell.metric)]
+    return max(rivals, key=lambda one: -one.value.mean if one.smaller else one.value.mean)
+
+
+def terminal_table(found: Findings) -> str:
+    """Return the table as text, with verdicts and what makes it doubtful below it."""
+    lines: list[list[str]] = []
+    model = ""
+    for row in table_rows(found.good, found.cells):
+        if lines and row.model != model:
+            lines.append(SEPARATING_LINE)
+        texts = [_cell_text(found, cell, best) for cell, best in zip(row.cells, row.best)]
+        shown = row.model if row.model != model else ""
+        lines.append([shown, row.arm, *texts, f"{row.seconds:.0f}"])
+        model = row.model
+    headers = ["model", "arm", *metric_heads(found.cells), "s/run"]
+    text = [tabulate(lines, headers, disable_numparse=True), ""] if lines else []
+    red = [click.style(line, fg="red") for line in doubts(found.records)]
+    return "\n".join([*text, *verdict_lines(found), notes(found), *red])
+
+
+def _cell_text(found: Findings, cell: Cell | None, best: bool) -> str:
+    if cell is None:
+        return ""
+    text = f"{value_text(cell.value)} {gain_text(cell.gain) + star(found, cell):>7}"
+    return click.style(text, bold=True) if best else text
+
+
+# ---- figures as text --------------------------------------------------------------------------
+
+
+def star(found: Findings, cell: Cell) -> str:
+    """Return a star for a difference to base that the tests prove, and nothing otherwise."""
+    return "*" if found.proven(cell) else ""
+
+
+def value_text(value: Estimate) -> str:
+    """Format a metric: ``0.1534 ± 0.0012``, or without a deviation for one seed."""
+    return f"{value.mean:.4f}" + (f" ± {value.sd:.4f}" if value.sd is not None else "")
+
+
+def gain_text(gain: Estimate | None) -> str:
+    """Format a gain: ``+2.1%``, or nothing."""
+    return f"{round(gain.mean, 1) + 0.0:+.1f}%" if gain is not None else ""  # never -0.0
+
+
+def interval_text(gain: Estimate | None) -> str:
+    """Format the 95% interval of a gain: ``-0.3% to +4.5%``, or nothing."""
+    if gain is None or gain.low is None:
+        return ""
+    return f"{gain.low:+.1f}% to {gain.high:+.1f}%"
+
+
+# ---- sentences --------------------------------------------------------------------------------
+
+
+def title(found: Findings) -> str:
+    """Return the report's heading."""
+    return f"Knowledge transfer on {', '.join(found.unique('dataset'))}"
+
+
+def verdict_lines(found: Findings) -> list[str]:
+    """Say in a sentence for each arm of real knowledge what it gains, and whether it is proven."""
+    gains = {(cell.model, cell.arm, cell.metric): cell for cell in found.cells}
+    lines = []
+    for one in found.verdicts:
+        cell = gains.get((one.model, one.arm, one.metric))
+        gain = gain_text(cell.gain) if cell is not None else ""
+        line = f"{one.model}, {one.arm}, {one.metric.upper()} {gain}".rstrip()
+        lines.append(f"{line} - {one.outcome}: {one.reason}.")
+    return lines
+
+
+def notes(found: Findings) -> str:
+    """Say what the figures are and how far they carry."""
+    counts = sorted({cell.value.n for cell in found.cells}) or [0]
+    count = counts[0]
+    seeds = f"{count} seed{'s' * (count > 1)}" + (f" to {counts[-1]}" if counts[1:] else "")
+    text = f"Test metrics, mean ± standard deviation over {seeds}; gain over base, paired by seed."
+    if any(cell.smaller for cell in found.cells):
+        text += " ↓: less is better, and a gain is less."
+    if any(pair.proven for pair in found.pairs):
+        text += f" {STAR_NOTE}"
+    if count < FEW_SEEDS:
+        text += " So few seeds give hints, not proof: --seeds=1,2,3,4,5 tells more."
+    return text
+
+
+def environment(found: Findings) -> str:
+    """Say with what the runs were made, and how long they took."""
+    used = {f"{name} {text}" for one in found.records for name, text in _versions(one)}
+    minutes = sum(record["seconds"] for record in found.records) / 60
+    runs = f"{len(found.records)} runs, {minutes:.1f} minutes of training and testing in all"
+    return f"{runs}; {', '.join(sorted(used))}." if used else f"{runs}."
+
+
+def _versions(record: Record) -> list[tuple[str, str]]:
+    return list(record.get("versions", {}).items())
+
+
+def doubts(records: Sequence[Record]) -> list[str]:
+    """Say what makes results doubtful: leaking profiles, unequal tuning, failed runs."""
+    lines = []
+    leaking = [run_name(record) for record in records if leaks(record)]
+    if leaking:
+        lines.append(
+            "profile_allow_leak is on: profiles may have seen validation or test interactions, so "
+            f"these figures are no evidence: {', '.join(leaking)}."
+        )
+    unequal = _tuned_unequally(records)
+    if unequal:
+        lines.append(
+            f"The arms of {', '.join(sorted(unequal))} were tuned with different numbers of "
+            "trials, or of runs in the last round, so the comparison is not fair."
+        )
+    partly = sorted(_tuned_in_part(records) - unequal)
+    if partly:
+        lines.append(
+            f"Some arms of {', '.join(partly)} were tuned and others were not, so the comparison "
+            "is not fair."
+        )
+    failed = [record for record in records if record["status"] != "ok"]
+    lines += [f"{run_name(record)} failed: {record.get('error')}" for record in failed]
+    return lines
+
+
+def _tuned_unequally(records: Sequence[Record]) -> set[str]:
+    """Return the models whose arms had different numbers of trials, in whichever command."""
+    budgets: dict[str, set[tuple[object, ...]]] = {}
+    unequal = set()
+    for record in records:
+        if tuned := record.get("tuned"):
+            counts = tuple(tuned.get(name) for name in ("trials", "finalists", "seeds"))
+            budgets.setdefault(record["model"], set()).add(counts)
+            unequal |= {record["model"]} if tuned.get("unequal") else set()
+    return unequal | {model for model, counts in budgets.items() if len(counts) > 1}
+
+
+def _tuned_in_part(records: Sequence[Record]) -> set[str]:
+    kinds = {(record["model"], record.get("tuned") is not None) for record in records}
+    return {model for model, tuned in kinds if tuned and (model, False) in kinds}
+
+
+def leaks(record: Record) -> bool:
+    """Tell whether a run was allowed to use profiles of another training split."""
+    transfer = record.get("transfer") or {}
+    allowed = record.get("settings", {}).get("profile_allow_leak")
+    return bool(transfer.get("leaks") or allowed)
+
+
+TESTS_HEAD = (
+    *("model", "arm", "against", "metric", "users", "difference"),
+    *("Wilcoxon p", "t-test p", "p after Holm", "seeds", "95% over seeds", "proven"),
+)
+SLICES_HEAD = ("part", "users", "model", "arm", "metric", "value", "gain")
+PROFILES_HEAD = ("model", "arm", "entity", "profiles", "coverage", "written by", "encoded by")
+TUNING_HEAD = ("model", "arm", "trials", "failed", "best trial", "by validation", "keys", "space")
+_PROVEN = {1: "better", -1: "worse", 0: "no"}
+
+
+def tests_rows(found: Findings) -> list[list[str]]:
+    """Return a row of :data:`TESTS_HEAD` for each pair of arms."""
+    rows = []
+    for pair in found.pairs:
+        names = [pair.model, pair.arm, pair.rival, pair.metric, str(pair.users)]
+        tests = [p_text(one) for one in (pair.wilcoxon, pair.ttest, pair.holm)]
+        seeds, count = "", "0"
+        if pair.seeds is not None:
+            count = str(pair.seeds.n)
+            if pair.seeds.low is not None:
+                seeds = f"{pair.seeds.low:+.4f} to {pair.seeds.high:+.4f}"
+        difference = f"{pair.difference:+.4f}" if pair.users else ""
+        rows.append([*names, difference, *tests, count, seeds, _PROVEN[pair.proven]])
+    return rows
+
+
+def p_text(p: float) -> str:
+    """Format a p-value: ``0.032``, ``< 0.001``, or nothing if there was no test."""
+    if p != p:
+        return ""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def slices_rows(found: Findings) -> list[list[str]]:
+    """Return a row of :data:`SLICES_HEAD` for each part, model and arm, by the primary metric."""
+    return [
+        [
+            f"{one.part} ({one.bounds})",
+            f"{one.users:.0f}",
+            cell.model,
+            cell.arm,
+            cell.metric,
+            value_text(cell.value),
+            gain_text(cell.gain),
+        ]
+        for one in found.slices
+        for cell in one.cells
+        if cell.metric == found.primary(cell.model)
+    ]
+
+
+def profiles_rows(found: Findings) -> list[list[str]]:
+    """Return a row of :data:`PROFILES_HEAD` for each kind of profile that an arm used."""
+    rows = []
+    for record in found.good:
+        for _, term in uses(record):
+            row = [
+                record["model"],
+                record["arm"],
+                term.get("entity", ""),
+                str(term.get("profiles", "")),
+                f"{100 * term['coverage']:.1f}%" if "coverage" in term else "",
+                str(term.get("generator", "")),
+                str(term.get("encoder", "")),
+            ]
+            if row not in rows:
+                rows.append(row)
+    return rows
+
+
+def tuning_rows(found: Findings) -> list[list[str]]:
+    """Return a row of :data:`TUNING_HEAD` for each arm that `llmkt tune` chose the keys of."""
+    rows = []
+    for record in found.records:
+        tuned = record.get("tuned")
+        if tuned:
+            keys = ", ".join(f"{key}: {_short(value)}" for key, value in tuned["keys"].items())
+            numbers = [str(tuned[name]) for name in ("trials", "failed", "trial")]
+            last = tuned["seed"] + tuned.get("seeds", 1) - 1
+            seeds = f"seed {last}" if last == tuned["seed"] else f"seeds {tuned['seed']} to {last}"
+            score = f"{tuned['metric']} {tuned['score']:.4f} ({seeds})"
+            row = [record["model"], record["arm"], *numbers, score, keys or "as given"]
+            row.append(str(tuned["space"]))
+            if row not in rows:
+                rows.append(row)
+    return rows
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else _text(value)
+
+
+def shared_settings(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """List the keys that have one value in all runs that use them."""
+    return sorted((key, texts.pop()) for key, texts in _values(records).items() if len(texts) == 1)
+
+
+def own_settings(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """List, by model, the keys that are not the same everywhere, with each arm's value."""
+    shared = {key for key, _ in shared_settings(records)} | {"seed", "model"}
+    rows = []
+    for model in dict.fromkeys(record["model"] for record in records):
+        arms = {r["arm"]: r.get("settings", {}) for r in records if r["model"] == model}
+        for key in sorted({key for settings in arms.values() for key in settings} - shared):
+            texts = {arm: _text(values[key]) for arm, values in arms.items() if key in values}
+            rows.append({"model": model, "key": key, "texts": texts})
+    return rows
+
+
+def _values(records: Sequence[Record]) -> dict[str, set[str]]:
+    """Return the values that each key has in these runs."""
+    found: dict[str, set[str]] = {}
+    for record in records:
+        for key, value in record.get("settings", {}).items():
+            found.setdefault(key, set()).add(_text(value))
+    return found
+
+
+def _text(value: Any) -> str:
+    return "~" if value is None else str(value)

@@ -1,0 +1,1 @@
+"""Runs of a comparison: what they are, and how they are carried out."""

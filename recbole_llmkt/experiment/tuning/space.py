@@ -1,0 +1,261 @@
+"""Search spaces: which keys an arm tunes and between what, and points that all arms share."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Union
+
+import recbole
+
+from recbole_llmkt.config import Config, warn_unknown
+from recbole_llmkt.experiment.runs.settings import same
+from recbole_llmkt.keys import check_keys
+from recbole_llmkt.utils import resources
+from recbole_llmkt.utils.exceptions import ConfigError, nearest
+from recbole_llmkt.utils.parsing import load_yaml
+
+SECTIONS = ("shared", "transfer", "kar")
+LEARNING_RATE = {"low": 1e-4, "high": 2e-2, "log": True}
+WEIGHT_DECAY = {"low": 1e-7, "high": 1e-4, "log": True}
+DROPOUT = {"low": 0.0, "high": 0.7}
+# A model's own regularisation is searched this many times below and above its default.
+REG_FACTOR = 100.0
+# A dimension has no such value; None is one that a key may take.
+UNKNOWN: Any = object()
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from ``low`` to ``high``, evenly or, with ``log``, evenly in their logarithm.
+
+    Between two integers lie integers.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether the range is one of integers."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def at(self, unit: float) -> float:
+        """Return the value at ``unit``, from 0 to 1."""
+        if self.log:
+            value = math.exp(math.log(self.low) + unit * math.log(self.high / self.low))
+        else:
+            value = self.low + unit * (self.high - self.low)
+        return self._within(value)
+
+    def nearest(self, value: Any) -> Any:
+        """Return the value of the range nearest to ``value``; UNKNOWN if that is no number."""
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return UNKNOWN
+        return self._within(float(value))
+
+    def _within(self, value: float) -> float:
+        return min(max(round(value) if self.whole else value, self.low), self.high)
+
+    def plain(self) -> dict[str, Any]:
+        """Return what a search space file has for it."""
+        return {"low": self.low, "high": self.high, "log": self.log}
+
+
+@dataclass(frozen=True)
+class Choices:
+    """One of some values; ``values`` are those of YAML, lists among them."""
+
+    values: tuple[Any, ...]
+
+    def at(self, unit: float) -> Any:
+        """Return the value at ``unit``, from 0 to 1."""
+        return self.values[min(int(unit * len(self.values)), len(self.values) - 1)]
+
+    def nearest(self, value: Any) -> Any:
+        """Return the choice that equals ``value``; UNKNOWN if there is none."""
+        return next((one for one in self.values if same(one, value)), UNKNOWN)
+
+    def plain(self) -> list[Any]:
+        """Return what a search space file has for it."""
+        return list(self.values)
+
+
+Dimension = Union[Range, Choices]
+Space = dict[str, Dimension]
+
+
+def search_spaces(config: Config, file: Path | None = None) -> dict[str, Space]:
+    """Return the search space of a model: its sections ``shared``, ``transfer`` and ``kar``.
+
+    Parameters
+    ----------
+    config : Config
+        A configuration of the model, without transfer.
+    file : Path, optional
+        A YAML file over ``properties/search/overall.yaml`` and ``properties/search/<Model>.yaml``.
+
+    Raises
+    ------
+    ConfigError
+        Naming the file, the key and the mend.
+    """
+    model = str(config["model"])
+    folder = resources.properties_dir() / "search"
+    merged: dict[str, dict[str, Any]] = {"shared": own_keys(config), "transfer": {}, "kar": {}}
+    for path in (folder / "overall.yaml", folder / f"{model}.yaml", file):
+        if path is not None and (path == file or path.is_file()):
+            for section, keys in _read(path, model):
+                merged[section].update(keys)
+                warn_unknown(keys, {*config.internal_config_dict, *recbole_keys()})
+    return {
+        section: {key: _dimension(key, value) for key, value in keys.items() if value is not None}
+        for section, keys in merged.items()
+    }
+
+
+def own_keys(config: Config) -> dict[str, Any]:
+    """Return what is searched of a model's own keys, whatever the model.
+
+    ``learning_rate``; ``reg_weight`` around its default where the model has one, else
+    ``weight_decay`` (RecBole warns of the two together); every dropout rate of the model's
+    properties file.
+    """
+    path = Path(recbole.__file__).parent / "properties" / "model" / f"{config['model']}.yaml"
+    names = load_yaml(path) if path.is_file() else {}
+    found: dict[str, Any] = {"learning_rate": LEARNING_RATE}
+    reg_weight = config["reg_weight"] if "reg_weight" in names else None
+    if isinstance(reg_weight, (int, float)) and reg_weight > 0:
+        span = {"low": reg_weight / REG_FACTOR, "high": reg_weight * REG_FACTOR, "log": True}
+        found["reg_weight"] = span
+    else:
+        found["weight_decay"] = WEIGHT_DECAY
+    for name in names:
+        if "dropout" in name and isinstance(config[name], (int, float)):
+            found[name] = DROPOUT
+    return found
+
+
+@functools.lru_cache(maxsize=1)
+def recbole_keys() -> frozenset[str]:
+    """Return the keys of all models' properties files: a space may serve several models."""
+    folder = Path(recbole.__file__).parent / "properties" / "model"
+    return frozenset(key for path in folder.glob("*.yaml") for key in load_yaml(path))
+
+
+def _read(path: Path, model: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield a file's sections, those for all models first."""
+    content = load_yaml(path)
+    models = content.pop("models", None) or {}
+    if not isinstance(models, dict):
+        raise ConfigError(f"'{path}': 'models' must hold a section for each model.")
+    for part in (content, models.get(model) or {}):
+        for section, keys in part.items():
+            if section not in SECTIONS:
+                raise ConfigError(
+                    f"'{path}': unknown section '{section}'; there are {', '.join(SECTIONS)} and "
+                    f"models.{nearest(str(section), SECTIONS)}"
+                )
+            if keys is not None and not _is_plain(keys):
+                raise ConfigError(f"'{path}': section '{section}' must hold 'key: values' lines.")
+            strays = [key for key in keys or () if section != "kar" and key.startswith("kt_kar_")]
+            if strays:
+                raise ConfigError(
+                    f"'{path}': section '{section}' holds {', '.join(strays)}, which only arms "
+                    "with kt_method: kar read. Move it to the section 'kar'."
+                )
+            yield section, dict(keys or {})
+
+
+def _is_plain(keys: Any) -> bool:
+    return isinstance(keys, dict) and all(isinstance(key, str) for key in keys)
+
+
+def _dimension(key: str, value: Any) -> Dimension:
+    """Read a list of choices or a range, and see that the key takes its values."""
+    if key == "kt_preset":
+        raise ConfigError("Search space: a preset sets other keys; search those, not 'kt_preset'.")
+    if isinstance(value, list) and value:
+        ends = value
+        dimension: Dimension = Choices(tuple(value))
+    elif isinstance(value, dict) and {"low", "high"} <= {*value} <= {"low", "high", "log"}:
+        ends = [value["low"], value["high"]]
+        dimension = Range(value["low"], value["high"], bool(value.get("log")))
+        if not _is_range(dimension):
+            raise ConfigError(
+                f"Search space, '{key}: {value}': low and high must be numbers, low below high, "
+                "and above 0 with log: True."
+            )
+    else:
+        raise ConfigError(
+            f"Search space, '{key}: {value}': write a list of choices, or "
+            "{low: 0.001, high: 0.1, log: True}."
+        )
+    for end in ends:
+        check_keys({key: end}, "the search space")
+    return dimension
+
+
+def _is_range(one: Range) -> bool:
+    numbers = (int, float)
+    if not (isinstance(one.low, numbers) and isinstance(one.high, numbers)):
+        return False
+    finite = math.isfinite(one.low) and math.isfinite(one.high)
+    return finite and one.low < one.high and (one.low > 0 or not one.log)
+
+
+def arm_space(spaces: Mapping[str, Space], config: Config, held: Collection[str]) -> Space:
+    """Return what an arm searches: the shared keys, and on top those of its kind of transfer.
+
+    Parameters
+    ----------
+    spaces : mapping
+        Of :func:`search_spaces`.
+    config : Config
+        The arm's configuration.
+    held : collection of str
+        Keys that the arm or the command line fixes.
+    """
+    sections = ["shared"]
+    if config["kt_enabled"]:
+        sections.append("kar" if config["kt_method"] == "kar" else "transfer")
+    return {
+        key: dimension
+        for section in sections
+        for key, dimension in spaces[section].items()
+        if key not in held
+    }
+
+
+def quasi_random(spaces: Mapping[str, Space], count: int, seed: int) -> list[dict[str, Any]]:
+    """Return points of the whole space, evenly spread: a scrambled Sobol sequence.
+
+    An arm takes its own keys of each point, so all arms of a model get the same values of the keys
+    that they share, in the same order.
+
+    Parameters
+    ----------
+    spaces : mapping
+        Of :func:`search_spaces`.
+    count : int
+        How many.
+    seed : int
+        Of the scrambling.
+    """
+    from scipy.stats import qmc
+
+    keys = [(key, one) for section in SECTIONS for key, one in spaces[section].items()]
+    if not keys or count < 1:
+        return []
+    sobol = qmc.Sobol(len(keys), scramble=True, seed=seed)
+    table = sobol.random_base2(math.ceil(math.log2(count)))[:count]
+    return [{key: one.at(float(unit)) for (key, one), unit in zip(keys, row)} for row in table]
+
+
+def plain_space(space: Mapping[str, Dimension]) -> dict[str, Any]:
+    """Return a space as plain values, for files and digests."""
+    return {key: dimension.plain() for key, dimension in space.items()}

@@ -1,1 +1,0 @@
-"""Models of this package's own: rivals that change the architecture."""

@@ -1,0 +1,247 @@
+"""Profiles and embeddings as RecBole atomic files, and back."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recbole_llmkt.datasets.atomic import AtomicFile, write_atomic_file
+from recbole_llmkt.profiles.embeddings import Embeddings, write_embeddings
+from recbole_llmkt.profiles.store import Profile, ProfileStore, utc_now
+from recbole_llmkt.utils.exceptions import DataError, ProfileError
+
+logger = logging.getLogger(__name__)
+
+# RecBole keeps one meaning per column name: the id column of an additional file needs its own.
+_ID = {"user": "uid", "item": "iid"}
+_COLUMNS = ("history", "generator", "model", "prompt", "time")
+
+
+def profile_path(folder: str | Path, dataset: str, entity: str) -> Path:
+    """Return ``<folder>/<dataset>.userprof`` (or ``.itemprof``)."""
+    return Path(folder) / f"{dataset}.{entity}prof"
+
+
+def embedding_path(folder: str | Path, dataset: str, entity: str) -> Path:
+    """Return ``<folder>/<dataset>.useremb`` (or ``.itememb``)."""
+    return Path(folder) / f"{dataset}.{entity}emb"
+
+
+def export_profiles(store: ProfileStore, path: Path, config: Any) -> int:
+    """Write the usable profiles as an atomic file, and return their number.
+
+    The columns are ``uid:token`` (``iid`` for items), ``profile:token_seq`` and where each
+    profile comes from. Line breaks and tabs inside a text become blanks.
+    """
+    header = [f"{_ID[store.entity]}:token", "profile:token_seq"]
+    header += [f"{name}:token" for name in _COLUMNS]
+    profiles = store.usable()
+    if not profiles:
+        raise ProfileError(f"There is no profile in {store.path}: run `llmkt profile` first.")
+    rows = []
+    for profile in profiles:
+        values = asdict(profile)
+        origin = [values[name] or "" for name in _COLUMNS]
+        rows.append([profile.id, config["seq_separator"].join(profile.text.split()), *origin])
+    write_atomic_file(path, header, rows, config)
+    return len(rows)
+
+
+def export_embeddings(embeddings: Embeddings, entity: str, path: Path, config: Any) -> int:
+    """Write vectors as an atomic file of ``uid:token`` and ``user_emb:float_seq``.
+
+    RecBole loads it as ``additional_feat_suffix: [useremb]``.
+    """
+    header = [f"{_ID[entity]}:token", f"{entity}_emb:float_seq"]
+    separator = config["seq_separator"]
+    vectors = embeddings.vectors.astype(np.float32)
+    rows = (
+        [token, separator.join(f"{number:.9g}" for number in vector)]
+        for token, vector in zip(embeddings.ids, vectors)
+    )
+    write_atomic_file(path, header, rows, config)
+    return len(embeddings.ids)
+
+
+def import_profiles(
+    store: ProfileStore, path: Path, config: Any, overwrite_edits: bool = False
+) -> int:
+    """Append the profiles of an atomic file that differ from a store's, and return their number.
+
+    Without a ``history`` column it is unknown what user profiles were written from, and training
+    refuses them unless ``profile_allow_leak: True``.
+
+    Parameters
+    ----------
+    store : ProfileStore
+        Where they go.
+    path : Path
+        The file.
+    config : recbole_llmkt.config.Config
+        For the separators and the encoding.
+    overwrite_edits : bool
+        Take also what differs from a text that a person has corrected; otherwise the correction
+        stays, and a warning counts such profiles.
+
+    Raises
+    ------
+    DataError
+        The file lacks the columns, or cannot be read.
+    """
+    table = AtomicFile(path, config)
+    profiles = _profiles_of(table, store.entity, config)
+    count = kept = 0
+    with store.writing():
+        known = store.read()
+        for profile in profiles:
+            old = known.get(profile.id)
+            if old is not None and _same(old, profile, table):
+                continue
+            if old is not None and old.edited and not overwrite_edits:
+                kept += 1
+                continue
+            store.append(profile)
+            known[profile.id] = profile
+            count += 1
+    if kept:
+        logger.warning(
+            "%d profiles in %s were corrected by hand and stay as they are; '%s' has others.",
+            kept,
+            store.path,
+            path,
+        )
+    return count
+
+
+def _profiles_of(table: AtomicFile, entity: str, config: Any) -> list[Profile]:
+    id_column = _id_column(table, entity, config)
+    if "profile" not in table.columns:
+        raise DataError(
+            f"'{table.path}' has no column 'profile'; there are {', '.join(table.columns)}. Name "
+            "the column with the texts profile:token_seq."
+        )
+    return [
+        Profile(
+            id=row[id_column],
+            text=row["profile"].replace(table.seq_separator, " "),
+            generator=row.get("generator") or "file",
+            model=row.get("model", ""),
+            prompt=row.get("prompt", ""),
+            history=row.get("history") or None,
+            time=row.get("time") or utc_now(),
+        )
+        for row in table.rows()
+    ]
+
+
+def _same(stored: Profile, imported: Profile, table: AtomicFile) -> bool:
+    """Whether a file says nothing new: the same words, and the same origin where it tells one."""
+    origin = [name for name in _COLUMNS if name in table.columns and name != "time"]
+    return (
+        stored.error is None
+        and _words(stored.text, table) == _words(imported.text, table)
+        and all(getattr(stored, name) == getattr(imported, name) for name in origin)
+    )
+
+
+def _words(text: str, table: AtomicFile) -> list[str]:
+    """Return what is left of a text in a file: its words, as far as the encoding has them."""
+    encoded = text.encode(table.encoding, errors="replace").decode(table.encoding)
+    return encoded.replace(table.seq_separator, " ").split()
+
+
+def import_embeddings(store: ProfileStore, path: Path, config: Any) -> int:
+    """Take the vectors of an atomic file as those of ``profile_encoder``; return their number.
+
+    A vector is left out if the file of profiles beside it has another text than the store, as of
+    a correction by hand that :func:`import_profiles` left alone.
+
+    Raises
+    ------
+    DataError
+        The file lacks the columns, or a vector is not of finite numbers or of another width.
+    ProfileError
+        A vector belongs to no profile of the store, or a profile has no vector.
+    """
+    table = AtomicFile(path, config)
+    id_column = _id_column(table, store.entity, config)
+    others = [name for name in table.columns if name != id_column]
+    if len(others) != 1:
+        raise DataError(
+            f"'{path}' must have two columns, ids and vectors; it has {', '.join(table.columns)}."
+        )
+    vectors = _vectors_of(table, id_column, others[0])
+    profiles = store.usable()
+    lacking = [profile.id for profile in profiles if profile.id not in vectors]
+    if lacking or len(vectors) > len(profiles):
+        raise ProfileError(
+            f"'{path}' has {len(vectors)} vectors, and {store.path} {len(profiles)} profiles; "
+            f"{len(lacking)} profiles have no vector. Import the profiles first (`.{store.entity}"
+            "prof`), both from the same export."
+        )
+    fitting = _with_these_texts(profiles, path.with_suffix(f".{store.entity}prof"), store, config)
+    if len(fitting) < len(profiles):
+        logger.warning(
+            "%d vectors in '%s' are of other texts than %s has: they are left out, and made anew "
+            "when they are needed.",
+            len(profiles) - len(fitting),
+            path,
+            store.path,
+        )
+    if fitting:
+        write_embeddings(store, config["profile_encoder"], fitting, vectors)
+    return len(fitting)
+
+
+def _with_these_texts(
+    profiles: list[Profile], path: Path, store: ProfileStore, config: Any
+) -> list[Profile]:
+    """Leave out the profiles that have another text in a file of profiles, if there is the file."""
+    if not path.is_file():
+        return profiles
+    table = AtomicFile(path, config)
+    words = {one.id: _words(one.text, table) for one in _profiles_of(table, store.entity, config)}
+    return [one for one in profiles if words.get(one.id) in (None, _words(one.text, table))]
+
+
+def _vectors_of(
+    table: AtomicFile, id_column: str, column: str
+) -> dict[str, npt.NDArray[np.float32]]:
+    vectors: dict[str, npt.NDArray[np.float32]] = {}
+    width = None
+    for row in table.rows():
+        vector = _vector(row[column].split(table.seq_separator), row[id_column], table.path)
+        width = width or len(vector)
+        if len(vector) != width:
+            raise DataError(
+                f"The vector of '{row[id_column]}' in '{table.path}' has {len(vector)} numbers, "
+                f"those before it {width}: all must come from one encoder."
+            )
+        vectors[row[id_column]] = vector
+    return vectors
+
+
+def _vector(cells: list[str], token: str, path: Path) -> npt.NDArray[np.float32]:
+    try:
+        vector = np.array([float(cell) for cell in cells], dtype=np.float32)
+    except ValueError as error:
+        raise DataError(f"The vector of '{token}' in '{path}': {error}.") from error
+    if not np.isfinite(vector).all():
+        raise DataError(f"The vector of '{token}' in '{path}' has NaN or infinite numbers.")
+    return vector
+
+
+def _id_column(table: AtomicFile, entity: str, config: Any) -> str:
+    allowed = (_ID[entity], config[f"{entity.upper()}_ID_FIELD"])
+    for name in allowed:
+        if name in table.columns:
+            return str(name)
+    raise DataError(
+        f"'{table.path}' has neither the column {' nor '.join(allowed)}; there are "
+        f"{', '.join(table.columns)}."
+    )

@@ -1,0 +1,1 @@
+"""Writing profiles with a generator."""

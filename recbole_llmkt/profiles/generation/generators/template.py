@@ -1,0 +1,95 @@
+"""Profiles without a language model: a plain description from the metadata."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from recbole_llmkt.profiles.generation.generators.base import Answer, Generator, Request
+
+logger = logging.getLogger(__name__)
+
+_N_CATEGORIES = 5
+
+
+class TemplateGenerator(Generator):
+    """Describe categories, years, likes and dislikes in fixed sentences.
+
+    It needs no language model, and so it is the control that shows what one adds: it sees the
+    same interactions, and knows nothing that is not in the atomic files. Titles of a user's items
+    are never named.
+    """
+
+    uses_prompt = False
+    is_language_model = False
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__(settings)
+        logger.info(
+            "profile_generator: template writes plain descriptions from the metadata; "
+            "no language model is used."
+        )
+
+    @classmethod
+    def model_of(cls, settings: Mapping[str, Any]) -> str:
+        """Return ``""``: there is no model."""
+        return ""
+
+    def answer_batch(self, requests: list[Request]) -> list[Answer]:
+        """Describe each entity."""
+        return [
+            Answer(
+                request.id,
+                _describe_user(request.context)
+                if request.entity == "user"
+                else _describe_item(request.context),
+                history=request.history,
+            )
+            for request in requests
+        ]
+
+
+def _describe_user(context: Mapping[str, Any]) -> str:
+    items = context["items"]
+    sentences = [f"This user has {context['n_interactions']} interactions."]
+    if context["has_ratings"]:
+        values = [float(item["rating"]) for item in items]
+        mean = sum(values) / len(values)
+        sentences.append(f"The average rating is {mean:.1f} of {context['rating_high']}.")
+        liked = [item for item, value in zip(items, values) if value >= mean]
+        disliked = [item for item, value in zip(items, values) if value < mean]
+        sentences += [_categories("Likes", liked), _years("The favourites", liked)]
+        sentences.append(_categories("Rates lower", disliked))
+    else:
+        sentences += [_categories("Chooses", items), _years("The choices", items)]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _categories(verb: str, items: Iterable[Mapping[str, Any]]) -> str:
+    counts = Counter(category for item in items for category in item["categories"])
+    # Equal counts in the order of the alphabet, so that the text does not depend on the order.
+    ranked = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:_N_CATEGORIES]
+    total = sum(counts.values())
+    shares = ", ".join(f"{name} ({100 * count / total:.0f}%)" for name, count in ranked)
+    return f"{verb} {shares}." if shares else ""
+
+
+def _years(what: str, items: Iterable[Mapping[str, Any]]) -> str:
+    years = sorted(int(item["year"]) for item in items if item["year"])
+    if not years:
+        return ""
+    low, middle, high = years[0], years[len(years) // 2], years[-1]
+    return f"{what} date from {low} to {high}, half of them from {middle} or later."
+
+
+def _describe_item(context: Mapping[str, Any]) -> str:
+    parts = [str(context["title"]) + (f" ({context['year']})" if context["year"] else "") + "."]
+    if context["categories"]:
+        parts.append(f"Categories: {', '.join(context['categories'])}.")
+    parts += [
+        f"{name}: {value}." for name, value in context["other"].items() if value != context["year"]
+    ]
+    parts.append(context["text"])
+    return " ".join(part for part in parts if part)

@@ -1,0 +1,238 @@
+"""Prompts: what a language model is asked about a user or an item."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from jinja2 import (
+    StrictUndefined,
+    Template,
+    TemplateError,
+    TemplateSyntaxError,
+    UndefinedError,
+)
+from jinja2.sandbox import SandboxedEnvironment
+
+from recbole_llmkt.utils import resources
+from recbole_llmkt.utils.exceptions import ConfigError, DataError, nearest
+from recbole_llmkt.utils.parsing import load_yaml
+
+_USER_KEYS = ("system", "user", "item_line", "answer_key")
+_ITEM_KEYS = ("system", "user", "answer_key")
+
+# Sandboxed, because a prompt is data that people pass around: it must not run code.
+_ENVIRONMENT = SandboxedEnvironment(
+    undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+)
+# Every line of a history is a template of its own, and copies these first: keep them few.
+_ENVIRONMENT.globals = {"range": _ENVIRONMENT.globals["range"]}
+# Jinja2's own tojson escapes for HTML: language models read \u0027 worse than an apostrophe.
+_ENVIRONMENT.filters["tojson"] = partial(json.dumps, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The templates that turn what is known about one entity into chat messages.
+
+    Attributes
+    ----------
+    source : str
+        The file, for messages.
+    entity : str
+        ``"user"`` or ``"item"``.
+    system, user : str
+        Jinja2 templates of the two messages.
+    item_line : str
+        Jinja2 template of one interaction of a user's history; unused for items.
+    answer_key : str or None
+        The answer is a JSON object, and the profile is the text under this key of it; None: the
+        answer is the profile.
+    """
+
+    source: str
+    entity: str
+    system: str
+    user: str
+    item_line: str = ""
+    answer_key: str | None = None
+
+    @classmethod
+    def load(cls, name: str, entity: str = "user") -> Prompt:
+        """Read a prompt of ``properties/prompts``, or a YAML file by its path.
+
+        Parameters
+        ----------
+        name : str
+            ``llmkt``, ``rlmrec``, ``kar``, ``short``, or a path.
+        entity : str
+            ``"user"``: the keys ``system``, ``user``, ``item_line`` and, optional,
+            ``answer_key``. ``"item"``: those of the section ``item``.
+
+        Raises
+        ------
+        ConfigError
+            There is no such prompt, a key is missing or unknown, or a template is no Jinja2.
+        """
+        path = _path(name)
+        content = load_yaml(path)
+        section = content.pop("item", {})
+        content.pop("description", None)
+        keys: tuple[str, ...] = _USER_KEYS
+        where = f"'{path}'"
+        if entity == "item":
+            content, keys, where = section, _ITEM_KEYS, f"section 'item' of '{path}'"
+        _check(content, keys, where)
+        prompt = cls(
+            str(path),
+            entity,
+            content["system"],
+            content["user"],
+            content.get("item_line", ""),
+            content.get("answer_key"),
+        )
+        for key in ("system", "user", "item_line"):
+            _compile(prompt, key)
+        return prompt
+
+    @property
+    def digest(self) -> str:
+        """A digest of the templates: 16 hexadecimal digits."""
+        parts = (self.entity, self.system, self.user, self.item_line, self.answer_key)
+        return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()
+
+    def messages(self, context: Mapping[str, Any]) -> list[dict[str, str]]:
+        """Fill in the templates.
+
+        Parameters
+        ----------
+        context : mapping
+            The templates' variables. For users, ``items`` has one mapping per interaction; each
+            is filled into ``item_line``, and the templates see the result as ``history``.
+
+        Returns
+        -------
+        list of dict
+            ``{"role": "system" | "user", "content": str}``, as chat models take them; an empty
+            system message is left out.
+
+        Raises
+        ------
+        ConfigError
+            A template uses a variable that is not there; those that are get listed.
+        """
+        variables = dict(context)
+        if self.entity == "user":
+            variables["history"] = [
+                self._fill("item_line", {**item, "has_ratings": context["has_ratings"]})
+                for item in context["items"]
+            ]
+        filled = ((role, self._fill(role, variables)) for role in ("system", "user"))
+        return [{"role": role, "content": text} for role, text in filled if text]
+
+    def _fill(self, key: str, variables: Mapping[str, Any]) -> str:
+        try:
+            return _compile(self, key).render(variables).strip()
+        except UndefinedError as error:
+            raise ConfigError(
+                f"The template '{key}' of '{self.source}' asks for something unknown: {error}. "
+                f"It can use {', '.join(sorted(variables))}."
+            ) from error
+        except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
+            raise ConfigError(
+                f"The template '{key}' of '{self.source}' cannot be filled in: {error}"
+            ) from error
+
+
+def _path(name: str) -> Path:
+    known = resources.names("prompts")
+    if name in known:
+        return resources.properties_dir() / "prompts" / f"{name}.yaml"
+    if Path(name).is_file():
+        return Path(name)
+    raise ConfigError(
+        f"Unknown profile_prompt '{name}': choose one of {', '.join(known)} or give the path of "
+        f"a YAML file.{nearest(name, known)}"
+    )
+
+
+def _check(content: Any, keys: tuple[str, ...], where: str) -> None:
+    if not isinstance(content, dict):
+        raise ConfigError(f"{where} must hold 'key: value' lines.")
+    unknown = [str(key) for key in content if key not in keys]
+    if unknown:
+        raise ConfigError(
+            f"Unknown key '{unknown[0]}' in {where}: a prompt has {', '.join(keys)}."
+            f"{nearest(unknown[0], keys)}"
+        )
+    for key in keys[:-1]:
+        if not isinstance(content.get(key), str):
+            raise ConfigError(f"{where} needs the key '{key}' with a text.")
+    if not isinstance(content.get("answer_key", ""), str):
+        raise ConfigError(f"'answer_key' in {where} must be a text: a key of the JSON answer.")
+
+
+def _compile(prompt: Prompt, key: str) -> Template:
+    try:
+        return _compiled(getattr(prompt, key))
+    except TemplateSyntaxError as error:
+        raise ConfigError(
+            f"The template '{key}' of '{prompt.source}' is no Jinja2, line {error.lineno}: {error}"
+        ) from error
+
+
+# A run fills in the same three templates for every entity.
+@lru_cache(maxsize=64)
+def _compiled(template: str) -> Template:
+    return _ENVIRONMENT.from_string(template)
+
+
+def select_history(
+    n_interactions: int, ratings: npt.NDArray[np.float64] | None, limit: int, how: str
+) -> npt.NDArray[np.int64]:
+    """Choose which interactions of a long history are shown to the language model.
+
+    Parameters
+    ----------
+    n_interactions : int
+        Length of the history; its last interaction is the latest one.
+    ratings : ndarray of float64, shape (n_interactions,), or None
+        Ratings in the same order.
+    limit : int
+        At most so many are chosen (``profile_max_history``).
+    how : str
+        ``recent``: the latest. ``top_rated``: the best rated, the later one first among equals.
+        ``mixed``: half of them the latest, the other half the best rated of the rest.
+
+    Returns
+    -------
+    ndarray of int64, shape (min(n_interactions, limit),)
+        Positions, ascending.
+
+    Raises
+    ------
+    DataError
+        ``top_rated`` or ``mixed`` without ratings.
+    """
+    positions = np.arange(n_interactions, dtype=np.int64)
+    if how != "recent" and ratings is None:
+        raise DataError(
+            f"profile_history: {how} needs ratings, and the interactions have none: name their "
+            "column with profile_rating_field (and load_col), or choose recent."
+        )
+    if n_interactions <= limit:
+        return positions
+    if ratings is None or how == "recent":
+        return positions[-limit:]
+    n_recent = 0 if how == "top_rated" else limit - limit // 2
+    older = positions[: n_interactions - n_recent]
+    best_first = np.lexsort((-older, -ratings[older]))
+    chosen = np.concatenate([older[best_first][: limit - n_recent], positions[len(older) :]])
+    return np.sort(chosen)

@@ -1,0 +1,287 @@
+"""Profiles for a training run: joined by token, checked against the run's training split."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recbole_llmkt.datasets.history import history_digest, training_histories
+from recbole_llmkt.profiles.embeddings import (
+    Embeddings,
+    build_embeddings,
+    read_embeddings,
+    text_digest,
+)
+from recbole_llmkt.profiles.encoders import get_encoder
+from recbole_llmkt.profiles.locations import embedding_home, profile_folder
+from recbole_llmkt.profiles.store import Profile, ProfileStore
+from recbole_llmkt.utils.exceptions import LeakError, ProfileError
+from recbole_llmkt.utils.randomness import isolated_randomness
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ProfileVectors:
+    """Profile embeddings of one kind of entity, in RecBole's ids.
+
+    Attributes
+    ----------
+    entity : str
+        ``"user"`` or ``"item"``.
+    ids : ndarray of int64, shape (n_profiles,)
+        RecBole's internal ids, ascending, without the padding id 0.
+    vectors : ndarray of float32, shape (n_profiles, dim_text)
+        L2-normalised profile embeddings; row i belongs to ``ids[i]``.
+    n_entities : int
+        Number of internal ids, the padding id included.
+    encoder, generator : str
+        What made the vectors and the texts.
+    n_leaks : int
+        Profiles written from other interactions than this training split (0 unless
+        ``profile_allow_leak: True``).
+    home : Path or None
+        A folder for what is made from the vectors; None keeps it in memory.
+    texts : str
+        :func:`texts_digest` of the folder's profiles.
+    """
+
+    entity: str
+    ids: npt.NDArray[np.int64]
+    vectors: npt.NDArray[np.float32]
+    n_entities: int
+    encoder: str
+    generator: str
+    n_leaks: int = 0
+    home: Path | None = None
+    texts: str = ""
+
+    @property
+    def coverage(self) -> float:
+        """Share of the entities (padding left out) that have a profile."""
+        return len(self.ids) / max(1, self.n_entities - 1)
+
+    def summary(self) -> dict[str, Any]:
+        """Describe them in plain values, for logs, results and checkpoints."""
+        return {
+            "entity": self.entity,
+            "profiles": len(self.ids),
+            "coverage": self.coverage,
+            "leaks": self.n_leaks,
+            "encoder": self.encoder,
+            "generator": self.generator,
+            "texts": self.texts,
+        }
+
+
+def load_profiles(config: Any, train_dataset: Any, entity: str) -> ProfileVectors:
+    """Load the profile embeddings of a run's users or items.
+
+    Parameters
+    ----------
+    config : recbole_llmkt.config.Config
+        Its ``profile_*`` keys say where the profiles are and which encoder reads them. Vectors
+        that are missing, or older than their text, are made.
+    train_dataset : recbole.data.dataset.Dataset
+        The run's training split (``train_data._dataset``): its ids are joined by token, and user
+        profiles must have been written from exactly its interactions.
+    entity : str
+        ``"user"`` or ``"item"``.
+
+    Returns
+    -------
+    ProfileVectors
+
+    Raises
+    ------
+    LeakError
+        User profiles were written from other interactions, and ``profile_allow_leak`` is off.
+    ProfileError
+        There are no profiles, none belongs to this dataset, or their vectors are unusable.
+    """
+    store = ProfileStore(profile_folder(config, entity), entity)
+    profiles = {token: profile for token, profile in store.read().items() if profile.usable}
+    field = train_dataset.uid_field if entity == "user" else train_dataset.iid_field
+    ids_by_token = train_dataset.field2token_id[field]
+    joined = {
+        token: profile
+        for token, profile in profiles.items()
+        if ids_by_token.get(token, 0) != 0  # 0 is the padding
+    }
+    n_entities = train_dataset.num(field)
+    if not joined:
+        raise ProfileError(_no_coverage(store, profiles, train_dataset.field2id_token[field]))
+    digests = training_histories(train_dataset).digests() if entity == "user" else None
+    if not config["profile_allow_leak"]:
+        joined = without_absent(joined, digests)
+    n_leaks = _check_leaks(config, digests, joined, store)
+    embeddings = _embeddings(config, store, list(profiles.values()))
+    rows = {token: row for row, token in enumerate(embeddings.ids)}
+    tokens = sorted(joined, key=lambda token: int(ids_by_token[token]))
+    loaded = ProfileVectors(
+        entity=entity,
+        ids=np.array([ids_by_token[token] for token in tokens], dtype=np.int64),
+        vectors=_normalised(embeddings, [rows[token] for token in tokens]),
+        n_entities=n_entities,
+        encoder=embeddings.encoder,
+        generator=_generators(joined),
+        n_leaks=n_leaks,
+        home=embedding_home(store.folder),
+        texts=texts_digest(profiles.values()),
+    )
+    _log(loaded, store)
+    return loaded
+
+
+def _log(loaded: ProfileVectors, store: ProfileStore) -> None:
+    logger.info(
+        "%s profiles from %s: %d of %d %ss have one (%.1f%%); written by %s, encoded by %s.",
+        loaded.entity.capitalize(),
+        store.path,
+        len(loaded.ids),
+        loaded.n_entities - 1,
+        loaded.entity,
+        100 * loaded.coverage,
+        loaded.generator,
+        loaded.encoder,
+    )
+
+
+def texts_digest(profiles: Iterable[Profile]) -> str:
+    """Return a digest of ids and texts, whatever their order: blake2b, 8 bytes, hex."""
+    lines = sorted(f"{one.id} {text_digest(one.text)}" for one in profiles)
+    return text_digest("\n".join(lines))
+
+
+def _no_coverage(
+    store: ProfileStore, profiles: Mapping[str, Profile], tokens: npt.NDArray[Any]
+) -> str:
+    if not profiles:
+        return f"{store.path} holds no usable profile: run `llmkt profile --retry-failed`."
+    return (
+        f"None of the {len(profiles)} profiles in {store.path} belongs to a {store.entity} of "
+        f"this dataset: their ids look like '{next(iter(profiles))}', the dataset's like "
+        f"'{tokens[-1]}'. Name the folder of this dataset's profiles with profile_dir."
+    )
+
+
+def without_absent(
+    profiles: Mapping[str, Profile], digests: Mapping[str, str] | None
+) -> dict[str, Profile]:
+    """Leave out whoever has no training interactions, but a profile from some.
+
+    Nobody would write it anew: `llmkt profile` has nothing to write it from.
+
+    Parameters
+    ----------
+    profiles, digests
+        As for :func:`outdated`.
+    """
+    nothing = history_digest([])
+    absent = {
+        token
+        for token, one in profiles.items()
+        if digests is not None and digests[token] == nothing and one.history != nothing
+    }
+    if absent:
+        logger.warning(
+            "%d users without training interactions have a profile from other ones, that of '%s' "
+            "for one: it is left out, because it may know the test data.",
+            len(absent),
+            min(absent),
+        )
+    return {token: one for token, one in profiles.items() if token not in absent}
+
+
+def outdated(profiles: Mapping[str, Profile], digests: Mapping[str, str] | None) -> list[str]:
+    """List the ids whose profile was not written from the training interactions.
+
+    Parameters
+    ----------
+    profiles : mapping of str to Profile
+        By id.
+    digests : mapping of str to str, or None
+        Digest of each user's training history; None for items, whose profiles rest on none.
+    """
+    return [
+        token
+        for token, one in profiles.items()
+        if one.history != (None if digests is None else digests[token])
+    ]
+
+
+def _check_leaks(
+    config: Any,
+    digests: Mapping[str, str] | None,
+    profiles: Mapping[str, Profile],
+    store: ProfileStore,
+) -> int:
+    """Compare what the profiles were written from with the training split; return mismatches."""
+    leaks = outdated(profiles, digests)
+    if not leaks:
+        return 0
+    message = (
+        f"{len(leaks)} of {len(profiles)} {store.entity} profiles in {store.path} were not written "
+        f"from this run's training interactions, that of {store.entity} '{leaks[0]}' for one; "
+        "they may know the test data."
+    )
+    if not config["profile_allow_leak"]:
+        raise LeakError(
+            f"{message} Write profiles for this split with `llmkt profile "
+            f"--dataset={config['dataset']} --model={config['model']}` and the same eval_args, "
+            f"filters, seed and profile_dir{_of_edits(profiles, leaks)}, or use them all the same "
+            "with profile_allow_leak: True, which reports show in red."
+        )
+    logger.warning("%s They are used because of profile_allow_leak: True.", message)
+    return len(leaks)
+
+
+def _of_edits(profiles: Mapping[str, Profile], leaks: list[str]) -> str:
+    edited = sum(profiles[token].edited for token in leaks)
+    return f" (and --overwrite-edits: {edited} of them were corrected by hand)" if edited else ""
+
+
+def _embeddings(config: Any, store: ProfileStore, profiles: list[Profile]) -> Embeddings:
+    """Read the vectors of the configured encoder, or make those that are missing or stale."""
+    found = stored_embeddings(config, store)
+    if found is not None and found.fits(profiles):
+        return found
+    dtype = "float32" if found is None else str(found.vectors.dtype)
+    with isolated_randomness():  # loading a model draws random numbers
+        return build_embeddings(store, get_encoder(config), embedding_home(store.folder), dtype)
+
+
+def stored_embeddings(config: Any, store: ProfileStore) -> Embeddings | None:
+    """Return the vectors of the configured encoder, be they up to date or not.
+
+    Those in the cache go first: they are made only where the ones beside the profiles do not fit.
+    """
+    for home in dict.fromkeys([embedding_home(store.folder), store.folder]):
+        found = read_embeddings(home, config["profile_encoder"], store.entity)
+        if found is not None:
+            return found
+    return None
+
+
+def _normalised(embeddings: Embeddings, rows: list[int]) -> npt.NDArray[np.float32]:
+    vectors = embeddings.vectors[rows].astype(np.float32)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not norms.all():
+        token = embeddings.ids[rows[int(np.argmin(norms))]]
+        raise ProfileError(
+            f"The profile embedding of '{token}' by {embeddings.encoder} has length 0: correct "
+            "its text with `llmkt profile edit`, or choose another profile_encoder."
+        )
+    normalised: npt.NDArray[np.float32] = vectors / norms
+    return normalised
+
+
+def _generators(profiles: Mapping[str, Profile]) -> str:
+    names = {f"{one.generator}:{one.model}".rstrip(":") for one in profiles.values()}
+    return ", ".join(sorted(names))

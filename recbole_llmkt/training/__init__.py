@@ -1,0 +1,1 @@
+"""Trainers, their checkpoints, and the classes of a run."""

@@ -1,0 +1,351 @@
+"""Plain checkpoints, and resuming from them, for any of RecBole's trainers."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from logging import getLogger
+from typing import Any
+
+import torch
+from recbole.utils import set_color
+from torch import nn
+
+from recbole_llmkt.checkpoints import (
+    check_ids,
+    clusters,
+    counters,
+    load_checkpoint,
+    load_weights,
+    save_file,
+)
+from recbole_llmkt.datasets.vocabulary import Vocabulary
+from recbole_llmkt.transfer.auxiliary.task import TransferTask
+from recbole_llmkt.transfer.methods.cold_start import undo
+from recbole_llmkt.transfer.methods.hybrid import HybridTables
+from recbole_llmkt.utils.exceptions import DataError
+from recbole_llmkt.utils.randomness import get_random_state, set_random_state, transfer_seed
+
+logger = getLogger(__name__)
+
+
+class ResumingMixin:
+    """Checkpoints of tensors and plain Python values; a resumed run equals an uninterrupted one.
+
+    Two things are not kept: what DiffRec and LDiffRec have learned about the importance of their
+    steps, and the random streams of all processes but the first.
+
+    Attributes
+    ----------
+    task : TransferTask or None
+        The auxiliary task, whose learned parts are stored beside the model.
+    switch : int
+        First epoch of phase 2 (0 without transfer).
+    best_of_phase_1 : float or None
+        Its best validation score; None before its end, and where it was not validated.
+    starts : list of dict
+        What ``kt_init`` did to each embedding table; empty without it.
+    hybrid : HybridTables or None
+        The tables that ``kt_hybrid`` trains with a map of the profiles.
+    model_losses, transfer_losses : list of float or None
+        Mean losses of a batch, an entry for each epoch of phase 1; None where an epoch had no
+        batch with interactions (KTUP's epochs of knowledge-graph triples).
+    gradient_ratios : list of float or None
+        How strongly the transfer loss pulls at the parameters that both losses train, against the
+        model's own: ratio of the norms of their gradients in the first batch of each epoch of
+        phase 1.
+    """
+
+    # What the mixins use of RecBole's Trainer.
+    config: Any
+    model: nn.Module
+    epochs: int
+    eval_step: int
+    start_epoch: int
+    stopping_step: float
+    cur_step: int
+    best_valid_score: float
+    best_valid_result: Any
+    valid_metric_bigger: bool
+    saved_model_file: str
+    optimizer: torch.optim.Optimizer
+    device: torch.device
+    tensorboard: Any
+    wandblogger: Any
+
+    def __init__(self, config: Any, model: nn.Module) -> None:
+        super().__init__(config, model)  # type: ignore[call-arg]
+        # RecBole's name holds the second only: two runs of one second would share a file.
+        stem, suffix = os.path.splitext(self.saved_model_file)
+        self.saved_model_file = _of_first_process(f"{stem}-{uuid.uuid4().hex[:8]}{suffix}")
+        self.task: TransferTask | None = None
+        self.switch = 0
+        self.best_of_phase_1: float | None = None
+        self.starts: list[dict[str, Any]] = []
+        self.hybrid: HybridTables | None = None
+        self.model_losses: list[float | None] = []
+        self.transfer_losses: list[float | None] = []
+        self.gradient_ratios: list[float | None] = []
+        self._settings = counters(model)
+        self._train_data: Any = None
+        self._resumed: dict[str, Any] | None = None
+        self._last_valid: tuple[float | None, Any] = (None, None)
+
+    def _transfers(self, epoch_idx: int) -> bool:
+        return self.task is not None and epoch_idx < self.switch
+
+    def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> Any:
+        score, result = super()._valid_epoch(valid_data, show_progress)  # type: ignore[misc]
+        self._last_valid = (score, result)
+        return score, result
+
+    def _best_result(self) -> dict[str, float] | None:
+        """Return the metrics of the best validation, also while RecBole is about to note them."""
+        score, result = self._last_valid
+        best = result if score == self.best_valid_score else self.best_valid_result
+        return {name: float(value) for name, value in best.items()} if best else None
+
+    def _more_optimizers(self) -> list[tuple[str, torch.optim.Optimizer]]:
+        """Return the optimizers of a trainer that has several (RecVAE), by name."""
+        return [
+            (name, one)
+            for name, one in vars(self).items()
+            if isinstance(one, torch.optim.Optimizer) and name != "optimizer"
+        ]
+
+    def _state(self, epoch: int) -> dict[str, Any]:
+        """Return a checkpoint: stock keys, tensors and plain Python values only."""
+        projectors = self.task.projectors() if self.task is not None else {}
+        return {
+            "config": self.config.plain(),
+            "epoch": epoch,
+            "cur_step": self.cur_step,
+            "best_valid_score": float(self.best_valid_score),
+            "state_dict": self.model.state_dict(),
+            "other_parameter": _plain(self.model.other_parameter()),  # type: ignore[operator]
+            "optimizer": self.optimizer.state_dict(),
+            "transfer": {
+                "ids": Vocabulary.of(self._train_data._dataset).pack(),
+                "phase": 1 if self._transfers(epoch) else 2,
+                "switch": self.switch,
+                "projectors": {name: one.state_dict() for name, one in projectors.items()},
+                "optimizers": {name: one.state_dict() for name, one in self._more_optimizers()},
+                "counters": counters(self.model, self._settings),
+                "clusters": clusters(self.model),
+                "best_valid_result": self._best_result(),
+                "best_of_phase_1": self.best_of_phase_1,
+                "random": get_random_state(),
+                "loader": [one.get_state() for one in _generators(self._train_data)],
+                "starts": self.starts,
+                "hybrid": self.hybrid.state() if self.hybrid is not None else {},
+                "knowledge": self._knowledge(),
+                "model_losses": self.model_losses,
+                "transfer_losses": self.transfer_losses,
+                "gradient_ratios": self.gradient_ratios,
+            },
+        }
+
+    def _knowledge(self) -> dict[str, Any]:
+        """Return what decides which knowledge the transfer brings in."""
+        used = [term.profiles for term in self.task.terms] if self.task is not None else []
+        used += self.hybrid.profiles() if self.hybrid is not None else []
+        found: dict[str, Any] = {"kt_control": self.config["kt_control"]}
+        if self.config["kt_control"] in ("shuffled", "random"):
+            found["kt_seed"] = transfer_seed(self.config)
+        if self.task is not None:
+            found["kt_transform"] = self.config["kt_transform"]
+        if self.hybrid is not None:
+            found["kt_hybrid_scale"] = float(self.config["kt_hybrid_scale"])
+        for one in used:
+            found[f"texts of the {one.entity} profiles"] = one.texts
+            found[f"encoder of the {one.entity} profiles"] = one.encoder
+        return found
+
+    def _check_knowledge(self, before: dict[str, Any]) -> None:
+        if not self._transfers(self.start_epoch) and self.hybrid is None:
+            return  # phase 2 needs none
+        now = self._knowledge()
+        changed = [
+            f"{name} {before[name]!r} -> {now[name]!r}"
+            for name in now
+            if name in before and before[name] != now[name]
+        ]
+        if changed:
+            raise DataError(
+                f"'{self.saved_model_file}' was trained with other knowledge than this run "
+                f"would go on with ({', '.join(changed)}): resume with what it was "
+                "made with, or train anew."
+            )
+
+    def _save_checkpoint(self, epoch: int, verbose: bool = True, **keywords: Any) -> None:
+        if not self._writes():
+            return
+        if epoch < 0 < self.start_epoch:
+            return  # A resumed run that has nothing left to train: the file stays as it is.
+        target = keywords.pop("saved_model_file", self.saved_model_file)
+        save_file(self._state(epoch), target)
+        if verbose:
+            getLogger().info(set_color("Saving current", "blue") + f": {target}")
+
+    def save_pretrained_model(self, epoch: int, saved_model_file: str) -> None:
+        """Store a pre-trained model (RaCT, S3Rec) as a plain checkpoint.
+
+        Parameters
+        ----------
+        epoch : int
+            The current epoch.
+        saved_model_file : str
+            Where to store it.
+        """
+        if self._writes():
+            save_file(self._state(epoch), saved_model_file)
+        self.saved_model_file = saved_model_file
+        wait_for_all()
+
+    def _writes(self) -> bool:
+        """Tell whether this process writes the checkpoints of its machine."""
+        return bool(self.config["single_spec"]) or self.config["local_rank"] == 0
+
+    def resume_checkpoint(self, resume_file: str) -> None:
+        """Go on from a checkpoint of this trainer: call it before :meth:`fit`.
+
+        The resumed run equals one that was never interrupted: phase, projector, optimizer and
+        random streams are restored.
+
+        Parameters
+        ----------
+        resume_file : str
+            The checkpoint.
+
+        Raises
+        ------
+        DataError
+            The file is no checkpoint of this package, or is of another model.
+        """
+        checkpoint = load_checkpoint(resume_file, self.device)
+        saved = str(checkpoint["config"]["model"]).rpartition(".")[2]
+        if saved != self.config["model"]:
+            raise DataError(
+                f"'{resume_file}' is a checkpoint of {saved}, but the run trains "
+                f"{self.config['model']}: give the checkpoint of the same model."
+            )
+        self.saved_model_file = str(resume_file)
+        self.start_epoch = checkpoint["epoch"] + 1
+        self.cur_step = checkpoint["cur_step"]
+        self.best_valid_score = checkpoint["best_valid_score"]
+        self.best_valid_result = checkpoint["transfer"]["best_valid_result"]
+        self.best_of_phase_1 = checkpoint["transfer"].get("best_of_phase_1")
+        self.starts = checkpoint["transfer"].get("starts", [])
+        undo(checkpoint)
+        load_weights(self.model, checkpoint, resume_file)
+        self._resumed = checkpoint
+        logger.info("Checkpoint loaded. Resume training from epoch %d.", self.start_epoch)
+
+    def evaluate(
+        self,
+        eval_data: Any,
+        load_best_model: bool = True,
+        model_file: str | None = None,
+        show_progress: bool = False,
+    ) -> Any:
+        """Evaluate the model, with the best checkpoint or another one of this package.
+
+        Parameters and result are those of RecBole's ``Trainer.evaluate``.
+        """
+        if load_best_model:
+            path = model_file or self.saved_model_file
+            # To the CPU: the optimizer's part has no business on the device.
+            checkpoint = load_checkpoint(path)
+            check_ids(checkpoint, eval_data._dataset, path)
+            load_weights(self.model, checkpoint, path)
+            logger.info("Loading model structure and parameters from %s", path)
+        return super().evaluate(  # type: ignore[misc]
+            eval_data, load_best_model=False, show_progress=show_progress
+        )
+
+    def _restore_resumed(self) -> None:
+        """Put back what can only be put back once projectors and loader are there."""
+        if self._resumed is None:
+            return
+        checkpoint, self._resumed = self._resumed, None
+        check_ids(checkpoint, self._train_data._dataset, self.saved_model_file)
+        extra = checkpoint["transfer"]
+        if extra["phase"] == 2 and extra.get("switch") and self.switch > self.start_epoch:
+            raise DataError(
+                f"'{self.saved_model_file}' is past its phase 1 of {extra['switch']} epochs, and "
+                f"this run's phase 1 has {self.switch}: set kt_epochs: {extra['switch']}, a count, "
+                "where `epochs` has changed."
+            )
+        self._check_knowledge(extra.get("knowledge", {}))  # version 0.1 kept none
+        try:
+            for name, projector in (self.task.projectors() if self.task else {}).items():
+                projector.load_state_dict(extra["projectors"][name])
+            if self.hybrid is not None:
+                self.hybrid.load_state(extra["hybrid"])
+            for name, optimizer in self._more_optimizers():
+                optimizer.load_state_dict(extra["optimizers"][name])
+            if not extra["optimizers"]:
+                self.optimizer.load_state_dict(checkpoint["optimizer"])
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise DataError(
+                f"'{self.saved_model_file}' was saved by a run with another learner, projector or "
+                "layer: resume with the settings it was made with."
+            ) from error
+        self.model_losses = list(extra["model_losses"])
+        self.transfer_losses = list(extra["transfer_losses"])
+        # Checkpoints of version 0.1 have none.
+        self.gradient_ratios = list(extra.get("gradient_ratios", []))
+        # Checkpoints of version 0.1 have one state, or None.
+        states = [extra["loader"]] if isinstance(extra["loader"], torch.Tensor) else extra["loader"]
+        for generator, state in zip(_generators(self._train_data), states or ()):
+            generator.set_state(state.cpu())
+        if self._writes():
+            set_random_state(extra["random"])  # of all processes these would be the same draws
+
+
+def _plain(values: Any) -> Any:
+    """Copy a model's other parameters as tensors and plain values.
+
+    What is neither is left out, because the model's constructor makes it again: modules
+    (RecBole's feature embeddings; ``state_dict`` has their weights), and the matrices of models
+    that are solved when they are made (ItemKNN, EASE).
+    """
+    return {key: _copied(value) for key, value in (values or {}).items() if _is_plain(value)}
+
+
+def _copied(value: Any) -> Any:
+    """Copy dicts and lists of plain values: RippleNet's defaultdict would be pickled."""
+    if isinstance(value, dict):
+        return {key: _copied(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_copied(one) for one in value)
+    return value
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_plain, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (torch.Tensor, bool, int, float, str))
+
+
+def _generators(loader: Any) -> list[torch.Generator]:
+    """Return what a loader shuffles with; one of knowledge graphs holds two loaders."""
+    parts = [getattr(loader, name, None) for name in ("general_dataloader", "kg_dataloader")]
+    generators = (getattr(one, "generator", None) for one in (loader, *parts))
+    return [one for one in generators if one is not None]
+
+
+def wait_for_all() -> None:
+    """Wait until all processes are here, where there are several: one of them writes the files."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+def _of_first_process(name: str) -> str:
+    """Return the first process's name, where there are several: it saves, and all of them read."""
+    names = [name]
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.broadcast_object_list(names, src=0)
+    return names[0]

@@ -1,0 +1,1 @@
+"""Profiles as targets of an auxiliary loss."""

@@ -1,0 +1,219 @@
+"""Build the terms of the transfer loss; whatever cannot be done shows here, before training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recbole_llmkt.profiles.loading import ProfileVectors, load_profiles
+from recbole_llmkt.transfer.auxiliary.losses import TransferLoss, make_loss
+from recbole_llmkt.transfer.auxiliary.masking import EntityMask
+from recbole_llmkt.transfer.auxiliary.projectors import PROFILE_SIDE, make_projector
+from recbole_llmkt.transfer.auxiliary.regularizers import make_regularizer
+from recbole_llmkt.transfer.auxiliary.settings import (
+    TermSettings,
+    chosen_layer,
+    partner_settings,
+    term_settings,
+)
+from recbole_llmkt.transfer.auxiliary.terms import Source, Term
+from recbole_llmkt.transfer.inspection.layers import Layer
+from recbole_llmkt.transfer.inspection.probe import Probe
+from recbole_llmkt.transfer.inspection.row_inference import (
+    check_gradient,
+    decide_rows,
+    probed_layers,
+)
+from recbole_llmkt.transfer.inspection.rows import Entities
+from recbole_llmkt.transfer.inspection.tables import find_tables
+from recbole_llmkt.transfer.targets.build import TargetTable, build_targets, trained_ids, widest
+from recbole_llmkt.utils.exceptions import ConfigError, LayerError
+from recbole_llmkt.utils.randomness import isolated_randomness
+
+# The transforms that map users' and items' profiles alike, so that the two can be compared.
+COMMON_TRANSFORMS = ("none", "random")
+
+
+@dataclass(frozen=True)
+class PlacedSetting:
+    """A setting, and the layer that it chooses."""
+
+    setting: TermSettings
+    layer: Layer
+
+
+def build_terms(config: Any, model: nn.Module, train_data: Any, seed: int) -> list[Term]:
+    """Build the terms that ``kt_*`` ask for.
+
+    Parameters
+    ----------
+    config : Config
+        The run's configuration.
+    model : nn.Module
+        The model; it is only read.
+    train_data : AbstractDataLoader
+        RecBole's loader of the training split.
+    seed : int
+        Seed of transform, control, projector and masks.
+
+    Raises
+    ------
+    LLMKTError
+        A layer, rows, profiles, targets or a loss that cannot be used.
+    """
+    settings = term_settings(config)
+    with isolated_randomness(seed):
+        loss = make_loss(config["kt_loss"])
+    check_loss(config, loss)
+
+    def place(one: TermSettings) -> PlacedSetting:
+        return PlacedSetting(one, chosen_layer(config, model, train_data, one))
+
+    places = [place(one) for one in settings]
+    partners = [
+        place(partner_settings(settings, one)) if loss.partners else None for one in settings
+    ]
+    layers = [one.layer for one in [*places, *partners] if one is not None]
+    probe = Probe(model, train_data, probed_layers(model, layers))
+    builder = _Builder(config, probe, seed)
+    return [builder.term(*pair) for pair in zip(places, partners)]
+
+
+def check_loss(config: Any, loss: TransferLoss) -> None:
+    """Refuse settings that do not go with a loss.
+
+    Raises
+    ------
+    ConfigError
+        A map of the target without a contrast, or users and items mapped differently.
+    """
+    name, projector, transform = (config[f"kt_{k}"] for k in ("loss", "projector", "transform"))
+    if projector == PROFILE_SIDE and not loss.contrasts:
+        raise ConfigError(
+            f"kt_projector: {PROFILE_SIDE} maps the targets, and with kt_loss: {name} it would "
+            "learn to map all of them to one point. Use kt_projector: mlp, or kt_loss: infonce."
+        )
+    if loss.partners and transform not in COMMON_TRANSFORMS:
+        raise ConfigError(
+            f"kt_loss: {name} compares users' profiles with items', but kt_transform: {transform} "
+            "maps the two differently. Use kt_transform: none."
+        )
+
+
+class _Builder:
+    """Build terms from what one probe of the model shows."""
+
+    def __init__(self, config: Any, probe: Probe, seed: int) -> None:
+        self.config, self.probe, self.seed = config, probe, seed
+        self.model, self.train_data = probe.model, probe.train_data
+
+    def term(self, place: PlacedSetting, partner: PlacedSetting | None) -> Term:
+        config, entity = self.config, place.setting.entity
+        with isolated_randomness(self.seed):  # one of the user's own may have weights
+            loss = make_loss(config["kt_loss"], config["kt_temperature"])
+        source = self._source(place, loss)
+        reached = check_gradient(self.probe, place.layer)
+        regularizer = make_regularizer(config["kt_regularizer"])
+        device = source.table.values.device
+        with isolated_randomness(self.seed):
+            projector = make_projector(
+                config["kt_projector"], source.width, source.table.values.shape[1]
+            )
+        term = Term(
+            **vars(source),
+            loss=loss.to(device),
+            weight=place.setting.weight,
+            reached=reached,
+            projector=projector.to(device) if projector is not None else None,
+            projects_target=config["kt_projector"] == PROFILE_SIDE,
+            partner=self._partner(source, partner, loss) if partner is not None else None,
+            mask=self._mask(entity, place.layer, reached).to(device) if loss.masks else None,
+            regularizer=regularizer,
+            regularizer_weight=config["kt_regularizer_weight"],
+        )
+        if term.mask is not None:
+            self._check_mask(term)
+        return term
+
+    def _source(self, place: PlacedSetting, loss: TransferLoss) -> Source:
+        dataset, layer = self.train_data._dataset, place.layer
+        entities = Entities.of(dataset, place.setting.entity, self.probe.batches[0])
+        rows = decide_rows(self.probe, layer, entities, place.setting.rows)
+        # Align both probe batches once, so that a misfit shows before training.
+        for reading in self.probe.readings:
+            hidden, _ = rows.align(reading.calls[layer], reading.interaction)
+        width = hidden.shape[1]
+        if width < 2:
+            raise LayerError(
+                f"'{layer}' is {width} wide: there is nothing to reconstruct a profile in. "
+                "Choose a wider layer (`llmkt layers` lists them)."
+            )
+        profiles = load_profiles(self.config, dataset, place.setting.entity)
+        table = self._targets(profiles, width, loss)
+        return Source(layer, rows, table.to(hidden.device), profiles, width)
+
+    def _targets(self, profiles: ProfileVectors, width: int, loss: TransferLoss) -> TargetTable:
+        trained = trained_ids(self.train_data._dataset, profiles.entity)
+        transform, control = self.config["kt_transform"], self.config["kt_control"]
+        own = int(profiles.vectors.shape[1])
+        if self.config["kt_projector"] != "none":
+            # PCA, for one, gives no more directions than there are profiles.
+            most = widest(transform, profiles, own, trained)
+            width = int(self.config["kt_projector_dim"] or most)
+        elif transform == "none" and not loss.same_width:
+            width = own
+        return build_targets(profiles, width, transform, control, self.seed, trained)
+
+    def _partner(self, source: Source, place: PlacedSetting, loss: TransferLoss) -> Source:
+        partner = self._source(place, loss)
+        if partner.width != source.width:
+            one, two = source.profiles.entity, partner.profiles.entity
+            raise LayerError(
+                f"kt_loss: {self.config['kt_loss']} multiplies {one} states with {two} states, but "
+                f"'{source.layer}' is {source.width} wide and '{partner.layer}' {partner.width}. "
+                f"Set kt_{one}_layer and kt_{two}_layer to layers of one width (`llmkt layers` "
+                "lists them), or choose another kt_loss."
+            )
+        if partner.table.values.shape[1] != source.table.values.shape[1]:
+            raise ConfigError(
+                f"kt_loss: {self.config['kt_loss']} compares users' profiles with items', so both "
+                "need the same profile_encoder."
+            )
+        return partner
+
+    def _mask(self, entity: str, layer: Layer, reached: Sequence[str]) -> EntityMask:
+        found = find_tables(self.model, self.train_data, [entity], self.config["kt_init_tables"])[
+            entity
+        ]
+        tables = [one for one in found if one.name in reached]
+        if not tables:
+            raise LayerError(
+                f"kt_loss: {self.config['kt_loss']} hides the embeddings of {entity}s, and there "
+                f"is no table of them behind '{layer}'. Choose another kt_layer or kt_entity, or "
+                "kt_loss: infonce."
+            )
+        return EntityMask(tables, self.model, self.config["kt_mask_ratio"], self.seed)
+
+    def _check_mask(self, term: Term) -> None:
+        """Refuse a layer at which all hidden entities look alike: they cannot be told apart."""
+        batch = self.probe.batches[0]
+        ids = torch.unique(term.rows.batch_ids(batch))
+        with term.hiding(self.probe.shadow, ids):
+            reading = self.probe.read(batch)
+        hidden, ids = term.rows.align(reading.calls[term.layer], reading.interaction)
+        if _all_alike(hidden.detach()[ids > 0]):
+            entity = term.profiles.entity
+            raise LayerError(
+                f"kt_loss: {self.config['kt_loss']} needs a layer that tells a {entity} by its "
+                f"neighbours or its history, but '{term.layer}' knows its embedding alone: behind "
+                "a masked one there is nothing to reconstruct. Choose a deeper kt_layer (`llmkt "
+                "layers` lists them), or kt_loss: infonce."
+            )
+
+
+def _all_alike(rows: Tensor) -> bool:
+    return bool(torch.equal(rows, rows[:1].expand_as(rows)))

@@ -1,0 +1,81 @@
+"""Losses that draw each hidden state to its own target.
+
+The notation: z and p are the hidden states and the targets of the same m rows, both of width n.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from recbole_llmkt.transfer.auxiliary.losses.base import TransferLoss
+
+
+class RMSELoss(TransferLoss):
+    r"""Root of the mean squared error, the paper's loss.
+
+    .. math:: L = \sqrt{\frac{1}{m n} \sum_{i=1}^{m} \sum_{j=1}^{n} (z_{ij} - p_{ij})^2}
+
+    References
+    ----------
+    LLM-KT (arXiv 2411.00556), Eq. 2.
+    """
+
+    def compute(self, hidden: Tensor, target: Tensor, ids: Tensor) -> Tensor:
+        """Compute Eq. 2; its gradient at a perfect reconstruction is zero, not NaN."""
+        difference = hidden - target
+        length: Tensor = torch.linalg.vector_norm(difference)
+        return length.div(difference.numel() ** 0.5)
+
+
+class MSELoss(TransferLoss):
+    r"""Mean squared error.
+
+    .. math:: L = \frac{1}{m n} \sum_{i=1}^{m} \sum_{j=1}^{n} (z_{ij} - p_{ij})^2
+
+    References
+    ----------
+    Chosen most often in the authors' follow-up on sequential models (arXiv 2604.21536).
+    """
+
+    def compute(self, hidden: Tensor, target: Tensor, ids: Tensor) -> Tensor:
+        """Compute the mean over rows and width."""
+        return functional.mse_loss(hidden, target)
+
+
+class CosineLoss(TransferLoss):
+    r"""One minus the cosine of the angle between hidden state and target.
+
+    .. math:: L = \frac{1}{m} \sum_{i=1}^{m}
+              \left(1 - \frac{z_i \cdot p_i}{\|z_i\| \, \|p_i\|}\right)
+    """
+
+    def compute(self, hidden: Tensor, target: Tensor, ids: Tensor) -> Tensor:
+        """Compute the mean over rows; it does not depend on the length of the vectors."""
+        return (1.0 - functional.cosine_similarity(hidden, target, dim=1)).mean()
+
+
+class SCELoss(TransferLoss):
+    r"""Scaled cosine error: rows that are nearly right weigh less than with the cosine itself.
+
+    .. math:: L = \frac{1}{m} \sum_{i=1}^{m}
+              \left(1 - \frac{z_i \cdot p_i}{\|z_i\| \, \|p_i\|}\right)^\gamma
+
+    Attributes
+    ----------
+    gamma : float
+        The exponent, 2.
+
+    References
+    ----------
+    GraphMAE (Hou et al., 2022, arXiv 2205.10803), Eq. 2.
+    """
+
+    gamma = 2.0
+
+    def compute(self, hidden: Tensor, target: Tensor, ids: Tensor) -> Tensor:
+        """Compute the mean over rows; it does not depend on the length of the vectors."""
+        cosine = functional.cosine_similarity(hidden, target, dim=1)
+        # Rounding may take a cosine above 1, and a power of a negative number may be NaN.
+        return (1.0 - cosine).clamp_min(0.0).pow(self.gamma).mean()

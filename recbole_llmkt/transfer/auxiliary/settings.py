@@ -1,0 +1,96 @@
+"""What ``kt_layer``, ``kt_rows``, ``kt_entity`` and ``kt_weight`` say: the terms of the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from recbole_llmkt.transfer.inspection.catalog import Place, automatic_layer, catalog
+from recbole_llmkt.transfer.inspection.layers import Layer
+from recbole_llmkt.utils.entities import ENTITIES
+from recbole_llmkt.utils.exceptions import ConfigError, LayerError
+
+
+@dataclass(frozen=True)
+class TermSettings:
+    """One layer that is to learn from profiles: what ``kt_*`` says of it."""
+
+    layer: str
+    rows: str
+    entity: str
+    weight: float
+
+
+def term_settings(config: Any) -> list[TermSettings]:
+    """Read the terms of the transfer loss.
+
+    ``kt_layer``, ``kt_rows``, ``kt_entity`` and ``kt_weight`` may each be one value or a list;
+    one value holds for all terms, and one ``kt_weight`` is shared by them in equal parts.
+
+    Raises
+    ------
+    ConfigError
+        Lists of different lengths, or weights that add up to more than 1.
+    """
+    entity = ["user", "item"] if config["kt_entity"] == "both" else config["kt_entity"]
+    keys = {
+        "kt_layer": config["kt_layer"],
+        "kt_rows": config["kt_rows"],
+        "kt_entity": entity,
+        "kt_weight": config["kt_weight"],
+    }
+    lengths = {name: len(value) for name, value in keys.items() if isinstance(value, (list, tuple))}
+    if len(set(lengths.values())) > 1:
+        counts = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        raise ConfigError(f"Lists of terms must be equally long, but {counts}.")
+    count = next(iter(lengths.values()), 1)
+    columns = {n: list(v) if n in lengths else [v] * count for n, v in keys.items()}
+    if "kt_weight" not in lengths:
+        columns["kt_weight"] = [config["kt_weight"] / count] * count
+    if sum(columns["kt_weight"]) > 1.0 + 1e-9:
+        raise ConfigError(f"kt_weight: {config['kt_weight']} adds up to more than 1.")
+    rows = zip(columns["kt_layer"], columns["kt_rows"], columns["kt_entity"], columns["kt_weight"])
+    return [TermSettings(*row) for row in rows if row[3] > 0.0]
+
+
+def default_layers(
+    config: Any, model: nn.Module, train_data: Any, places: Sequence[Place] | None = None
+) -> dict[str, str]:
+    """Return what ``kt_layer: auto`` means for the run's model, for ``user`` and ``item``.
+
+    ``properties/model/<Model>.yaml`` says it; for any other model the rule of
+    :func:`~recbole_llmkt.transfer.inspection.catalog.automatic_layer` chooses. An entity without a
+    fitting layer is left out.
+    """
+    found = {one: str(config[f"kt_{one}_layer"]) for one in ENTITIES if config[f"kt_{one}_layer"]}
+    for entity in ENTITIES:
+        if entity not in found:
+            places = catalog(model, train_data) if places is None else places
+            with suppress(LayerError):
+                found[entity] = automatic_layer(places, entity)
+    return found
+
+
+def chosen_layer(config: Any, model: nn.Module, train_data: Any, one: TermSettings) -> Layer:
+    """Return the layer of a term, found by rule where the setting is ``auto``.
+
+    Raises
+    ------
+    LayerError
+        The model has no layer that could serve.
+    """
+    if one.layer != "auto":
+        return Layer.parse(one.layer)
+    preset = config[f"kt_{one.entity}_layer"]
+    return Layer.parse(preset or automatic_layer(catalog(model, train_data), one.entity))
+
+
+def partner_settings(settings: Sequence[TermSettings], one: TermSettings) -> TermSettings:
+    """Return where a term's partners are read: as another term does, else by rule."""
+    other = "item" if one.entity == "user" else "user"
+    theirs = (two for two in settings if two.entity == other)
+    return next(theirs, TermSettings("auto", "auto", other, 0.0))

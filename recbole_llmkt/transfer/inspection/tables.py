@@ -1,0 +1,370 @@
+"""Find the parameters that hold one vector for every user or every item, by experiment."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from logging import getLogger
+from typing import Any
+
+import torch
+from recbole.model.layers import FMEmbedding
+from torch import Tensor, nn
+
+from recbole_llmkt.transfer.inspection.layers import Layer
+from recbole_llmkt.transfer.inspection.probe import PROBE_SEED, Probe, shadow_of
+from recbole_llmkt.transfer.inspection.row_inference import recorded_place
+from recbole_llmkt.transfer.inspection.rows import Entities
+from recbole_llmkt.utils.entities import ENTITIES
+from recbole_llmkt.utils.exceptions import LayerError
+from recbole_llmkt.utils.randomness import isolated_randomness
+
+# BERT4Rec and S3Rec keep rows for mask tokens behind those of the items.
+_MASK_TOKENS = 2
+NAME_THEM = (
+    "Name the tables in kt_init_tables, each with the entity whose rows it holds: "
+    "kt_init_tables: ['user:<parameter>', 'item:<parameter>']."
+)
+
+
+@dataclass(frozen=True)
+class EntityTable:
+    """The part of a parameter that holds one vector for every user or every item.
+
+    Attributes
+    ----------
+    name : str
+        The parameter, as in ``state_dict``.
+    entity : str
+        ``"user"`` or ``"item"``.
+    n : int
+        Numbers of internal ids, the padding id 0 included.
+    axis : int
+        0 where the entities are rows, 1 where they are columns (an autoencoder's first layer).
+    offset : int
+        Position of the padding id along that axis.
+    """
+
+    name: str
+    entity: str
+    n: int
+    axis: int = 0
+    offset: int = 0
+
+    def rows(self, parameters: Mapping[str, Tensor]) -> Tensor:
+        """Return a view of shape (n, width), row i of id i: writing there writes the parameter."""
+        part = parameters[self.name].detach().narrow(self.axis, self.offset, self.n)
+        return part.unsqueeze(1) if part.dim() == 1 else part.movedim(self.axis, 0)
+
+    def __str__(self) -> str:
+        last = self.offset + self.n - 1
+        return f"{self.name}[{':, ' if self.axis else ''}{self.offset}..{last}] ({self.entity})"
+
+
+class TableFinder:
+    """Decide parameter by parameter whether it is a table, and whose.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model; nothing of it changes.
+    train_data : AbstractDataLoader
+        RecBole's loader of the training split.
+
+    Attributes
+    ----------
+    sizes : dict of str to int
+        Numbers of internal ids by entity, the padding id included.
+    unclear : list of str
+        Tables of users or items (which of them stays open) that were met so far.
+    """
+
+    def __init__(self, model: nn.Module, train_data: Any) -> None:
+        self.model, self.dataset = model, train_data._dataset
+        self.modules = dict(model.named_modules())
+        self.parameters = {n: one for n, one in model.named_parameters() if one.requires_grad}
+        self.sizes = {"user": int(self.dataset.user_num), "item": int(self.dataset.item_num)}
+        self.unclear: list[str] = []
+        lookups = [Layer(n) for n, one in self.modules.items() if isinstance(one, nn.Embedding)]
+        inputs = [
+            Layer(name, port="input")
+            for name, one in self.modules.items()
+            if isinstance(one, nn.Linear) and one.in_features in self.sizes.values()
+        ]
+        whole = [Layer(name) for name in self.parameters]
+        self.probe = Probe(model, train_data, lookups + inputs + whole)
+        self.entities = {
+            one: Entities.of(self.dataset, one, self.probe.batches[0]) for one in ENTITIES
+        }
+
+    def all(self) -> list[EntityTable]:
+        """Return every table of the model."""
+        return [table for name in self.parameters for table in self.of(name)]
+
+    def of(self, name: str) -> list[EntityTable]:
+        """Return the tables in one parameter; none if a training step does without it."""
+        if not self.probe.readings[0].calls[Layer(name)]:
+            return []
+        owner = self.modules[name.rpartition(".")[0]]
+        if isinstance(owner, nn.Embedding):
+            return list(self._looked_up(name)) or self._by_field(name) or self._by_size(name)
+        if isinstance(owner, nn.Linear):
+            return list(self._of_linear(name, owner))
+        return self._by_size(name)
+
+    def matching(self, pattern: str) -> list[EntityTable]:
+        """Return the tables that a pattern of ``kt_init_tables`` names."""
+        entity, colon, glob = pattern.rpartition(":")
+        names = fnmatch.filter(self.parameters, glob)
+        if colon and entity not in ENTITIES:
+            raise LayerError(f"kt_init_tables: '{pattern}' must begin with user: or item:.")
+        if entity:
+            found = [self._claimed(name, entity) for name in names]
+        else:
+            found = [table for name in names for table in self.of(name)]
+        if not found:
+            known = ", ".join(map(str, self.all())) or "none"
+            raise LayerError(
+                f"kt_init_tables: '{pattern}' matches no table of users or items in "
+                f"{type(self.model).__name__}. Found by themselves are: {known}. {NAME_THEM}"
+            )
+        return found
+
+    def _claimed(self, name: str, entity: str) -> EntityTable:
+        """Return the table that the user says a parameter is."""
+        by_evidence = [table for table in self.of(name) if table.entity == entity]
+        if by_evidence:
+            return by_evidence[0]
+        n, shape = self.sizes[entity], tuple(self.parameters[name].shape)
+        for axis, length in enumerate(shape[:2]):
+            if len(shape) <= 2 and n <= length <= n + _MASK_TOKENS:
+                return EntityTable(name, entity, n, axis)
+        raise LayerError(
+            f"kt_init_tables: '{entity}:{name}' has the shape {shape}, but there are {n} {entity}s "
+            "(with RecBole's padding): no axis fits."
+        )
+
+    # ---- evidence -----------------------------------------------------------------------------
+
+    def _looked_up(self, name: str) -> Iterator[EntityTable]:
+        """Compare the ids that an ``nn.Embedding`` is asked for with the batch's own."""
+        layer = Layer(name.rpartition(".")[0])
+        for entity in ENTITIES:
+            place = recorded_place(self.probe, layer, self.entities[entity])
+            n = self.sizes[entity]
+            if place is not None and 0 <= place[0] <= len(self.parameters[name]) - n:
+                yield EntityTable(name, entity, n, offset=place[0])
+
+    def _by_field(self, name: str) -> list[EntityTable]:
+        """Read RecBole's own book-keeping of a table that several fields share (DIN's items)."""
+        path = name.rpartition(".")[0].rpartition(".")[0]
+        shared = self.modules.get(path)
+        if not isinstance(shared, FMEmbedding):
+            return []
+        keeper, _, key = f".{path}".rpartition(".token_embedding_table")
+        fields = getattr(self.modules[keeper[1:]], "token_field_names", ())
+        fields = fields.get(key[1:], ()) if isinstance(fields, dict) else fields
+        return [
+            EntityTable(name, entity, self.sizes[entity], offset=int(shared.offsets[place]))
+            for entity in ENTITIES
+            for place, field in enumerate(fields)
+            if field == self.entities[entity].id_field
+        ]
+
+    def _by_size(self, name: str) -> list[EntityTable]:
+        """Judge a table by its number of rows, where its name says that it is one."""
+        lowered, shape = name.lower(), tuple(self.parameters[name].shape)
+        if len(shape) > 2:
+            return []
+        if shape[0] == sum(self.sizes.values()) and len(shape) == 2:
+            offsets = {"user": 0, "item": self.sizes["user"]}
+            return [EntityTable(name, e, self.sizes[e], offset=offsets[e]) for e in ENTITIES]
+        if "entity" in lowered and shape[0] == getattr(self.dataset, "entity_num", None):
+            # RecBole numbers the items first among the entities of a knowledge graph.
+            return [EntityTable(name, "item", self.sizes["item"])]
+        if not any(word in lowered for word in ENTITIES):
+            return []
+        fitting = [e for e in ENTITIES if self.sizes[e] <= shape[0] <= self.sizes[e] + _MASK_TOKENS]
+        if len(fitting) == 2:
+            fitting = self._by_name(name, fitting)
+        return [EntityTable(name, entity, self.sizes[entity]) for entity in fitting]
+
+    def _by_name(self, name: str, fitting: list[str]) -> list[str]:
+        """Let the name decide, unless ids were asked for that contradict or do not confirm it.
+
+        NNCF's ``user_neigh_embedding`` holds items.
+        """
+        named = [entity for entity in fitting if entity in name.lower()]
+        asked = self.probe.readings[0].calls.get(Layer(name.rpartition(".")[0]))
+        if len(named) == 1 and not asked:
+            return named
+        self.unclear.append(f"'{name}' {tuple(self.parameters[name].shape)}")
+        return []
+
+    def _of_linear(self, name: str, linear: nn.Linear) -> Iterator[EntityTable]:
+        path, _, kind = name.rpartition(".")
+        for entity in ENTITIES if kind == "weight" else ():
+            if linear.in_features == self.sizes[entity] and self._fed_history(path, entity):
+                yield EntityTable(name, entity, self.sizes[entity], axis=1)
+        if linear.out_features == self.sizes["item"] and self._moves_scores(path):
+            yield EntityTable(name, "item", self.sizes["item"])
+
+    def _fed_history(self, path: str, entity: str) -> bool:
+        """Tell whether a layer's input has its numbers at the items of each user's history.
+
+        (Or at the users of each item's, where ``entity`` is ``"user"``.)
+        """
+        reading = self.probe.readings[1]
+        other = self.entities["user" if entity == "item" else "item"]
+        calls = reading.calls[Layer(path, port="input")]
+        if not calls or other.id_field not in reading.interaction.interaction:
+            return False
+        matrix = self.dataset.inter_matrix(form="csr")
+        matrix = matrix if entity == "item" else matrix.T.tocsr()
+        value = calls[0].value.detach()
+        ids = reading.interaction[other.id_field].cpu().numpy()
+        if value.dim() != 2 or len(value) != len(ids):
+            return False
+        known = torch.from_numpy(matrix[ids].toarray() != 0).to(value.device)
+        fed = value != 0
+        return bool(fed.any()) and not bool((fed & ~known).any())
+
+    def _moves_scores(self, path: str) -> bool:
+        """Tell whether adding to two of a layer's outputs moves those two items' scores only."""
+        shadow = shadow_of(self.model).eval()
+        touched = [1, self.sizes["item"] - 1]
+        calls: list[int] = []
+        last = -1
+
+        def nudge(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+            calls.append(1)
+            if len(calls) != last:  # a diffusion model runs several times; its last run counts
+                return output
+            output = output.clone()
+            output[..., touched] += 1.0
+            return output
+
+        handle = dict(shadow.named_modules())[path].register_forward_hook(nudge)
+        try:
+            before = self._scores(shadow)
+            last = len(calls)
+            calls.clear()
+            after = self._scores(shadow)
+        except NotImplementedError:
+            return False
+        finally:
+            handle.remove()
+        moved = (before != after).any(0).nonzero().flatten().tolist()
+        return bool(moved == touched)
+
+    def _scores(self, shadow: nn.Module) -> Tensor:
+        """Return the scores of all items for the users of a batch, shape (B, n_items)."""
+        batch = self.probe.batches[0]
+        with isolated_randomness(PROBE_SEED), torch.no_grad():
+            scores: Tensor = shadow.full_sort_predict(batch)  # type: ignore[operator]
+        return scores.reshape(len(batch), -1)
+
+
+logger = getLogger(__name__)
+
+
+def find_tables(
+    model: nn.Module, train_data: Any, entities: Iterable[str], patterns: str | Sequence[str]
+) -> dict[str, list[EntityTable]]:
+    """Find the tables of users or items by what the model shows in two training batches.
+
+    An ``nn.Embedding`` is known by the ids that it is asked for, an autoencoder's first layer by
+    the history that it is fed, its last one by the scores that it moves. A table that no batch
+    asks by its own ids (a graph model reads it whole) is known by its number of rows and a name
+    that speaks of users, items, entities or nodes.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model; nothing of it changes.
+    train_data : AbstractDataLoader
+        RecBole's loader of the training split.
+    entities : iterable of str
+        ``"user"``, ``"item"`` or both.
+    patterns : str or sequence of str
+        ``"auto"`` or the value of ``kt_init_tables``: globs of parameter names, each optionally
+        behind ``user:`` or ``item:``, which settles whose rows they are.
+
+    Returns
+    -------
+    dict of str to list of EntityTable
+        By entity, in the order of the model's parameters; tables of width 1 are among them.
+
+    Raises
+    ------
+    LayerError
+        Rows that cannot be told apart, or a pattern that matches nothing.
+    """
+    wanted = tuple(entities)
+    finder = TableFinder(model, train_data)
+    if patterns == "auto":
+        found = finder.all()
+        if finder.unclear:
+            raise LayerError(
+                f"Cannot tell users from items in {type(model).__name__}'s "
+                f"{', '.join(finder.unclear)}: there are {finder.sizes['user']} users and "
+                f"{finder.sizes['item']} items. {NAME_THEM}"
+            )
+    else:
+        found = [table for pattern in _listed(patterns) for table in finder.matching(pattern)]
+    found = list(dict.fromkeys(found))
+    return {entity: [one for one in found if one.entity == entity] for entity in wanted}
+
+
+def chosen_tables(
+    config: Any, model: nn.Module, train_data: Any, min_width: int = 1
+) -> dict[str, list[EntityTable]]:
+    """Return the tables that a run is to write: those of ``kt_entity`` and ``kt_init_tables``.
+
+    Parameters
+    ----------
+    config : Config
+        The run's configuration.
+    model : nn.Module
+        The model; nothing of it changes.
+    train_data : AbstractDataLoader
+        RecBole's loader of the training split.
+    min_width : int
+        Leave narrower tables out.
+
+    Returns
+    -------
+    dict of str to list of EntityTable
+        By entity. Of two entities one may be missing, with a warning: an autoencoder has no users.
+
+    Raises
+    ------
+    LayerError
+        There is no table at all, or whose it is cannot be told.
+    """
+    named = config["kt_entity"]
+    named = list(ENTITIES) if named == "both" else [named] if isinstance(named, str) else named
+    found = find_tables(model, train_data, dict.fromkeys(named), config["kt_init_tables"])
+    parameters = dict(model.named_parameters())
+    kept = {
+        entity: [one for one in tables if one.rows(parameters).shape[1] >= min_width]
+        for entity, tables in found.items()
+    }
+    if not any(kept.values()):
+        raise _no_tables(model, " or ".join(kept))
+    for entity in [one for one, tables in kept.items() if not tables]:
+        logger.warning("%s has no table of %ss: none is written.", type(model).__name__, entity)
+    return {entity: tables for entity, tables in kept.items() if tables}
+
+
+def _no_tables(model: nn.Module, entity: str) -> LayerError:
+    shapes = [f"{name} {tuple(one.shape)}" for name, one in model.named_parameters()]
+    return LayerError(
+        f"{type(model).__name__} has no table with a row for every {entity}. Set kt_entity to "
+        f"whom it has one for, or name it. {NAME_THEM} Its parameters: {', '.join(shapes)}."
+    )
+
+
+def _listed(patterns: str | Sequence[str]) -> Sequence[str]:
+    return [patterns] if isinstance(patterns, str) else patterns

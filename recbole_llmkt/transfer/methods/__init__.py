@@ -1,0 +1,1 @@
+"""Further ways to use a profile in a model."""

@@ -1,0 +1,184 @@
+"""Embeddings for users and items with a profile and hardly any interactions, after training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from logging import getLogger
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from recbole_llmkt.checkpoints import load_checkpoint, save_file
+from recbole_llmkt.compat import forget_computed
+from recbole_llmkt.datasets.history import interaction_counts
+from recbole_llmkt.profiles.loading import ProfileVectors, load_profiles
+from recbole_llmkt.transfer.inspection.tables import EntityTable, chosen_tables
+from recbole_llmkt.transfer.targets.controls import apply_control
+from recbole_llmkt.utils.exceptions import ProfileError
+from recbole_llmkt.utils.randomness import transfer_seed
+
+logger = getLogger(__name__)
+
+Matrix = npt.NDArray[np.float32]
+# Strengths that the regression chooses among; profile embeddings have length 1.
+ALPHAS = tuple(float(one) for one in np.logspace(-2, 4, 13))
+_FEWEST_WARM = 2
+_KEY = "cold_start"
+
+
+@dataclass(frozen=True)
+class ColdSide:
+    """The cold users, or items, of a run and the tables that hold their embeddings.
+
+    Attributes
+    ----------
+    tables : list of EntityTable
+        What is written.
+    profiles : ProfileVectors
+        All profiles of the entity.
+    vectors : ndarray of float32, shape (n_profiles, dim_text)
+        Their embeddings, those of the control arm where there is one.
+    cold : ndarray of bool, shape (n_profiles,)
+        Whose rows are written: at most ``kt_cold_threshold`` training interactions. The others are
+        warm: the regression is fitted on them.
+    """
+
+    tables: list[EntityTable]
+    profiles: ProfileVectors
+    vectors: Matrix
+    cold: npt.NDArray[np.bool_]
+
+    def summary(self) -> dict[str, Any]:
+        """Describe it in plain values, for results and checkpoints."""
+        return {
+            **self.profiles.summary(),
+            "tables": [str(one) for one in self.tables],
+            "cold": int(self.cold.sum()),
+            "warm": int((~self.cold).sum()),
+        }
+
+
+class ColdStart:
+    """Give cold users and items the embedding that their profile speaks for.
+
+    A ridge regression from profile embeddings to the rows of a table is fitted on the warm
+    entities; what it predicts for a cold one is written into its row. The strength is chosen for
+    each column by generalised cross-validation (Golub, Heath and Wahba, 1979). Warm rows, rows
+    without a profile and the padding row stay as they are, bit for bit; nothing else is needed at
+    serving time.
+
+    Parameters
+    ----------
+    config : Config
+        ``kt_entity``, ``kt_cold_threshold``, ``kt_init_tables`` and ``kt_control`` hold.
+    model : nn.Module
+        The model, before or after training; nothing of it changes here.
+    train_data : AbstractDataLoader
+        RecBole's loader of the training split.
+
+    Attributes
+    ----------
+    sides : list of ColdSide
+        Users, items or both.
+
+    Raises
+    ------
+    LLMKTError
+        No table, no usable profiles, or too few warm entities with a profile.
+    """
+
+    def __init__(self, config: Any, model: nn.Module, train_data: Any) -> None:
+        threshold = config["kt_cold_threshold"]
+        counts = interaction_counts(train_data._dataset)
+        self.sides = []
+        for entity, tables in chosen_tables(config, model, train_data).items():
+            profiles = load_profiles(config, train_data._dataset, entity)
+            rng = np.random.default_rng(transfer_seed(config))
+            vectors = apply_control(config["kt_control"], profiles.vectors, rng)
+            cold = counts[entity][profiles.ids] <= threshold
+            n_warm = int((~cold).sum())
+            if n_warm < _FEWEST_WARM:
+                raise ProfileError(
+                    f"kt_cold_start learns from {entity}s with a profile and more than "
+                    f"{threshold} training interactions, and there are {n_warm}: write more "
+                    "profiles, or lower kt_cold_threshold."
+                )
+            self.sides.append(ColdSide(tables, profiles, vectors, cold))
+
+    def fill(self, parameters: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+        """Write the rows of cold entities in place.
+
+        Parameters
+        ----------
+        parameters : mapping of str to Tensor
+            The model's parameters by name, as in ``state_dict``.
+
+        Returns
+        -------
+        list of dict
+            What :func:`undo` needs to put the trained rows back.
+        """
+        trained = []
+        for side in self.sides:
+            if not side.cold.any():
+                logger.info("Cold start: no %s is cold.", side.profiles.entity)
+                continue
+            ids = torch.from_numpy(side.profiles.ids)
+            cold = torch.from_numpy(side.cold)
+            for table in side.tables:
+                rows = table.rows(parameters)
+                trained.append({**vars(table), "ids": ids[cold], "rows": rows[ids[cold]].clone()})
+                known = rows[ids[~cold]].cpu().double().numpy()
+                predicted = _predict(side.vectors[~side.cold], known, side.vectors[side.cold])
+                rows[ids[cold]] = torch.from_numpy(predicted).to(rows)
+                logger.info("Cold start: %d of %d rows of %s.", cold.sum(), table.n - 1, table)
+        return trained
+
+    def fill_model(self, model: nn.Module) -> None:
+        """Fill the model in memory; what it has computed from the old rows is forgotten."""
+        self.fill(model.state_dict())
+        cached: dict[str, Any] = model.other_parameter()  # type: ignore[operator]
+        model.load_other_parameter(_without_caches(cached))  # type: ignore[operator]
+        forget_computed(model)
+
+    def fill_checkpoint(self, path: str) -> None:
+        """Fill a checkpoint on the disk, whole or not at all."""
+        checkpoint = load_checkpoint(path)
+        undo(checkpoint)
+        checkpoint["transfer"][_KEY] = self.fill(checkpoint["state_dict"])
+        checkpoint["other_parameter"] = _without_caches(checkpoint["other_parameter"])
+        save_file(checkpoint, path)
+
+    def summary(self) -> list[dict[str, Any]]:
+        """Describe both sides in plain values."""
+        return [side.summary() for side in self.sides]
+
+
+def undo(checkpoint: MutableMapping[str, Any]) -> None:
+    """Put the trained rows of a filled checkpoint back, so that training can go on from them."""
+    for one in checkpoint["transfer"].pop(_KEY, ()):
+        values = dict(one)
+        ids, rows = values.pop("ids"), values.pop("rows")
+        EntityTable(**values).rows(checkpoint["state_dict"])[ids] = rows
+
+
+def _predict(warm: Matrix, rows: npt.NDArray[np.float64], cold: Matrix) -> npt.NDArray[np.float64]:
+    """Regress the warm entities' rows on their vectors, and predict those of the cold ones."""
+    from sklearn.linear_model import RidgeCV
+
+    # A strength for each column: profiles tell much about some dimensions, nothing about others.
+    ridge = RidgeCV(alphas=ALPHAS, alpha_per_target=True).fit(warm.astype(np.float64), rows)
+    predicted: npt.NDArray[np.float64] = ridge.predict(cold.astype(np.float64))
+    return predicted.reshape(len(cold), -1)
+
+
+def _without_caches(other: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop what models keep of their own embeddings: they compute it again where it is None."""
+    return {
+        key: None if isinstance(value, Tensor) and value.is_floating_point() else value
+        for key, value in other.items()
+    }

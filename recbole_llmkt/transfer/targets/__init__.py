@@ -1,0 +1,1 @@
+"""Targets: profile embeddings at the width that is asked for."""

@@ -1,0 +1,5 @@
+"""The kinds of entities that profiles describe."""
+
+from __future__ import annotations
+
+ENTITIES = ("user", "item")

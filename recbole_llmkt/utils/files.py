@@ -1,0 +1,117 @@
+"""Whole files, whole lines, and locks that die with their process."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from recbole_llmkt.utils.exceptions import ProfileError
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def exclusive(path: Path, wait: bool = False) -> Iterator[None]:
+    """Hold a lock file; the operating system frees it when the process ends, however it ends.
+
+    Parameters
+    ----------
+    path : Path
+        The lock file; it stays where it is.
+    wait : bool
+        Wait for another holder to end, instead of refusing.
+
+    Raises
+    ------
+    ProfileError
+        Somebody else holds it, or the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            if not wait:
+                raise
+            logger.info("Waiting for another process to end its work in %s.", path.parent)
+            lock.acquire(timeout=-1)
+    except Timeout as error:
+        raise ProfileError(
+            f"Another process is writing in {path.parent} (it holds {path.name}). Wait until it "
+            "has ended, or name another folder with profile_dir."
+        ) from error
+    except OSError as error:
+        raise ProfileError(
+            f"Cannot write in {path.parent}: {error.strerror}. Name a folder that can be written "
+            "with profile_dir."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def whole_lines(content: bytes) -> tuple[bytes, bytes]:
+    r"""Split a file of JSON objects, one a line, into whole lines and what a crash cut short.
+
+    A last object that only lacks its line break is whole: an editor, a copy or a power cut took
+    the line break alone.
+
+    Returns
+    -------
+    tuple of (bytes, bytes)
+        Lines with their line breaks, and the rest; empty if nothing is cut short.
+
+    Examples
+    --------
+    >>> whole_lines(b'{"id": 1}\n{"id": 2}')
+    (b'{"id": 1}\n{"id": 2}\n', b'')
+    >>> whole_lines(b'{"id": 1}\n{"id": ')
+    (b'{"id": 1}\n', b'{"id": ')
+    """
+    end = content.rfind(b"\n") + 1
+    rest = content[end:]
+    try:
+        is_whole = isinstance(json.loads(rest), dict)
+    except ValueError:
+        is_whole = False
+    return (content + b"\n", b"") if is_whole else (content[:end], rest)
+
+
+def drop_cut_line(path: Path) -> None:
+    """Take off what a crash cut short, so that the next object starts a line.
+
+    A last object that is whole stays, and gets the line break that it lacks. The caller must be
+    the only writer.
+    """
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    whole, rest = whole_lines(content)
+    if rest:
+        logger.warning("Cutting off the unfinished last line of %s.", path)
+        os.truncate(path, len(whole))
+    elif len(whole) > len(content):
+        with path.open("ab") as file:
+            file.write(b"\n")

@@ -1,0 +1,84 @@
+"""What this package needs of RecBole's objects, which come without type information."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, Union
+
+import numpy as np
+import numpy.typing as npt
+
+# Keys and values of a configuration; values are plain (str, numbers, lists, dicts).
+Settings = dict[str, Any]
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+Matrix = npt.NDArray[np.float32]
+PlainValue = Union[None, bool, int, float, str, "list[PlainValue]", "dict[str, PlainValue]"]
+
+
+class RunConfig(Protocol):
+    """A run's configuration: :class:`recbole_llmkt.config.Config`."""
+
+    model: str
+    dataset: str
+    model_class: type
+    final_config_dict: Settings
+
+    def __getitem__(self, key: str) -> Any: ...
+
+    def __setitem__(self, key: str, value: Any) -> None: ...
+
+    def __contains__(self, key: str) -> bool: ...
+
+    def plain(self) -> Settings:
+        """Return what it was made from, as plain values."""
+        ...
+
+
+class Features(Protocol):
+    """A table of a dataset: RecBole's ``Interaction``."""
+
+    def __getitem__(self, index: Any) -> Any: ...
+
+    def __contains__(self, field: str) -> bool: ...
+
+    def __len__(self) -> int: ...
+
+
+class Dataset(Protocol):
+    """RecBole's ``Dataset``: a whole one, or a split."""
+
+    config: RunConfig
+    uid_field: str
+    iid_field: str
+    time_field: str | None
+    label_field: str | None
+    user_num: int
+    item_num: int
+    field2id_token: dict[str, npt.NDArray[np.str_]]
+    field2token_id: dict[str, dict[str, int]]
+    inter_feat: Any
+    user_feat: Any
+    item_feat: Any
+
+    def num(self, field: str) -> int:
+        """Return the number of ids of a field, padding included."""
+        ...
+
+    def copy(self, features: Any) -> Dataset:
+        """Return the same dataset with other interactions."""
+        ...
+
+
+class Loader(Protocol):
+    """One of RecBole's loaders."""
+
+    config: RunConfig
+    _dataset: Dataset
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def __len__(self) -> int: ...
+
+
+Metrics = Mapping[str, float]

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from recbole_llmkt.experiment.report.statistics import bootstrap_interval, estimate, summarise
+
+
+def records(values):
+    """Make records of {arm: {seed: {metric: value}}}."""
+    return [
+        {"model": "BPR", "arm": arm, "seed": seed, "test": metrics}
+        for arm, seeds in values.items()
+        for seed, metrics in seeds.items()
+    ]
+
+
+def test_an_estimate_by_hand():
+    found = estimate([1.0, 2.0, 3.0])
+    assert (found.n, found.mean, found.sd) == (3, 2.0, 1.0)
+    half = 4.302653 / 3**0.5  # Student's t, 2 degrees of freedom
+    assert found.low == pytest.approx(2.0 - half, rel=1e-6)
+    assert found.high == pytest.approx(2.0 + half, rel=1e-6)
+
+
+def test_one_seed_has_no_deviation():
+    found = estimate([0.5])
+    assert (found.sd, found.low, found.high) == (None, None, None)
+
+
+def test_the_bootstrap_of_few_values_by_hand():
+    """Of the 27 equally likely samples of three values, one is all 0 and one all 3."""
+    low, high = bootstrap_interval([0.0, 0.0, 3.0])
+    assert (low, high) == (0.0, 3.0)  # the sample of threes has more than 2.5%: 1/27
+    assert bootstrap_interval([2.0, 2.0, 2.0]) == (2.0, 2.0)
+    assert bootstrap_interval([1.0, 2.0, 4.0]) == bootstrap_interval([1.0, 2.0, 4.0])
+    found = estimate([1.0, 2.0, 4.0])
+    assert found.low < found.boot_low < found.mean < found.boot_high < found.high
+
+
+def test_the_bootstrap_approaches_students_interval():
+    values = np.random.default_rng(5).normal(10.0, 2.0, 400).tolist()
+    found = estimate(values)
+    assert found.boot_low == pytest.approx(found.low, abs=0.02)
+    assert found.boot_high == pytest.approx(found.high, abs=0.02)
+
+
+def test_gains_are_paired_by_seed():
+    cells = summarise(
+        records(
+            {
+                "base": {1: {"ndcg@10": 0.10}, 2: {"ndcg@10": 0.20}, 3: {"ndcg@10": 0.9}},
+                "kt": {1: {"ndcg@10": 0.11}, 2: {"ndcg@10": 0.19}},
+            }
+        )
+    )
+    base, kt = cells
+    assert base.gain is None
+    assert kt.gain.n == 2  # seed 3 has no kt run
+    assert kt.gain.mean == pytest.approx((10.0 - 5.0) / 2)
+    assert kt.won == 1
+
+
+def test_less_is_better_for_errors():
+    values = {"base": {1: {"rmse": 1.0}}, "kt": {1: {"rmse": 0.9}}}
+    _, kt = summarise(records(values), smaller=["rmse"])
+    assert kt.gain.mean == pytest.approx(10.0)
+    assert kt.won == 1
+
+
+def test_there_is_no_gain_over_nothing():
+    _, kt = summarise(records({"base": {1: {"hit@10": 0.0}}, "kt": {1: {"hit@10": 0.1}}}))
+    assert kt.gain is None
+    (alone,) = summarise(records({"kt": {1: {"hit@10": 0.1}}}))
+    assert alone.gain is None
+
+
+def test_a_base_of_0_with_one_seed_gives_no_gain_of_the_others():
+    base = {1: {"hit@10": 0.0}, 2: {"hit@10": 0.1}, 3: {"hit@10": 0.1}}
+    kt = {1: {"hit@10": 0.1}, 2: {"hit@10": 0.09}, 3: {"hit@10": 0.09}}
+    _, found = summarise(records({"base": base, "kt": kt}))
+    assert found.gain is None  # of the other two it would be -10%, and kt is better on average
+    assert found.won == 1

@@ -1,0 +1,256 @@
+"""The last round of tuning, and the winners that are compared."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from recbole_llmkt.cli.experiments import _winners_table
+from recbole_llmkt.experiment.runs.compare import compare
+from recbole_llmkt.experiment.runs.plan import Plan
+from recbole_llmkt.experiment.tuning.finals import Finals, read_finals
+from recbole_llmkt.experiment.tuning.tune import Tuning, read_trials, tune
+from recbole_llmkt.experiment.tuning.winners import tuned_plan
+from recbole_llmkt.profiles.loading import texts_digest
+from recbole_llmkt.profiles.locations import profile_folder
+from recbole_llmkt.profiles.store import ProfileStore
+from recbole_llmkt.utils.exceptions import ConfigError, DataError
+from tests.experiment.fake_runs import PLAN, fake_train, forbidden_train
+
+
+def test_the_winners_are_compared_and_noted(study, tmp_path):
+    folder, _ = study
+    plan = tuned_plan(folder, Plan([], [], [1, 2], ""))
+    records = compare(plan, tmp_path, jobs=2, train=fake_test)
+    assert len(records) == 4
+    for record in records:
+        own = [one for one in read_trials(folder) if one["arm"] == record["arm"]]
+        best = max((one for one in own if "score" in one), key=lambda one: one["score"])
+        assert record["tuned"]["keys"] == best["keys"]
+        assert record["tuned"]["trials"] == len(own)
+        assert record["tuned"]["unequal"] is False
+        assert {key: record["settings"][key] for key in best["keys"]} == best["keys"]
+        assert record["settings"]["epochs"] == 2
+
+
+# ---- the last round ---------------------------------------------------------------------------
+
+
+def lucky_train(config, saved=True, on_epoch=None):
+    """Stand in for training: with seed 7, and no other, fast learning seems best."""
+    result = fake_train(config, saved, on_epoch)
+    luck = 1.0 if config["seed"] == 7 and config["learning_rate"] > 0.008 else 0.0
+    return {**result, "best_valid_score": result["best_valid_score"] + luck}
+
+
+def tuned_base(folder):
+    return tuned_plan(folder, Plan([], ["base"], [1], "")).tuned["BPR", "base"]
+
+
+def test_what_was_luck_does_not_win_the_last_round(tmp_path):
+    lines = tune(Tuning(PLAN, 12), tmp_path, jobs=1, train=lucky_train)
+    before = tuned_base(tmp_path)
+    assert before["keys"]["learning_rate"] > 0.008
+    assert before["seeds"] == 1
+    finals = Finals(finalists=12)
+    again = tune(Tuning(PLAN, 12, finals=finals), tmp_path, jobs=2, train=lucky_train)
+    assert again == lines
+    good = sum(line["status"] == "ok" for line in lines)
+    played = read_finals(tmp_path)
+    assert len(played) == 2 * good
+    assert {line["seed"] for line in played} == {8, 9}
+    after = tuned_base(tmp_path)
+    assert after["keys"].get("learning_rate", 0.001) < 0.008
+    assert after["seeds"] == 3
+    own = [
+        line["score"]
+        for line in lines + played
+        if line["arm"] == "base" and line["trial"] == after["trial"]
+    ]
+    assert after["score"] == pytest.approx(sum(own) / 3)
+    tune(Tuning(PLAN, 12, finals=finals), tmp_path, jobs=1, train=forbidden_train)
+    path = tmp_path / "finals.jsonl"
+    path.write_text(path.read_text()[:-20])
+    tune(Tuning(PLAN, 12, finals=finals), tmp_path, jobs=1, train=lucky_train)
+    assert len(read_finals(tmp_path)) == 2 * good
+
+
+def failing_finals(config, saved=True, on_epoch=None):
+    if config["seed"] == 8 and (config["kt_enabled"] or config["learning_rate"] > 0.008):
+        raise DataError("not this time")
+    return lucky_train(config, saved, on_epoch)
+
+
+def test_a_finalist_that_fails_is_out(tmp_path):
+    finals = Finals(finalists=12)
+    tune(Tuning(PLAN, 12, finals=finals), tmp_path, jobs=1, train=failing_finals)
+    assert tuned_base(tmp_path)["keys"].get("learning_rate", 0.001) < 0.008
+    with pytest.raises(DataError, match="BPR, arm kt: every finalist failed"):
+        tuned_plan(tmp_path, Plan([], [], [1], ""))
+
+
+def test_trials_outside_the_last_round_do_not_step_in(tmp_path):
+    tune(Tuning(PLAN, 3, finals=Finals(1)), tmp_path, jobs=1, train=failing_finals)
+    with pytest.raises(DataError, match="BPR, arm kt: every finalist failed"):
+        tuned_plan(tmp_path, Plan([], ["kt"], [1], ""))
+
+
+@pytest.mark.parametrize(
+    ("trials", "finalists", "message"),
+    [((2, 2), (0, 1), "base 0, kt 1"), ((3, 3), (1, 2), "base 1, kt 2")],
+    ids=["no last round", "fewer finalists"],
+)
+def test_unequal_last_rounds_are_refused(tmp_path, trials, finalists, message):
+    kt = replace(PLAN, arms=["kt"])
+    for plan, count, finals in zip((PLAN, kt), trials, map(Finals, finalists)):
+        tune(Tuning(plan, count, finals=finals), tmp_path, jobs=1, train=fake_train)
+    with pytest.raises(ConfigError, match=rf"numbers of finalists \({message}\)"):
+        tuned_plan(tmp_path, Plan([], [], [1], ""))
+
+
+def test_a_last_round_that_was_stopped_has_no_winner(tmp_path):
+    tune(Tuning(PLAN, 3, finals=Finals(2)), tmp_path, jobs=1, train=fake_train)
+    path = tmp_path / "finals.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(one for one in lines if '"seed": 9' not in one))
+    with pytest.raises(DataError, match=r"BPR, arm base: the last round .* is not finished"):
+        tuned_plan(tmp_path, Plan([], [], [1], ""))
+
+
+def test_a_study_goes_on_with_the_profiles_it_was_begun_with(tiny, tmp_path):
+    Path("tiny.yaml").write_text(json.dumps(tiny.settings(epochs=2)))
+    plan = Plan(["BPR"], ["kt"], [7], "tiny", ["tiny.yaml"])
+    (line,) = tune(Tuning(plan, 1), tmp_path / "out", jobs=1)
+    assert list(line["texts"]) == ["user"]
+    tune(Tuning(plan, 1), tmp_path / "out", train=forbidden_train)
+    store = ProfileStore(tiny.folder / "profiles", "user")
+    with store.writing():
+        store.append(replace(store.read()["u7"], text="Likes noir."))
+    for go_on in (
+        lambda: tune(Tuning(plan, 2), tmp_path / "out", train=forbidden_train),
+        lambda: tuned_plan(tmp_path / "out", Plan([], [], [1], "")),
+    ):
+        with pytest.raises(DataError, match=r"BPR-kt-7 \(in trials\.jsonl\) learned from other"):
+            go_on()
+
+
+def test_an_arm_may_have_profiles_of_its_own(tiny, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(tiny.folder / "profiles", other)
+    store = ProfileStore(other, "user")
+    with store.writing():
+        store.append(replace(store.read()["u7"], text="Likes noir."))
+    Path("tiny.yaml").write_text(json.dumps(tiny.settings(epochs=2)))
+    mine = Plan(
+        ["BPR"], ["mine"], [7], "tiny", ["tiny.yaml"],
+        own_arms={"mine": {"profile_dir": str(other)}},
+    )  # fmt: skip
+    tune(Tuning(mine, 1), tmp_path / "out", jobs=1, train=learning_train)
+    kt = Plan(["BPR"], ["kt"], [7], "tiny", ["tiny.yaml"])
+    tune(Tuning(kt, 1), tmp_path / "out", jobs=1, train=learning_train)
+    assert tuned_plan(tmp_path / "out", Plan([], ["kt"], [1], "")).arms == ["kt"]
+
+
+def learning_train(config, saved=True, on_epoch=None):
+    """Stand in for training: a run that notes the texts of its profiles."""
+    store = ProfileStore(profile_folder(config, "user"), "user")
+    term = {"entity": "user", "texts": texts_digest(store.usable())}
+    return {**fake_train(config, saved, on_epoch), "transfer": {"terms": [term]}}
+
+
+def test_the_table_says_which_arm_has_no_winner_yet(tmp_path):
+    lines = tune(Tuning(PLAN, 3, finals=Finals(2)), tmp_path, jobs=1, train=fake_train)
+    path = tmp_path / "finals.jsonl"
+    played = [line for line in read_finals(tmp_path) if line["arm"] == "kt"]
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in played))
+    table = _winners_table(tmp_path, lines)
+    assert "arm base: the last round" in table
+    assert "mean of 3 seeds" in table
+
+
+def test_the_last_round_of_another_trial_with_the_same_number_does_not_count(tmp_path):
+    finals = Finals(1)
+    tune(Tuning(PLAN, 3, finals=finals), tmp_path, jobs=1, train=fake_train)
+    path = tmp_path / "finals.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        line["keys"]["learning_rate"] = 0.0123
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    tune(Tuning(PLAN, 3, finals=finals), tmp_path, jobs=1, train=fake_train)
+    assert len(read_finals(tmp_path)) == 2 * len(lines)
+
+
+def test_files_that_changed_since_the_tuning_are_refused(tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text("epochs: 2")
+    plan = Plan(["BPR"], ["base"], [7], "ml-100k", config_files=[str(file)])
+    tune(Tuning(plan, 2), tmp_path / "study", jobs=1, train=fake_train)
+    file.write_text("epochs: 3")
+    with pytest.raises(DataError, match=r"another epochs of BPR/base \(2 -> 3\)"):
+        tuned_plan(tmp_path / "study", Plan([], [], [1], ""))
+
+
+def test_what_recbole_fills_in_is_no_change(tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text("train_neg_sample_args: {distribution: uniform, sample_num: 2}")
+    plan = Plan(["BPR"], ["base"], [7], "ml-100k", [str(file)], {"epochs": 2})
+    tune(Tuning(plan, 2), tmp_path / "study", jobs=1, train=fake_train)
+    tune(Tuning(plan, 2), tmp_path / "study", jobs=1, train=forbidden_train)
+    assert tuned_plan(tmp_path / "study", Plan([], [], [1], "")).arms == ["base"]
+
+
+def test_every_seed_of_the_tuning_is_named_where_it_comes_again(tmp_path, caplog):
+    tune(Tuning(PLAN, 2, finals=Finals(1)), tmp_path, jobs=1, train=fake_train)
+    tuned_plan(tmp_path, Plan([], [], [8, 10], ""))
+    assert "Tuned with the seed 8, too" in caplog.text
+
+
+def fake_test(config, saved=True, on_epoch=None):
+    return {**fake_train(config, saved, on_epoch), "test_result": {"ndcg@10": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"arms": ["base", "shuffled"]}, "BPR, arm shuffled: was not tuned"),
+        ({"models": ["NeuMF"]}, "NeuMF, arm base: was not tuned"),
+        ({"dataset": "ml-1m"}, "tuned on ml-100k, not on ml-1m"),
+    ],
+)
+def test_what_was_not_tuned_is_refused(study, wanted, message):
+    plan = Plan(**{"models": [], "arms": [], "seeds": [1], "dataset": "", **wanted})
+    with pytest.raises((ConfigError, DataError), match=message):
+        tuned_plan(study[0], plan)
+
+
+def test_a_tuned_key_cannot_be_given(study):
+    wanted = Plan([], [], [1], "", overrides={"weight_decay": 0.1})
+    with pytest.raises(ConfigError, match="weight_decay was tuned"):
+        tuned_plan(study[0], wanted).runs()
+
+
+def test_unequal_trials_are_refused_or_noted(tmp_path):
+    tune(Tuning(PLAN, 2), tmp_path, jobs=1, train=fake_train)
+    more = Plan(["BPR"], ["kt"], [7], "ml-100k", overrides={"epochs": 2})
+    tune(Tuning(more, 3), tmp_path, jobs=1, train=fake_train)
+    wanted = Plan([], [], [1], "")
+    with pytest.raises(ConfigError, match=r"different numbers of trials \(base 2, kt 3\)"):
+        tuned_plan(tmp_path, wanted)
+    found = tuned_plan(tmp_path, wanted, allow_unequal=True).tuned
+    assert all(one["unequal"] for one in found.values())
+
+
+def test_a_damaged_study_is_named(study, tmp_path):
+    with pytest.raises(DataError, match="No study in"):
+        tuned_plan(tmp_path, Plan([], [], [1], ""))
+    (tmp_path / "tuning.json").write_text("{")
+    with pytest.raises(DataError, match=r"tuning\.json is damaged"):
+        tuned_plan(tmp_path, Plan([], [], [1], ""))
+    (tmp_path / "tuning.json").write_bytes((study[0] / "tuning.json").read_bytes())
+    (tmp_path / "trials.jsonl").write_text('{"model": "BPR"}\n')
+    with pytest.raises(DataError, match=r"trials\.jsonl, line 1"):
+        tuned_plan(tmp_path, Plan([], [], [1], ""))

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recbole_llmkt.profiles.generation.engine import _actors, spread
+from recbole_llmkt.profiles.generation.run import generate_profiles
+from recbole_llmkt.profiles.store import ProfileStore
+from recbole_llmkt.utils.exceptions import ProfileError
+from tests.profiles.generation.helpers import write_items
+from tests.profiles.generation.openai_server import OpenAIServer, Reply
+from tests.profiles.generation.ray_workers import Refuses, Squares
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """Start a cluster of two workers on this machine."""
+    ray = pytest.importorskip("ray")
+    pytest.importorskip("pyarrow")
+    try:
+        import ray.data.extensions
+    except ImportError as error:
+        pytest.skip(f"Ray Data does not run beside these versions: {error}")
+    path = str(Path(__file__).parents[3])
+    ray.init(
+        num_cpus=3,  # Ray Data keeps one to itself
+        include_dashboard=False,
+        object_store_memory=100 * 2**20,
+        logging_level="error",
+        log_to_driver=False,
+        runtime_env={"env_vars": {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}},
+    )
+    yield
+    ray.shutdown()
+
+
+def _settings(data: Any, server: OpenAIServer, engine: str) -> dict[str, Any]:
+    return {
+        "profile_generator": "openai",
+        "profile_model": "m",
+        "profile_api_base": server.address,
+        "profile_concurrency": 2,
+        "profile_engine": engine,
+        "profile_dir": str(data.folder / engine),
+    }
+
+
+@pytest.mark.slow
+def test_two_workers_share_the_work(cluster: None) -> None:
+    results = list(spread(Squares, range(40), engine="ray", block_size=4))
+    assert sorted(square for square, _ in results) == [n * n for n in range(40)]
+    assert len({process for _, process in results}) == 2
+    assert list(spread(Squares, [], engine="ray")) == []
+
+
+@pytest.mark.slow
+def test_an_error_of_a_worker_comes_back_as_it_was(cluster: None) -> None:
+    with pytest.raises(ProfileError, match=r"^no root of -1$"):
+        list(spread(Squares, [-1, 2], engine="ray", block_size=1))
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_start_is_said(cluster: None) -> None:
+    with pytest.raises(ProfileError, match=r"worker of the Ray cluster failed.*no weights"):
+        list(spread(Refuses, [1], engine="ray", block_size=1))
+
+
+@pytest.mark.slow
+def test_ray_and_local_write_the_same_profiles(cluster: None, make_dataset: Any) -> None:
+    data = make_dataset()
+    write_items(data)
+
+    stored = {}
+    with OpenAIServer(lambda *_: Reply()) as server:
+        for engine in ("local", "ray"):
+            config = data.config(**_settings(data, server, engine))
+            summary = generate_profiles(config, "user")
+            assert (summary.written, summary.failed) == (30, 0)
+            profiles = ProfileStore(data.folder / engine, "user").read()
+            stored[engine] = {
+                token: (one.text, one.history, one.prompt, one.model, one.tokens_in)
+                for token, one in profiles.items()
+            }
+            assert generate_profiles(config, "user").skipped == 30
+    assert stored["ray"] == stored["local"]
+
+
+def test_actors_fill_the_cluster() -> None:
+    assert _actors({"CPU": 9.0, "GPU": 2.0}, on_gpu=True) == (2, {"num_gpus": 1})
+    assert _actors({"CPU": 9.0, "GPU": 2.0}, on_gpu=False) == (8, {"num_cpus": 1})
+    assert _actors({"CPU": 1.0}, on_gpu=True) == (1, {"num_cpus": 0})

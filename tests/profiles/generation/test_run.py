@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recbole_llmkt.datasets.history import training_histories
+from recbole_llmkt.datasets.splits import training_split
+from recbole_llmkt.profiles.generation.run import estimate, generate_profiles
+from recbole_llmkt.profiles.generation.scope import Scope, parse_shard, shard_folder
+from recbole_llmkt.profiles.store import Profile, ProfileStore, read_manifest
+from recbole_llmkt.utils.exceptions import ConfigError, DataError, ProfileError
+from tests.helpers import TinyDataset
+from tests.profiles.generation.helpers import write_items
+from tests.profiles.generation.openai_server import TEXT, OpenAIServer, Reply
+
+
+@pytest.fixture
+def data(make_dataset: Any) -> TinyDataset:
+    dataset = make_dataset()
+    write_items(dataset)
+    return dataset
+
+
+def _folder(data: TinyDataset) -> Path:
+    return data.folder / "profiles"
+
+
+def _edit(store: ProfileStore, token: str, **values: Any) -> None:
+    profile = store.read()[token]
+    with store.writing():
+        store.append(Profile(**{**vars(profile), **values}))
+
+
+def test_users_are_described_from_their_training_interactions(data: TinyDataset) -> None:
+    config = data.config()
+    summary = generate_profiles(config, "user")
+    assert (summary.written, summary.failed, summary.skipped) == (30, 0, 0)
+    profiles = ProfileStore(_folder(data), "user").read()
+    digests = training_histories(training_split(config)).digests()
+    assert {token: one.history for token, one in profiles.items()} == digests
+    assert all(one.generator == "template" and one.prompt == "" for one in profiles.values())
+    assert read_manifest(_folder(data))["user_profiles"]["generator"] == "template"
+    assert generate_profiles(config, "user").skipped == 30
+
+
+def test_items_are_described_from_metadata(data: TinyDataset) -> None:
+    summary = generate_profiles(data.config(), "item")
+    profiles = ProfileStore(_folder(data), "item").read()
+    assert summary.written == len(profiles) == 40
+    assert profiles["i1"].text == "The Story of i1 (1951). Categories: Comedy."
+    assert profiles["i1"].history is None
+
+
+def test_items_without_a_title_get_no_profile(
+    make_dataset: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = make_dataset()
+    write_items(data, without=("i3", "i4"))
+    generate_profiles(data.config(), "item")
+    assert "2 of 40 items, 'i3' for one, have no title" in caplog.text or "'i4'" in caplog.text
+    assert len(ProfileStore(_folder(data), "item").read()) == 38
+
+
+def test_the_prompt_shows_the_chosen_interactions_only(data: TinyDataset) -> None:
+    config = data.config(
+        profile_generator="openai",
+        profile_model="m",
+        profile_max_history=3,
+        profile_history="recent",
+        profile_api_base="http://127.0.0.1:1/v1",
+    )
+    found = estimate(config, "user", price_in=1.0, price_out=10.0)
+    histories = training_histories(training_split(config))
+    tokens = histories.item_tokens[histories.items(1)]
+    assert found.count == 30 and found.skipped == 0 and len(found.first) == 3
+    shown = [line for line in found.first[0].splitlines() if line.startswith("- ")]
+    assert [line.split(" (")[0] for line in shown] == [f"- The Story of {t}" for t in tokens[-3:]]
+    assert found.tokens_out == 30 * 400
+    assert found.tokens_in == pytest.approx(30 * len(found.first[0]) / 4, rel=0.1)
+    assert found.cost == pytest.approx((found.tokens_in + 10 * found.tokens_out) / 1e6)
+
+
+def test_only_changed_histories_are_written_again(data: TinyDataset) -> None:
+    generate_profiles(data.config(), "user")
+    shorter = data.config(
+        eval_args={**data.settings()["eval_args"], "split": {"RS": [0.5, 0.25, 0.25]}}
+    )
+    old = training_histories(training_split(data.config())).digests()
+    new = training_histories(training_split(shorter)).digests()
+    changed = sum(old[token] != digest for token, digest in new.items())
+    assert 0 < generate_profiles(shorter, "user").written == changed
+
+
+def test_edits_are_kept_unless_told_otherwise(data: TinyDataset) -> None:
+    config = data.config()
+    generate_profiles(config, "user")
+    store = ProfileStore(_folder(data), "user")
+    _edit(store, "u3", text="Mine.", edited=True, history="another")
+    assert generate_profiles(config, "user").written == 0
+    assert store.read()["u3"].text == "Mine."
+    assert generate_profiles(config, "user", Scope(overwrite_edits=True)).written == 1
+    assert store.read()["u3"].text.startswith("This user") and not store.read()["u3"].edited
+
+
+def test_failures_are_recorded_and_taken_up_on_demand(
+    data: TinyDataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    healthy = False
+
+    def decide(number: int, payload: dict[str, Any]) -> Reply:
+        return Reply(text="" if number < 6 and not healthy else TEXT)
+
+    with OpenAIServer(decide) as server:
+        config = data.config(
+            profile_generator="openai",
+            profile_model="m",
+            profile_api_base=server.address,
+            profile_concurrency=1,
+        )
+        summary = generate_profiles(config, "user")
+        assert (summary.written, summary.failed) == (27, 3)
+        assert summary.tokens_in == 33 * 11 and summary.tokens_out == 33 * 7
+        assert "3 user profiles failed" in caplog.text and "empty" in caplog.text
+        failed = [one for one in ProfileStore(_folder(data), "user").read().values() if one.error]
+        assert len(failed) == 3 and {one.text for one in failed} == {""}
+        again = generate_profiles(config, "user")
+        assert (again.written, again.failed, again.skipped) == (0, 0, 30)
+        healthy = True
+        retried = generate_profiles(config, "user", Scope(retry_failed=True))
+        assert (retried.written, retried.failed, retried.skipped) == (3, 0, 27)
+    assert len(server.payloads) == 36
+    assert all(one.usable for one in ProfileStore(_folder(data), "user").read().values())
+
+
+def test_a_server_that_goes_away_costs_nothing_that_was_answered(data: TinyDataset) -> None:
+    def decide(number: int, _: dict[str, Any]) -> Reply:
+        return Reply() if number < 9 else Reply(status=401, text="expired")
+
+    with OpenAIServer(decide) as server:
+        config = data.config(
+            profile_generator="openai",
+            profile_model="m",
+            profile_api_base=server.address,
+            profile_concurrency=1,
+        )
+        with pytest.raises(ProfileError, match="expired"):
+            generate_profiles(config, "user")
+        assert len(ProfileStore(_folder(data), "user").read()) == 9
+        server.decide = lambda *_: Reply()
+        assert generate_profiles(config, "user").written == 21
+
+
+def test_parts_cover_everything_once(data: TinyDataset) -> None:
+    config = data.config()
+    parts = [generate_profiles(config, "user", Scope(f"{n}/3")) for n in (1, 2, 3)]
+    assert sum(part.written for part in parts) == 30 and min(p.written for p in parts) > 0
+    stores = [ProfileStore(shard_folder(_folder(data), f"{n}/3"), "user") for n in (1, 2, 3)]
+    tokens = [token for store in stores for token in store.read()]
+    assert len(tokens) == len(set(tokens)) == 30
+    assert not ProfileStore(_folder(data), "user").exists()
+    assert generate_profiles(config, "user", Scope("2/3")).written == 0
+    assert ProfileStore(_folder(data), "user").merge(stores) == 30
+    assert generate_profiles(config, "user").written == 0
+
+
+def test_what_template_wrote_gives_way_to_a_language_model(data: TinyDataset) -> None:
+    generate_profiles(data.config(), "user")
+    with OpenAIServer(lambda *_: Reply()) as server:
+        keys = {"profile_generator": "openai", "profile_api_base": server.address}
+        config = data.config(**keys, profile_model="m")
+        assert generate_profiles(config, "user").written == 30
+        assert generate_profiles(config, "user").written == 0
+        found = ProfileStore(_folder(data), "user").read()
+        assert {one.generator for one in found.values()} == {"openai"}
+        # And never the other way round.
+        assert generate_profiles(data.config(), "user").written == 0
+
+
+def test_what_another_model_wrote_stays_unless_told_otherwise(
+    data: TinyDataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    with OpenAIServer(lambda *_: Reply()) as server:
+        keys = {"profile_generator": "openai", "profile_api_base": server.address}
+        generate_profiles(data.config(**keys, profile_model="old"), "user")
+        config = data.config(**keys, profile_model="new")
+        with caplog.at_level(logging.WARNING):
+            assert generate_profiles(config, "user").written == 0
+        assert "30 profiles stay" in caplog.text and "(openai old)" in caplog.text
+        assert generate_profiles(config, "user", Scope(overwrite_others=True)).written == 30
+        assert generate_profiles(config, "user", Scope(overwrite_others=True)).written == 0
+
+
+def test_the_manifest_tells_of_profiles_that_were_written(data: TinyDataset) -> None:
+    generate_profiles(data.config(), "user")
+    before = (_folder(data) / "manifest.json").read_bytes()
+    assert generate_profiles(data.config(profile_max_history=3), "user").written == 0
+    assert (_folder(data) / "manifest.json").read_bytes() == before
+
+
+def test_edits_are_not_overwritten_by_parts() -> None:
+    with pytest.raises(ConfigError, match="without --shard"):
+        Scope("1/3", overwrite_edits=True)
+
+
+def test_users_of_untitled_items_alone_get_no_profile(
+    data: TinyDataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    histories = training_histories(training_split(data.config()))
+    user_id = list(histories.user_tokens).index("u3")
+    write_items(data, without=tuple(histories.item_tokens[histories.items(user_id)]))
+    with caplog.at_level(logging.WARNING):
+        generate_profiles(data.config(), "user")
+    assert "nor do users of such items alone" in caplog.text
+    assert "u3" not in ProfileStore(_folder(data), "user").read()
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "3", "a/b", "1/0"])
+def test_a_wrong_part_is_refused(shard: str) -> None:
+    with pytest.raises(ConfigError, match="1/16"):
+        parse_shard(shard)
+
+
+def test_profiles_from_a_file_and_those_it_lacks(
+    data: TinyDataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "made.jsonl"
+    rows = [{"id": f"u{n}", "text": f"Text {n}", "history": "d"} for n in range(10)]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    config = data.config(profile_generator="file", profile_file=str(path))
+    with caplog.at_level(logging.WARNING):
+        assert generate_profiles(config, "user").written == 10
+    assert "20 users are not in profile_file" in caplog.text
+    assert ProfileStore(_folder(data), "user").read()["u4"].history == "d"
+
+
+def _write_rows(path: Path, rows: list[dict[str, str]]) -> str:
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return str(path)
+
+
+def test_a_file_of_users_has_nothing_to_say_of_items(data: TinyDataset, tmp_path: Path) -> None:
+    name = _write_rows(tmp_path / "made.jsonl", [{"user_id": "i3", "text": "Likes war."}])
+    config = data.config(profile_generator="file", profile_file=name)
+    with pytest.raises(DataError, match="no item profiles: none of its lines says item_id"):
+        generate_profiles(config, "item")
+    assert not ProfileStore(_folder(data), "item").exists()
+
+
+def test_a_changed_file_is_taken_again_and_corrections_stay(
+    data: TinyDataset, tmp_path: Path
+) -> None:
+    rows = [{"item_id": f"i{n}", "text": f"Text {n}"} for n in range(1, 6)]
+    config = data.config(
+        profile_generator="file", profile_file=_write_rows(tmp_path / "made.jsonl", rows)
+    )
+    assert generate_profiles(config, "item").written == 5
+    assert generate_profiles(config, "item").written == 0
+    store = ProfileStore(_folder(data), "item")
+    with store.writing():
+        store.append(replace(store.read()["i1"], text="By hand.", edited=True))
+    for row in rows[:3]:
+        row["text"] += ", newly written"
+    _write_rows(tmp_path / "made.jsonl", rows)
+    assert generate_profiles(config, "item").written == 2
+    texts = {token: one.text for token, one in store.read().items()}
+    assert texts["i1"] == "By hand."
+    assert texts["i2"] == "Text 2, newly written"
+    assert texts["i5"] == "Text 5"
+
+
+def test_missing_ratings_and_missing_items_are_said(make_dataset: Any) -> None:
+    data = make_dataset()
+    with pytest.raises(DataError, match=r"tiny\.item"):
+        generate_profiles(data.config(), "user")
+    write_items(data)
+    config = data.config(profile_history="top_rated", profile_rating_field="none")
+    with pytest.raises(DataError, match="profile_rating_field"):
+        generate_profiles(config, "user")

@@ -1,0 +1,242 @@
+"""Loading: joined by token, no leak, masked and never invented."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from recbole_llmkt.config import Config
+from recbole_llmkt.datasets.history import history_digest, training_histories
+from recbole_llmkt.datasets.splits import build_splits, training_split
+from recbole_llmkt.profiles import loading
+from recbole_llmkt.profiles.embeddings import embedding_paths
+from recbole_llmkt.profiles.generation.run import generate_profiles
+from recbole_llmkt.profiles.loading import load_profiles
+from recbole_llmkt.profiles.locations import profile_folder
+from recbole_llmkt.profiles.store import ProfileStore
+from recbole_llmkt.utils.exceptions import LeakError, ProfileError
+from tests.helpers import ENCODER, add_profiles, random_vectors, write_profiles
+
+
+def load(dataset, entity="user", **keys):
+    config = dataset.config(**keys)
+    return load_profiles(config, training_split(config), entity)
+
+
+def unit(vectors):
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def edit(dataset, change):
+    """Append a changed profile of every user."""
+    store = ProfileStore(dataset.folder / "profiles", "user")
+    with store.writing():
+        for profile in store.read().values():
+            store.append(change(profile))
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {},
+        {"user_inter_num_interval": "[14,inf)"},
+        {"user_inter_num_interval": "[11,inf)", "item_inter_num_interval": "[9,inf)"},
+        {"val_interval": {"rating": "[2,inf)"}},
+    ],
+    ids=["all", "users", "k-core", "by value"],
+)
+def test_vectors_are_joined_by_token_under_any_filter(tiny, filters):
+    config = tiny.config(**filters)
+    train = training_split(config)
+    tokens = list(train.field2id_token["user_id"][1:])
+    assert tokens != sorted(tokens)
+    n_left = sum(split.inter_num for split in build_splits(config))
+    assert (n_left < len(tiny.rows)) == bool(filters)
+    vectors = random_vectors(sorted(tokens))
+    histories = loading.training_histories(train).digests()
+    # the file is in another order than RecBole's ids, and knows more users than the filter leaves
+    shutil.rmtree(tiny.folder / "profiles")
+    write_profiles(
+        tiny.folder / "profiles",
+        "user",
+        {**random_vectors(["stranger"]), **vectors},
+        {**histories, "stranger": "x"},
+    )
+    loaded = load_profiles(config, train, "user")
+    assert len(loaded.ids) == len(tokens) == loaded.n_entities - 1
+    assert (loaded.coverage, loaded.n_leaks, loaded.encoder) == (1.0, 0, ENCODER)
+    assert loaded.vectors.dtype == np.float32
+    for user_id, vector in zip(loaded.ids, loaded.vectors):
+        token = train.field2id_token["user_id"][user_id]
+        np.testing.assert_allclose(vector, unit(vectors[token]), rtol=1e-5)
+
+
+def test_missing_and_failed_profiles_are_no_profiles(make_dataset, caplog):
+    dataset = make_dataset()
+    add_profiles(dataset, without=["u3", "u4", "i1"])
+    store = ProfileStore(dataset.folder / "profiles", "user")
+    with store.writing():
+        profiles = store.read()
+        store.append(replace(profiles["u5"], text="", error="refused"))
+        store.append(replace(profiles["u6"], text="   "))
+    vectors_path, ids_path = embedding_paths(store.folder, ENCODER, "user")
+    vectors, header = np.load(vectors_path), json.loads(ids_path.read_text())
+    keep = [row for row, token in enumerate(header["ids"]) if token not in ("u5", "u6")]
+    np.save(vectors_path, vectors[keep])
+    header.update(
+        ids=[header["ids"][row] for row in keep], texts=[header["texts"][row] for row in keep]
+    )
+    ids_path.write_text(json.dumps(header))
+    with caplog.at_level(logging.INFO):
+        loaded = load(dataset)
+    assert len(loaded.ids) == 26 and loaded.coverage == pytest.approx(26 / 30)
+    assert "26 of 30 users" in caplog.text
+    assert len(load(dataset, "item").ids) == load(dataset, "item").n_entities - 2
+
+
+def test_another_split_is_a_leak(tiny, caplog):
+    other = {"eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "user"}}
+    with pytest.raises(LeakError, match=r"30 of 30 user.*'u\d+'.*profile_allow_leak: True"):
+        load(tiny, **other)
+    with caplog.at_level(logging.WARNING):
+        assert load(tiny, profile_allow_leak=True, **other).n_leaks == 30
+    assert "profile_allow_leak" in caplog.text
+    assert load(tiny, "item", **other).n_leaks == 0
+
+
+def test_one_leaking_profile_is_enough(tiny):
+    store = ProfileStore(tiny.folder / "profiles", "user")
+    with store.writing():
+        store.append(replace(store.read()["u7"], history="0" * 16))
+    with pytest.raises(LeakError, match=r"1 of 30 user.*'u7'"):
+        load(tiny)
+
+
+def test_the_mend_of_a_leak_names_the_model_and_corrected_texts(tiny):
+    edit(tiny, lambda profile: replace(profile, history="0" * 16, edited=profile.id == "u7"))
+    mend = r"--model=BPR.*\(and --overwrite-edits: 1 of them were corrected by hand\)"
+    with pytest.raises(LeakError, match=mend):
+        load(tiny)
+
+
+def test_who_left_the_training_split_has_no_profile(tiny, caplog):
+    digests = training_histories(training_split(tiny.config())).digests()
+    digests["u7"] = history_digest([])  # as if all of u7's interactions had gone
+    store = ProfileStore(tiny.folder / "profiles", "user")
+    with caplog.at_level(logging.WARNING):
+        kept = loading.without_absent(store.read(), digests)
+    assert set(store.read()) - set(kept) == {"u7"} and "'u7'" in caplog.text
+    assert loading.outdated(kept, digests) == []
+    fresh = {"u7": replace(store.read()["u7"], history=history_digest([]))}
+    assert loading.without_absent(fresh, digests) == fresh
+
+
+def test_user_profiles_without_a_history_count_as_leaks(tiny):
+    edit(tiny, lambda profile: replace(profile, history=None))
+    with pytest.raises(LeakError, match="30 of 30"):
+        load(tiny)
+
+
+def test_profiles_of_another_dataset_are_an_error(tiny):
+    folder = tiny.folder / "profiles"
+    shutil.rmtree(folder)
+    write_profiles(folder, "user", random_vectors(["1", "2"]), {})
+    with pytest.raises(ProfileError, match=r"None of the 2 profiles.*'1'.*profile_dir"):
+        load(tiny)
+
+
+def test_only_failed_profiles_are_an_error(tiny):
+    edit(tiny, lambda profile: replace(profile, text="", error="refused"))
+    with pytest.raises(ProfileError, match="retry-failed"):
+        load(tiny)
+
+
+def test_a_vector_of_length_zero_is_named(tiny):
+    vectors_path, _ = embedding_paths(tiny.folder / "profiles", ENCODER, "user")
+    vectors = np.load(vectors_path)
+    vectors[3] = 0
+    np.save(vectors_path, vectors)
+    with pytest.raises(ProfileError, match="length 0"):
+        load(tiny)
+
+
+class TwoNumbers:
+    """An encoder that counts its texts."""
+
+    name = ENCODER
+    n_texts = 0
+
+    def encode(self, texts):
+        type(self).n_texts += len(texts)
+        return np.array([[len(text), 1] for text in texts], dtype=np.float32)
+
+
+def test_stale_vectors_are_made_anew(tiny, monkeypatch):
+    monkeypatch.setattr(loading, "get_encoder", lambda config: TwoNumbers())
+    edit(tiny, lambda profile: replace(profile, text=f"new {profile.text}"))
+    state = np.random.get_state()[1].copy()
+    loaded = load(tiny)
+    assert loaded.vectors.shape == (30, 2) and TwoNumbers.n_texts == 30
+    load(tiny)
+    assert TwoNumbers.n_texts == 30
+    assert np.array_equal(state, np.random.get_state()[1])
+
+
+def test_vectors_of_a_folder_that_is_not_ours_go_to_the_cache(tiny, monkeypatch, tmp_path):
+    monkeypatch.setattr(loading, "get_encoder", lambda config: TwoNumbers())
+    monkeypatch.setattr(os, "access", lambda *arguments: False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    edit(tiny, lambda profile: replace(profile, text=f"{profile.text} again"))
+    before = sorted(os.listdir(tiny.folder / "profiles" / "embeddings"))
+    assert load(tiny).vectors.shape == (30, 2)
+    assert sorted(os.listdir(tiny.folder / "profiles" / "embeddings")) == before
+    assert list((tmp_path / "cache" / "recbole_llmkt").iterdir())
+
+
+def test_where_profiles_are_looked_for(tiny, make_dataset, tmp_path):
+    assert profile_folder(tiny.config()) == tiny.folder / "profiles"
+    elsewhere = tmp_path / "elsewhere"
+    config = tiny.config(profile_dir=str(elsewhere))
+    with pytest.raises(ProfileError, match=r"no user or item.*elsewhere.*llmkt profile"):
+        profile_folder(config)
+    shutil.move(tiny.folder / "profiles", elsewhere)
+    assert profile_folder(config) == elsewhere
+    with pytest.raises(ProfileError, match="llmkt profile --dataset=tiny"):
+        load(tiny, profile_generator="openai", profile_model="any")
+
+
+def test_the_bundled_profiles_are_found_and_complete():
+    config = Config("BPR", "ml-100k", command_line=[])
+    train = training_split(config)
+    for entity, count in (("user", 943), ("item", None)):
+        loaded = load_profiles(config, train, entity)
+        assert loaded.coverage == 1.0 and loaded.n_leaks == 0
+        assert loaded.vectors.shape[1] == 384
+        assert count is None or len(loaded.ids) == count
+        np.testing.assert_allclose(np.linalg.norm(loaded.vectors, axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("generator", ["template", "openai"])
+def test_loading_never_writes_profiles(make_dataset, generator):
+    dataset = make_dataset(n_users=12, n_items=20, per_user=(6, 9))
+    with pytest.raises(ProfileError, match="`llmkt profile --dataset=tiny --entity=item`"):
+        load(dataset, "item", profile_generator=generator, profile_model="any")
+    assert not (dataset.folder / "profiles").exists()
+
+
+def test_plain_descriptions_are_written_on_request(make_dataset, monkeypatch):
+    monkeypatch.setattr(loading, "get_encoder", lambda config: TwoNumbers())
+    dataset = make_dataset(n_users=12, n_items=20, per_user=(6, 9))
+    titles = [f"i{number}\tTitle {number}\tDrama Noir" for number in range(20)]
+    header = "item_id:token\ttitle:token_seq\tgenre:token_seq"
+    (dataset.folder / "tiny.item").write_text("\n".join([header, *titles]) + "\n")
+    generate_profiles(dataset.config(), "user")
+    loaded = load(dataset)
+    assert (loaded.coverage, loaded.n_leaks) == (1.0, 0)
+    assert loaded.generator == "template"

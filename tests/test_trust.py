@@ -1,0 +1,74 @@
+"""A stranger's checkpoint decides nothing: no import, no address, no key, no folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from recbole_llmkt.cli.main import main
+from recbole_llmkt.compat import load_plain
+from recbole_llmkt.quick_start import export_stock_checkpoint, load_data_and_model
+from recbole_llmkt.utils.exceptions import ConfigError
+from tests.helpers import prepare
+
+
+@pytest.fixture
+def strangers(tiny):
+    """Return a function that saves a checkpoint with some settings changed."""
+
+    def save(**settings):
+        run = prepare(tiny.config("BPR", epochs=2))
+        run.fit(saved=True)
+        checkpoint = load_plain(run.trainer.saved_model_file)
+        checkpoint["config"].update(settings)
+        torch.save(checkpoint, "strangers.pth")
+        return "strangers.pth"
+
+    return save
+
+
+def test_a_class_path_is_not_imported(strangers, monkeypatch):
+    file = strangers(model="helper.M")
+    Path("helper.py").write_text("open('owned', 'w')\n")
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    for load in (load_data_and_model, lambda path: export_stock_checkpoint(path, "out.pth")):
+        with pytest.raises(ConfigError, match=r"'helper\.M' as its model.*--trust"):
+            load(file)
+    shown = CliRunner().invoke(main, ["recommend", f"--checkpoint={file}", "--users=u1"])
+    assert shown.exit_code == 2 and "helper.M" in shown.output
+    assert not Path("owned").exists() and "helper" not in sys.modules
+
+
+def test_addresses_keys_and_folders_are_todays(strangers, caplog):
+    file = strangers(
+        profile_api_base="http://127.0.0.1:9/v1",
+        profile_api_key_env="SECRET",
+        profile_dir="elsewhere",
+        profile_encoder="openai:embedder",
+        profile_generator="helper.G",
+        checkpoint_dir="planted",
+        kt_loss="helper.L",
+    )
+    config = load_data_and_model(file)[0]
+    assert config["profile_api_base"] is None and config["profile_dir"] is None
+    assert config["profile_api_key_env"] == "OPENAI_API_KEY"
+    assert config["profile_encoder"] == "sentence-transformers/all-MiniLM-L6-v2"
+    assert config["kt_loss"] == "rmse" and config["profile_generator"] == "template"
+    assert not Path("planted").exists()
+    assert "Not taken from 'strangers.pth': profile_dir, profile_encoder, profile_api_base" in (
+        caplog.text
+    )
+    given = {"profile_dir": "mine", "profile_encoder": "wordllama"}
+    config = load_data_and_model(file, given)[0]
+    assert (config["profile_dir"], config["profile_encoder"]) == ("mine", "wordllama")
+    assert load_data_and_model(file, trust=True)[0]["profile_dir"] == "elsewhere"
+
+
+def test_an_expression_is_not_evaluated(tiny):
+    with pytest.raises(ConfigError, match="teacher"):
+        tiny.config("KD_DAGFM", teacher="open('owned', 'w').close() or CrossNet")
+    assert not Path("owned").exists()

@@ -1,0 +1,231 @@
+"""Tables as hybrids of their own rows and a map of the profiles, folded after every step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from recbole_llmkt.quick_start import load_data_and_model
+from recbole_llmkt.transfer.methods.hybrid import HybridTables, profile_features
+from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.utils.randomness import get_random_state
+from tests.helpers import prepare, same_parameters
+from tests.transfer.methods.test_initialize import MODELS
+
+KEYS = {"kt_hybrid": "linear", "kt_entity": "both", "kt_weight": 0}
+
+
+def table_sum(hybrid):
+    """Write out R + P W of one parameter."""
+    rows = hybrid.own.detach().clone()
+    for part in hybrid.parts:
+        view = part.table.rows({hybrid.name: rows})
+        view += part.features @ part.weights.detach()
+    return rows
+
+
+@pytest.mark.parametrize("learner", ["adam", "sgd", "adagrad"])
+def test_a_step_is_that_of_the_sum_written_out(tiny, learner):
+    """Against autograd on E = R + P W, with R and W as leaves."""
+    run = prepare(tiny.config("BPR", learner=learner, weight_decay=0.01, **KEYS))
+    tables = HybridTables(run.config, run.model, run.train_data)
+    tables.join_optimizers([run.trainer.optimizer])
+    leaves = {
+        one.name: [p.detach().clone().requires_grad_() for p in one.learned()]
+        for one in tables.parameters
+    }
+    features = {one.name: one.parts[0].features for one in tables.parameters}
+    makers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD, "adagrad": torch.optim.Adagrad}
+    flat = [leaf for own in leaves.values() for leaf in own]
+    lr = run.config["learning_rate"]
+    reference = makers[learner](flat, lr=lr, weight_decay=0.01)
+    for step, batch in enumerate(run.train_data):
+        run.trainer.optimizer.zero_grad()
+        run.model.calculate_loss(batch).backward()
+        run.trainer.optimizer.step()
+        reference.zero_grad()
+        whole = {name: own + features[name] @ w for name, (own, w) in leaves.items()}
+        torch.func.functional_call(prepared_twin(tiny), whole, (batch,)).backward()
+        reference.step()
+        if step == 2:
+            break
+    run.trainer.optimizer.state_dict()
+    for one in tables.parameters:
+        own, weights = leaves[one.name]
+        torch.testing.assert_close(one.own, own)
+        torch.testing.assert_close(one.parts[0].weights, weights)
+        torch.testing.assert_close(one.parameter, own + features[one.name] @ weights)
+        assert weights.abs().max() > 0
+
+
+def test_next_to_nothing_counts_as_nothing(tiny):
+    """A matrix product of denormal numbers takes a hundred times longer than one of others."""
+    run = prepare(tiny.config("BPR", **KEYS))
+    hybrid, *_ = HybridTables(run.config, run.model, run.train_data).parameters
+    (part,) = hybrid.parts
+    part.weights.data.fill_(1e-39)
+    hybrid.own.grad = torch.zeros_like(hybrid.own)
+    hybrid.fold()
+    assert torch.equal(hybrid.parameter, hybrid.own)
+    hybrid.parameter.grad = torch.full_like(hybrid.parameter, 1e-39)
+    hybrid.take_gradient()
+    assert not part.weights.grad.any() and hybrid.own.grad.all()
+
+
+def prepared_twin(tiny):
+    """Return a stock model whose ``forward`` is its loss."""
+    model = prepare(tiny.config("BPR", kt_enabled=False)).model
+    model.forward, scores = model.calculate_loss, model.forward
+    model_class = type(model)
+
+    def loss(batch):
+        model.forward = scores
+        try:
+            return model_class.calculate_loss(model, batch)
+        finally:
+            model.forward = loss
+
+    model.forward = loss
+    return model
+
+
+def test_alternating_optimizers_drop_what_piled_up_for_the_other(tiny):
+    """RecVAE: ten steps of the encoder's optimizer, then one of the decoder's, as in stock."""
+    moved = {}
+    for name, keys in {"stock": {"kt_enabled": False}, "hybrid": KEYS}.items():
+        run = prepare(tiny.config("RecVAE", **keys, latent_dimension=8, learner="sgd"))
+        optimizers = [run.trainer.optimizer_encoder, run.trainer.optimizer_decoder]
+        if name == "hybrid":
+            tables = HybridTables(run.config, run.model, run.train_data)
+            for part in (part for one in tables.parameters for part in one.parts):
+                part.features.zero_()  # so that nothing but the order of the steps can differ
+            tables.join_optimizers(optimizers)
+        torch.manual_seed(5)
+        batch = next(iter(run.train_data))
+        for step in range(11):
+            optimizer = optimizers[step // 10]
+            optimizer.zero_grad()
+            run.model.calculate_loss(batch, encoder_flag=step < 10).backward()
+            optimizer.step()
+        moved[name] = {key: one.clone() for key, one in run.model.state_dict().items()}
+    for key, value in moved["stock"].items():
+        torch.testing.assert_close(moved["hybrid"][key], value, msg=key)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_trains_and_ends_as_the_sum(tiny, model):
+    settings, *_ = MODELS[model]
+    run = prepare(tiny.config(model, **KEYS, **settings, epochs=2))
+    before = run.model.state_dict().keys()
+    run.fit()
+    assert run.model.state_dict().keys() == before
+    for one in run.trainer.hybrid.parameters:
+        torch.testing.assert_close(one.parameter.detach(), table_sum(one))
+        # Of FFM's tables each part of one never meets a field to be multiplied with.
+        assert any(part.weights.abs().max() > 0 for part in one.parts)
+    summary = run.trainer.transfer_summary()
+    entities = [name for name, tables in zip(("user", "item"), MODELS[model][1:]) if tables]
+    assert {one["entity"] for one in summary["hybrid"]} == set(entities)
+
+
+def test_biases_are_hybrids_too(tiny):
+    settings, *_ = MODELS["FM"]
+    run = prepare(tiny.config("FM", **KEYS, **settings, epochs=2))
+    run.fit()
+    tables = [(one["entity"], one["width"]) for one in run.trainer.transfer_summary()["hybrid"]]
+    assert sorted(tables) == [("item", 1), ("item", 8), ("user", 1), ("user", 8)]
+
+
+def test_features_are_centred_by_token_and_scaled(tiny):
+    run = prepare(tiny.config("BPR", **KEYS, kt_hybrid_scale=0.5))
+    hybrid = HybridTables(run.config, run.model, run.train_data)
+    (part,) = hybrid.parameters[0].parts
+    known = part.features[torch.from_numpy(part.profiles.ids)]
+    torch.testing.assert_close(known.mean(0), torch.zeros(known.shape[1]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(known.square().sum(1).mean().sqrt(), torch.tensor(0.5))
+    assert part.features[0].abs().max() == 0
+    true = torch.from_numpy(part.profiles.vectors)
+    ratio = (true - true.mean(0)) / known
+    torch.testing.assert_close(ratio, ratio[0, 0].expand_as(ratio))
+
+
+def test_who_has_no_profile_has_no_features(make_dataset):
+    from tests.helpers import add_profiles
+
+    dataset = make_dataset()
+    add_profiles(dataset, without=["u3"])
+    run = prepare(dataset.config("BPR", **KEYS))
+    run.fit()
+    user = run.dataset.token2id("user_id", "u3")
+    (table,) = [one for one in run.trainer.hybrid.parameters if one.parts[0].table.entity == "user"]
+    assert torch.equal(table.parameter[user], table.own[user])
+
+
+@pytest.mark.parametrize("control", ["shuffled", "random"])
+def test_controls_reach_the_features(tiny, control):
+    true, broken = (
+        profile_features_of(prepare(tiny.config("BPR", **KEYS, kt_control=one)))
+        for one in ("none", control)
+    )
+    assert not (true[1:] == broken[1:]).all(1).any()
+    if control == "shuffled":
+        torch.testing.assert_close(true.sort(0).values, broken.sort(0).values)
+
+
+def profile_features_of(run):
+    from recbole_llmkt.profiles.loading import load_profiles
+
+    profiles = load_profiles(run.config, run.dataset, "user")
+    return profile_features(run.config, run.dataset, profiles)
+
+
+def test_draws_nothing_and_leaves_a_stock_checkpoint(tiny, tmp_path):
+    stock = prepare(tiny.config("BPR", kt_enabled=False))
+    stock.fit()
+    after = get_random_state()
+    run = prepare(tiny.config("BPR", **KEYS, checkpoint_dir=str(tmp_path)))
+    run.fit(saved=True)
+    assert torch.equal(get_random_state()["torch"], after["torch"])
+    assert not same_parameters(run.model, stock.model)
+    path = run.trainer.saved_model_file
+    run.trainer.evaluate(run.test_data)  # loads the best epoch
+    loaded = load_data_and_model(path)[1]
+    assert type(loaded) is type(stock.model)
+    assert same_parameters(loaded, run.model)
+
+
+def test_a_resumed_run_equals_a_whole_one(tiny):
+    keys = {**KEYS, "epochs": 4, "eval_step": 2}
+    whole = prepare(tiny.config("BPR", **keys))
+    whole.fit(saved=True)
+    first = prepare(tiny.config("BPR", **{**keys, "epochs": 2}))
+    first.fit(saved=True)
+    second = prepare(tiny.config("BPR", **keys))
+    second.trainer.resume_checkpoint(first.trainer.saved_model_file)
+    second.fit(saved=True)
+    assert same_parameters(second.model, whole.model)
+
+
+def test_together_with_loss_start_and_frozen_tables(tiny):
+    keys = {**KEYS, "kt_weight": 0.3, "kt_init": "targets", "kt_projector": "linear"}
+    run = prepare(tiny.config("BPR", **keys, kt_freeze_phase1=["item_embedding.*"]))
+    frozen = []
+
+    def note(epoch, score):
+        frozen.append(run.model.item_embedding.weight.detach().clone())
+
+    run.fit(callback_fn=note)
+    summary = run.trainer.transfer_summary()
+    assert summary["init"] and summary["hybrid"] and summary["terms"]
+    assert torch.equal(frozen[0], frozen[1])
+    assert not torch.equal(frozen[1], frozen[-1])
+
+
+def test_what_it_cannot_do_is_refused(tiny):
+    with pytest.raises(ConfigError, match="enable_scaler: False"):
+        prepare(tiny.config("BPR", **KEYS, enable_scaler=True)).fit()
+    run = prepare(tiny.config("BPR", **KEYS))
+    tables = HybridTables(run.config, run.model, run.train_data)
+    sparse = torch.optim.SparseAdam(run.model.parameters())
+    with pytest.raises(ConfigError, match="sparse_adam"):
+        tables.join_optimizers([sparse])
