@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from recbole.model.general_recommender import BPR
 
 from recbole_llmkt import (
     export_stock_checkpoint,
@@ -22,6 +21,7 @@ from recbole_llmkt import (
     run_recbole_llmkt,
 )
 from recbole_llmkt.profiles.embeddings import embedding_paths
+from recbole_llmkt.registry import get_model
 from recbole_llmkt.utils.exceptions import (
     ConfigError,
     DataError,
@@ -34,7 +34,7 @@ from recbole_llmkt.utils.exceptions import (
 from tests.helpers import ENCODER, TinyDataset, add_profiles, random_vectors, write_profiles
 
 
-class MyBPR(BPR):
+class MyBPR(get_model("BPR")):
     """A model of the user's own, known by its class path."""
 
 
@@ -275,7 +275,7 @@ def test_a_layer_without_gradient(tiny):
         run(tiny, f"{__name__}.Constant", kt_layer="fixed")
 
 
-class Constant(BPR):
+class Constant(get_model("BPR")):
     """A model with a layer that depends on no parameter."""
 
     def __init__(self, config, dataset):

@@ -30,6 +30,8 @@ def pandas_data() -> Iterator[None]:
     """
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", r"\s*A value is (trying to be|being) set on a copy")
         # Columns are handed out read-only now; torch.LongTensor in _dataframe_to_interaction warns.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
