@@ -335,8 +335,8 @@ def load_data_and_model(
 def export_stock_checkpoint(model_file: str, stock_file: str, trust: bool = False) -> None:
     """Turn a checkpoint into one that stock RecBole's ``load_data_and_model`` reads.
 
-    Stock checkpoints hold a pickled configuration; PyTorch 2.6 and newer read those only with
-    ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1`` in the environment.
+    Stock checkpoints hold a pickled configuration, which PyTorch 2.6 and newer refuse: load it
+    within :func:`~recbole_llmkt.compat.stock_recbole`.
 
     Parameters
     ----------

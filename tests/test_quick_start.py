@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -121,9 +120,9 @@ def test_an_exported_checkpoint_loads_in_stock_recbole(tiny):
     attack = "__import__('os').system('touch owned')"
     result = run(tiny, "NeuMF", saved=True, my_key=attack)
     export_stock_checkpoint(result["checkpoint"], "stock/model.pth")
+    Path("stock.py").write_text(STOCK)
     done = subprocess.run(
-        [sys.executable, "-c", STOCK, "stock/model.pth"],
-        env={**os.environ, "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"},
+        [sys.executable, "-m", "recbole_llmkt.stock", "stock.py", "stock/model.pth"],
         capture_output=True,
         text=True,
         timeout=120,

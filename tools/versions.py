@@ -75,7 +75,7 @@ def run_core(python: str) -> dict[str, Any]:
         **json.loads(asked.stdout),
         "seconds": round(seconds),
         "tests": re.sub(r" in [\d.]+s.*|, \d+ warnings?|=+ ?", "", lines[-1]).strip(),
-        "pip check": "; ".join(checked.stdout.strip().splitlines()),
+        "pip check": "; ".join(checked.stdout.strip().splitlines()) or "-",
         "failed": tested.returncode != 0,
     }
 
