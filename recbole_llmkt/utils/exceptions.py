@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-
 _REPAIRS = "recbole_llmkt.compat"
 
 
