@@ -68,6 +68,14 @@ class Fields:
         """Return the error that names the place, the problem and the fix."""
         return DataError(f"{self._place}: {problem}. {self._fix}")
 
+    def names(self) -> list[str]:
+        """Return the names of all fields."""
+        return list(self._values)
+
+    def value(self, name: str) -> object:
+        """Return a field of any type, or None if it is missing."""
+        return self._values.get(name)
+
     def required(self, name: str, kind: type[T]) -> T:
         """Return a field of a type (``float`` takes integers too)."""
         if name not in self._values:

@@ -14,6 +14,7 @@ from recbole_llmkt.experiment.report.report import make_report
 from recbole_llmkt.experiment.report.tables import doubts
 from recbole_llmkt.experiment.runs.plan import Plan
 from recbole_llmkt.utils.exceptions import DataError
+from tests.experiment.fake_runs import as_record, winner
 from tests.helpers import add_profiles
 
 
@@ -211,8 +212,10 @@ def learned(runs, *entities):
     """Make the records of runs that learned from the profiles of these entities."""
     terms = [{"entity": entity, "coverage": 1.0} for entity in entities]
     return [
-        record(run.arm, run.seed, 0.1, dataset="tiny", settings=dict(run.settings))
-        | {"transfer": {"terms": terms} if run.settings["kt_enabled"] else None}
+        as_record(
+            record(run.arm, run.seed, 0.1, dataset="tiny", settings=dict(run.settings))
+            | {"transfer": {"terms": terms} if run.settings["kt_enabled"] else None}
+        )
         for run in runs
     ]
 
@@ -256,10 +259,10 @@ def test_there_is_no_map_of_one_profile(make_dataset, tmp_path, without_umap):
 
 def test_unequal_tuning_shows_whatever_commands_wrote_the_folder(write):
     def tuned(trials):
-        return {"tuned": {"trials": trials, "finalists": 1, "seeds": 3, "unequal": False}}
+        return {"tuned": vars(winner(trials=trials, finalists=1, seeds=3))}
 
     def told(*pairs):
-        return doubts([record(arm, 1, 0.1, **changes) for arm, changes in pairs])
+        return doubts([as_record(record(arm, 1, 0.1, **changes)) for arm, changes in pairs])
 
     assert told(("base", tuned(8)), ("kt", tuned(8))) == []
     (line,) = told(("base", tuned(3)), ("kt", tuned(8)))
