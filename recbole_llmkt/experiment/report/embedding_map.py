@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import io
-import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,8 +23,9 @@ from recbole_llmkt.experiment.runs.plan import Run
 from recbole_llmkt.experiment.runs.records import RunRecord
 from recbole_llmkt.profiles.loading import load_profiles
 from recbole_llmkt.transfer.targets.build import TRANSFORMS
+from recbole_llmkt.utils.arrays import Arrays, check_array, read_arrays, write_arrays
+from recbole_llmkt.utils.entities import ENTITIES
 from recbole_llmkt.utils.exceptions import DataError, LLMKTError
-from recbole_llmkt.utils.files import replace_file
 from recbole_llmkt.utils.randomness import isolated_randomness
 from recbole_llmkt.utils.types import Dataset
 
@@ -86,15 +85,13 @@ def ensure_maps(runs: Sequence[Run], records: Sequence[RunRecord], folder: Path)
     except LLMKTError as error:
         logger.warning("No map of the profile embeddings: %s", error)
         return
-    content = io.BytesIO()
-    arrays: dict[str, npt.NDArray[np.generic]] = {}
+    arrays: Arrays = {}
     for embedding_map in maps:
         entity = embedding_map.entity
         arrays[f"{entity} points"] = embedding_map.points
         arrays[f"{entity} categories"] = embedding_map.categories
         arrays[f"{entity} method"] = np.array(embedding_map.method)
-    np.savez_compressed(content, **arrays)
-    replace_file(folder / FILE_NAME, content.getvalue())
+    write_arrays(folder / FILE_NAME, arrays)
 
 
 def read_maps(folder: Path) -> list[EmbeddingMap]:
@@ -108,20 +105,20 @@ def read_maps(folder: Path) -> list[EmbeddingMap]:
     path = folder / FILE_NAME
     if not path.is_file():
         return []
+    fix = "Delete it and run the comparison again."
+    arrays = read_arrays(path, fix)
+    entities = [entity for entity in ENTITIES if f"{entity} points" in arrays]
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return [
-                EmbeddingMap(
-                    entity,
-                    str(file[f"{entity} method"]),
-                    file[f"{entity} points"],
-                    file[f"{entity} categories"],
-                )
-                for entity in ("user", "item")
-                if f"{entity} points" in file.files
-            ]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not readable ({error}). Delete it and compare again.") from error
+        return [_read_map(arrays, entity) for entity in entities]
+    except ValueError as error:
+        raise DataError(f"{path}: not a map of embeddings ({error}). {fix}") from error
+
+
+def _read_map(arrays: Arrays, entity: str) -> EmbeddingMap:
+    points = check_array(arrays, f"{entity} points", (None, 2), "f").astype(np.float32)
+    categories = check_array(arrays, f"{entity} categories", points.shape[:1], "U").astype(str)
+    method = str(check_array(arrays, f"{entity} method", (), "U"))
+    return EmbeddingMap(entity, method, points, categories)
 
 
 def _entities(record: RunRecord) -> list[str]:

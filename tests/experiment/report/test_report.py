@@ -276,7 +276,10 @@ def test_the_report_says_why_there_is_no_map(write):
     make_report(folder)
     assert "There is no map of the profile embeddings" in (folder / "report.html").read_text()
     (folder / MAP_NAME).write_bytes(b"broken")
-    with pytest.raises(DataError, match=MAP_NAME):
+    with pytest.raises(DataError, match=f"{MAP_NAME}: not readable"):
+        make_report(folder)
+    np.savez(folder / MAP_NAME, **{"user points": np.ones((3, 3))})
+    with pytest.raises(DataError, match=f"{MAP_NAME}: .*'user points' has shape"):
         make_report(folder)
 
 
