@@ -309,14 +309,14 @@ def check_profiles_used(
     """
     by_key = {run.key: run for run in runs}
     by_folder = {
-        run.settings.get("profile_dir"): run
+        str(run.settings.get("profile_dir")): run
         for run in by_key.values()
         if run.settings["kt_enabled"]
     }
     current: dict[tuple[str, ...], str | None] = {}
     for record in records:
         # A run that is not part of this comparison shares its table.
-        elsewhere = by_folder.get(record.settings.get("profile_dir"))
+        elsewhere = by_folder.get(str(record.settings.get("profile_dir")))
         run = by_key.get(record.key, elsewhere)
         if run is None:
             continue

@@ -13,6 +13,13 @@ OK, FAILED = "ok", "failed"
 RunKey = tuple[str, str, int, str]
 # The JSON object of a line.
 Record = Settings
+# Where a transfer uses profiles, and the facts that each place must have.
+_USES: Mapping[str, Mapping[str, type]] = {
+    "terms": {},
+    "init": {"table": str},
+    "hybrid": {"table": str},
+    "cold_start": {"tables": list},
+}
 
 
 @dataclass(frozen=True)
@@ -133,7 +140,7 @@ class RunResult:
             score=fields.optional("best_valid_score", float),
             valid=fields.mapping("best_valid_result", float),
             test=fields.mapping("test_result", float),
-            transfer=fields.optional("transfer", dict),
+            transfer=_transfer(fields),
             slices=tuple(map(SlicePart.read, fields.parts("slices"))),
         )
 
@@ -246,7 +253,7 @@ class RunRecord:
             valid=fields.mapping("valid", float),
             epochs=fields.optional("epochs", int),
             curve=[_point(point, fields) for point in fields.items("curve", list)],
-            transfer=fields.optional("transfer", dict),
+            transfer=_transfer(fields),
             slices=tuple(map(SlicePart.read, fields.parts("slices"))),
         )
 
@@ -288,6 +295,24 @@ def _time(fields: Fields) -> datetime | None:
         return datetime.fromisoformat(text) if text else None
     except ValueError:
         raise fields.error(f"'time' must be a date and time, not '{text}'") from None
+
+
+def _transfer(fields: Fields) -> Settings | None:
+    """Return the facts of a transfer; where it used profiles, their types are checked."""
+    if fields.optional("transfer", dict) is None:
+        return None
+    transfer = fields.part("transfer")
+    transfer.optional("phase_switch", float)
+    for name in transfer.names():
+        values = transfer.value(name)
+        if name in _USES or (isinstance(values, list) and any(isinstance(v, dict) for v in values)):
+            for use in transfer.parts(name):
+                use.optional("coverage", float)
+                for fact, kind in _USES.get(name, {}).items():
+                    use.required(fact, kind)
+                for fact in ("entity", "texts"):
+                    use.optional(fact, str)
+    return fields.required("transfer", dict)
 
 
 def _point(values: Sequence[object], fields: Fields) -> tuple[int, float]:

@@ -86,6 +86,21 @@ def failing_finals(config, saved=True, on_epoch=None):
     return lucky_train(config, saved, on_epoch)
 
 
+def test_a_cut_off_last_line_of_the_final_round_is_tolerated(tmp_path, caplog):
+    tune(Tuning(PLAN, 3, finals=Finals(1)), tmp_path, jobs=1, train=fake_train)
+    for name in ("finals.jsonl", "trials.jsonl"):
+        with (tmp_path / name).open("ab") as file:
+            file.write(b'{"model": "BPR", "ar')
+    assert len(tuned_plan(tmp_path, Plan([], [], [1], "")).tuned) == 2
+    assert "finals.jsonl was cut off" in caplog.text
+    finals = tmp_path / "finals.jsonl"
+    finals.write_bytes(finals.read_bytes().replace(b'"seed": 8', b'"seed": "8"', 1))
+    with pytest.raises(
+        DataError, match=r"finals\.jsonl, line 1: 'seed' must be an integer.*Delete"
+    ):
+        tuned_plan(tmp_path, Plan([], [], [1], ""))
+
+
 def test_a_finalist_that_fails_is_out(tmp_path):
     finals = Finals(finalists=12)
     tune(Tuning(PLAN, 12, finals=finals), tmp_path, jobs=1, train=failing_finals)
@@ -250,6 +265,12 @@ def test_a_damaged_study_is_named(study, tmp_path):
         tuned_plan(tmp_path, Plan([], [], [1], ""))
     (tmp_path / "tuning.json").write_text("{")
     with pytest.raises(DataError, match=r"tuning\.json is damaged"):
+        tuned_plan(tmp_path, Plan([], [], [1], ""))
+    (tmp_path / "tuning.json").write_bytes((study[0] / "tuning.json").read_bytes())
+    damaged = json.loads((tmp_path / "tuning.json").read_text())
+    damaged["studies"]["BPR/kt"]["space"] = 3
+    (tmp_path / "tuning.json").write_text(json.dumps(damaged))
+    with pytest.raises(DataError, match=r"tuning\.json, 'studies', 'BPR/kt': 'space' must be"):
         tuned_plan(tmp_path, Plan([], [], [1], ""))
     (tmp_path / "tuning.json").write_bytes((study[0] / "tuning.json").read_bytes())
     (tmp_path / "trials.jsonl").write_text('{"model": "BPR"}\n')
