@@ -75,7 +75,7 @@ def draw(table: Table, root: Path = ROOT) -> None:
 
 
 def run_commands(table: Table, root: Path = ROOT) -> None:
-    """Run a table's commands, which go on where they stopped, and keep their records.
+    """Run a table's commands, which resume where they stopped, and keep their records.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def keep(path: Path, models: Collection[str], lines: Sequence[Record]) -> None:
 
 
 @click.command()
-@click.option("--run", is_flag=True, help="Run the commands first; they go on where they stopped.")
+@click.option("--run", is_flag=True, help="Run the commands first; they resume where they stopped.")
 @click.option("--check", is_flag=True, help="Write nothing; fail if a page is out of date.")
 @click.argument("names", nargs=-1)
 def main(run: bool, check: bool, names: tuple[str, ...]) -> None:

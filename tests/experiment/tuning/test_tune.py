@@ -1,4 +1,4 @@
-"""Trials: what they try, how they go on, and what they never see."""
+"""Trials: what they try, how they are resumed, and what they never see."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_search_gets_better_and_no_line_has_a_test_figure(study):
     assert {trial.outcome.epochs for trial in lines if trial.ok} == {1}
 
 
-def test_a_second_start_does_nothing_and_more_trials_go_on(study):
+def test_a_second_start_does_nothing_and_more_trials_resume(study):
     folder, lines = study
     again = tune(Tuning(PLAN, 12), folder, jobs=1, train=forbidden_train)
     assert again == lines
@@ -129,7 +129,7 @@ def test_an_own_arm_and_its_control_search_what_it_leaves_open(tmp_path):
         ),
     ],
 )
-def test_a_folder_is_gone_on_with_as_it_was_begun(study, changes, message):
+def test_a_folder_is_resumed_only_with_its_settings(study, changes, message):
     folder, _ = study
     values = {"models": ["BPR"], "arms": ["base"], "seeds": [7], "dataset": "ml-100k"}
     plan = Plan(**{**values, "overrides": {"epochs": 2}, **changes})
@@ -139,7 +139,7 @@ def test_a_folder_is_gone_on_with_as_it_was_begun(study, changes, message):
     assert {path: path.read_bytes() for path in folder.glob("*.js*")} == before
 
 
-def test_a_study_goes_on_elsewhere(tiny, tmp_path):
+def test_a_study_resumes_elsewhere(tiny, tmp_path):
     """On another machine files and devices are others; what they say is not."""
     preset = tmp_path / "preset.yaml"
     preset.write_text("epochs: 2")
@@ -224,7 +224,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes under /proc")
-def test_a_killed_study_goes_on_as_if_it_never_stopped(tmp_path):
+def test_a_killed_study_resumes_as_if_it_never_stopped(tmp_path):
     Path("killed.py").write_text(KILLED)
     here = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     process = subprocess.Popen([sys.executable, "killed.py"], env=here, stderr=subprocess.DEVNULL)

@@ -1,4 +1,4 @@
-"""The last round of tuning, and the winners that are compared."""
+"""The final round of tuning, and the winners that are compared."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_winners_are_compared_and_noted(study, tmp_path):
         assert record.settings["epochs"] == 2
 
 
-# ---- the last round ---------------------------------------------------------------------------
+# ---- the final round ---------------------------------------------------------------------------
 
 
 def lucky_train(config, saved=True, on_epoch=None):
@@ -118,7 +118,7 @@ def test_trials_outside_the_last_round_do_not_step_in(tmp_path):
 @pytest.mark.parametrize(
     ("trials", "finalists", "message"),
     [((2, 2), (0, 1), "base 0, kt 1"), ((3, 3), (1, 2), "base 1, kt 2")],
-    ids=["no last round", "fewer finalists"],
+    ids=["no final round", "fewer finalists"],
 )
 def test_unequal_last_rounds_are_refused(tmp_path, trials, finalists, message):
     kt = replace(PLAN, arms=["kt"])
@@ -137,7 +137,7 @@ def test_a_last_round_that_was_stopped_has_no_winner(tmp_path):
         tuned_plan(tmp_path, Plan([], [], [1], ""))
 
 
-def test_a_study_goes_on_with_the_profiles_it_was_begun_with(tiny, tmp_path):
+def test_a_study_resumes_only_with_its_profiles(tiny, tmp_path):
     Path("tiny.yaml").write_text(json.dumps(tiny.settings(epochs=2)))
     plan = Plan(["BPR"], ["kt"], [7], "tiny", ["tiny.yaml"])
     (line,) = tune(Tuning(plan, 1), tmp_path / "out", jobs=1)
@@ -146,12 +146,12 @@ def test_a_study_goes_on_with_the_profiles_it_was_begun_with(tiny, tmp_path):
     store = ProfileStore(tiny.folder / "profiles", "user")
     with store.writing():
         store.append(replace(store.read()["u7"], text="Likes noir."))
-    for go_on in (
+    for resume in (
         lambda: tune(Tuning(plan, 2), tmp_path / "out", train=forbidden_train),
         lambda: tuned_plan(tmp_path / "out", Plan([], [], [1], "")),
     ):
         with pytest.raises(DataError, match=r"BPR-kt-7 \(in trials\.jsonl\) learned from user"):
-            go_on()
+            resume()
 
 
 def test_an_arm_may_have_profiles_of_its_own(tiny, tmp_path):
@@ -188,7 +188,7 @@ def test_the_table_says_which_arm_has_no_winner_yet(tmp_path):
     assert "mean of 3 seeds" in table
 
 
-def test_the_last_round_of_another_trial_with_the_same_number_does_not_count(tmp_path):
+def test_the_final_round_of_another_trial_with_the_same_number_does_not_count(tmp_path):
     finals = Finals(1)
     tune(Tuning(PLAN, 3, finals=finals), tmp_path, jobs=1, train=fake_train)
     path = tmp_path / "finals.jsonl"
