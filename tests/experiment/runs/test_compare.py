@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from recbole_llmkt.experiment.report.embedding_map import read_maps
+from recbole_llmkt.experiment.report.embedding_map import ensure_maps, read_maps
 from recbole_llmkt.experiment.runs.compare import compare
 from recbole_llmkt.experiment.runs.plan import Plan
 from recbole_llmkt.experiment.runs.results import read_results
@@ -120,7 +120,7 @@ def test_other_profiles_do_not_mix(tiny, tmp_path):
     Path("tiny.yaml").write_text(json.dumps(tiny.settings(epochs=1)))
     keys = {"kt_hybrid": "linear", "kt_weight": 0}
     plan = Plan(["BPR"], ["base", "h"], [1], "tiny", ["tiny.yaml"], own_arms={"h": keys})
-    records = compare(plan, tmp_path / "out", jobs=2)
+    records = compare(plan, tmp_path / "out", jobs=2, when_done=ensure_maps)
     assert [record.status for record in records] == ["ok", "ok"], records
     # Profiles of the recommended method are drawn, too.
     assert [drawn.entity for drawn in read_maps(tmp_path / "out")] == ["user"]
@@ -179,7 +179,7 @@ def test_a_killed_comparison_leaves_no_run_behind_and_goes_on():
     assert len(compare(PLAN, Path("out"), jobs=2, train=fake_train)) == 4
 
 
-def _wait_until(condition, seconds=60):
+def _wait_until(condition, seconds=300):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
