@@ -22,7 +22,7 @@ from recbole_llmkt.experiment.runs.records import Record, RunRecord
 from recbole_llmkt.experiment.runs.results import read_results
 from recbole_llmkt.utils.exceptions import ConfigError, DataError, LLMKTError, nearest
 from recbole_llmkt.utils.files import replace_file
-from recbole_llmkt.utils.jsonl import json_line
+from recbole_llmkt.utils.jsonl import encoded_line
 
 # What a record needs for a table; paths and long curves stay with whoever ran it.
 _KEPT = (
@@ -128,7 +128,7 @@ def keep(path: Path, models: Collection[str], lines: Sequence[Record]) -> None:
     """Write lines in the place of those that a file has of the models."""
     others = [line for line in read_lines(path) if line["model"] not in models]
     if lines or path.is_file():
-        replace_file(path, b"".join(json_line(line) for line in (*others, *lines)))
+        replace_file(path, b"".join(encoded_line(line) for line in (*others, *lines)))
 
 
 @click.command()

@@ -11,6 +11,7 @@ from tabulate import tabulate
 
 from recbole_llmkt.cli.options import names as split_names
 from recbole_llmkt.experiment.journal import Entry, differences, find, read_journal, select
+from recbole_llmkt.utils.text import one_line
 
 
 @click.command()
@@ -87,5 +88,6 @@ def _show_difference(first: Entry, second: Entry, as_json: bool) -> None:
         settings = {key: [old, new] for key, old, new in rows}
         click.echo(json.dumps({"runs": [first.name, second.name], "settings": settings}, indent=2))
         return
-    click.echo(tabulate(rows, ["key", first.name, second.name], disable_numparse=True))
+    cells = [[one_line(cell) for cell in row] for row in rows]
+    click.echo(tabulate(cells, ["key", first.name, second.name], disable_numparse=True))
     click.echo(f"\n{len(rows)} keys differ. Test: {first.score or '-'} and {second.score or '-'}.")

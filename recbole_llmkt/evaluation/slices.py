@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from recbole_llmkt.datasets.history import interaction_counts
 from recbole_llmkt.evaluation.per_user import LabelledRows, RankedRows, Recording
+from recbole_llmkt.keys.table import SLICES
 from recbole_llmkt.utils.types import Dataset, RunConfig
 
-HISTORY, COLD_USERS, TAIL_ITEMS = "history", "cold_users", "tail_items"
+HISTORY, COLD_USERS, TAIL_ITEMS = SLICES
 # What a comparison measures unless kt_slices is set: both cost next to nothing.
 DEFAULT = (HISTORY, TAIL_ITEMS)
 Part = tuple[str, str, npt.NDArray[np.bool_]]

@@ -11,6 +11,7 @@ from typing import BinaryIO, TypeVar
 
 from recbole_llmkt.utils.exceptions import DataError
 from recbole_llmkt.utils.files import whole_lines
+from recbole_llmkt.utils.text import json_line
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +132,7 @@ def _matches(value: object, kind: type) -> bool:
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = json_line(value)
     return text if len(text) <= 40 else f"{text[:40]}..."
 
 
@@ -167,13 +168,13 @@ def read_objects(path: Path, fix: str) -> Iterator[Fields]:
         yield Fields(values, place, advice)
 
 
-def json_line(values: object) -> bytes:
+def encoded_line(values: object) -> bytes:
     """Return a line for a file of JSON lines."""
-    return json.dumps(values, ensure_ascii=False).encode() + b"\n"
+    return f"{json_line(values)}\n".encode()
 
 
 def write_line(file: BinaryIO, values: object) -> None:
     """Add a line to an open file and wait until it is on the disk."""
-    file.write(json_line(values))
+    file.write(encoded_line(values))
     file.flush()
     os.fsync(file.fileno())

@@ -133,6 +133,7 @@ def test_a_real_comparison_and_its_report(tiny):
     kt = next(record for record in records if record["arm"] == "kt")
     assert kt["transfer"]["leaks"] == 0
     assert kt["transfer"]["phase_switch"] == 1
+    assert Path("out/map.png").is_file()
     page = Path("out/report.html").read_bytes()
     Path("out/report.html").unlink()
     assert run("report", "out").exit_code == 0

@@ -4,7 +4,7 @@ import pytest
 
 from recbole_llmkt.utils.exceptions import DataError, ProfileError
 from recbole_llmkt.utils.files import exclusive
-from recbole_llmkt.utils.jsonl import Fields, read_objects
+from recbole_llmkt.utils.jsonl import Fields, encoded_line, read_objects
 
 FIX = "Delete line {line}."
 
@@ -84,3 +84,13 @@ def test_a_lock_is_named_by_its_owner(tmp_path):
             exclusive(tmp_path / ".lock").__enter__()
         with pytest.raises(DataError, match="another folder with --output"):
             exclusive(tmp_path / ".lock", False, DataError, "--output").__enter__()
+
+
+def test_what_is_read_can_be_written_whatever_it_holds(path):
+    values = {"n": 1, "name": "\ud800 \x9b2J \u00dc"}
+    path.write_bytes(encoded_line(values))
+    (fields,) = read_objects(path, FIX)
+    assert fields.required("name", str) == values["name"]
+    with pytest.raises(DataError) as error:
+        fields.required("name", int)
+    assert "\x9b" not in str(error.value) and str(error.value).encode()

@@ -76,7 +76,7 @@ def ensure_maps(runs: Sequence[Run], records: Sequence[RunRecord], folder: Path)
     """
     entities = {record.key: _entities(record) for record in records}
     wanted = [run for run in runs if entities.get(run.key)]
-    if not wanted or (folder / FILE_NAME).exists():
+    if not wanted or _is_kept(folder):
         return
     logger.info("Drawing the map of the profile embeddings.")
     try:
@@ -92,6 +92,15 @@ def ensure_maps(runs: Sequence[Run], records: Sequence[RunRecord], folder: Path)
         arrays[f"{entity} categories"] = embedding_map.categories
         arrays[f"{entity} method"] = np.array(embedding_map.method)
     write_arrays(folder / FILE_NAME, arrays)
+
+
+def _is_kept(folder: Path) -> bool:
+    try:
+        read_maps(folder)
+    except DataError as error:
+        logger.warning("The map is drawn again. %s", error)
+        return False
+    return (folder / FILE_NAME).exists()
 
 
 def read_maps(folder: Path) -> list[EmbeddingMap]:

@@ -11,6 +11,7 @@ from tabulate import tabulate
 from recbole_llmkt.experiment.report import tables
 from recbole_llmkt.experiment.report.findings import Findings
 from recbole_llmkt.experiment.report.statistics import Cell, Estimate
+from recbole_llmkt.utils.text import markdown
 
 _PARTS = ("mean", "sd", "low95", "high95", "bootstrap_low95", "bootstrap_high95")
 _CELL_HEAD = (
@@ -97,11 +98,11 @@ def _number(value: float | None) -> str:
 
 def report_markdown(findings: Findings) -> str:
     """Return the report as GitHub's Markdown."""
-    lines = [f"# {tables.title(findings)}", ""]
-    lines += [f"> **{line}**\n" for line in tables.doubts(findings.records)]
+    lines = [f"# {markdown(tables.title(findings))}", ""]
+    lines += [f"> **{markdown(line)}**\n" for line in tables.doubts(findings.records)]
     if findings.cells:
-        lines += [f"- {line}" for line in tables.verdict_lines(findings)]
-        lines += ["", _summary(findings), "", tables.notes(findings), ""]
+        lines += [f"- {markdown(line)}" for line in tables.verdict_lines(findings)]
+        lines += ["", _summary(findings), "", markdown(tables.notes(findings)), ""]
     parts = [
         ("Tests", _table(tables.TESTS_HEAD, tables.tests_rows(findings))),
         ("Slices", _table(tables.SLICES_HEAD, tables.slices_rows(findings))),
@@ -113,12 +114,14 @@ def report_markdown(findings: Findings) -> str:
     for heading, table in parts:
         if table:
             lines += [f"## {heading}", "", table, ""]
-    return "\n".join([*lines, tables.environment(findings)]) + "\n"
+    return "\n".join([*lines, markdown(tables.environment(findings))]) + "\n"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
-    return tabulate(cells, head, tablefmt="github", disable_numparse=True) if cells else ""
+    """Return a table, with its cells escaped: they were read from a file."""
+    cells = [[markdown(str(cell)) for cell in row] for row in rows]
+    names = [markdown(name) for name in head]
+    return tabulate(cells, names, tablefmt="github", disable_numparse=True) if cells else ""
 
 
 def _cell(findings: Findings, cell: Cell | None, best: bool) -> str:
@@ -142,7 +145,7 @@ def _summary(findings: Findings) -> str:
 def _settings(findings: Findings) -> str:
     arms = findings.unique("arm")
     rows = (
-        [row.model, f"`{row.key}`", *(row.texts.get(arm, "") for arm in arms)]
+        [row.model, row.key, *(row.texts.get(arm, "") for arm in arms)]
         for row in tables.own_settings(findings.records)
     )
     return _table(["model", "key", *arms], rows)

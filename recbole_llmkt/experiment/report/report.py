@@ -14,6 +14,7 @@ from recbole_llmkt.experiment.report import evidence_figures, exports, figures, 
 from recbole_llmkt.experiment.report.findings import Findings
 from recbole_llmkt.experiment.runs.consistency import profile_uses
 from recbole_llmkt.utils.files import replace_file
+from recbole_llmkt.utils.text import finalize
 
 # The caption and the function of each picture, by file name.
 _PICTURES: dict[str, tuple[str, Callable[[Findings, figures.Theme], Figure | None]]] = {
@@ -89,7 +90,9 @@ def report_html(findings: Findings) -> str:
         .joinpath("report.html")
         .read_text("utf-8")
     )
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=finalize
+    )
     return environment.from_string(source).render(
         findings=findings,
         title=tables.title(findings),

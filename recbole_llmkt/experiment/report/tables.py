@@ -12,6 +12,7 @@ from recbole_llmkt.experiment.report.findings import Findings
 from recbole_llmkt.experiment.report.statistics import Cell, Estimate
 from recbole_llmkt.experiment.runs.consistency import profile_uses
 from recbole_llmkt.experiment.runs.records import RunRecord, of_arm
+from recbole_llmkt.utils.text import one_line
 
 FEW_SEEDS = 5
 STAR_NOTE = (
@@ -80,13 +81,13 @@ def terminal_table(findings: Findings) -> str:
         if lines and row.model != model:
             lines.append(SEPARATING_LINE)
         texts = [_cell_text(findings, cell, best) for cell, best in zip(row.cells, row.best)]
-        shown = row.model if row.model != model else ""
-        lines.append([shown, row.arm, *texts, f"{row.seconds:.0f}"])
+        shown = one_line(row.model) if row.model != model else ""
+        lines.append([shown, one_line(row.arm), *texts, f"{row.seconds:.0f}"])
         model = row.model
-    headers = ["model", "arm", *metric_heads(findings.cells), "s/run"]
+    headers = ["model", "arm", *map(one_line, metric_heads(findings.cells)), "s/run"]
     text = [tabulate(lines, headers, disable_numparse=True), ""] if lines else []
-    red = [click.style(line, fg="red") for line in doubts(findings.records)]
-    return "\n".join([*text, *verdict_lines(findings), notes(findings), *red])
+    red = [click.style(one_line(line), fg="red") for line in doubts(findings.records)]
+    return "\n".join([*text, *map(one_line, verdict_lines(findings)), notes(findings), *red])
 
 
 def _cell_text(findings: Findings, cell: Cell | None, best: bool) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from recbole_llmkt.keys import check_keys
+from recbole_llmkt.keys.table import check_keys
 from recbole_llmkt.utils.exceptions import ConfigError, nearest
 from recbole_llmkt.utils.types import Settings
 

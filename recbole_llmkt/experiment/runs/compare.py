@@ -25,6 +25,7 @@ from recbole_llmkt.experiment.runs.pool import (
 from recbole_llmkt.experiment.runs.progress import Progress
 from recbole_llmkt.experiment.runs.records import FAILED, OK, RunRecord
 from recbole_llmkt.experiment.runs.results import ResultsWriter, read_results, split_done
+from recbole_llmkt.keys.combinations import check_run
 
 logger = getLogger(__name__)
 
@@ -63,6 +64,7 @@ def compare(
     """
     runs = plan.runs()
     for run in {(run.model, run.arm): run for run in runs}.values():
+        check_run(run.config(), ("test",))
         check_seeds(run, plan.seeds, "give one seed (--seeds=1)")
     jobs = jobs or default_jobs(len(runs))
     output = output_folder(output)

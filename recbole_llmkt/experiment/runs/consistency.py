@@ -15,12 +15,12 @@ from recbole_llmkt.experiment.runs.plan import Run
 from recbole_llmkt.experiment.runs.records import Record, RunKey, RunRecord
 from recbole_llmkt.experiment.runs.results import FILE_NAME
 from recbole_llmkt.experiment.runs.settings import differences
-from recbole_llmkt.keys import is_knowledge_key
+from recbole_llmkt.keys.table import is_knowledge_key
 from recbole_llmkt.profiles.loading import texts_digest
 from recbole_llmkt.profiles.locations import profile_folder
 from recbole_llmkt.profiles.store import ProfileStore
-from recbole_llmkt.transfer.auxiliary.settings import term_settings
-from recbole_llmkt.transfer.methods.kar import uses_kar
+from recbole_llmkt.transfer.methods import wanted_methods
+from recbole_llmkt.transfer.methods.base import places
 from recbole_llmkt.utils.exceptions import ConfigError, DataError, ProfileError
 from recbole_llmkt.utils.types import Settings
 
@@ -132,14 +132,7 @@ def warn_of_leaks(runs: Iterable[Run]) -> None:
 
 
 def _reads_user_profiles(config: Any) -> bool:
-    if not config["kt_enabled"]:
-        return False
-    if uses_kar(config) or any(term.entity == "user" for term in term_settings(config)):
-        return True
-    entities = config["kt_entity"]
-    named = entities in ("user", "both") or (isinstance(entities, list) and "user" in entities)
-    tables = config["kt_init"] == "targets" or config["kt_hybrid"] == "linear"
-    return named and (tables or bool(config["kt_cold_start"]))
+    return any("user" in method.entities(config) for method in wanted_methods(config))
 
 
 @dataclass(frozen=True)
@@ -220,13 +213,7 @@ def _shared(first: ArmSpace, second: ArmSpace, fixed: Collection[str]) -> list[S
 
 def uses(record: Record) -> list[tuple[str, Mapping[str, Any]]]:
     """Return where a run put its profiles, as text, and the facts of each place."""
-    transfer = record.get("transfer") or {}
-    places = [(str(one.get("layer", "input")), one) for one in transfer.get("terms") or []]
-    for name, what in (("init", "start of"), ("hybrid", "hybrid")):
-        places += [(f"{what} {one['table']}", one) for one in transfer.get(name) or []]
-    for one in transfer.get("cold_start") or []:
-        places.append((f"cold start of {', '.join(one['tables'])}", one))
-    return places
+    return places(record.get("transfer") or {})
 
 
 def texts_of(record: Record) -> dict[str, str]:

@@ -13,6 +13,7 @@ from recbole_llmkt.evaluation.slices import DEFAULT as DEFAULT_SLICES
 from recbole_llmkt.experiment.runs.arms import arm_settings
 from recbole_llmkt.experiment.runs.records import RunKey, Winner
 from recbole_llmkt.experiment.runs.settings import deciding_settings, digest
+from recbole_llmkt.keys.table import ADDRESS_KEYS
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.types import Settings
 
@@ -158,6 +159,8 @@ class Plan:
         settings = deciding_settings(config)
         known.update(config.internal_config_dict)
         given = config.plain()
+        # What is run needs the password of an address; `given` goes to no file.
+        given.update({key: config[key] for key in ADDRESS_KEYS})
         if not config.says("kt_slices"):
             given["kt_slices"] = list(DEFAULT_SLICES)
         return Run(

@@ -8,7 +8,7 @@ import json
 from collections.abc import Collection
 
 from recbole_llmkt.config import Config
-from recbole_llmkt.keys import is_knowledge_key
+from recbole_llmkt.keys.table import is_knowledge_key
 from recbole_llmkt.utils import resources
 from recbole_llmkt.utils.parsing import load_yaml
 from recbole_llmkt.utils.types import Settings
@@ -21,6 +21,7 @@ IRRELEVANT_KEYS = {
     "dataset_save_path",
     "gpu_id",
     "kt_preset",  # the keys it sets count, not its name
+    "kt_strict_keys",
     "kt_slices",  # further measurements
     "kt_tail_share",
     "log_wandb",

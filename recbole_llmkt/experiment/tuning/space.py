@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ import recbole
 
 from recbole_llmkt.config import Config, warn_unknown
 from recbole_llmkt.experiment.runs.settings import same
-from recbole_llmkt.keys import check_keys
+from recbole_llmkt.keys.names import hyperparameters
+from recbole_llmkt.keys.table import check_keys
 from recbole_llmkt.utils import resources
 from recbole_llmkt.utils.exceptions import ConfigError, nearest
 from recbole_llmkt.utils.parsing import load_yaml
@@ -112,7 +112,7 @@ def search_spaces(config: Config, file: Path | None = None) -> dict[str, Space]:
         if path is not None and (path == file or path.is_file()):
             for section, keys in _read(path, model):
                 merged[section].update(keys)
-                warn_unknown(keys, {*config.internal_config_dict, *recbole_keys()})
+                warn_unknown(keys, {*config.internal_config_dict, *hyperparameters()})
     return {
         section: {key: _dimension(key, value) for key, value in keys.items() if value is not None}
         for section, keys in merged.items()
@@ -139,13 +139,6 @@ def own_keys(config: Config) -> Settings:
         if "dropout" in name and isinstance(config[name], (int, float)):
             keys[name] = DROPOUT
     return keys
-
-
-@functools.lru_cache(maxsize=1)
-def recbole_keys() -> frozenset[str]:
-    """Return the keys of all models' properties files: a space may serve several models."""
-    folder = Path(recbole.__file__).parent / "properties" / "model"
-    return frozenset(key for path in folder.glob("*.yaml") for key in load_yaml(path))
 
 
 def _read(path: Path, model: str) -> Iterator[tuple[str, Settings]]:

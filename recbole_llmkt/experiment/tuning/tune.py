@@ -34,9 +34,11 @@ from recbole_llmkt.experiment.tuning.study_file import (
     update_study_file,
 )
 from recbole_llmkt.experiment.tuning.trials import TRIALS, TrialRecord, outcomes, read_trials
+from recbole_llmkt.keys.combinations import check_run
+from recbole_llmkt.keys.table import without_secrets
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.files import replace_file
-from recbole_llmkt.utils.jsonl import json_line
+from recbole_llmkt.utils.jsonl import encoded_line
 from recbole_llmkt.utils.types import Settings
 
 if TYPE_CHECKING:
@@ -107,6 +109,8 @@ def tune(
     """
     points = _points(tuning, output)
     studies = _studies(tuning, points)
+    for study in studies:
+        check_run(study.run.config(), ("validation",))
     jobs = jobs or default_jobs(len(studies) * tuning.trials)
     output = output_folder(output)
     with folder_lock(output):
@@ -185,9 +189,9 @@ def _study_file(tuning: Tuning, studies: Sequence[Study], points: int) -> StudyF
         dataset=plan.dataset,
         seed=plan.seeds[0],
         config_files=[str(Path(file).resolve()) for file in plan.config_files],
-        overrides=dict(plan.overrides),
+        overrides=without_secrets(plan.overrides),
         points=points,
-        own_arms={name: dict(keys) for name, keys in plan.own_arms.items()},
+        own_arms={name: without_secrets(keys) for name, keys in plan.own_arms.items()},
         studies={arm.name: arm for arm in arms},
     )
 
@@ -249,5 +253,5 @@ def _write_trials(output: Path, studies: Sequence[Study]) -> list[TrialRecord]:
     own = {(study.run.model, study.run.arm) for study in studies}
     trials = [trial for trial in read_trials(output) if (trial.model, trial.arm) not in own]
     trials += [trial for study in studies for trial in study.records()]
-    replace_file(output / TRIALS, b"".join(json_line(trial.to_json()) for trial in trials))
+    replace_file(output / TRIALS, b"".join(encoded_line(trial.to_json()) for trial in trials))
     return trials

@@ -191,7 +191,8 @@ def test_slices_are_drawn_and_listed(planted):
 def test_markdown_tables_are_tables(planted):
     make_report(planted)
     lines = (planted / "report.md").read_text().splitlines()
-    assert lines[0] == "# Knowledge transfer on <b>ml</b>"
+    assert lines[0] == "# Knowledge transfer on &lt;b&gt;ml&lt;/b&gt;"
+    assert not [line for line in lines if "<" in line.replace("\\<", "")]
     for heading in ("## Tests", "## Slices", "## Profiles", "## Runs"):
         place = lines.index(heading)
         head, rule, row = lines[place + 2 : place + 5]
@@ -308,3 +309,36 @@ def test_tuning_and_every_use_of_profiles_are_told(write):
     markdown = (folder / "report.md").read_text()
     assert "| BPR" in markdown and "NDCG@10 0.2500 (seed 2020)" in markdown
     assert "## Tuning" in markdown
+
+
+def test_nothing_of_others_is_passed_on(write):
+    evil = "<img src=x onerror=alert(1)>\x1b[2J![a](http://b)|\n# c"
+    folder = write(
+        *(record(arm, 1, 0.1, dataset=evil, model=f"M{evil}") for arm in ("base", "kt")),
+        record("base", 2, 0.1, dataset=evil, status="failed", error=f"no {evil}"),
+    )
+    table = make_report(folder)
+    assert "\x1b[2J" not in table and "\n# c" not in table
+    markdown = (folder / "report.md").read_text()
+    assert (
+        "<img" not in markdown
+        and "\n# c" not in markdown
+        and "](" not in markdown.replace("\\](", "")
+    )
+    page = (folder / "report.html").read_text()
+    assert "<img src=x" not in page and "\x1b" not in page + markdown
+
+
+def test_a_damaged_map_is_drawn_again(tiny, tmp_path, caplog):
+    runs = Plan(
+        models=["BPR"], arms=["kt"], seeds=[1], dataset="tiny", overrides=tiny.settings()
+    ).runs()
+    term = {"layer": "user_embedding", "entity": "user", "coverage": 1.0}
+    values = record("kt", 1, 0.1, dataset="tiny", transfer={"terms": [term], "leaks": 0})
+    records = [as_record(values)]
+    ensure_maps(runs, records, tmp_path)
+    before = [one.points for one in read_maps(tmp_path)]
+    (tmp_path / MAP_NAME).write_bytes(b"damaged")
+    ensure_maps(runs, records, tmp_path)
+    assert "drawn again" in caplog.text
+    assert np.array_equal(read_maps(tmp_path)[0].points, before[0])
