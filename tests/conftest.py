@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.helpers import TinyDataset, add_profiles
 
@@ -22,6 +23,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     monkeypatch.setattr(sys, "argv", ["test"])
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
+    torch.autograd.set_detect_anomaly(False)  # importing RecBole's sequential models sets it
     yield
     root.setLevel(level)  # RecBole's HyperTuning lets errors through only
     for handler in [one for one in root.handlers if one not in before]:
