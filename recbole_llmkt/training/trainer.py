@@ -18,6 +18,7 @@ from recbole_llmkt.training.checkpointing import CheckpointMixin, wait_for_all
 from recbole_llmkt.transfer.context import RunContext
 from recbole_llmkt.transfer.methods import wanted_methods
 from recbole_llmkt.transfer.methods.base import places as places_of
+from recbole_llmkt.utils.exceptions import TrainingError
 from recbole_llmkt.utils.types import Loader, RunConfig, Settings
 
 logger = getLogger(__name__)
@@ -40,6 +41,7 @@ class TransferMixin(CheckpointMixin):
         super().__init__(config, model)
         self.run_profiles: RunProfiles | None = None
         self._patience = self.stopping_step
+        self._epoch = self._step = 0
 
     # ---- training -----------------------------------------------------------------------------
 
@@ -112,6 +114,7 @@ class TransferMixin(CheckpointMixin):
         show_progress: bool = False,
     ) -> Any:
         self._enter(epoch_idx)
+        self._epoch, self._step = epoch_idx, 0
         for method in self.methods:
             method.on_epoch_begin(epoch_idx)
         data: Any = train_data
@@ -122,6 +125,31 @@ class TransferMixin(CheckpointMixin):
         for method in self.methods:
             method.on_epoch_end(epoch_idx)
         return losses
+
+    def _check_nan(self, loss: torch.Tensor) -> None:
+        """Stop at a loss that is NaN, or infinite where profiles are used: say which part it is."""
+        self._step += 1
+        usable = torch.isfinite(loss) if self.methods else ~torch.isnan(loss)
+        if not bool(usable):
+            raise TrainingError(self._not_finite(float(loss)))
+
+    def _not_finite(self, loss: float) -> str:
+        parts = {name: value for m in self.methods for name, value in m.loss_parts().items()}
+        broken = [f"{name} is {value}" for name, value in parts.items() if not np.isfinite(value)]
+        named = self.model.named_parameters()
+        spoiled = next((name for name, one in named if not torch.isfinite(one).all()), None)
+        since = (
+            f" The step before made the parameter '{spoiled}' NaN or infinite."
+            if spoiled is not None
+            else ""
+        )
+        place = f"Epoch {self._epoch}, step {self._step}"
+        whole = "the sum of all parts" if parts else "the model's own loss"
+        return (
+            f"{place}: {', '.join(broken) or f'{whole} is {loss}'}.{since} Try a smaller "
+            "learning_rate, or clip_grad_norm: {max_norm: 5}; kt_weight: 0 shows whether the model "
+            "trains without profiles."
+        )
 
     def _progress(self) -> dict[str, float]:
         return {key: mean for one in self.methods for key, mean in one.progress().items()}
@@ -186,13 +214,16 @@ class TransferMixin(CheckpointMixin):
         Returns
         -------
         dict
-            ``method`` (``transfer``, or that which changed the architecture), what each method
-            says of itself (``terms``, ``phase_switch``, ``init``, ``hybrid``, ``cold_start``, ...)
-            and ``leaks``: profiles that were written from other interactions.
+            ``method`` (``kt_method``), ``terms``, ``phase_switch``, what each method's summary
+            adds, and ``leaks``: profiles that were written from other interactions.
         """
         if not self.methods:
             return None
-        summary: Settings = {"method": "transfer", "terms": [], "phase_switch": self.switch}
+        summary: Settings = {
+            "method": self.config["kt_method"],
+            "terms": [],
+            "phase_switch": self.switch,
+        }
         for method in self.methods:
             summary.update(method.summary())
         # One number for each entity, whatever its profiles were used for.

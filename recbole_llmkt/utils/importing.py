@@ -11,8 +11,6 @@ from recbole_llmkt.utils.exceptions import ConfigError, LLMKTError
 Made = TypeVar("Made")
 
 
-
-
 def import_class(path: str) -> type:
     """Import ``package.module.Class``.
 

@@ -32,12 +32,15 @@ class Meter:
         Batches so far.
     gradient_ratio : float or None
         See :func:`gradient_ratio`; of the first batch, where it was asked for.
+    last : tuple of Tensor and list of Tensor, or None
+        The model's loss of the last batch, and that of each term.
     """
 
     def __init__(self) -> None:
         self._sums: list[Tensor] = []
         self.batches = 0
         self.gradient_ratio: float | None = None
+        self.last: tuple[Tensor, list[Tensor]] | None = None
 
     def add(self, model_loss: Tensor, transfer_loss: Tensor) -> None:
         """Add the (unweighted) losses of one batch."""
@@ -179,6 +182,7 @@ class TransferTask:
             model_loss, losses = self._read(compute, interaction, (epoch, meter.batches))
             parts = model_loss if isinstance(model_loss, tuple) else (model_loss,)
             total = torch.stack([part.detach().sum() for part in parts[:end]]).sum()
+            meter.last = (total, [loss.detach() for loss in losses])
             shares = [term.weight * one for term, one in zip(self.terms, losses)]
             measure = measure_gradients and meter.batches == 0
             meter.add(total, torch.stack(shares).sum() / self.weight)

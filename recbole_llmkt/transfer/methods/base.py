@@ -39,7 +39,7 @@ class Method:
     changes_architecture : bool
         Whether the model is no longer RecBole's own.
     switch : int
-        First epoch of phase 2; 0 for a method without phases. Early stopping starts anew there.
+        First epoch of phase 2; 0 for a method without phases. Early stopping restarts there.
     """
 
     name: ClassVar[str]
@@ -116,6 +116,10 @@ class Method:
 
     def losses(self, epoch: int) -> Mapping[str, float]:
         """Return what the log shows of an epoch that has ended, by key (``transfer_loss``)."""
+        return {}
+
+    def loss_parts(self) -> Mapping[str, float]:
+        """Return the parts of the last batch's loss by name: they tell which one is not finite."""
         return {}
 
     def close(self) -> None:

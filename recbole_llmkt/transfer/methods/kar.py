@@ -157,7 +157,7 @@ class KAR(Method):
 
     def summary(self) -> Settings:
         """Describe both fields."""
-        return {"method": self.name, "terms": self.terms}
+        return {"terms": self.terms}
 
 
 def build_augmented(

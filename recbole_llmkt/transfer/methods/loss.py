@@ -136,6 +136,21 @@ class AuxiliaryLoss(Method):
         }
         return {key: value for key, value in last.items() if value is not None}
 
+    def loss_parts(self) -> Mapping[str, float]:
+        """Return the model's loss of the last batch, and that of each term."""
+        if self._meter is None or self._meter.last is None:
+            return {}
+        model_loss, losses = self._meter.last
+        name = self.config["kt_loss"]
+        parts = {
+            f"the transfer loss ({name}, {term.profiles.entity} profiles at '{term.layer}')": loss
+            for term, loss in zip(self.task.terms, losses)
+        }
+        return {
+            "the model's own loss": float(model_loss),
+            **{words: float(loss) for words, loss in parts.items()},
+        }
+
     # ---- freezing -----------------------------------------------------------------------------
 
     def _check_patterns(self) -> None:
