@@ -27,9 +27,9 @@ logger = getLogger(__name__)
 class TransferMixin(CheckpointMixin):
     """Knowledge transfer for the trainer class that RecBole picks for a model.
 
-    It calls the hooks of the run's methods, and knows none of them by name. Where a method has two
-    phases, early stopping cannot end a run in phase 1; its best score and its step counter start
-    anew at the switch, so the best checkpoint is one of phase 2.
+    It calls the run's methods and knows none of them by name. Where a method has two phases, early
+    stopping cannot end a run in phase 1; its best score and its step counter are reset at the
+    switch, so the best checkpoint is one of phase 2.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class TransferMixin(CheckpointMixin):
         Raises
         ------
         LLMKTError
-            Before the first step, if anything about the transfer cannot be done.
+            Before the first step, if the transfer cannot work.
         """
         self._train_data = train_data
         if self.config["train_neg_sample_args"].get("dynamic"):
@@ -75,7 +75,7 @@ class TransferMixin(CheckpointMixin):
         return result
 
     def _prepare(self, epochs: int, eval_step: int) -> None:
-        """Make the methods ready: whatever cannot be done shows here."""
+        """Prepare the methods: what cannot work is refused here."""
         self.methods = [method(self.config) for method in wanted_methods(self.config)]
         context = RunContext(
             self.config,
@@ -137,7 +137,9 @@ class TransferMixin(CheckpointMixin):
         parts = {name: value for m in self.methods for name, value in m.loss_parts().items()}
         broken = [f"{name} is {value}" for name, value in parts.items() if not np.isfinite(value)]
         named = self.model.named_parameters()
-        spoiled = next((name for name, one in named if not torch.isfinite(one).all()), None)
+        spoiled = next(
+            (name for name, parameter in named if not torch.isfinite(parameter).all()), None
+        )
         since = (
             f" The step before made the parameter '{spoiled}' NaN or infinite."
             if spoiled is not None
@@ -152,7 +154,7 @@ class TransferMixin(CheckpointMixin):
         )
 
     def _progress(self) -> dict[str, float]:
-        return {key: mean for one in self.methods for key, mean in one.progress().items()}
+        return {key: mean for method in self.methods for key, mean in method.progress().items()}
 
     def _enter(self, epoch_idx: int) -> None:
         """Set up early stopping for the phase that ``epoch_idx`` lies in."""
@@ -166,7 +168,7 @@ class TransferMixin(CheckpointMixin):
             self.best_valid_result = None
 
     def _compare_phases(self) -> None:
-        """Say so where phase 1 validated better than all that is kept."""
+        """Log it if phase 1 validated better than the checkpoint that is kept."""
         first, kept = self.best_of_phase_1, self.best_valid_score
         if first is None or (first <= kept if self.valid_metric_bigger else first >= kept):
             return
@@ -196,7 +198,9 @@ class TransferMixin(CheckpointMixin):
         return f"{line[:-1]}, {text}]" if text else line
 
     def _losses(self, epoch_idx: int) -> dict[str, float]:
-        return {key: loss for one in self.methods for key, loss in one.losses(epoch_idx).items()}
+        return {
+            key: loss for method in self.methods for key, loss in method.losses(epoch_idx).items()
+        }
 
     def _add_train_loss_to_tensorboard(
         self, epoch_idx: int, losses: Any, tag: str = "Loss/Train"
@@ -226,7 +230,7 @@ class TransferMixin(CheckpointMixin):
         }
         for method in self.methods:
             summary.update(method.summary())
-        # One number for each entity, whatever its profiles were used for.
+        # Counted once for each entity, however many places use its profiles.
         leaks = {facts["entity"]: facts.get("leaks", 0) for _, facts in places_of(summary)}
         return {**summary, "leaks": sum(leaks.values())}
 
@@ -239,7 +243,7 @@ def _tag(key: str) -> str:
 
 
 class _LossBar:
-    """A loader with a progress bar that shows the losses apart."""
+    """A loader with a progress bar that shows each loss."""
 
     def __init__(
         self, loader: Loader, epoch_idx: int, progress: Callable[[], Mapping[str, float]]

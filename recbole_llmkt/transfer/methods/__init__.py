@@ -12,7 +12,7 @@ from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.importing import import_subclass
 from recbole_llmkt.utils.types import RunConfig
 
-# In the order in which their hooks are called: the loss joins the optimizers while they still
+# In the order in which they are called: the loss joins the optimizers while they still
 # hold the model's own tables, which hybrid tables then replace.
 BUILT_IN: tuple[type[Method], ...] = (KAR, Initialization, AuxiliaryLoss, HybridTables, ColdStart)
 _OF_KT_METHOD = ("transfer", "kar")

@@ -12,14 +12,14 @@ from recbole_llmkt.utils.exceptions import ConfigError
 
 @dataclass(frozen=True)
 class Others:
-    """What a loss may compare its rows with, beside their own targets.
+    """What a loss may compare its rows with, in addition to their own targets.
 
     Attributes
     ----------
     table : Tensor of shape (k, n), optional
         Targets of all entities of the rows' kind that have a profile.
     partner_hidden : Tensor of shape (q, d), optional
-        Hidden states of the batch's entities of the other kind: items beside users.
+        Hidden states of the batch's entities of the other kind: items for users, users for items.
     partner_target : Tensor of shape (q, n), optional
         Their targets.
     partner_ids : Tensor of int64, shape (q,), optional
