@@ -18,12 +18,12 @@ from recbole_llmkt.utils.exceptions import ConfigError, DataError
 
 logger = getLogger(__name__)
 
-# Up to who loads a checkpoint: where files go, and whether anything is logged elsewhere.
-_OURS = {"checkpoint_dir", "log_wandb", "wandb_project", "tensorboard_dir"}
+# Set by the one who loads a checkpoint: where files go, and whether anything is logged elsewhere.
+_LOCAL = {"checkpoint_dir", "log_wandb", "wandb_project", "tensorboard_dir"}
 # Reasons need the profiles and the encoder that the run had; the rest is only for writing profiles.
-_MISSED = ("profile_dir", "profile_encoder", "profile_api_base")
+_WARNED = ("profile_dir", "profile_encoder", "profile_api_base")
 _OFFLINE_ENCODERS = ("wordllama", "sentence-transformers/all-MiniLM-L6-v2")
-# Names with dots in them that are no class paths.
+# Keys whose values may have dots and are no class paths.
 _DOTTED = {"kt_layer", "kt_user_layer", "kt_item_layer", "kt_init_tables"}
 _CLUSTERS = ("user_centroids", "user_2cluster", "item_centroids", "item_2cluster")
 
@@ -70,11 +70,11 @@ def load_checkpoint(path: str, device: torch.device | str = "cpu") -> dict[str, 
 def saved_settings(
     checkpoint: Mapping[str, Any], path: str, today: Mapping[str, Any], trust: bool = False
 ) -> dict[str, Any]:
-    """Return the settings of a checkpoint's run, without what a stranger's file must not decide.
+    """Return the settings of a checkpoint's run, without those that an untrusted file must not set.
 
     Which code is imported, which server is asked with which key, where files are written and which
-    profiles are read is up to today's settings. The folder of the dataset is the checkpoint's: it
-    is only read, as text.
+    profiles are read comes from the current settings. The folder of the dataset is the
+    checkpoint's: it is only read, as text.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def saved_settings(
     path : str
         Its file, for messages.
     today : mapping
-        Settings of today, which go over the checkpoint's.
+        Current settings, which override the checkpoint's.
     trust : bool
         Take all of the checkpoint's settings as they are.
 
@@ -102,9 +102,9 @@ def saved_settings(
             "import that module and run its code: if the file is yours, pass --trust (trust=True)."
         )
     ignored = {
-        key: value for key, value in saved.items() if key not in today and _decides(key, value)
+        key: value for key, value in saved.items() if key not in today and _untrusted(key, value)
     }
-    named = [key for key in _MISSED if ignored.get(key) is not None]
+    named = [key for key in _WARNED if ignored.get(key) is not None]
     if named:
         logger.warning(
             "Not taken from '%s': %s. Pass what you need of them as --key=value, or --trust "
@@ -115,9 +115,9 @@ def saved_settings(
     return {**{key: value for key, value in saved.items() if key not in ignored}, **today}
 
 
-def _decides(key: str, value: Any) -> bool:
-    """Tell whether a setting decides what is imported, asked, written or read as a profile."""
-    if key in _OURS or (key.startswith("profile_") and key != "profile_encoder"):
+def _untrusted(key: str, value: Any) -> bool:
+    """Tell whether a setting says what is imported, asked, written or read as a profile."""
+    if key in _LOCAL or (key.startswith("profile_") and key != "profile_encoder"):
         return True
     if key == "profile_encoder":
         return value not in _OFFLINE_ENCODERS
@@ -126,7 +126,7 @@ def _decides(key: str, value: Any) -> bool:
 
 
 def saved_vocabulary(checkpoint: Mapping[str, Any], path: str) -> Vocabulary:
-    """Return whose row is whose in a checkpoint.
+    """Return which user or item each row of a checkpoint belongs to.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def saved_vocabulary(checkpoint: Mapping[str, Any], path: str) -> Vocabulary:
 
 
 def check_ids(checkpoint: Mapping[str, Any], dataset: Any, path: str) -> None:
-    """Refuse weights whose rows belong to others than those of the data at hand.
+    """Refuse weights whose rows belong to other users or items than those of the data.
 
     Parameters
     ----------
@@ -220,7 +220,7 @@ Counters = dict[str, "dict[str, int | float]"]
 
 
 def counters(model: nn.Module, start: Counters | None = None) -> Counters:
-    """Return the plain numbers that a model's modules hold beside their tensors, by module.
+    """Return the plain numbers that a model's modules hold besides their tensors, by module.
 
     Some models count their steps in them (MultiVAE's annealing), and ``state_dict`` leaves them
     out.
@@ -233,20 +233,20 @@ def counters(model: nn.Module, start: Counters | None = None) -> Counters:
         What this returned before training: only what has moved since is a counter, the rest are
         settings (dropout rates, say), which belong to the configuration.
     """
-    found = {}
+    by_module = {}
     for name, module in model.named_modules():
         before = (start or {}).get(name, {})
         numbers = {
-            key: one
-            for key, one in vars(module).items()
-            if type(one) in (int, float) and (key not in before or before[key] != one)
+            key: number
+            for key, number in vars(module).items()
+            if type(number) in (int, float) and (key not in before or before[key] != number)
         }
         if numbers:
-            found[name] = numbers
-    return found
+            by_module[name] = numbers
+    return by_module
 
 
 def clusters(model: nn.Module) -> dict[str, torch.Tensor]:
     """Return NCL's clusters, which it makes anew every ``m_step`` epochs only."""
-    found = {name: vars(model).get(name) for name in _CLUSTERS}
-    return {name: one for name, one in found.items() if isinstance(one, torch.Tensor)}
+    named = {name: vars(model).get(name) for name in _CLUSTERS}
+    return {name: tensor for name, tensor in named.items() if isinstance(tensor, torch.Tensor)}

@@ -163,7 +163,7 @@ _PROFILE_KEYS = (
     Key("profile_allow_leak", "bool", False,
         "Use profiles written from other interactions than this training split."),
     Key("profile_encoder", "str", "sentence-transformers/all-MiniLM-L6-v2",
-        "Text encoder: hub name, folder, wordllama, openai:<model>."),
+        "Text encoder: hub name, folder, wordllama, openai:<model>, or a class path."),
     Key("profile_encoder_batch_size", "int", 32, "Profiles in one call of the encoder.", low=1),
     Key("profile_generator", "str", "template",
         "Who writes new profiles: template (no language model), transformers, openai, file.",

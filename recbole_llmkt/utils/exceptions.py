@@ -38,6 +38,10 @@ class RowsError(LLMKTError, ValueError):
     """Rows of a tapped tensor whose meaning cannot be decided, or that do not fit it."""
 
 
+class TrainingError(LLMKTError, ValueError):
+    """A loss that is no longer a finite number."""
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the choice nearest to ``name``, or ``""``.
 

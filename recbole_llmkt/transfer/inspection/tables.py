@@ -63,7 +63,7 @@ class EntityTable:
 
 
 class TableFinder:
-    """Decide parameter by parameter whether it is a table, and whose.
+    """Find out for each parameter whether it is a table of users or items.
 
     Parameters
     ----------
@@ -83,19 +83,23 @@ class TableFinder:
     def __init__(self, model: nn.Module, train_data: Any) -> None:
         self.model, self.dataset = model, train_data._dataset
         self.modules = dict(model.named_modules())
-        self.parameters = {n: one for n, one in model.named_parameters() if one.requires_grad}
+        self.parameters = {
+            n: parameter for n, parameter in model.named_parameters() if parameter.requires_grad
+        }
         self.sizes = {"user": int(self.dataset.user_num), "item": int(self.dataset.item_num)}
         self.unclear: list[str] = []
-        lookups = [Layer(n) for n, one in self.modules.items() if isinstance(one, nn.Embedding)]
+        lookups = [
+            Layer(n) for n, module in self.modules.items() if isinstance(module, nn.Embedding)
+        ]
         inputs = [
             Layer(name, port="input")
-            for name, one in self.modules.items()
-            if isinstance(one, nn.Linear) and one.in_features in self.sizes.values()
+            for name, module in self.modules.items()
+            if isinstance(module, nn.Linear) and module.in_features in self.sizes.values()
         ]
         whole = [Layer(name) for name in self.parameters]
         self.probe = Probe(model, train_data, lookups + inputs + whole)
         self.entities = {
-            one: Entities.of(self.dataset, one, self.probe.batches[0]) for one in ENTITIES
+            entity: Entities.of(self.dataset, entity, self.probe.batches[0]) for entity in ENTITIES
         }
 
     def all(self) -> list[EntityTable]:
@@ -120,16 +124,16 @@ class TableFinder:
         if colon and entity not in ENTITIES:
             raise LayerError(f"kt_init_tables: '{pattern}' must begin with user: or item:.")
         if entity:
-            found = [self._claimed(name, entity) for name in names]
+            tables = [self._claimed(name, entity) for name in names]
         else:
-            found = [table for name in names for table in self.of(name)]
-        if not found:
+            tables = [table for name in names for table in self.of(name)]
+        if not tables:
             known = ", ".join(map(str, self.all())) or "none"
             raise LayerError(
                 f"kt_init_tables: '{pattern}' matches no table of users or items in "
-                f"{type(self.model).__name__}. Found by themselves are: {known}. {NAME_THEM}"
+                f"{type(self.model).__name__}. Found automatically: {known}. {NAME_THEM}"
             )
-        return found
+        return tables
 
     def _claimed(self, name: str, entity: str) -> EntityTable:
         """Return the table that the user says a parameter is."""
@@ -173,7 +177,7 @@ class TableFinder:
         ]
 
     def _by_size(self, name: str) -> list[EntityTable]:
-        """Judge a table by its number of rows, where its name says that it is one."""
+        """Identify a table by its number of rows, if its name says that it is one."""
         lowered, shape = name.lower(), tuple(self.parameters[name].shape)
         if len(shape) > 2:
             return []
@@ -191,7 +195,7 @@ class TableFinder:
         return [EntityTable(name, entity, self.sizes[entity]) for entity in fitting]
 
     def _by_name(self, name: str, fitting: list[str]) -> list[str]:
-        """Let the name decide, unless ids were asked for that contradict or do not confirm it.
+        """Go by the name, unless the ids that were looked up contradict or do not confirm it.
 
         NNCF's ``user_neigh_embedding`` holds items.
         """
@@ -350,10 +354,11 @@ def wide_tables(
 
 
 def _no_tables(model: nn.Module, entity: str) -> LayerError:
-    shapes = [f"{name} {tuple(one.shape)}" for name, one in model.named_parameters()]
+    shapes = [f"{name} {tuple(parameter.shape)}" for name, parameter in model.named_parameters()]
     return LayerError(
         f"{type(model).__name__} has no table with a row for every {entity}. Set kt_entity to "
-        f"whom it has one for, or name it. {NAME_THEM} Its parameters: {', '.join(shapes)}."
+        f"one that it has a table for, or name the table. {NAME_THEM} Its parameters: "
+        f"{', '.join(shapes)}."
     )
 
 

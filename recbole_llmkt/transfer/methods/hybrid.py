@@ -95,8 +95,8 @@ class HybridParameter:
         for part in self.parts:
             rows = part.table.rows({self.name: self.parameter})
             rows += part.features @ _flushed(part.weights)
-        for one in self.learned():
-            one.grad = None
+        for parameter in self.learned():
+            parameter.grad = None
 
 
 class HybridTables(Method):
@@ -156,7 +156,7 @@ class HybridTables(Method):
                 part = Part(table, features, weights, profiles)
                 parts.setdefault(table.name, []).append(part)
         self.parameters = [HybridParameter(n, parameters[n], own) for n, own in parts.items()]
-        for part in (part for one in self.parameters for part in one.parts):
+        for part in (part for hybrid in self.parameters for part in hybrid.parts):
             logger.info("%s is trained as rows of its own plus a map of profiles.", part.table)
 
     def join_optimizers(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
@@ -170,34 +170,39 @@ class HybridTables(Method):
             An optimizer for sparse gradients does.
         """
         for optimizer in optimizers:
-            mine = [one for one in self.parameters if _replace(optimizer, one)]
+            mine = [hybrid for hybrid in self.parameters if _replace(optimizer, hybrid)]
             if mine and isinstance(optimizer, torch.optim.SparseAdam):
                 raise ConfigError("learner: sparse_adam cannot train kt_hybrid: use another one.")
             if mine:
                 self._join(optimizer, mine)
-        held = {id(p) for one in optimizers for group in one.param_groups for p in group["params"]}
+        held = {
+            id(p)
+            for optimizer in optimizers
+            for group in optimizer.param_groups
+            for p in group["params"]
+        }
         for hybrid in self.parameters:
             if id(hybrid.own) not in held:
                 raise LayerError(f"No optimizer trains '{hybrid.name}', so kt_hybrid cannot.")
 
     def _join(self, optimizer: torch.optim.Optimizer, mine: Sequence[HybridParameter]) -> None:
         def take(*_: Any) -> None:
-            for one in mine:
-                one.take_gradient()
+            for hybrid in mine:
+                hybrid.take_gradient()
 
         def fold(*_: Any) -> None:
-            for one in mine:
-                one.fold()
+            for hybrid in mine:
+                hybrid.fold()
 
         clear_own = optimizer.zero_grad
 
         @functools.wraps(clear_own)
         def clear(set_to_none: bool = True) -> None:
-            # It no longer holds E. RecVAE's two optimizers alternate over one backward pass, and
-            # each drops so what has piled up while the other one trained.
+            # It no longer holds E. RecVAE's two optimizers alternate over hybrid backward pass, and
+            # each drops so what has piled up while the other hybrid trained.
             clear_own(set_to_none)
-            for one in mine:
-                one.parameter.grad = None
+            for hybrid in mine:
+                hybrid.parameter.grad = None
 
         self._joined.callback(optimizer.register_step_pre_hook(take).remove)
         self._joined.callback(optimizer.register_step_post_hook(fold).remove)
@@ -206,23 +211,23 @@ class HybridTables(Method):
 
     def profiles(self) -> list[ProfileVectors]:
         """Return what the features of each part were made from."""
-        return [part.profiles for one in self.parameters for part in one.parts]
+        return [part.profiles for hybrid in self.parameters for part in hybrid.parts]
 
     def close(self) -> None:
-        """Leave the optimizers alone from now on."""
+        """Detach from the optimizers."""
         self._joined.close()
 
     def state_dict(self) -> dict[str, Any]:
         """Return R and the W of each parameter."""
-        return {one.name: [p.detach() for p in one.learned()] for one in self.parameters}
+        return {hybrid.name: [p.detach() for p in hybrid.learned()] for hybrid in self.parameters}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Put R and W back."""
-        for one in self.parameters:
-            for mine, stored in zip(one.learned(), state[one.name]):
+        """Restore R and W."""
+        for hybrid in self.parameters:
+            for mine, stored in zip(hybrid.learned(), state[hybrid.name]):
                 if mine.shape != stored.shape:
-                    raise ValueError(f"{one.name}: {tuple(stored.shape)} is not {mine.shape}.")
+                    raise ValueError(f"{hybrid.name}: {tuple(stored.shape)} is not {mine.shape}.")
                 mine.copy_(stored)
 
     def knowledge(self) -> Settings:
@@ -240,8 +245,8 @@ class HybridTables(Method):
                 "features": int(part.weights.shape[0]),
                 "map_norm": float(torch.linalg.vector_norm(part.weights.detach())),
             }
-            for one in self.parameters
-            for part in one.parts
+            for hybrid in self.parameters
+            for part in hybrid.parts
         ]
         return {self.name: tables}
 
@@ -266,7 +271,7 @@ def profile_features(config: RunConfig, profiles: ProfileVectors, trained_ids: I
     if not trained.any():
         raise ProfileError(
             f"None of the {len(profiles.ids)} {profiles.entity}s with a profile occurs in the "
-            "training split: kt_hybrid has nobody to learn its map from."
+            "training split: kt_hybrid has nothing to learn its map from."
         )
     centred = profiles.vectors - profiles.vectors[trained].mean(axis=0)
     length = float(np.sqrt(np.square(centred[trained]).sum(axis=1).mean()))
@@ -293,8 +298,8 @@ def _flushed(values: Tensor) -> Tensor:
 def _replace(optimizer: torch.optim.Optimizer, hybrid: HybridParameter) -> bool:
     """Put R and W where an optimizer holds E; tell whether it does."""
     for group in optimizer.param_groups:
-        for place, one in enumerate(group["params"]):
-            if one is hybrid.parameter:
+        for place, parameter in enumerate(group["params"]):
+            if parameter is hybrid.parameter:
                 group["params"][place] = hybrid.own
                 group["params"] += hybrid.learned()[1:]
                 optimizer.state.pop(hybrid.parameter, None)

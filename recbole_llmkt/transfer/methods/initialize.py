@@ -135,15 +135,15 @@ def start_tables(context: RunContext) -> list[Start]:
     _check_untrained(context.config)
     tables = context.written_tables(min_width=2)
     starts = [start for named in tables.values() for start in _start(context, named)]
-    for one in starts:
+    for start in starts:
         logger.info(
             "%s starts from the %s profiles: %d of %d rows, %d of %d columns.",
-            one.table,
-            one.table.entity,
-            one.rows,
-            one.table.n - 1,
-            one.width,
-            one.of_width,
+            start.table,
+            start.table.entity,
+            start.rows,
+            start.table.n - 1,
+            start.width,
+            start.of_width,
         )
     return starts
 

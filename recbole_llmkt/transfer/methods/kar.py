@@ -86,7 +86,7 @@ class _Augmented:
         super()._get_feature2field()  # type: ignore[misc]
         first = len(self.token_field_names) + len(self.token_seq_field_names)
         further = len(set(self.feature2field.values()))
-        moved = {n + len(SIDES) * (n >= first): one for n, one in self.feature2field.items()}
+        moved = {n + len(SIDES) * (n >= first): number for n, number in self.feature2field.items()}
         self.feature2field = {**moved, first: further, first + 1: further + 1}
 
 
@@ -157,7 +157,7 @@ class KAR(Method):
 
     def summary(self) -> Settings:
         """Describe both fields."""
-        return {"method": self.name, "terms": self.terms}
+        return {"terms": self.terms}
 
 
 def build_augmented(
@@ -250,12 +250,12 @@ def _tables(
     method was made with: with entries of 1 / sqrt(dim_text) the experts' biases drown them.
     """
     tables, masks = {}, {}
-    for side, one in profiles.items():
-        vectors = _controlled(config["kt_control"], one.vectors, transfer_seed(config))
-        ids = torch.from_numpy(np.asarray(one.ids))
-        tables[side] = torch.zeros(one.n_entities, vectors.shape[1])
+    for side, loaded in profiles.items():
+        vectors = _controlled(config["kt_control"], loaded.vectors, transfer_seed(config))
+        ids = torch.from_numpy(np.asarray(loaded.ids))
+        tables[side] = torch.zeros(loaded.n_entities, vectors.shape[1])
         tables[side][ids] = torch.from_numpy(vectors) * vectors.shape[1] ** 0.5
-        masks[side] = torch.zeros(one.n_entities, dtype=torch.bool)
+        masks[side] = torch.zeros(loaded.n_entities, dtype=torch.bool)
         masks[side][ids] = True
     widths = {side: table.shape[1] for side, table in tables.items()}
     if len(set(widths.values())) > 1:

@@ -95,7 +95,7 @@ def _umap(fit: Matrix, vectors: Matrix, width: int, seed: int) -> Matrix:
     threads = torch.get_num_threads()
     try:
         with warnings.catch_warnings():
-            # It says that no further vectors can be mapped; there are none.
+            # It warns that no other vectors can be mapped later; none are.
             warnings.filterwarnings("ignore", message="precomputed_knn")
             umap = UMAP(**settings).fit(fit)
         mapped: Matrix = umap.embedding_ if fit is vectors else umap.transform(vectors)
