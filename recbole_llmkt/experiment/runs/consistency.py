@@ -49,7 +49,7 @@ def check_alike(runs: Iterable[Run], records: Iterable[Record]) -> None:
         for record in (one for one in good if one["model"] == run.model):
             if run_key(record) != run.key:
                 _check_settings(run, record)
-            if run.data and (record.get("data") or run.data) != run.data:
+            if run.has_other_data(record.get("data") or ""):
                 raise DataError(
                     f"{run_name(record)} was recorded on other data: the atomic files of "
                     f"'{run.dataset}' have changed. Choose another --output, or delete its line "

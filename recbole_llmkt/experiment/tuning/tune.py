@@ -272,7 +272,7 @@ def tuned_runs(output: Path, about: Mapping[str, Any], names: Iterable[str]) -> 
             own_arms=about["own_arms"],
         )
         (run,) = plan.runs()
-        _same_run(output, name, study, {"data": run.data, "settings": run.settings})
+        _same_run(output, name, study, run)
         runs.append(run)
     return runs
 
@@ -294,10 +294,10 @@ def _same_study(output: Path, name: str, before: dict[str, Any], now: dict[str, 
     )
 
 
-def _same_run(output: Path, name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    if before.get("data") and now["data"]:
-        _unchanged(output, "digest of the dataset's files", before["data"], now["data"])
-    old, new = not_default(before["settings"]), not_default(now["settings"])
+def _same_run(output: Path, name: str, before: Mapping[str, Any], run: Run) -> None:
+    if run.has_other_data(before.get("data") or ""):
+        _unchanged(output, "digest of the dataset's files", before["data"], run.data)
+    old, new = not_default(before["settings"]), not_default(run.settings)
     for key in sorted({*old, *new}):
         _unchanged(output, f"{key} of {name}", old.get(key), new.get(key))
 
