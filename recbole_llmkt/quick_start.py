@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from logging import getLogger
 from typing import Any
 
@@ -21,7 +22,7 @@ from recbole_llmkt.checkpoints import (
     saved_settings,
     saved_vocabulary,
 )
-from recbole_llmkt.compat import log_held_back, start_log
+from recbole_llmkt.compat import log_held_back, numpy_names, report_trial, start_log, torch_quiet
 from recbole_llmkt.config import Config
 from recbole_llmkt.datasets.loading import load_data, sample_users
 from recbole_llmkt.evaluation.per_user import recorded, user_metrics
@@ -79,7 +80,7 @@ def train(
         Settings or data that cannot be used, before anything is written.
     """
     check_run(config)
-    with tracked(config) as log_result:
+    with tracked(config) as log_result, torch_quiet():
         result = _train(config, saved, verbose, on_epoch, evaluate_test)
         log_result(result)
     return result
@@ -100,7 +101,9 @@ def _train(
 ) -> Result:
     init_seed(config["seed"], config["reproducibility"])
     logger = getLogger()
-    with log_held_back(config):  # what cannot be used leaves no folders behind
+    with ExitStack() as checking:
+        # Until all checks are through nothing is logged, and no folders are made for logs.
+        checking.enter_context(log_held_back(config))
         if verbose:
             logger.info([_shown(argument) for argument in sys.argv])
             logger.info(config)
@@ -111,26 +114,28 @@ def _train(
         init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
         profiles = RunProfiles(config, train_data._dataset)
         model = build_model(config, train_data._dataset, profiles=profiles)
-    if verbose:
-        logger.info(model)
-        transform = construct_transform(config)
-        flops = get_flops(model, dataset, config["device"], logger, transform)
-        logger.info(set_color("FLOPs", "blue") + f": {flops}")
-
-    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
-    trainer.run_profiles = profiles
-    for key in config.unknown_keys:  # here, and not above the lines of all settings
-        logger.warning("%s does not read the key '%s'.", config["model"], key)
-    # RecBole's trainer of decision trees has no epochs to report.
-    trees = config["MODEL_TYPE"] == ModelType.DECISIONTREE
-    best_valid_score, best_valid_result = trainer.fit(
-        train_data,
-        valid_data,
-        verbose=verbose,
-        saved=saved,
-        show_progress=config["show_progress"],
-        **({} if trees else {"callback_fn": on_epoch}),
-    )
+        if verbose:
+            logger.info(model)
+            transform = construct_transform(config)
+            flops = get_flops(model, dataset, config["device"], logger, transform)
+            logger.info(set_color("FLOPs", "blue") + f": {flops}")
+        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+        trainer.run_profiles = profiles
+        for key in config.unknown_keys:  # here, and not above the lines of all settings
+            logger.warning("%s does not read the key '%s'.", config["model"], key)
+        # RecBole's trainer of decision trees has no epochs to report.
+        trees = config["MODEL_TYPE"] == ModelType.DECISIONTREE
+        if trees:
+            checking.close()
+        trainer.before_training = checking.close
+        best_valid_score, best_valid_result = trainer.fit(
+            train_data,
+            valid_data,
+            verbose=verbose,
+            saved=saved,
+            show_progress=config["show_progress"],
+            **({} if trees else {"callback_fn": on_epoch}),
+        )
     tested = _test(config, trainer, train_data, test_data, saved) if evaluate_test else {}
     test_result = tested.pop("test_result", None)
     if verbose:
@@ -290,16 +295,8 @@ def objective_function(
         root.removeHandler(handler)
     logging.basicConfig(level=logging.ERROR)
     result = train(config, saved, verbose=False)
-    if "ray.tune" in sys.modules:
-        _report_to_ray(result["test_result"] or result["best_valid_result"] or {})
+    report_trial(result["test_result"] or result["best_valid_result"] or {})
     return {"model": config["model"], **result}
-
-
-def _report_to_ray(metrics: Mapping[str, float]) -> None:
-    from ray import tune
-
-    if tune.is_session_enabled():
-        tune.report(**metrics)
 
 
 def load_data_and_model(
@@ -346,8 +343,8 @@ def load_data_and_model(
 def export_stock_checkpoint(model_file: str, stock_file: str, trust: bool = False) -> None:
     """Turn a checkpoint into one that stock RecBole's ``load_data_and_model`` reads.
 
-    Stock checkpoints hold a pickled configuration; PyTorch 2.6 and newer read those only with
-    ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1`` in the environment.
+    Stock checkpoints hold a pickled configuration, which PyTorch 2.6 and newer refuse: load it
+    within :func:`~recbole_llmkt.compat.stock_recbole`.
 
     Parameters
     ----------
@@ -391,7 +388,8 @@ def export_stock_checkpoint(model_file: str, stock_file: str, trust: bool = Fals
     model, dataset = values["model"], values["dataset"]
     arguments, sys.argv = sys.argv, sys.argv[:1]  # stock Config reads the command line
     try:
-        config = RecBoleConfig(model, dataset, config_dict=plain)
+        with numpy_names():
+            config = RecBoleConfig(model, dataset, config_dict=plain)
     finally:
         sys.argv = arguments
     stock = {key: value for key, value in checkpoint.items() if key not in ("config", "transfer")}
