@@ -9,31 +9,10 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from recbole_llmkt.config import Config
-from recbole_llmkt.keys.table import is_knowledge_key
+from recbole_llmkt.keys.table import NO_MATTER, is_knowledge_key
 from recbole_llmkt.utils import resources
 from recbole_llmkt.utils.parsing import load_yaml
 
-# Keys that say where and how loudly a run works, not what comes out of it.
-NO_MATTER = {
-    "checkpoint_dir",
-    "data_path",
-    "dataloaders_save_path",
-    "dataset_save_path",
-    "gpu_id",
-    "kt_preset",  # the keys it sets count, not its name
-    "kt_strict_keys",
-    "kt_slices",  # what else is measured
-    "kt_tail_share",
-    "log_wandb",
-    "loss_decimal_place",
-    "save_dataloaders",
-    "save_dataset",
-    "show_progress",
-    "state",
-    "use_gpu",
-    "wandb_project",
-    "worker",
-}
 # Of the profile keys, these decide which knowledge a run gets; the others guide its making.
 _KNOWLEDGE = {"profile_dir", "profile_encoder", "profile_allow_leak"}
 

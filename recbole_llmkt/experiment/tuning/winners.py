@@ -11,7 +11,7 @@ from recbole_llmkt.experiment.runs.arms import ARMS
 from recbole_llmkt.experiment.runs.consistency import check_knowledge, check_spaces
 from recbole_llmkt.experiment.runs.plan import Plan
 from recbole_llmkt.experiment.runs.results import Record
-from recbole_llmkt.experiment.runs.settings import NO_MATTER, same
+from recbole_llmkt.experiment.runs.settings import same
 from recbole_llmkt.experiment.tuning.finals import (
     FINALS,
     best_trials,
@@ -26,6 +26,7 @@ from recbole_llmkt.experiment.tuning.tune import (
     tuned_runs,
     with_settings,
 )
+from recbole_llmkt.keys.table import NO_MATTER
 from recbole_llmkt.utils.exceptions import ConfigError, DataError, nearest
 
 logger = getLogger(__name__)
