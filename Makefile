@@ -1,5 +1,6 @@
 # make demo   train with and without transfer on MovieLens-100K and show who won
 # make test   run the fast tests and the linters
+# make test-core  run what must hold with every supported Python, under six minutes on two cores
 # make results      make the tables of the documents from benchmarks/results/*.jsonl (seconds)
 # make results-run  run what they rest on, hours of it; TABLES="NAME ..." chooses
 # make env    only make the environment (.venv); PYTHON=python3.10 chooses the interpreter
@@ -12,7 +13,7 @@ STAMP := $(VENV)/installed
 # Small models gain nothing from many threads; the demo runs one training per core instead.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: env demo test lint test-all bench results results-run clean
+.PHONY: env demo test test-core lint test-all bench results results-run clean
 
 env: $(STAMP)
 
@@ -26,6 +27,9 @@ demo: env
 
 test: env lint
 	$(BIN)/python -m pytest -m "not slow" tests
+
+test-core: env
+	$(BIN)/python tools/versions.py --no-write $(BIN)/python
 
 lint: env
 	$(BIN)/ruff check .

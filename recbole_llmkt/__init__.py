@@ -11,7 +11,7 @@ if TYPE_CHECKING:
         objective_function,
         run_recbole_llmkt,
     )
-    from recbole_llmkt.training.stock import export_stock_checkpoint
+    from recbole_llmkt.training.export import export_stock_checkpoint
 
 __version__ = "0.1.0"
 __all__ = [
@@ -29,7 +29,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'recbole_llmkt' has no attribute '{name}'")
     from recbole_llmkt import config, quick_start
-    from recbole_llmkt.training import stock
+    from recbole_llmkt.training import export
 
-    modules = {"Config": config, "export_stock_checkpoint": stock}
+    modules = {"Config": config, "export_stock_checkpoint": export}
     return getattr(modules.get(name, quick_start), name)

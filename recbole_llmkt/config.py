@@ -12,6 +12,7 @@ from typing import Any
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
+from recbole_llmkt.compat import check_keys_of_release, check_release, numpy_names
 from recbole_llmkt.keys.combinations import CONFIG_CHECKS, check_together
 from recbole_llmkt.keys.names import hyperparameters, unknown_names
 from recbole_llmkt.keys.recbole_table import check_values
@@ -78,11 +79,13 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         # Addresses with a password: RecBole writes all that it finds among its values into logs
         # and TensorBoard's files, so those have the addresses without it.
         self._secrets: dict[str, str] = {}
+        check_release()
         # RecBole fills in defaults in place: the caller's values stay as they are.
         values = copy.deepcopy(dict(config_dict or {}))
-        with recbole_refusals(
+        refusals = recbole_refusals(
             lambda reason: ConfigError(f"RecBole refuses the configuration: {reason}.")
-        ):
+        )
+        with refusals, numpy_names():
             super().__init__(model, dataset, config_file_list, values)
 
     # ---- reading what the user gave ------------------------------------------------------------
@@ -191,6 +194,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self._given = copy.deepcopy(final)
         self.unknown_keys = self._keys_without_reader(bool(final["kt_strict_keys"]))
         _refuse_code(final)
+        check_keys_of_release(self.model, final)
         if not final.get("data_path"):
             raise ConfigError("'data_path' is empty: name the folder that holds the dataset.")
         check_values({**final, "dataset": self.dataset}, self.model)

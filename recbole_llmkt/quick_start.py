@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 import torch.multiprocessing as multiprocessing
 from recbole.data.transform import construct_transform
-from recbole.utils import get_environment, get_flops, init_seed, set_color
+from recbole.utils import ModelType, get_environment, get_flops, init_seed, set_color
 
 from recbole_llmkt.checkpoints import (
     load_checkpoint,
@@ -20,7 +21,7 @@ from recbole_llmkt.checkpoints import (
     saved_settings,
     saved_vocabulary,
 )
-from recbole_llmkt.compat import log_held_back, start_log
+from recbole_llmkt.compat import log_held_back, report_trial, start_log, torch_quiet
 from recbole_llmkt.config import Config
 from recbole_llmkt.datasets.loading import load_data, sample_users
 from recbole_llmkt.evaluation.per_user import recorded, user_metrics
@@ -98,7 +99,7 @@ def train(
         Ctrl-C during training, where there is a checkpoint to resume from.
     """
     check_run(config)
-    with tracked(config) as log_result:
+    with tracked(config) as log_result, torch_quiet():
         result = _train(config, saved, verbose, on_epoch, evaluate_test, resume)
         log_result(result)
     return result
@@ -120,7 +121,9 @@ def _train(
 ) -> Result:
     init_seed(config["seed"], config["reproducibility"])
     logger = getLogger()
-    with log_held_back(config):  # what cannot be used leaves no folders behind
+    with ExitStack() as checking:
+        # Until all checks are through nothing is logged, and no folders are made for logs.
+        checking.enter_context(log_held_back(config))
         if verbose:
             logger.info([_shown(argument) for argument in sys.argv])
             logger.info(config)
@@ -133,21 +136,23 @@ def _train(
         init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
         profiles = RunProfiles(config, train_data._dataset)
         model = build_model(config, train_data._dataset, profiles=profiles)
-    if verbose:
-        logger.info(model)
-        transform = construct_transform(config)
-        flops = get_flops(model, dataset, config["device"], logger, transform)
-        logger.info(set_color("FLOPs", "blue") + f": {flops}")
-
-    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
-    trainer.run_profiles = profiles
-    if resume is not None:
-        trainer.resume_checkpoint(resume)
-    for key in config.unknown_keys:  # here, and not above the lines of all settings
-        logger.warning("%s does not read the key '%s'.", config["model"], key)
-    best_valid_score, best_valid_result = _fit(
-        trainer, train_data, valid_data, verbose, saved, on_epoch
-    )
+        if verbose:
+            logger.info(model)
+            transform = construct_transform(config)
+            flops = get_flops(model, dataset, config["device"], logger, transform)
+            logger.info(set_color("FLOPs", "blue") + f": {flops}")
+        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+        trainer.run_profiles = profiles
+        if resume is not None:
+            trainer.resume_checkpoint(resume)
+        for key in config.unknown_keys:  # here, and not above the lines of all settings
+            logger.warning("%s does not read the key '%s'.", config["model"], key)
+        if config["MODEL_TYPE"] == ModelType.DECISIONTREE:
+            checking.close()
+        trainer.before_training = checking.close
+        best_valid_score, best_valid_result = _fit(
+            trainer, train_data, valid_data, verbose, saved, on_epoch
+        )
     tested = _test(config, trainer, train_data, test_data, saved) if evaluate_test else {}
     test_result = tested.pop("test_result", None)
     if verbose:
@@ -334,16 +339,8 @@ def objective_function(
         root.removeHandler(handler)
     logging.basicConfig(level=logging.ERROR)
     result = train(config, saved, verbose=False)
-    if "ray.tune" in sys.modules:
-        _report_to_ray(result["test_result"] or result["best_valid_result"] or {})
+    report_trial(result["test_result"] or result["best_valid_result"] or {})
     return {"model": config["model"], **result}
-
-
-def _report_to_ray(metrics: Mapping[str, float]) -> None:
-    from ray import tune
-
-    if tune.is_session_enabled():
-        tune.report(**metrics)
 
 
 def load_data_and_model(

@@ -24,6 +24,7 @@ LAYERS = (
     "recommend",
     "",  # the package itself, which names what is public
     "quick_start",
+    "stock",
     "training",
     "transfer.methods",
     "transfer.auxiliary",

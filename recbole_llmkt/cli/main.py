@@ -52,6 +52,13 @@ class _Commands(click.Group):
             if context.params["debug"]:
                 raise
             raise _Refusal(printable(str(error))) from error
+        except (click.ClickException, click.exceptions.Exit, click.Abort, KeyboardInterrupt):
+            raise
+        except Exception:
+            from recbole_llmkt.compat import versions
+
+            click.echo(f"This is a fault of the program, seen with {versions()}:", err=True)
+            raise
 
 
 class _PlainFormatter(logging.Formatter):

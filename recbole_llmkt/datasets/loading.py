@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_llmkt.compat import create_dataset, data_preparation, quiet_pandas
+from recbole_llmkt.compat import create_dataset, data_preparation
 from recbole_llmkt.datasets.checks import check_files, check_loaded, downloadable
 from recbole_llmkt.datasets.vocabulary import Vocabulary, hash_rows, numbered_as
 from recbole_llmkt.utils.exceptions import DataError, recbole_refusals
@@ -44,7 +44,6 @@ def load_data(config: Any, vocabulary: Vocabulary | None = None) -> tuple[Any, A
         A file or a column is missing, or RecBole cannot use what is there.
     """
     check_files(config)
-    quiet_pandas()
     with recbole_refusals(
         lambda reason: DataError(
             f"RecBole cannot use the dataset '{config['dataset']}' in {config['data_path']}: "

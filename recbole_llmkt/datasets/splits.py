@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
-from recbole_llmkt.compat import create_dataset
+from recbole_llmkt.compat import create_dataset, pandas_data
 from recbole_llmkt.datasets.checks import check_files, read_header
 from recbole_llmkt.utils.exceptions import DataError, recbole_refusals
 from recbole_llmkt.utils.randomness import isolated_randomness
@@ -60,9 +59,7 @@ def build_splits(config: Any) -> list[Any]:
             f"{reason}. Check data_path, load_col and eval_args."
         )
     )
-    with refusals, isolated_randomness(config["seed"]), warnings.catch_warnings():
-        # pandas 2 warns of the chained assignments in RecBole's data preparation.
-        warnings.simplefilter("ignore", FutureWarning)
+    with refusals, isolated_randomness(config["seed"]), pandas_data():
         dataset = create_dataset(config)
         ratings = _file_ratings(config, dataset)
         if ratings is not None:

@@ -16,8 +16,8 @@ from recbole_llmkt.utils.text import without_credentials
 PREFIXES = ("kt_", "profile_")
 # Addresses, which may hold a user and a password.
 ADDRESS_KEYS = ("profile_api_base",)
-# Keys that say where and how loudly a run works, not what comes out of it.
-NO_MATTER = {
+# Keys that do not change the result of a run: folders, devices, logging.
+IRRELEVANT_KEYS = {
     "checkpoint_dir",
     "data_path",
     "dataloaders_save_path",
@@ -25,7 +25,7 @@ NO_MATTER = {
     "gpu_id",
     "kt_preset",  # the keys it sets count, not its name
     "kt_strict_keys",
-    "kt_slices",  # what else is measured
+    "kt_slices",  # further measurements
     "kt_tail_share",
     "log_wandb",
     "loss_decimal_place",

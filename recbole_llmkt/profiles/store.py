@@ -15,7 +15,8 @@ from typing import Any, BinaryIO
 
 from recbole_llmkt.utils.entities import ENTITIES
 from recbole_llmkt.utils.exceptions import ProfileError
-from recbole_llmkt.utils.files import drop_cut_line, exclusive, replace_file, whole_lines
+from recbole_llmkt.utils.files import drop_cut_line, exclusive, replace_file
+from recbole_llmkt.utils.jsonl import complete_lines
 from recbole_llmkt.utils.text import printable
 
 logger = logging.getLogger(__name__)
@@ -126,13 +127,8 @@ class ProfileStore:
         """
         if not self.exists():
             return {}
-        whole, torn = whole_lines(self.path.read_bytes())
-        if torn:
-            logger.warning(
-                "The last line of %s was cut off while it was written; it is left out.", self.path
-            )
         found = {}
-        for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
+        for number, line in complete_lines(self.path):
             profile = self._parse(line, number)
             found[profile.id] = profile
         return found

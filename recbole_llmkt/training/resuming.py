@@ -11,7 +11,7 @@ from recbole_llmkt.checkpoints import load_checkpoint, saved_vocabulary
 from recbole_llmkt.config import Config
 from recbole_llmkt.datasets.loading import load_data
 from recbole_llmkt.datasets.vocabulary import Vocabulary
-from recbole_llmkt.keys.table import NO_MATTER
+from recbole_llmkt.keys.table import IRRELEVANT_KEYS
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
 from recbole_llmkt.utils.types import Dataset, Loader, Settings
 
@@ -54,7 +54,7 @@ def resumed_data(config: Config, path: str) -> tuple[Dataset, Loader, Loader | N
 
 def _check_settings(saved: Settings, today: Settings, path: str) -> None:
     """Refuse settings that would make it another run; the trainer checks the profiles."""
-    passed_over = NO_MATTER | _MAY_CHANGE
+    passed_over = IRRELEVANT_KEYS | _MAY_CHANGE
     changed = [
         f"{key} {saved[key]!r} -> {value!r}"
         for key, value in today.items()

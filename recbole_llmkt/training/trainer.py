@@ -34,11 +34,14 @@ class TransferMixin(CheckpointMixin):
     ----------
     run_profiles : RunProfiles or None
         The run's profiles, where they have been read before.
+    before_training : callable
+        Called when all checks are through, before the first step.
     """
 
     def __init__(self, config: RunConfig, model: nn.Module) -> None:
         super().__init__(config, model)
         self.run_profiles: RunProfiles | None = None
+        self.before_training: Callable[[], None] = lambda: None
         self._patience = self.stopping_step
 
     # ---- training -----------------------------------------------------------------------------
@@ -58,6 +61,7 @@ class TransferMixin(CheckpointMixin):
             train_data.get_model(self.model)  # type: ignore[attr-defined]
         self._prepare(*self._length(arguments, keywords))
         self._restore_resumed()
+        self.before_training()
         try:
             result = super().fit(train_data, *arguments, **keywords)  # type: ignore[misc]
         finally:

@@ -7,6 +7,8 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+_REPAIRS = "recbole_llmkt.compat"
+
 
 class LLMKTError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -79,10 +81,12 @@ def recbole_refusals(describe: Callable[[str], LLMKTError]) -> Iterator[None]:
 def raised_by_recbole(error: BaseException) -> bool:
     """Tell whether RecBole, or a library that RecBole called, raised an exception.
 
-    The innermost frame of the traceback that is RecBole's or this package's decides.
+    The innermost frame of the traceback that is RecBole's or this package's decides; repairs of
+    RecBole's calls (``recbole_llmkt.compat``) count as RecBole.
     """
     for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
-        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        module = str(frame.f_globals.get("__name__", ""))
+        package = "recbole" if module.startswith(_REPAIRS) else module.partition(".")[0]
         if package in ("recbole", "recbole_llmkt"):
             return package == "recbole"
     return False

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from recbole.model.general_recommender import BPR
 
 from recbole_llmkt.checkpoints import load_checkpoint, save_file
 from recbole_llmkt.profiles.embeddings import embedding_paths, text_digest
 from recbole_llmkt.profiles.store import ProfileStore
+from recbole_llmkt.registry import get_model
 from recbole_llmkt.training import trainer
 from recbole_llmkt.training.checkpointing import _of_first_process
 from recbole_llmkt.utils.exceptions import DataError, LLMKTError
@@ -326,7 +326,7 @@ def test_ncl_goes_on_with_its_clusters(tiny):
     assert same_parameters(whole.model, run.model)
 
 
-class Remembering(BPR):
+class Remembering(get_model("BPR")):
     """Keep what was computed from the weights, as RecBole's KGIN does."""
 
     def __init__(self, config, dataset):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from recbole_llmkt.utils.exceptions import ConfigError, ProfileError
@@ -74,11 +76,11 @@ def _spread_over_cluster(
         ) from error
     if not ray.is_initialized():
         ray.init(include_dashboard=False, logging_level="warning")
-    ray.data.set_progress_bars(False)
+    blocks = _settle(ray.data)
     n_blocks = -(-len(items) // block_size)
     n_actors, share = _actors(ray.cluster_resources(), on_gpu)
     rows = ray.data.from_items(
-        [{"item": pickle.dumps(item)} for item in items], parallelism=n_blocks
+        [{"item": pickle.dumps(item)} for item in items], **{blocks: n_blocks}
     )
     done = rows.map_batches(
         _Actor,
@@ -92,14 +94,27 @@ def _spread_over_cluster(
     try:
         for block in done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             for result in block["result"]:
-                yield pickle.loads(result.as_py())
+                value = pickle.loads(result.as_py())
+                if isinstance(value, _Failure):
+                    raise value.error
+                yield value
     except ray.exceptions.RayError as error:
-        # The worker's own error, if it has one; Ray's message has the actor's traceback before it.
-        cause = getattr(error, "cause", None)
-        if isinstance(cause, Exception):
-            raise cause from None
+        # Ray's message has the actor's traceback before it.
         reason = str(error).strip().splitlines()[-1]
         raise ProfileError(f"A worker of the Ray cluster failed: {reason}") from error
+
+
+def _settle(data: Any) -> str:
+    """Turn off Ray Data's progress bars; return the argument that says how many blocks to make.
+
+    Ray 2.6.3 and today's name both in other ways.
+    """
+    if hasattr(data, "set_progress_bars"):
+        data.set_progress_bars(False)
+    else:
+        data.DataContext.get_current().enable_progress_bars = False
+    new = "override_num_blocks" in inspect.signature(data.from_items).parameters
+    return "override_num_blocks" if new else "parallelism"
 
 
 def _actors(resources: Mapping[str, float], on_gpu: bool) -> tuple[int, dict[str, int]]:
@@ -110,6 +125,13 @@ def _actors(resources: Mapping[str, float], on_gpu: bool) -> tuple[int, dict[str
     # Ray Data keeps one core to itself.
     n_cores = int(resources.get("CPU", 0)) - 1
     return max(1, n_cores), {"num_cpus": 1 if n_cores > 0 else 0}
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """The error that ended a block: Ray would wrap it, each version in another way."""
+
+    error: Exception
 
 
 class _Actor:
@@ -124,5 +146,10 @@ class _Actor:
         import pyarrow
 
         items = [pickle.loads(item.as_py()) for item in block["item"]]
-        results = [pickle.dumps(result) for result in self._work(items)]
+        results = []
+        try:
+            for result in self._work(items):
+                results.append(pickle.dumps(result))
+        except Exception as error:
+            results.append(pickle.dumps(_Failure(error)))
         return pyarrow.table({"result": pyarrow.array(results, type=pyarrow.binary())})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from recbole.model.general_recommender import BPR
 from torch import nn
 
 from recbole_llmkt.transfer.inspection.layers import Layer
@@ -105,7 +104,7 @@ def test_a_layer_without_gradient(tiny):
 
 
 def test_positives_and_negatives_each_keep_their_ids(tiny):
-    rows, probe = decide(tiny, "item_embedding", "item", model=BPR)
+    rows, probe = decide(tiny, "item_embedding", "item", model="BPR")
     reading = probe.readings[0]
     hidden, ids = rows.align(reading.calls[Layer.parse("item_embedding")], reading.interaction)
     expected = torch.cat([reading.interaction["item_id"], reading.interaction["neg_item_id"]])

@@ -7,6 +7,7 @@ import sys
 from recbole.config import Config as RecBoleConfig
 
 from recbole_llmkt.checkpoints import check_ids, load_checkpoint, save_file, saved_settings
+from recbole_llmkt.compat import numpy_names
 from recbole_llmkt.config import Config
 from recbole_llmkt.datasets.loading import load_data
 from recbole_llmkt.keys.table import PREFIXES
@@ -18,8 +19,8 @@ from recbole_llmkt.utils.parsing import parse_value
 def export_stock_checkpoint(model_file: str, stock_file: str, trust: bool = False) -> None:
     """Turn a checkpoint into one that stock RecBole's ``load_data_and_model`` reads.
 
-    Stock checkpoints hold a pickled configuration; PyTorch 2.6 and newer read those only with
-    ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1`` in the environment.
+    Stock checkpoints hold a pickled configuration, which PyTorch 2.6 and newer refuse: load it
+    within :func:`~recbole_llmkt.compat.stock_recbole`.
 
     Parameters
     ----------
@@ -61,7 +62,8 @@ def export_stock_checkpoint(model_file: str, stock_file: str, trust: bool = Fals
     model, dataset = values["model"], values["dataset"]
     arguments, sys.argv = sys.argv, sys.argv[:1]  # stock Config reads the command line
     try:
-        config = RecBoleConfig(model, dataset, config_dict=plain)
+        with numpy_names():
+            config = RecBoleConfig(model, dataset, config_dict=plain)
     finally:
         sys.argv = arguments
     stock = {key: value for key, value in checkpoint.items() if key not in ("config", "transfer")}
