@@ -115,6 +115,18 @@ def saved_settings(
     return {**{key: value for key, value in saved.items() if key not in ignored}, **today}
 
 
+def needs_trust(settings: Mapping[str, Any]) -> bool:
+    """Tell whether a checkpoint with these settings is used as in its run only if it is trusted.
+
+    Parameters
+    ----------
+    settings : mapping
+        Those of its run.
+    """
+    unused = (key for key in _MISSED if settings.get(key) is not None)
+    return "." in str(settings["model"]) or any(_untrusted(key, settings[key]) for key in unused)
+
+
 def _untrusted(key: str, value: Any) -> bool:
     """Tell whether a setting says what is imported, asked, written or read as a profile."""
     if key in _LOCAL or (key.startswith("profile_") and key != "profile_encoder"):

@@ -94,7 +94,7 @@ def _embed(config: Config, store: ProfileStore, dtype: str) -> None:
 def write(
     dataset: str,
     model: str,
-    config_files: str,
+    config_files: list[str],
     keys: tuple[str, ...],
     entity: str,
     dry_run: bool,
@@ -168,7 +168,12 @@ def _show_estimate(
 @entities_option
 @_dtype
 def embed(
-    dataset: str, model: str, config_files: str, keys: tuple[str, ...], entity: str, dtype: str
+    dataset: str,
+    model: str,
+    config_files: list[str],
+    keys: tuple[str, ...],
+    entity: str,
+    dtype: str,
 ) -> None:
     """Encode the profiles; texts that this encoder has read before are not read again.
 
@@ -192,7 +197,7 @@ def embed(
 def check(
     dataset: str,
     model: str,
-    config_files: str,
+    config_files: list[str],
     keys: tuple[str, ...],
     entity: str,
     plot: Path | None,
@@ -225,7 +230,9 @@ def check(
 @profile.command(context_settings=ANY_KEY)
 @dataset_options
 @entities_option
-def merge(dataset: str, model: str, config_files: str, keys: tuple[str, ...], entity: str) -> None:
+def merge(
+    dataset: str, model: str, config_files: list[str], keys: tuple[str, ...], entity: str
+) -> None:
     """Gather the parts that `llmkt profile --shard=I/N` wrote.
 
     May be run again and again: what is there already is passed over.

@@ -28,7 +28,12 @@ from recbole_llmkt.utils.text import one_line, printable
 @dataset_options
 @entity_option
 def show(
-    token: str, dataset: str, model: str, config_files: str, keys: tuple[str, ...], entity: str
+    token: str,
+    dataset: str,
+    model: str,
+    config_files: list[str],
+    keys: tuple[str, ...],
+    entity: str,
 ) -> None:
     """Show a profile and where it comes from; TOKEN is the id in the atomic files.
 
@@ -65,7 +70,7 @@ def edit(
     token: str,
     dataset: str,
     model: str,
-    config_files: str,
+    config_files: list[str],
     keys: tuple[str, ...],
     entity: str,
     text: str | None,
@@ -119,7 +124,7 @@ def edit(
 def export_profiles(
     dataset: str,
     model: str,
-    config_files: str,
+    config_files: list[str],
     keys: tuple[str, ...],
     entity: str,
     output: Path,
@@ -160,7 +165,7 @@ def import_profiles(
     folder: Path,
     dataset: str,
     model: str,
-    config_files: str,
+    config_files: list[str],
     keys: tuple[str, ...],
     entity: str,
     overwrite_edits: bool,

@@ -16,7 +16,27 @@ from recbole_llmkt.utils.text import without_credentials
 PREFIXES = ("kt_", "profile_")
 # Addresses, which may hold a user and a password.
 ADDRESS_KEYS = ("profile_api_base",)
-
+# Keys that do not change the result of a run: folders, devices, logging.
+IRRELEVANT_KEYS = {
+    "checkpoint_dir",
+    "data_path",
+    "dataloaders_save_path",
+    "dataset_save_path",
+    "gpu_id",
+    "kt_preset",  # the keys it sets count, not its name
+    "kt_strict_keys",
+    "kt_slices",  # further measurements
+    "kt_tail_share",
+    "log_wandb",
+    "loss_decimal_place",
+    "save_dataloaders",
+    "save_dataset",
+    "show_progress",
+    "state",
+    "use_gpu",
+    "wandb_project",
+    "worker",
+}
 
 METHODS = ("transfer", "kar")
 ROWS = ("auto", "batch", "table", "node", "lookup", "field", "field_first", "flat", "time")
