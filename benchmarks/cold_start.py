@@ -25,13 +25,14 @@ import click
 import numpy as np
 import numpy.typing as npt
 import torch
-from recbole.data import create_dataset, data_preparation
 from recbole.utils import init_seed
 from tabulate import tabulate
 from tqdm import tqdm
 
+from recbole_llmkt.compat import create_dataset, data_preparation
 from recbole_llmkt.config import Config
 from recbole_llmkt.training.factory import get_trainer
+from recbole_llmkt.transfer.context import RunContext
 from recbole_llmkt.transfer.methods.cold_start import ColdStart
 
 # A context-aware model, trained and tested as the others are.
@@ -124,7 +125,9 @@ def run(model: str, seed: int) -> Iterator[dict[str, Any]]:
         network.load_state_dict(trained)
         if control is not None:
             config["kt_control"] = control
-            ColdStart(config, network, train_data).fill_model(network)
+            cold_start = ColdStart(config)
+            cold_start.prepare(RunContext(config, network, train_data))
+            cold_start.fill_model(network)
         result = trainer.evaluate(test_data, load_best_model=False)
         yield {
             "model": model,

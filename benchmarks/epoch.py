@@ -14,11 +14,11 @@ import time
 import warnings
 
 import torch
-from recbole.data import create_dataset, data_preparation
 from recbole.utils import init_seed
 from tabulate import tabulate
 from tqdm import tqdm
 
+from recbole_llmkt.compat import create_dataset, data_preparation
 from recbole_llmkt.config import Config
 from recbole_llmkt.training.factory import get_trainer
 

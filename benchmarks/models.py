@@ -28,6 +28,7 @@ from tqdm import tqdm
 from recbole_llmkt.cli.layers import build
 from recbole_llmkt.config import Config
 from recbole_llmkt.transfer.auxiliary.task import TransferTask
+from recbole_llmkt.transfer.context import RunContext
 from recbole_llmkt.transfer.inspection.catalog import is_pure
 from recbole_llmkt.transfer.inspection.layers import Layer
 from recbole_llmkt.transfer.inspection.probe import Probe, make_batch, recommendation_loss
@@ -169,7 +170,7 @@ def measure(model: str, dataset: str, batch_size: int) -> dict[str, Any]:
     pure = is_pure(probe, layer, rows)
     if hasattr(network, "e_step"):
         network.e_step()
-    task = TransferTask(config, network, train_data)
+    task = TransferTask(RunContext(config, network, train_data))
     loader = getattr(train_data, "general_dataloader", train_data)
     batch = make_batch(train_data, min(batch_size, loader.sample_size))
     optimizer = torch.optim.Adam([one for one in network.parameters() if one.requires_grad])

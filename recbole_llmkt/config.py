@@ -13,19 +13,19 @@ from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
 from recbole_llmkt.compat import check_keys_of_release, check_release, numpy_names
-from recbole_llmkt.keys import check_keys
+from recbole_llmkt.keys.combinations import CONFIG_CHECKS, check_together
+from recbole_llmkt.keys.names import hyperparameters, unknown_names
+from recbole_llmkt.keys.recbole_table import check_values
+from recbole_llmkt.keys.table import ADDRESS_KEYS, check_keys, without_secrets
 from recbole_llmkt.registry import get_model
 from recbole_llmkt.utils import resources
-from recbole_llmkt.utils.exceptions import ConfigError, LLMKTError, nearest
+from recbole_llmkt.utils.exceptions import ConfigError, nearest, recbole_refusals
 from recbole_llmkt.utils.parsing import is_plain, load_yaml, parse_value
 
 logger = getLogger(__name__)
 
 # Solved in closed form, though RecBole does not file it among its traditional models.
 CLOSED_FORM = ("NCEPLRec",)
-# What RecBole raises where a value makes no sense to it.
-_REFUSALS = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError)
-
 
 _TEACHERS = ("CIN", "CINComp", "CrossNet", "DAGFM")
 _PICKLES = ("dataset_save_path", "dataloaders_save_path", "save_dataset", "save_dataloaders")
@@ -56,7 +56,13 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     Raises
     ------
     ConfigError
-        An unknown key, a value out of range, an unknown model or preset, an unreadable file.
+        An unknown key, a value out of range, an unknown model or preset, an unreadable file,
+        settings that do not fit together.
+
+    Attributes
+    ----------
+    unknown_keys : list of str
+        Given keys that this model does not read, and that look like none that it does.
     """
 
     def __init__(
@@ -70,16 +76,17 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self._command_line = command_line
         self._eval_args: dict[str, Any] = {}  # those of our dataset files and presets
         self._preset_keys: set[str] = set()
+        # Addresses with a password: RecBole writes all that it finds among its values into logs
+        # and TensorBoard's files, so those have the addresses without it.
+        self._secrets: dict[str, str] = {}
         check_release()
-        try:
-            # RecBole fills in defaults in place: the caller's values stay as they are.
-            values = copy.deepcopy(dict(config_dict or {}))
-            with numpy_names():
-                super().__init__(model, dataset, config_file_list, values)
-        except LLMKTError:
-            raise
-        except _REFUSALS as error:
-            raise ConfigError(f"RecBole refuses the configuration: {error}") from error
+        # RecBole fills in defaults in place: the caller's values stay as they are.
+        values = copy.deepcopy(dict(config_dict or {}))
+        refusals = recbole_refusals(
+            lambda reason: ConfigError(f"RecBole refuses the configuration: {reason}.")
+        )
+        with refusals, numpy_names():
+            super().__init__(model, dataset, config_file_list, values)
 
     # ---- reading what the user gave ------------------------------------------------------------
 
@@ -178,15 +185,47 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             # `eval_args: {mode: uni100}` asks for other candidates, not for another split.
             self.external_config_dict["eval_args"] = {**self._eval_args, **given}
         final: dict[str, Any] = super()._get_final_config_dict()
+        public = without_secrets(final)
+        self._secrets = {
+            key: final[key] for key in ADDRESS_KEYS if final.get(key) != public.get(key)
+        }
+        final.update(public)
+        self._adapt_to_model(final)
         self._given = copy.deepcopy(final)
+        self.unknown_keys = self._keys_without_reader(bool(final["kt_strict_keys"]))
         _refuse_code(final)
         check_keys_of_release(self.model, final)
         if not final.get("data_path"):
             raise ConfigError("'data_path' is empty: name the folder that holds the dataset.")
+        check_values({**final, "dataset": self.dataset}, self.model)
+        check_together(final, self.model_class, CONFIG_CHECKS)
         untrained = self.model_class.type in (ModelType.TRADITIONAL, ModelType.DECISIONTREE)
         if untrained or self.model in CLOSED_FORM:
             final["kt_enabled"] = self._refuse_untrained(final)
         return final
+
+    def _keys_without_reader(self, strict: bool) -> list[str]:
+        given = [*self.external_config_dict, *self._preset_keys]
+        unknown = unknown_names(given, self.model_class, strict)
+        # Files may serve several models; what is given for this one alone should be read by it.
+        alone = {**self.variable_config_dict, **self.cmd_config_dict}
+        others = hyperparameters().difference(self.internal_config_dict)
+        return sorted({*unknown, *others.intersection(alone)})
+
+    def _adapt_to_model(self, final: dict[str, Any]) -> None:
+        """Set what RecBole asks for and does not set itself: its defaults contradict each other."""
+        cross_entropy = (
+            not hasattr(self.model_class, "input_type") and final.get("loss_type") == "CE"
+        )
+        silent = not self.says("train_neg_sample_args")
+        if self.model_class.type == ModelType.SEQUENTIAL and cross_entropy and silent:
+            if final["train_neg_sample_args"] is not None:
+                logger.info(
+                    "%s with loss_type: CE samples no negatives: train_neg_sample_args is set to "
+                    "None.",
+                    self.model,
+                )
+            final["train_neg_sample_args"] = None
 
     def _refuse_untrained(self, final: Mapping[str, Any]) -> bool:
         if self.external_config_dict.get("kt_enabled", True) is False:
@@ -196,6 +235,13 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             "transfer loss to. Train it with kt_enabled: False, or choose another model."
         )
 
+    def __getitem__(self, item: str) -> Any:
+        return self._secrets[item] if item in self._secrets else super().__getitem__(item)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._secrets.pop(key, None)
+        super().__setitem__(key, value)
+
     # ---- for checkpoints and results ----------------------------------------------------------
 
     def plain(self) -> dict[str, Any]:
@@ -203,7 +249,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
         ``Config(config_dict=config.plain(), command_line=[])`` makes an equal configuration. What
         ``kt_preset`` said is in the other values: its file need not be there any more. The place
-        of a process among several is left out: a reader would wait for the others.
+        of a process among several is left out: a reader would wait for the others. So are user
+        and password of an address: they are in no file.
         """
         values = {key: _quoted(value) for key, value in self._given.items() if is_plain(value)}
         values["kt_preset"] = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from logging import getLogger
 from typing import Any
 
@@ -21,17 +22,20 @@ from recbole_llmkt.checkpoints import (
     saved_settings,
     saved_vocabulary,
 )
-from recbole_llmkt.compat import numpy_names, report_trial, start_log, torch_quiet
+from recbole_llmkt.compat import log_held_back, numpy_names, report_trial, start_log, torch_quiet
 from recbole_llmkt.config import Config
 from recbole_llmkt.datasets.loading import load_data, sample_users
 from recbole_llmkt.evaluation.per_user import recorded, user_metrics
 from recbole_llmkt.evaluation.slices import slice_metrics, wanted_tail
-from recbole_llmkt.keys import PREFIXES
+from recbole_llmkt.keys.combinations import check_run
+from recbole_llmkt.keys.table import PREFIXES
+from recbole_llmkt.profiles.loading import RunProfiles
 from recbole_llmkt.training.factory import build_model, get_trainer
 from recbole_llmkt.training.tracking import tracked
-from recbole_llmkt.transfer.methods.kar import uses_kar
+from recbole_llmkt.transfer.methods import wanted_methods
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.parsing import parse_value
+from recbole_llmkt.utils.text import without_credentials
 
 Result = dict[str, Any]
 
@@ -67,12 +71,25 @@ def train(
         coverage, ...), ``phase_switch``, both loss curves; with ``kt_method: kar`` the method, its
         profiles and their coverage; None without knowledge. After a test also ``slices`` (see
         :func:`~recbole_llmkt.evaluation.slices.slice_metrics`) and ``users`` (a
-        :class:`~recbole_llmkt.evaluation.per_user.UserMetrics`, or None).
+        :class:`~recbole_llmkt.evaluation.per_user.UserMetrics`, or None). Without a test part
+        ``test_result`` is None.
+
+    Raises
+    ------
+    LLMKTError
+        Settings or data that cannot be used, before anything is written.
     """
+    check_run(config)
     with tracked(config) as log_result, torch_quiet():
         result = _train(config, saved, verbose, on_epoch, evaluate_test)
         log_result(result)
     return result
+
+
+def _shown(argument: str) -> str:
+    """Return an argument of the program for the log, without a password of an address in it."""
+    is_address = "://" in argument or argument.startswith("--profile_api_base=")
+    return without_credentials(argument) if is_address else argument
 
 
 def _train(
@@ -83,29 +100,42 @@ def _train(
     evaluate_test: bool,
 ) -> Result:
     init_seed(config["seed"], config["reproducibility"])
-    start_log(config)
     logger = getLogger()
-    dataset, train_data, valid_data, test_data = load_data(config)
-    valid_data = sample_users(valid_data, config["kt_valid_users"])
-    init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
-    model = build_model(config, train_data._dataset)
-    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
-    # RecBole's trainer of decision trees has no epochs to report.
-    trees = config["MODEL_TYPE"] == ModelType.DECISIONTREE
-    if verbose:
-        log_setup = _setup_log(config, dataset, model)
+    with ExitStack() as checking:
+        # Until all checks are through nothing is logged, and no folders are made for logs.
+        checking.enter_context(log_held_back(config))
+        if verbose:
+            logger.info([_shown(argument) for argument in sys.argv])
+            logger.info(config)
+        dataset, train_data, valid_data, test_data = load_data(config)
+        valid_data = sample_users(valid_data, config["kt_valid_users"])
+        if verbose:
+            logger.info(dataset)
+        init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+        profiles = RunProfiles(config, train_data._dataset)
+        model = build_model(config, train_data._dataset, profiles=profiles)
+        if verbose:
+            logger.info(model)
+            transform = construct_transform(config)
+            flops = get_flops(model, dataset, config["device"], logger, transform)
+            logger.info(set_color("FLOPs", "blue") + f": {flops}")
+        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+        trainer.run_profiles = profiles
+        for key in config.unknown_keys:  # here, and not above the lines of all settings
+            logger.warning("%s does not read the key '%s'.", config["model"], key)
+        # RecBole's trainer of decision trees has no epochs to report.
+        trees = config["MODEL_TYPE"] == ModelType.DECISIONTREE
         if trees:
-            log_setup()
-        else:
-            trainer.before_training = log_setup
-    best_valid_score, best_valid_result = trainer.fit(
-        train_data,
-        valid_data,
-        verbose=verbose,
-        saved=saved,
-        show_progress=config["show_progress"],
-        **({} if trees else {"callback_fn": on_epoch}),
-    )
+            checking.close()
+        trainer.before_training = checking.close
+        best_valid_score, best_valid_result = trainer.fit(
+            train_data,
+            valid_data,
+            verbose=verbose,
+            saved=saved,
+            show_progress=config["show_progress"],
+            **({} if trees else {"callback_fn": on_epoch}),
+        )
     tested = _test(config, trainer, train_data, test_data, saved) if evaluate_test else {}
     test_result = tested.pop("test_result", None)
     if verbose:
@@ -117,28 +147,16 @@ def _train(
         "valid_score_bigger": config["valid_metric_bigger"],
         "best_valid_result": best_valid_result,
         "test_result": test_result,
-        "transfer": _knowledge(config, model, trainer),
+        "transfer": getattr(trainer, "transfer_summary", lambda: None)(),
         "checkpoint": trainer.saved_model_file if saved else None,
         **tested,
     }
 
 
-def _setup_log(config: Config, dataset: Any, model: Any) -> Callable[[], None]:
-    """Return what logs a run's setup: hundreds of lines, so not before all checks are through."""
-    logger = getLogger()
-    transform = construct_transform(config)
-    flops = get_flops(model, dataset, config["device"], logger, transform)
-
-    def log_setup() -> None:
-        for part in (sys.argv, config, dataset, model):
-            logger.info(part)
-        logger.info(set_color("FLOPs", "blue") + f": {flops}")
-
-    return log_setup
-
-
 def _test(config: Config, trainer: Any, train_data: Any, test_data: Any, saved: bool) -> Result:
-    """Evaluate on the test part, once: RecBole's figures, those of the slices, and by user."""
+    """Evaluate on the test part, if any: RecBole's figures, those of the slices, and by user."""
+    if not test_data:
+        return {"test_result": None, "slices": [], "users": None}
     train_part = train_data._dataset
     with recorded(trainer, wanted_tail(config, train_part)) as recording:
         test_result = trainer.evaluate(
@@ -149,16 +167,6 @@ def _test(config: Config, trainer: Any, train_data: Any, test_data: Any, saved: 
         "slices": slice_metrics(config, recording, train_part),
         "users": user_metrics(recording, train_part),
     }
-
-
-def _knowledge(config: Config, model: Any, trainer: Any) -> Result | None:
-    """Describe in plain values what the run learned from profiles, and how."""
-    summary: Result | None = getattr(trainer, "transfer_summary", lambda: None)()
-    if uses_kar(config):
-        terms = model.knowledge
-        leaks = sum(one["leaks"] for one in terms)
-        return {**(summary or {}), "method": "kar", "terms": terms, "leaks": leaks}
-    return summary if summary is None else {"method": "transfer", **summary}
 
 
 def run_recbole_llmkt(
@@ -287,7 +295,7 @@ def objective_function(
         root.removeHandler(handler)
     logging.basicConfig(level=logging.ERROR)
     result = train(config, saved, verbose=False)
-    report_trial(result["test_result"])
+    report_trial(result["test_result"] or result["best_valid_result"] or {})
     return {"model": config["model"], **result}
 
 
@@ -363,13 +371,13 @@ def export_stock_checkpoint(model_file: str, stock_file: str, trust: bool = Fals
     checkpoint = load_checkpoint(model_file, trained["device"])
     # It numbers ids by the order of today's files, and cannot tell that a row is somebody else's.
     check_ids(checkpoint, load_data(trained)[0], model_file)
-    if uses_kar(trained):
-        raise ConfigError(
-            f"'{model_file}' holds a {trained['model']} with kt_method: kar: its two further input "
-            "fields and its adaptor are no part of stock RecBole's architecture. Load it with "
-            "recbole_llmkt.load_data_and_model, or train with kt_method: transfer, which keeps the "
-            "stock architecture."
-        )
+    for method in wanted_methods(trained):
+        if method.changes_architecture:
+            raise ConfigError(
+                f"'{model_file}' holds a {trained['model']} with kt_method: {method.name}, which "
+                "is not stock RecBole's architecture. Load it with "
+                "recbole_llmkt.load_data_and_model, or train with kt_method: transfer."
+            )
     values = trained.plain()
     plain = {
         # Stock Config hands strings to eval: as literals they are nothing but strings.

@@ -17,6 +17,7 @@ from recbole_llmkt.datasets.history import training_histories
 from recbole_llmkt.profiles.embeddings import embedding_paths, text_digest
 from recbole_llmkt.profiles.store import Profile, ProfileStore
 from recbole_llmkt.transfer.auxiliary.task import TransferTask
+from recbole_llmkt.transfer.context import RunContext
 
 ENCODER = "test-encoder"
 DIM_TEXT = 24
@@ -123,6 +124,21 @@ class Prepared:
     test_data: Any
 
     @property
+    def context(self) -> RunContext:
+        """The run as its methods see it."""
+        return RunContext(self.config, self.model, self.train_data)
+
+    def method(self, name: str) -> Any:
+        """Return a method of the trainer by its name; None where the run has none."""
+        return method_of(self.trainer, name)
+
+    def prepared(self, method: type) -> Any:
+        """Return a method of this run, ready but outside the trainer."""
+        made = method(self.config)
+        made.prepare(self.context)
+        return made
+
+    @property
     def dataset(self) -> Any:
         return self.train_data._dataset
 
@@ -130,6 +146,11 @@ class Prepared:
         return self.trainer.fit(
             self.train_data, self.valid_data, **{"verbose": False, "saved": False, **keywords}
         )
+
+
+def method_of(trainer: Any, name: str) -> Any:
+    """Return a method of a trainer by its name; None where there is none."""
+    return next((method for method in trainer.methods if method.name == name), None)
 
 
 def prepare(config: Config) -> Prepared:
@@ -171,7 +192,7 @@ def same_parameters(one: torch.nn.Module, other: torch.nn.Module) -> bool:
 
 
 def task_of(run) -> TransferTask:
-    return TransferTask(run.config, run.model, run.train_data)
+    return TransferTask(run.context)
 
 
 def one_step(run, task=None):

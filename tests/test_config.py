@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from recbole_llmkt.config import Config
-from recbole_llmkt.keys import CHECKS
+from recbole_llmkt.keys.table import KEYS
 from recbole_llmkt.utils import resources
 from recbole_llmkt.utils.exceptions import ConfigError, LLMKTError
 from recbole_llmkt.utils.parsing import load_yaml
@@ -32,11 +32,11 @@ def yaml_file(path: Path, text: str) -> str:
 
 
 def test_every_key_has_a_default_and_a_check():
-    assert set(load_yaml(OVERALL)) == set(CHECKS)
+    assert set(load_yaml(OVERALL)) == set(KEYS)
 
 
 def test_every_default_passes_its_own_check():
-    wrong = {key: CHECKS[key](value) for key, value in load_yaml(OVERALL).items()}
+    wrong = {key: KEYS[key].refusal(value) for key, value in load_yaml(OVERALL).items()}
     assert not {key: one for key, one in wrong.items() if one}
 
 
@@ -70,7 +70,7 @@ def test_every_packaged_property_file_can_be_loaded(folder):
     for name in names:
         content = load_yaml(resources.properties_dir() / folder / f"{name}.yaml")
         for key, value in content.items():
-            assert not key.startswith(("kt_", "profile_")) or CHECKS[key](value) is None
+            assert not key.startswith(("kt_", "profile_")) or KEYS[key].refusal(value) is None
 
 
 # ---- unknown keys and values out of range --------------------------------------------------------

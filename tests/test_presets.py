@@ -45,10 +45,10 @@ def test_every_preset_trains(tiny, preset, model, keys):
     run = prepare(tiny.config(model, kt_preset=preset, **keys))
     before = {name: one.clone() for name, one in run.model.state_dict().items()}
     run.fit()
-    losses = run.trainer.transfer_losses
+    losses = run.method("loss").transfer_losses
     assert len(losses) == (2 if preset.startswith("rlmrec") else 1)
     assert all(math.isfinite(one) and one > 0 for one in losses)
-    reached = run.trainer.task.terms[0].reached
+    reached = run.method("loss").task.terms[0].reached
     assert any(not torch.equal(before[name], run.model.state_dict()[name]) for name in reached)
 
 
@@ -79,4 +79,4 @@ def test_both_entities_with_a_weight_each(tiny, loss):
     run.fit()
     terms = run.trainer.transfer_summary()["terms"]
     assert [(one["entity"], one["weight"]) for one in terms] == [("user", 0.2), ("item", 0.1)]
-    assert all(math.isfinite(one) for one in run.trainer.transfer_losses)
+    assert all(math.isfinite(one) for one in run.method("loss").transfer_losses)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from click.testing import CliRunner
 
 from recbole_llmkt import (
     export_stock_checkpoint,
@@ -19,6 +20,7 @@ from recbole_llmkt import (
     objective_function,
     run_recbole_llmkt,
 )
+from recbole_llmkt.cli.main import main
 from recbole_llmkt.profiles.embeddings import embedding_paths
 from recbole_llmkt.quick_start import train
 from recbole_llmkt.registry import get_model
@@ -370,3 +372,63 @@ def test_an_exported_checkpoint_would_give_rows_to_others(tiny):
     with pytest.raises(DataError, match="row 1 of 'user_id' is"):
         export_stock_checkpoint(result["checkpoint"], "out.pth")
     assert not Path("out.pth").exists()
+
+
+def test_the_password_of_an_address_is_in_no_file_and_no_log(tiny, tmp_path, monkeypatch):
+    address = "http://me:pass-word@127.0.0.1:9/v1"
+    monkeypatch.setattr(sys, "argv", ["test", f"--profile_api_base={address}"])
+    config = tiny.config(profile_api_base=address, epochs=2)
+    assert config["profile_api_base"] == address
+    result = train(config, verbose=True)
+    stored = torch.load(result["checkpoint"], weights_only=True)["config"]
+    assert stored["profile_api_base"] == "http://127.0.0.1:9/v1"
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".log" for path in files)
+    assert not [path for path in files if b"pass-word" in path.read_bytes()]
+
+
+# ---- splits without a part -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", [{"RS": [8, 2, 0]}, {"LS": "valid_only"}])
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_split_without_a_test_part_has_a_validation(tiny, split, saved):
+    args = {"split": split, "order": "TO", "group_by": "user", "mode": "full"}
+    config = tiny.config(kt_enabled=False, epochs=2, eval_args=args, kt_slices=["history"])
+    result = train(config, saved=saved)
+    assert result["test_result"] is None and result["users"] is None and result["slices"] == []
+    assert result["best_valid_result"]["ndcg@5"] >= 0
+
+
+def test_the_command_prints_the_validation_then(tiny):
+    Path("f.yaml").write_text(yaml.safe_dump(tiny.settings(epochs=1, kt_enabled=False)))
+    keys = ["--eval_args={'split': {'LS': 'valid_only'}, 'order': 'TO', 'mode': 'full'}"]
+    arguments = ["train", "-m", "BPR", "-d", "tiny", "--config-files=f.yaml", *keys]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    assert "no test part" in done.output and "ndcg@5: " in done.output
+
+
+@pytest.mark.parametrize("split", [{"RS": [8, 0, 2]}, {"LS": "test_only"}])
+def test_a_split_without_a_validation_part_has_a_test(tiny, split):
+    args = {"split": split, "order": "TO", "group_by": "user", "mode": "full"}
+    result = train(tiny.config(kt_enabled=False, epochs=2, eval_args=args))
+    assert result["test_result"]["ndcg@5"] >= 0 and result["best_valid_result"] is None
+
+
+def test_what_loading_logs_is_in_the_log(tiny):
+    """It is held back until the data are known to be good."""
+    code = (
+        "import sys\n"
+        "from recbole_llmkt import run_recbole_llmkt\n"
+        "sys.argv = sys.argv[:1]\n"
+        "run_recbole_llmkt('BPR', 'tiny', ['f.yaml'], {'epochs': 1, 'kt_enabled': False})\n"
+    )
+    Path("f.yaml").write_text(yaml.safe_dump(tiny.settings()))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (log,) = Path("log", "BPR").glob("*.log")
+    text = log.read_text()
+    places = [text.index(words) for words in ("Hyper Parameters", "[Training]: ", "Trainable")]
+    assert places == sorted(places) and text.count("[Training]: ") == 1
+    assert done.stderr.count("[Training]: ") == 1

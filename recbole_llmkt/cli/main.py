@@ -13,6 +13,7 @@ import click
 from recbole_llmkt import __version__
 from recbole_llmkt.cli.options import ANY_KEY, split_words
 from recbole_llmkt.utils.exceptions import LLMKTError
+from recbole_llmkt.utils.text import printable
 
 _EXPERIMENT = "recbole_llmkt.cli.experiments"
 _ELSEWHERE = {
@@ -53,7 +54,7 @@ class _Commands(click.Group):
         except (LLMKTError, OSError) as error:
             if context.params["debug"]:
                 raise
-            raise _Refusal(str(error)) from error
+            raise _Refusal(printable(str(error))) from error
         except (click.ClickException, click.exceptions.Exit, click.Abort, KeyboardInterrupt):
             raise
         except Exception:
@@ -61,6 +62,13 @@ class _Commands(click.Group):
 
             click.echo(f"This is a fault of the program, seen with {versions()}:", err=True)
             raise
+
+
+class _PlainFormatter(logging.Formatter):
+    """Log lines without whatever a terminal acts on: they name ids and titles of others."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 class _Refusal(click.ClickException):
@@ -77,7 +85,9 @@ def main(debug: bool) -> None:
     Example:
       llmkt compare --models=NeuMF,SimpleX --arms=base,kt --seeds=1,2 --dataset=ml-100k -o out
     """  # noqa: D301 - click reads the control character
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_PlainFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("recbole_llmkt").setLevel(logging.INFO)
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # for class paths of the user's own models and losses
@@ -99,17 +109,18 @@ def train(model: str, dataset: str, config_files: str, saved: bool, keys: tuple[
       llmkt train --model=NeuMF --dataset=ml-100k --config-files="my.yaml" --kt_weight=0.3
     """  # noqa: D301 - click reads the control character
     from recbole_llmkt.cli.overrides import parse_overrides
-    from recbole_llmkt.config import Config, warn_unknown
+    from recbole_llmkt.config import Config
     from recbole_llmkt.quick_start import train as train_model
 
     overrides = parse_overrides(keys)
     config = Config(
         model, dataset, split_words(config_files, "--config-files"), overrides, command_line=[]
     )
-    warn_unknown(overrides, config.internal_config_dict)
     logging.getLogger().handlers.clear()  # RecBole sets up its own
     result = train_model(config, saved=saved)
-    for metric, value in result["test_result"].items():
+    if result["test_result"] is None:
+        click.echo("The split has no test part. Best validation:")
+    for metric, value in (result["test_result"] or result["best_valid_result"] or {}).items():
         click.echo(f"{metric}: {value}")
     for one in result["slices"]:
         values = ", ".join(f"{name}: {value:.4f}" for name, value in one["metrics"].items())

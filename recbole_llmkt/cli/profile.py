@@ -18,6 +18,7 @@ from recbole_llmkt.cli.options import (
 from recbole_llmkt.cli.profile_texts import edit, export_profiles, import_profiles, show
 from recbole_llmkt.config import Config
 from recbole_llmkt.profiles.store import ProfileStore
+from recbole_llmkt.utils.text import one_line, printable
 
 if TYPE_CHECKING:
     from recbole_llmkt.profiles.generation.scope import Scope
@@ -154,7 +155,7 @@ def _show_estimate(
 
     found = estimate(config, entity, price_in, price_out, scope)
     for text in found.first:
-        click.echo(f"{text}\n{'-' * 72}")
+        click.echo(f"{printable(text)}\n{'-' * 72}")
     cost = "" if found.cost is None else f", {found.cost:.2f} in the currency of the prices"
     click.echo(
         f"{entity}: {found.count} profiles to write, {found.skipped} fresh; about "
@@ -209,7 +210,7 @@ def check(
     config = make_config(dataset, model, config_files, keys)
     stores = existing_stores(config, entity)
     checks = check_stores(config, stores)
-    click.echo("\n".join(line for found in checks for line in found.lines()))
+    click.echo("\n".join(one_line(line) for found in checks for line in found.lines()))
     if plot:
         plot_lengths(checks, plot)
         click.echo(f"{plot}: words per profile")

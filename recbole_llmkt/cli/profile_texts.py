@@ -20,6 +20,7 @@ from recbole_llmkt.cli.options import (
 )
 from recbole_llmkt.profiles.store import Profile, ProfileStore, utc_now
 from recbole_llmkt.utils.exceptions import ProfileError
+from recbole_llmkt.utils.text import one_line, printable
 
 
 @click.command(context_settings=ANY_KEY)
@@ -37,9 +38,9 @@ def show(
     """  # noqa: D301 - \b is click's
     store = existing_stores(make_config(dataset, model, config_files, keys), entity)[0]
     found = _profile(store, token)
-    click.echo(found.text or f"(no profile: {found.error})")
+    click.echo(printable(found.text) or f"(no profile: {one_line(str(found.error))})")
     origin = [found.generator, found.model, found.time, "edited" if found.edited else ""]
-    click.echo(f"\n{store.path}: {', '.join(part for part in origin if part)}")
+    click.echo(f"\n{store.path}: {one_line(', '.join(part for part in origin if part))}")
 
 
 def _profile(store: ProfileStore, token: str) -> Profile:
@@ -80,19 +81,28 @@ def edit(
       llmkt profile edit 42 --dataset=mine --text="Likes noir films and dislikes musicals."
     """  # noqa: D301 - \b is click's
     from recbole_llmkt.profiles.locations import own_store
+    from recbole_llmkt.profiles.store import longest_text, too_long
 
-    store = own_store(make_config(dataset, model, config_files, keys), entity)
+    config = make_config(dataset, model, config_files, keys)
+    store = own_store(config, entity)
     old = _profile(store, token)
     if text is None:
         text = file.read() if file is not None else click.edit(old.text)
-    if text is None or text.strip() == old.text.strip():
+    text = None if text is None else printable(text).strip()
+    if text is None or text == old.text.strip():
         click.echo("Nothing is changed.")
         return
-    if not text.strip():
+    problem = too_long(text, longest_text(config))
+    if problem:
+        raise ProfileError(f"The corrected text cannot be stored: {problem}.")
+    if not text:
         raise ProfileError("The corrected text is empty: an entity without text has no profile.")
     with store.writing():
-        store.append(replace(old, text=text.strip(), edited=True, error=None, time=utc_now()))
-    click.echo(f"The profile of {entity} '{token}' is corrected; its embedding follows by itself.")
+        store.append(replace(old, text=text, edited=True, error=None, time=utc_now()))
+    click.echo(
+        f"The profile of {entity} '{one_line(token)}' is corrected; its embedding follows by "
+        "itself."
+    )
 
 
 @click.command("export", context_settings=ANY_KEY)

@@ -19,7 +19,8 @@ _SCREENFUL = 100
 def _tokens(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
     """Read tokens as a line of CSV, so that one with a comma can be quoted."""
     (row,) = csv.reader([value.replace("\n", " ")], skipinitialspace=True)
-    tokens = list(dict.fromkeys(token.strip() for token in row if token.strip()))
+    # Plain blanks only: an id may end in another kind of blank (U+00A0).
+    tokens = list(dict.fromkeys(token.strip(" ") for token in row if token.strip(" ")))
     if not tokens:
         raise click.BadParameter("name at least one user, such as --users=1,5, or all.")
     return tokens

@@ -5,7 +5,7 @@ call of RecBole's that needs it. There is a file for each repaired library.
 """
 
 from recbole_llmkt.compat.imports import importing_models, report_trial
-from recbole_llmkt.compat.models import forget_computed
+from recbole_llmkt.compat.models import forget_computed, trained_parts
 from recbole_llmkt.compat.numpy import numpy_names
 from recbole_llmkt.compat.pandas import pandas_data
 from recbole_llmkt.compat.pickles import load_plain, pickles_refused
@@ -13,6 +13,7 @@ from recbole_llmkt.compat.recbole import (
     building_model,
     create_dataset,
     data_preparation,
+    log_held_back,
     start_log,
 )
 from recbole_llmkt.compat.releases import (
@@ -41,6 +42,7 @@ __all__ = [
     "importing_models",
     "lacks_model",
     "load_plain",
+    "log_held_back",
     "numpy_names",
     "pandas_data",
     "pickles_refused",
@@ -49,5 +51,6 @@ __all__ = [
     "start_log",
     "stock_recbole",
     "torch_quiet",
+    "trained_parts",
     "versions",
 ]

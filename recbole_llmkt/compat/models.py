@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -18,3 +20,11 @@ def forget_computed(model: nn.Module) -> None:
     for name, value in vars(model).items():
         if name.startswith("restore_") and name not in named and isinstance(value, torch.Tensor):
             setattr(model, name, None)
+
+
+def trained_parts(config: Any, epoch: int) -> int | None:
+    """Return where the trained parts of a model's loss end, as a slice says it; None: all are.
+
+    ``NCLTrainer`` in ``recbole/trainer/trainer.py`` drops the last part during its warm-up.
+    """
+    return -1 if config["model"] == "NCL" and epoch < config["warm_up_step"] else None

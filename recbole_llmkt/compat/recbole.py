@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from logging import getLogger
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -37,6 +39,33 @@ def start_log(config: Any) -> None:
     for folder in (os.path.join("log", config["model"]), config["checkpoint_dir"]):
         os.makedirs(folder, exist_ok=True)
     init_logger(config)
+
+
+@contextmanager
+def log_held_back(config: Any) -> Iterator[None]:
+    """Hold back what the block logs until it has ended well, and start RecBole's log then.
+
+    RecBole starts its log, and with it makes folders, before it reads the data: wrong input then
+    leaves them behind. Where a program has its own log, records go there at once.
+    """
+    root = logging.getLogger()
+    if root.handlers:
+        yield
+        start_log(config)
+        return
+    holder = MemoryHandler(capacity=100_000, flushLevel=logging.CRITICAL + 1)
+    level = root.level
+    root.addHandler(holder)
+    root.setLevel(logging.DEBUG if str(config["state"]).lower() == "debug" else logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(holder)
+        root.setLevel(level)
+    start_log(config)
+    for record in holder.buffer:
+        if root.isEnabledFor(record.levelno):
+            root.handle(record)
 
 
 def create_dataset(config: Any, adapt: Callable[[type], type] | None = None) -> Any:

@@ -59,12 +59,16 @@ class AtomicFile:
         return column
 
     def rows(self) -> Iterator[dict[str, str]]:
-        """Give each row as column -> cell; a missing value is ``""``."""
+        """Give each row as column -> cell, to the letter as RecBole reads tokens.
+
+        Blanks at the ends stay, also those that Python's ``strip`` takes (U+00A0), and so do ids
+        such as ``NaN``, ``null``, ``1e5`` and ``007``.
+        """
         lines = self._lines()
-        next(lines)
+        next(lines, None)
         for cells in lines:
             missing = len(self.columns) - len(cells)
-            yield dict(zip(self.columns, [*map(_clean, cells), *[""] * missing]))
+            yield dict(zip(self.columns, [*cells, *[""] * missing]))
 
     def split(self, column: str, row: dict[str, str]) -> tuple[str, ...]:
         """Split a cell into its values."""
@@ -82,7 +86,9 @@ class AtomicFile:
 
     def _lines(self) -> Iterator[list[str]]:
         try:
-            with self.path.open(encoding=self.encoding, newline="") as file:
+            with self.path.open(
+                encoding=self.encoding, newline="", errors=_surrogates(self.encoding)
+            ) as file:
                 lines = csv.reader(file, delimiter=self.separator)
                 columns = None
                 for cells in lines:
@@ -115,9 +121,15 @@ class AtomicFile:
         )
 
 
-def _clean(cell: str) -> str:
+def value_of(cell: str) -> str:
+    """Return the value in a cell that is no id: without blanks at its ends; ``""`` for ``nan``."""
     cell = cell.strip()
     return "" if cell == "nan" else cell
+
+
+def _surrogates(encoding: str) -> str:
+    """Return how lone surrogates are coded: as they are where the encoding can do that."""
+    return "surrogatepass" if encoding.lower().startswith("utf") else "strict"
 
 
 def write_atomic_file(
@@ -130,14 +142,29 @@ def write_atomic_file(
     path : Path
         The file.
     header : list of str
-        ``name:type`` of each column.
+        ``name:type`` of each column; the first one is that of the ids.
     rows : iterable of list of str
         Cells.
     config : recbole_llmkt.config.Config
-        For ``field_separator`` and ``encoding``.
+        For ``field_separator`` and ``encoding``; what the encoding lacks becomes ``?``.
+
+    Raises
+    ------
+    DataError
+        The encoding lacks a character of an id.
     """
     text = io.StringIO(newline="")
+    encoding = str(config["encoding"] or "utf-8")
+    surrogates = _surrogates(encoding)
     writer = csv.writer(text, delimiter=config["field_separator"], lineterminator="\n")
     writer.writerow(header)
-    writer.writerows(rows)
-    replace_file(path, text.getvalue().encode(config["encoding"] or "utf-8", errors="replace"))
+    for row in rows:
+        try:
+            row[0].encode(encoding, errors=surrogates)
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"The id {row[0]!a} cannot be written in {encoding}: set encoding: utf-8."
+            ) from error
+        writer.writerow(row)
+    errors = surrogates if surrogates == "surrogatepass" else "replace"
+    replace_file(path, text.getvalue().encode(encoding, errors=errors))

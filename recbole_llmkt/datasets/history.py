@@ -31,7 +31,7 @@ def history_digest(item_tokens: Iterable[str]) -> str:
         blake2b, 8 bytes, hex, of the UTF-8 text: tokens sorted as strings, joined by newlines.
     """
     text = "\n".join(sorted(item_tokens))
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True)

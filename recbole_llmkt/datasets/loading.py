@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator
 from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import recbole
 import torch
-from recbole.utils import ModelType
 
 from recbole_llmkt.compat import create_dataset, data_preparation
+from recbole_llmkt.datasets.checks import check_files, check_loaded, downloadable
 from recbole_llmkt.datasets.vocabulary import Vocabulary, hash_rows, numbered_as
-from recbole_llmkt.utils.exceptions import DataError, LLMKTError, nearest
-from recbole_llmkt.utils.parsing import load_yaml
+from recbole_llmkt.utils.exceptions import DataError, recbole_refusals
 
 logger = getLogger(__name__)
 
 _ATOMIC = ("inter", "user", "item", "kg", "link", "net")
 _PART = 2**20  # bytes
-_REFUSALS = (ValueError, KeyError, IndexError, TypeError, AttributeError, OSError)
 
 
 def load_data(config: Any, vocabulary: Vocabulary | None = None) -> tuple[Any, Any, Any, Any]:
@@ -48,19 +44,16 @@ def load_data(config: Any, vocabulary: Vocabulary | None = None) -> tuple[Any, A
         A file or a column is missing, or RecBole cannot use what is there.
     """
     check_files(config)
-    try:
-        dataset = _create(config, vocabulary)
-        loaders = data_preparation(config, dataset)
-    except (LLMKTError, NotImplementedError):
-        raise
-    except _REFUSALS as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(" .")
-        raise DataError(
+    with recbole_refusals(
+        lambda reason: DataError(
             f"RecBole cannot use the dataset '{config['dataset']}' in {config['data_path']}: "
             f"{reason}. Check the atomic files, load_col, eval_args and the filters "
             "(user_inter_num_interval, item_inter_num_interval, val_interval)."
-        ) from error
-    _check_label(config, loaders[0])
+        )
+    ):
+        dataset = _create(config, vocabulary)
+        loaders = data_preparation(config, dataset)
+    check_loaded(config, dataset, loaders[0]._dataset)
     return (dataset, *loaders)
 
 
@@ -116,7 +109,7 @@ def download(config: Any) -> None:
     DataError
         It cannot be fetched.
     """
-    if Path(config["data_path"]).exists() or config["dataset"] not in _downloads():
+    if Path(config["data_path"]).exists() or config["dataset"] not in downloadable():
         return
     try:
         create_dataset(config)
@@ -158,79 +151,3 @@ def _digest_files(stamps: tuple[tuple[str, int, int], ...]) -> str:
             file.seek(max(0, size - _PART))
             digest.update(file.read(_PART))
     return digest.hexdigest()
-
-
-def _check_label(config: Any, train_data: Any) -> None:
-    """See that a context-aware model has something to predict."""
-    sampled = config["train_neg_sample_args"].get("distribution", "none") != "none"
-    known = sampled or config["LABEL_FIELD"] in train_data._dataset.inter_feat.interaction
-    if config["MODEL_TYPE"] == ModelType.CONTEXT and not known:
-        raise DataError(
-            f"{config['model']} learns from labels, and the interactions of '{config['dataset']}' "
-            f"have no column '{config['LABEL_FIELD']}'. Make one from another column (threshold: "
-            "{rating: 4}), name it (LABEL_FIELD), or sample negatives (train_neg_sample_args)."
-        )
-
-
-def check_files(config: Any) -> None:
-    """Make sure that the atomic files and the columns that a run asks for are there.
-
-    Raises
-    ------
-    DataError
-        Naming the file or the column, where it was looked for, and the mend.
-    """
-    folder = Path(config["data_path"])
-    if not folder.is_dir():
-        if config["dataset"] in _downloads():
-            return
-        raise DataError(
-            f"There is no dataset '{config['dataset']}': the folder {folder} does not exist. Put "
-            f"{config['dataset']}.inter there, or correct `dataset` or `data_path`."
-        )
-    for source, columns in _wanted(config).items():
-        for path in _files(config, source):
-            if not path.is_file():
-                raise DataError(
-                    f"There is no file {path}. Add it in RecBole's atomic format (a header like "
-                    f"user_id:token<TAB>item_id:token), or correct `data_path` or `load_col`."
-                )
-            _check_columns(config, path, columns)
-
-
-def _downloads() -> dict[str, Any]:
-    """Return the datasets that RecBole knows how to download."""
-    return load_yaml(Path(recbole.__file__).parent / "properties" / "dataset" / "url.yaml")
-
-
-def _wanted(config: Any) -> dict[str, dict[str, str]]:
-    """Return for each atomic file the columns that must be there, and the key that wants them."""
-    wanted: dict[str, dict[str, str]] = {"inter": {}}
-    for source, columns in (config["load_col"] or {}).items():
-        listed = [] if columns in (None, "*") else columns
-        wanted[source] = dict.fromkeys(listed, f"load_col, {source}")
-    keys = ["USER_ID_FIELD", "ITEM_ID_FIELD"]
-    by_time = (config["eval_args"] or {}).get("order") == "TO"
-    if by_time and not config["benchmark_filename"]:
-        keys.append("TIME_FIELD")
-    wanted["inter"].update({config[key]: key for key in keys if config[key]})
-    return wanted
-
-
-def _files(config: Any, source: str) -> Iterator[Path]:
-    stem = Path(config["data_path"]) / config["dataset"]
-    parts = config["benchmark_filename"] if source == "inter" else None
-    for part in parts or [None]:
-        yield stem.with_name(f"{stem.name}.{part}.{source}" if part else f"{stem.name}.{source}")
-
-
-def _check_columns(config: Any, path: Path, columns: dict[str, str]) -> None:
-    with path.open(encoding=config["encoding"] or "utf-8", errors="replace") as file:
-        header = file.readline().rstrip("\r\n")
-    known = [name.partition(":")[0] for name in header.split(config["field_separator"] or "\t")]
-    for column, key in columns.items():
-        if column not in known:
-            raise DataError(
-                f"{path} has no column '{column}' ({key}).{nearest(column, known)} Its columns "
-                f"are {', '.join(known)}: correct {key.partition(',')[0]} or the file's header."
-            )

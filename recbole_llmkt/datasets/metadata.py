@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recbole_llmkt.datasets.atomic import AtomicFile
+from recbole_llmkt.datasets.atomic import AtomicFile, value_of
 from recbole_llmkt.utils.exceptions import DataError
 
 logger = logging.getLogger(__name__)
@@ -81,8 +81,9 @@ def read_item_metadata(config: Any) -> dict[str, ItemMetadata]:
         )
     found = {}
     named = {id_field, title, category, text}
-    for row in table.rows():
-        found[row[id_field]] = ItemMetadata(
+    for cells in table.rows():
+        row = {name: value_of(cell) for name, cell in cells.items()}
+        found[cells[id_field]] = ItemMetadata(
             title=row[title],
             categories=table.split(category, row) if category else (),
             text=row[text] if text else "",
@@ -99,7 +100,11 @@ def read_user_metadata(config: Any) -> dict[str, dict[str, str]]:
     table = AtomicFile(path, config)
     id_field = table.require(config["USER_ID_FIELD"], "USER_ID_FIELD")
     return {
-        row[id_field]: {name: value for name, value in row.items() if value and name != id_field}
+        row[id_field]: {
+            name: value
+            for name, cell in row.items()
+            if name != id_field and (value := value_of(cell))
+        }
         for row in table.rows()
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import copy
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_llmkt.compat import create_dataset, pandas_data
-from recbole_llmkt.utils.exceptions import DataError
+from recbole_llmkt.datasets.checks import check_files, read_header
+from recbole_llmkt.utils.exceptions import DataError, recbole_refusals
 from recbole_llmkt.utils.randomness import isolated_randomness
 
 FloatArray = npt.NDArray[np.float64]
@@ -52,22 +52,20 @@ def build_splits(config: Any) -> list[Any]:
     DataError
         The interactions cannot be read or split.
     """
-    _refuse_byte_order_mark(config)
-    try:
-        with isolated_randomness(config["seed"]), pandas_data():
-            dataset = create_dataset(config)
-            ratings = _file_ratings(config, dataset)
-            if ratings is not None:
-                dataset.inter_feat[_ROW_FIELD] = np.arange(len(ratings))
-                dataset.set_field_property(
-                    _ROW_FIELD, FeatureType.TOKEN, FeatureSource.INTERACTION, 1
-                )
-            splits: list[Any] = dataset.build()
-    except (ValueError, KeyError, OSError, NotImplementedError) as error:
-        raise DataError(
+    check_files(config, strict=False)
+    refusals = recbole_refusals(
+        lambda reason: DataError(
             f"RecBole cannot split dataset '{config['dataset']}' in '{config['data_path']}': "
-            f"{error} Check data_path, load_col and eval_args."
-        ) from error
+            f"{reason}. Check data_path, load_col and eval_args."
+        )
+    )
+    with refusals, isolated_randomness(config["seed"]), pandas_data():
+        dataset = create_dataset(config)
+        ratings = _file_ratings(config, dataset)
+        if ratings is not None:
+            dataset.inter_feat[_ROW_FIELD] = np.arange(len(ratings))
+            dataset.set_field_property(_ROW_FIELD, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
+        splits: list[Any] = dataset.build()
     if ratings is not None:
         for split in splits:
             _restore_ratings(split, ratings)
@@ -83,7 +81,9 @@ def _file_ratings(config: Any, dataset: Any) -> FloatArray | None:
     field = rating_field(config)
     changed = config["normalize_all"] or field in (config["normalize_field"] or [])
     plain = not changed and field not in (config["numerical_features"] or [])
-    if field not in _header(config) or (field in dataset.inter_feat and plain):
+    if field not in read_header(interaction_file(config), config) or (
+        field in dataset.inter_feat and plain
+    ):
         return None
     raw = copy.copy(config)
     raw.final_config_dict = {
@@ -123,24 +123,6 @@ def interaction_file(config: Any) -> Path:
     parts = config["benchmark_filename"]
     name = f"{config['dataset']}.{parts[0]}.inter" if parts else f"{config['dataset']}.inter"
     return Path(config["data_path"]) / name
-
-
-def _refuse_byte_order_mark(config: Any) -> None:
-    path = interaction_file(config)
-    if str(config["encoding"]).lower().replace("_", "-") == "utf-8-sig" or not path.is_file():
-        return
-    with path.open("rb") as file:
-        marked = file.read(3) == codecs.BOM_UTF8
-    if marked:
-        raise DataError(
-            f"'{path}' starts with a byte-order mark, which RecBole takes for a part of the "
-            "first column's name. Set encoding: utf-8-sig, or save the file without it."
-        )
-
-
-def _header(config: Any) -> list[str]:
-    with interaction_file(config).open(encoding=config["encoding"]) as lines:
-        return [name.split(":")[0] for name in lines.readline().split(config["field_separator"])]
 
 
 def rating_field(config: Any) -> str:

@@ -54,6 +54,8 @@ class Check:
         Ids without a profile, with a recorded error, with an empty text, with a refusal.
     duplicates : list of list of str
         Groups of ids with the same text.
+    plain_duplicates : list of list of str
+        The same, of texts that ``template`` wrote: who has the same metadata is described alike.
     other_history : list of str
         Users whose profile was written from other interactions than the training split.
     leaking_titles : dict of str to list of str
@@ -72,6 +74,7 @@ class Check:
     empty: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     duplicates: list[list[str]] = field(default_factory=list)
+    plain_duplicates: list[list[str]] = field(default_factory=list)
     other_history: list[str] = field(default_factory=list)
     leaking_titles: dict[str, list[str]] = field(default_factory=dict)
     languages: dict[str, int] = field(default_factory=dict)
@@ -81,8 +84,8 @@ class Check:
     def n_problems(self) -> int:
         """Profiles that should be mended before training.
 
-        Gaps, languages and named titles are not counted: the last can be a coincidence, and
-        want a look.
+        Gaps, languages, plain descriptions that are the same and named titles are not counted:
+        the last can be a coincidence, and want a look.
         """
         repeated = sum(len(group) for group in self.duplicates)
         rest = (self.failed, self.empty, self.refusals, self.other_history)
@@ -103,6 +106,9 @@ class Check:
             ("another history", self.other_history),
             ("name a title outside the training split (look at them)", leaks),
         ]
+        if self.plain_duplicates:
+            same = ["=".join(group) for group in self.plain_duplicates]
+            rows.append(("the same plain description (by template, from the same metadata)", same))
         return [
             f"{self.entity} profiles: {self.n_profiles} of {self.n_entities} ({coverage:.1f}%)",
             f"  words: {lengths[0]} to {lengths[-1]}, median {lengths[len(lengths) // 2]}",
@@ -143,6 +149,10 @@ def check_profiles(
     by_text: dict[str, list[str]] = {}
     for token, profile in usable.items():
         by_text.setdefault(" ".join(profile.text.lower().split()), []).append(token)
+    same: dict[bool, list[list[str]]] = {True: [], False: []}
+    for group in by_text.values():
+        if len(group) > 1:
+            same[all(_is_plain(usable[token]) for token in group)].append(group)
     named = {
         token: [title for title in (unseen_titles or {}).get(token, ()) if names(one.text, title)]
         for token, one in usable.items()
@@ -154,13 +164,23 @@ def check_profiles(
         missing=[token for token in wanted if token not in known],
         failed=[token for token, one in known.items() if one.error is not None],
         empty=[token for token, one in known.items() if one.error is None and not one.usable],
-        refusals=[token for token, one in usable.items() if is_refusal(one.text)],
-        duplicates=[group for group in by_text.values() if len(group) > 1],
+        refusals=[
+            token
+            for token, one in usable.items()
+            if not _is_plain(one) and is_refusal(one.text)  # "I Cannot Help It (1970)." is a title
+        ],
+        duplicates=same[False],
+        plain_duplicates=same[True],
         other_history=outdated(without_absent(usable, histories), histories) if histories else [],
         leaking_titles={token: titles for token, titles in named.items() if titles},
         languages=dict(Counter(language(one.text) for one in usable.values()).most_common()),
         lengths=[len(one.text.split()) for one in usable.values()],
     )
+
+
+def _is_plain(profile: Profile) -> bool:
+    """Whether no language model wrote a profile, and nobody corrected it."""
+    return profile.generator == "template" and not profile.edited
 
 
 def check_stores(config: Any, stores: Sequence[ProfileStore]) -> list[Check]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +72,7 @@ class Embeddings:
 
 def text_digest(text: str) -> str:
     """Return blake2b, 8 bytes, hex, of a profile's UTF-8 text."""
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).hexdigest()
 
 
 def embedding_paths(folder: str | Path, encoder: str, entity: str) -> tuple[Path, Path]:
@@ -105,7 +105,10 @@ def read_embeddings(folder: str | Path, encoder: str, entity: str) -> Embeddings
             np.load(vectors_path, mmap_mode="r", allow_pickle=False),
         )
         dim = int(header["dim"])
-    except (ValueError, KeyError, TypeError, OSError) as error:
+        is_text = all(isinstance(one, str) for one in (*found.ids, *found.texts))
+        if not is_text or found.vectors.dtype.kind != "f":
+            raise TypeError("ids must be texts, and vectors numbers")
+    except Exception as error:  # whatever a damaged file makes numpy or json raise
         raise ProfileError(f"Cannot read the embeddings {vectors_path}: {error}. {mend}") from error
     if found.encoder != encoder:
         raise ProfileError(
@@ -167,16 +170,33 @@ def build_embeddings(
     vectors_path, ids_path = embedding_paths(folder or store.folder, encoder.name, store.entity)
     with exclusive(vectors_path.with_name(f".{store.entity}.lock"), wait=True):
         known = _finished(vectors_path, ids_path, encoder.name, dtype)
-        known.update(_unfinished(_partial(vectors_path)))
+        unfinished = _unfinished(_partial(vectors_path), known)
+        known.update(unfinished)
         texts = {text_digest(profile.text): profile.text for profile in profiles}
-        missing = [digest for digest in texts if digest not in known]
+        missing = {key: text for key, text in texts.items() if key not in known}
         if missing:
             logger.info("Encoding %d profiles with %s.", len(missing), encoder.name)
-            known.update(_encode(encoder, {key: texts[key] for key in missing}, vectors_path))
+            made = _encode(encoder, missing, vectors_path)
+            other = _of_another_width(texts, unfinished, len(next(iter(made.values()))))
+            if other:
+                logger.warning(
+                    "%s is damaged: %d vectors of another width are made again.",
+                    _partial(vectors_path),
+                    len(other),
+                )
+            known.update({**made, **_encode(encoder, other, vectors_path)})
         vectors = {profile.id: known[text_digest(profile.text)] for profile in profiles}
         built = write_embeddings(store, encoder.name, profiles, vectors, folder, dtype)
         _partial(vectors_path).unlink(missing_ok=True)
     return built
+
+
+def _of_another_width(
+    texts: Mapping[str, str], vectors: Mapping[str, npt.NDArray[Any]], width: int
+) -> dict[str, str]:
+    """Return the texts whose vectors are damaged, or of another model of that name."""
+    both = texts.keys() & vectors.keys()
+    return {key: texts[key] for key in both if len(vectors[key]) != width}
 
 
 def _partial(vectors_path: Path) -> Path:
@@ -192,34 +212,61 @@ def _finished(
     try:
         vectors = np.load(vectors_path, mmap_mode="r", allow_pickle=False)
         header = json.loads(ids_path.read_text(encoding="utf-8"))
-        digests, made_by = header["texts"], header["encoder"]
-    except (ValueError, KeyError, TypeError, OSError):
-        made_by = None
-    if made_by != encoder or len(digests) != len(vectors):
-        logger.warning("%s is unusable; all its profiles are encoded again.", vectors_path)
+        digests = [str(digest) for digest in header["texts"]]
+        if header["encoder"] != encoder or vectors.ndim != 2 or len(digests) != len(vectors):
+            raise ValueError("the files contradict each other")
+        good = np.isfinite(vectors).all(axis=1)
+    except Exception as error:  # whatever a damaged file makes numpy or json raise
+        logger.warning(
+            "%s is unusable (%s); all its profiles are encoded again.", vectors_path, error
+        )
         return {}
     if vectors.dtype.itemsize < np.dtype(dtype).itemsize:
         return {}
-    good = np.isfinite(vectors).all(axis=1)
     return {key: vector for key, vector, fine in zip(digests, vectors, good) if fine}
 
 
-def _unfinished(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Return the vectors of a run that was killed, and cut off its unfinished record."""
+def _unfinished(path: Path, finished: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+    """Return the vectors of a run that was killed, and cut off its unfinished record.
+
+    A file whose vectors differ in width, from each other or from those that are finished, is
+    discarded: it is damaged, or of another model.
+    """
     known: dict[str, npt.NDArray[Any]] = {}
     if not path.is_file():
         return known
     with path.open("r+b") as file:
-        end = 0
-        while file.peek(1):
-            try:
-                records = np.load(file, allow_pickle=False)
-            except (ValueError, EOFError, OSError):
-                break
-            known.update((str(record["text"]), record["vector"]) for record in records)
+        end, size = 0, path.stat().st_size
+        while end < size and (records := _record(file)) is not None:
+            known.update(zip(map(str, records["text"]), records["vector"]))
             end = file.tell()
-        file.truncate(end)
+        widths = {len(vector) for vector in (*known.values(), *finished.values())}
+        if len(widths) > 1:
+            known, end = {}, 0
+        if end < size:
+            logger.warning(
+                "%s is damaged: %d vectors are kept, the rest is made again.", path, len(known)
+            )
+            file.truncate(end)
     return known
+
+
+def _record(file: BinaryIO) -> npt.NDArray[Any] | None:
+    """Read the next array of digests and vectors; None if it is cut off or damaged."""
+    try:
+        records: npt.NDArray[Any] = np.load(file, allow_pickle=False)
+        text, vector = records["text"], records["vector"]
+        is_whole = (
+            text.dtype.kind == "U"
+            and text.ndim == 1
+            and vector.dtype == np.float32
+            and vector.ndim == 2
+            and vector.shape[1] > 0
+            and bool(np.isfinite(vector).all())
+        )
+    except Exception:  # whatever damage makes numpy raise: EOFError, SyntaxError, BadZipFile, ...
+        return None
+    return records if is_whole else None
 
 
 def _encode(
@@ -248,7 +295,7 @@ def _encode(
 def _checked(
     vectors: npt.NDArray[np.float32], encoder: str, texts: list[str]
 ) -> npt.NDArray[np.float32]:
-    if vectors.ndim != 2 or len(vectors) != len(texts):
+    if vectors.ndim != 2 or len(vectors) != len(texts) or vectors.shape[1] == 0:
         raise ProfileError(
             f"The encoder '{encoder}' returned the shape {vectors.shape} for {len(texts)} texts: "
             "it must return one vector per text."
@@ -307,7 +354,9 @@ def write_embeddings(
     # Without its ids a table counts as missing: vectors and ids never contradict each other.
     ids_path.unlink(missing_ok=True)
     replace_file(vectors_path, table.getvalue())
-    replace_file(ids_path, (json.dumps(header, ensure_ascii=False, indent=0) + "\n").encode())
+    # Lone surrogates have no UTF-8, but an escape in JSON.
+    lines = json.dumps(header, ensure_ascii=False, indent=0) + "\n"
+    replace_file(ids_path, lines.encode(errors="backslashreplace"))
     written = read_embeddings(folder or store.folder, encoder, store.entity)
     assert written is not None
     return written

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llmkt.datasets.atomic import AtomicFile, write_atomic_file
+from recbole_llmkt.datasets.atomic import AtomicFile, value_of, write_atomic_file
 from recbole_llmkt.profiles.embeddings import Embeddings, write_embeddings
-from recbole_llmkt.profiles.store import Profile, ProfileStore, utc_now
+from recbole_llmkt.profiles.store import Profile, ProfileStore, longest_text, too_long, utc_now
 from recbole_llmkt.utils.exceptions import DataError, ProfileError
+from recbole_llmkt.utils.text import one_line, printable
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def export_profiles(store: ProfileStore, path: Path, config: Any) -> int:
     """Write the usable profiles as an atomic file, and return their number.
 
     The columns are ``uid:token`` (``iid`` for items), ``profile:token_seq`` and where each
-    profile comes from. Line breaks and tabs inside a text become blanks.
+    profile comes from. Ids stay to the letter; line breaks and tabs inside a text become blanks.
     """
     header = [f"{_ID[store.entity]}:token", "profile:token_seq"]
     header += [f"{name}:token" for name in _COLUMNS]
@@ -91,7 +92,8 @@ def import_profiles(
     Raises
     ------
     DataError
-        The file lacks the columns, or cannot be read.
+        The file lacks the columns, cannot be read, or has a text that is longer than
+        ``profile_max_tokens`` allows.
     """
     table = AtomicFile(path, config)
     profiles = _profiles_of(table, store.entity, config)
@@ -125,18 +127,29 @@ def _profiles_of(table: AtomicFile, entity: str, config: Any) -> list[Profile]:
             f"'{table.path}' has no column 'profile'; there are {', '.join(table.columns)}. Name "
             "the column with the texts profile:token_seq."
         )
-    return [
-        Profile(
-            id=row[id_column],
-            text=row["profile"].replace(table.seq_separator, " "),
-            generator=row.get("generator") or "file",
-            model=row.get("model", ""),
-            prompt=row.get("prompt", ""),
-            history=row.get("history") or None,
-            time=row.get("time") or utc_now(),
+    longest = longest_text(config)
+    profiles = []
+    for row in table.rows():
+        text = printable(row["profile"].replace(table.seq_separator, " ")).strip()
+        problem = too_long(text, longest)
+        if problem:
+            raise DataError(
+                f"The profile of {one_line(row[id_column])!r} in '{table.path}' cannot be taken: "
+                f"{problem}. Shorten it, or raise profile_max_tokens."
+            )
+        values = {name: value_of(row.get(name, "")) for name in _COLUMNS}
+        profiles.append(
+            Profile(
+                id=row[id_column],
+                text=text,
+                generator=values["generator"] or "file",
+                model=values["model"],
+                prompt=values["prompt"],
+                history=values["history"] or None,
+                time=values["time"] or utc_now(),
+            )
         )
-        for row in table.rows()
-    ]
+    return profiles
 
 
 def _same(stored: Profile, imported: Profile, table: AtomicFile) -> bool:

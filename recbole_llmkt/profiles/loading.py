@@ -11,7 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llmkt.datasets.history import history_digest, training_histories
+from recbole_llmkt.datasets.history import (
+    history_digest,
+    interaction_counts,
+    training_histories,
+)
 from recbole_llmkt.profiles.embeddings import (
     Embeddings,
     build_embeddings,
@@ -23,6 +27,7 @@ from recbole_llmkt.profiles.locations import embedding_home, profile_folder
 from recbole_llmkt.profiles.store import Profile, ProfileStore
 from recbole_llmkt.utils.exceptions import LeakError, ProfileError
 from recbole_llmkt.utils.randomness import isolated_randomness
+from recbole_llmkt.utils.types import Dataset, IntArray, RunConfig
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +83,36 @@ class ProfileVectors:
             "generator": self.generator,
             "texts": self.texts,
         }
+
+
+class RunProfiles:
+    """The profiles of one run, read once for each entity and handed to whoever uses them.
+
+    Parameters
+    ----------
+    config : recbole_llmkt.config.Config
+        The run's configuration.
+    train_dataset : recbole.data.dataset.Dataset
+        The run's training split (``train_data._dataset``).
+    """
+
+    def __init__(self, config: RunConfig, train_dataset: Dataset) -> None:
+        self._config, self._train_dataset = config, train_dataset
+        self._read: dict[str, ProfileVectors] = {}
+        self._trained: dict[str, IntArray] = {}
+
+    def of(self, entity: str) -> ProfileVectors:
+        """Return the profile embeddings of ``user`` or ``item``: see :func:`load_profiles`."""
+        if entity not in self._read:
+            self._read[entity] = load_profiles(self._config, self._train_dataset, entity)
+        return self._read[entity]
+
+    def trained_ids(self, entity: str) -> IntArray:
+        """Return the internal ids that occur in the training split, ascending, shape (n,)."""
+        if not self._trained:
+            counts = interaction_counts(self._train_dataset)
+            self._trained = {name: np.flatnonzero(count) for name, count in counts.items()}
+        return self._trained[entity]
 
 
 def load_profiles(config: Any, train_dataset: Any, entity: str) -> ProfileVectors:
@@ -261,9 +296,17 @@ def stored_embeddings(config: Any, store: ProfileStore) -> Embeddings | None:
     """Return the vectors of the configured encoder, be they up to date or not.
 
     Those in the cache go first: they are made only where the ones beside the profiles do not fit.
+    Damaged ones in the cache count as missing, with a warning; beside the profiles they may be the
+    only ones, so there they are an error.
     """
     for home in dict.fromkeys([embedding_home(store.folder), store.folder]):
-        found = read_embeddings(home, config["profile_encoder"], store.entity)
+        try:
+            found = read_embeddings(home, config["profile_encoder"], store.entity)
+        except ProfileError as error:
+            if home == store.folder:
+                raise
+            logger.warning("Vectors in the cache are made anew. %s", error)
+            continue
         if found is not None:
             return found
     return None

@@ -1,44 +1,223 @@
-"""The key of an OpenAI-compatible server: where it comes from, and that it is never shown."""
+"""An OpenAI-compatible server: its address, its key, and that no secret is ever shown."""
 
 from __future__ import annotations
 
+import base64
+import json
 import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl, unquote
 
-from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.utils.exceptions import ConfigError, ProfileError
+from recbole_llmkt.utils.text import address_problem, one_line, split_credentials
 
 _LONGEST_ERROR = 300
+# What no second request changes: the account is empty, or the key is wrong. Not OpenAI's words
+# "exceeded your current quota": others say them of a limit per minute, too.
+_NO_CREDIT = re.compile(
+    r"insufficient[ _-](\w+[ _-])?(quota|balance|funds|credits?)"
+    r"|billing_(hard_limit_reached|not_active)|credit balance is too low",
+    re.IGNORECASE,
+)
+_WRONG_KEY = re.compile(
+    r"(invalid|incorrect|wrong|missing)[ _-]api[ _-]?key|api[ _-]?key (is )?(not valid|invalid)",
+    re.IGNORECASE,
+)
+_PAYMENT_REQUIRED = 402
 
 
-def service_key(settings: Any) -> str:
-    """Return the key in the environment variable that ``profile_api_key_env`` names.
+@dataclass(frozen=True)
+class Service:
+    """How an OpenAI-compatible server is reached.
+
+    Attributes
+    ----------
+    address : str or None
+        Its address without user, password and parameters; None is that of OpenAI.
+    key : str
+        Sent as a bearer token, unless the address has a user and a password.
+    headers : dict of str to str
+        Sent with every request: user and password of the address, for a server or a proxy that
+        asks for them. In the address itself they would show in logs.
+    parameters : dict of str to str
+        What follows the address's ``?``: sent with every request.
+    secrets : tuple of str
+        What no message may show.
+    """
+
+    address: str | None
+    key: str = field(repr=False)
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    parameters: dict[str, str] = field(default_factory=dict, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def of(cls, settings: Any) -> Service:
+        """Read ``profile_api_base`` and the key that ``profile_api_key_env`` names.
+
+        Parameters
+        ----------
+        settings : mapping or recbole_llmkt.config.Config
+            The ``profile_*`` keys.
+
+        Raises
+        ------
+        ConfigError
+            The address has no scheme or no host, or the key is missing and the server is
+            OpenAI's. A server of one's own may want no key: it is sent ``"none"``.
+        """
+        variable, given = settings["profile_api_key_env"], settings["profile_api_base"]
+        problem = address_problem(given) if given else None
+        if problem:
+            raise ConfigError(f"profile_api_base: {problem}.")
+        key = os.environ.get(variable, "").strip()
+        if not key and not given:
+            raise ConfigError(
+                f"The environment variable {variable} holds no key for the OpenAI service: set it, "
+                "or name another server with profile_api_base."
+            )
+        if not given:
+            return cls(None, key, secrets=(key,))
+        address, credentials = split_credentials(given)
+        address, _, query = address.partition("?")
+        parameters = dict(parse_qsl(query, keep_blank_values=True))
+        plain = unquote(credentials)
+        coded = base64.b64encode(plain.encode()).decode()
+        headers = {"Authorization": f"Basic {coded}"} if credentials else {}
+        secrets = (key, credentials, plain, coded, plain.rpartition(":")[2], *parameters.values())
+        return cls(address, key or "none", headers, parameters, secrets)
+
+    @property
+    def name(self) -> str:
+        """The address, for messages."""
+        return self.address or "the OpenAI service"
+
+    def client_arguments(self, settings: Any) -> dict[str, Any]:
+        """Return what a client of the ``openai`` package is made with."""
+        return {
+            "api_key": self.key,
+            "base_url": self.address,
+            "default_headers": self.headers,
+            "default_query": self.parameters,
+            "timeout": settings["profile_timeout"],
+            "max_retries": settings["profile_retries"],
+        }
+
+    def clean(self, error: object) -> str:
+        """Return an error's first 300 characters, without the secrets should a server echo them.
+
+        An error of reading JSON is told by what was there instead.
+        """
+        if isinstance(error, json.JSONDecodeError):
+            error = error.doc or "nothing"  # what came says more than where it is no JSON
+        text = " ".join((one_line(str(error)) or f"({type(error).__name__})").split())
+        for secret in sorted(set(self.secrets), key=len, reverse=True):
+            if len(secret) > len("none"):
+                text = text.replace(secret, "***")
+        return text[:_LONGEST_ERROR]
+
+
+def stops_for_good(status: int, text: str) -> str | None:
+    """Return the fix if no later request can succeed either: no money, wrong key; else None.
 
     Parameters
     ----------
-    settings : mapping or recbole_llmkt.config.Config
-        The ``profile_*`` keys.
-
-    Returns
-    -------
-    str
-        ``"none"`` for a server of one's own that wants no key.
-
-    Raises
-    ------
-    ConfigError
-        The variable is not set, and the server is OpenAI's.
+    status : int
+        The HTTP status of an answer that is an error.
+    text : str
+        Its body.
     """
-    variable = settings["profile_api_key_env"]
-    key = os.environ.get(variable, "").strip()
-    if not key and not settings["profile_api_base"]:
-        raise ConfigError(
-            f"The environment variable {variable} holds no key for the OpenAI service: set it, "
-            "or name another server with profile_api_base."
-        )
-    return key or "none"
+    if status == _PAYMENT_REQUIRED or _NO_CREDIT.search(text):
+        return "the account has no credit left: add some, or use the key of another one"
+    if _WRONG_KEY.search(text):
+        return "set the environment variable of profile_api_key_env to a key that is valid"
+    return None
 
 
-def without_key(error: BaseException, key: str) -> str:
-    """Return an error's first 300 characters, without the key should a server echo it."""
-    text = " ".join((str(error) or type(error).__name__).split())
-    return (text.replace(key, "***") if len(key) > len("none") else text)[:_LONGEST_ERROR]
+def no_retry_if_final(response: Any) -> None:
+    """Tell the client not to repeat a request that cannot succeed, by the header it obeys.
+
+    Parameters
+    ----------
+    response : httpx.Response
+        With its body read.
+    """
+    if response.status_code >= 400 and stops_for_good(response.status_code, response.text):
+        response.headers["x-should-retry"] = "false"
+
+
+class OptionalParameters:
+    """The parameters of a request that some servers refuse, as far as this server takes them.
+
+    Parameters
+    ----------
+    values : mapping of str to object
+        By name; for the limit of the answer's length, under either of its two names.
+    """
+
+    LIMITS = ("max_completion_tokens", "max_tokens")
+    _REFUSED = re.compile(
+        r"unsupported|not supported|n[o']t support|unknown|unrecogni[sz]ed|not recogni[sz]ed"
+        r"|unexpected|not permitted|not allowed|extra (input|field)|extra_forbidden"
+        r"|no such (parameter|field|argument)|invalid (parameter|field|argument)"
+        r"|additional propert|use '?max_",
+        re.IGNORECASE,
+    )
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = dict(values)
+        self._refused: set[str] = set()
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What to send now."""
+        return dict(self._values)
+
+    def refused(self, sent: Mapping[str, Any], parameter: object, text: str) -> str | None:
+        """Find the parameter that an error is about, and leave it out from now on.
+
+        A refused limit goes under its other name, once.
+
+        Parameters
+        ----------
+        sent : mapping
+            :attr:`values` when the request was made.
+        parameter : object
+            The error's field ``param``.
+        text : str
+            The error's body.
+
+        Returns
+        -------
+        str or None
+            The name; None if the error is about something else. The same request can be made
+            again with the :attr:`values` that there are then.
+
+        Raises
+        ------
+        ProfileError
+            Both names of the limit are refused.
+        """
+        if not self._REFUSED.search(text):
+            return None
+        named = [one for one in sent if re.search(rf"\b{one}\b", text)]
+        if isinstance(parameter, str) and parameter in sent:
+            named.insert(0, parameter)
+        if not named:
+            return None
+        name = named[0]
+        if name not in self._refused:
+            self._refused.add(name)
+            value = self._values.pop(name)
+            if name in self.LIMITS:
+                other = self.LIMITS[1 - self.LIMITS.index(name)]
+                if other in self._refused:
+                    raise ProfileError(
+                        f"The server takes neither {' nor '.join(self.LIMITS)}, so nothing limits "
+                        "its answers. Choose another server (profile_api_base) or profile_model."
+                    )
+                self._values[other] = value
+        return name

@@ -8,16 +8,21 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from recbole_llmkt.utils.entities import ENTITIES
 from recbole_llmkt.utils.exceptions import ProfileError
-from recbole_llmkt.utils.files import drop_cut_line, exclusive, replace_file, whole_lines
+from recbole_llmkt.utils.files import drop_cut_line, exclusive, replace_file
+from recbole_llmkt.utils.jsonl import complete_lines
+from recbole_llmkt.utils.text import printable
 
 logger = logging.getLogger(__name__)
+
+_CHARACTERS_PER_TOKEN = 10
+TOO_LONG = "it was too long"
 
 FORMAT_VERSION = 1
 # Forcing each line to the disk takes 5 ms on a slow one: 200 profiles a second and no more.
@@ -33,7 +38,8 @@ class Profile:
     id : str
         The entity's token in the atomic files.
     text : str
-        The profile; empty if the generator failed.
+        The profile; empty if the generator failed. On the disk it has no control characters and
+        no terminal escapes.
     generator, model : str
         Who wrote it: the generator's name, and the language model's.
     prompt : str
@@ -121,13 +127,8 @@ class ProfileStore:
         """
         if not self.exists():
             return {}
-        whole, torn = whole_lines(self.path.read_bytes())
-        if torn:
-            logger.warning(
-                "The last line of %s was cut off while it was written; it is left out.", self.path
-            )
         found = {}
-        for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
+        for number, line in complete_lines(self.path):
             profile = self._parse(line, number)
             found[profile.id] = profile
         return found
@@ -200,10 +201,12 @@ class ProfileStore:
     def _parse(self, line: bytes, number: int) -> Profile:
         try:
             values = json.loads(line.decode("utf-8"))
-            if not isinstance(values, dict) or not isinstance(values["text"], str):
-                raise TypeError("it is no profile")
-            return Profile(**{name: values[name] for name in _NAMES & values.keys()})
-        except (ValueError, KeyError, TypeError) as error:
+            if not isinstance(values, dict):
+                raise TypeError("it is no JSON object")
+            profile = Profile(**{name: values[name] for name in _NAMES & values.keys()})
+            _check_types(profile)
+            return replace(profile, text=printable(profile.text))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ProfileError(
                 f"Line {number} of {self.path} is no profile ({error}). Delete the line; "
                 "`llmkt profile` writes that profile again."
@@ -211,12 +214,29 @@ class ProfileStore:
 
 
 _NAMES = {field.name for field in fields(Profile)}
+_TEXTS = ("id", "text", "generator", "model", "prompt", "time")
+
+
+def _check_types(profile: Profile) -> None:
+    wrong = [name for name in _TEXTS if not isinstance(getattr(profile, name), str)]
+    wrong += [
+        name
+        for name in ("history", "error")
+        if not isinstance(getattr(profile, name), (str, type(None)))
+    ]
+    wrong += [
+        name for name in ("tokens_in", "tokens_out") if not isinstance(getattr(profile, name), int)
+    ]
+    if wrong:
+        raise TypeError(f"its '{wrong[0]}' has a wrong type")
 
 
 def _line(profile: Profile) -> bytes:
-    # "replace": a lone surrogate in a language model's answer has no UTF-8.
-    text = json.dumps(asdict(profile), ensure_ascii=False)
-    return text.encode("utf-8", errors="replace") + b"\n"
+    # Whatever wrote it: no text with control characters reaches the disk.
+    clean = replace(profile, text=printable(profile.text))
+    # Lone surrogates of an id have no UTF-8, but an escape in JSON.
+    text = json.dumps(asdict(clean), ensure_ascii=False)
+    return text.encode("utf-8", errors="backslashreplace") + b"\n"
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
@@ -293,3 +313,18 @@ def stale(
 def failed(profiles: Iterable[Profile]) -> list[str]:
     """List the ids of profiles that a generator could not write."""
     return [profile.id for profile in profiles if profile.error is not None]
+
+
+def longest_text(settings: Mapping[str, Any]) -> int:
+    """Return how many characters a profile may have: ten for each of ``profile_max_tokens``."""
+    return _CHARACTERS_PER_TOKEN * int(settings["profile_max_tokens"])
+
+
+def too_long(text: str, longest: int) -> str | None:
+    """Say that a text has more characters than allowed; None if it has not."""
+    if len(text) <= longest:
+        return None
+    return (
+        f"{TOO_LONG}: {len(text)} characters, where profile_max_tokens allows {longest} "
+        f"({_CHARACTERS_PER_TOKEN} a token)"
+    )

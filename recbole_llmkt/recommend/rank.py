@@ -18,6 +18,7 @@ from tqdm import tqdm
 from recbole_llmkt.checkpoints import load_checkpoint
 from recbole_llmkt.datasets.history import interaction_counts, plain_column
 from recbole_llmkt.quick_start import load_data_and_model
+from recbole_llmkt.transfer.methods.cold_start import filled_tables
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
 
 logger = getLogger(__name__)
@@ -266,7 +267,7 @@ class Ranker:
 
 def _filled_users(model_file: str) -> set[int]:
     """Return the cold users whose embedding came from their profile (kt_cold_start)."""
-    filled = load_checkpoint(model_file)["transfer"].get("cold_start", ())
+    filled = filled_tables(load_checkpoint(model_file))
     return {one for side in filled if side["entity"] == "user" for one in side["ids"].tolist()}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from importlib import resources
 from typing import Any
@@ -10,25 +9,27 @@ from typing import Any
 import jinja2
 
 from recbole_llmkt.recommend.recommendation import Recommendation, RecommendedItem
+from recbole_llmkt.utils import text
+from recbole_llmkt.utils.text import one_line
 
 
 def text_lines(recommendation: Recommendation) -> Iterator[str]:
     """Yield the lines for a terminal: an item, and its reasons below."""
-    yield f"User {recommendation.user}"
+    yield f"User {one_line(recommendation.user)}"
     for rank, item in enumerate(recommendation.items, start=1):
-        token = "" if item.title == item.token else f" [{item.token}]"
-        yield f"{rank:3d}. {item.title}{token}  {item.score:.4g}"
+        token = "" if item.title == item.token else f" [{one_line(item.token)}]"
+        yield f"{rank:3d}. {one_line(item.title)}{token}  {item.score:.4g}"
         for reason in item.explanation.reasons:
-            yield f'       {reason.cosine:+.2f}  "{reason.sentence}"'
+            yield f'       {reason.cosine:+.2f}  "{one_line(reason.sentence)}"'
         if item.explanation.note:
-            yield f"              {item.explanation.note}"
+            yield f"              {one_line(item.explanation.note)}"
     yield ""
 
 
 def json_line(recommendation: Recommendation) -> str:
     """Return one JSON object: ``user`` and ``items``."""
     items = [_plain(item) for item in recommendation.items]
-    return json.dumps({"user": recommendation.user, "items": items}, ensure_ascii=False)
+    return text.json_line({"user": recommendation.user, "items": items})
 
 
 def _plain(item: RecommendedItem) -> dict[str, Any]:
@@ -55,7 +56,9 @@ def page(recommendations: Iterable[Recommendation], config: Any) -> str:
         For the names of model, dataset and encoder.
     """
     source = resources.files("recbole_llmkt.recommend").joinpath("page.html").read_text("utf-8")
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=text.finalize
+    )
     return environment.from_string(source).render(
         model=config["model"],
         dataset=config["dataset"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Mapping
 from logging import getLogger
 from typing import Any
 
@@ -20,16 +21,16 @@ from recbole_llmkt.checkpoints import (
     save_file,
 )
 from recbole_llmkt.datasets.vocabulary import Vocabulary
-from recbole_llmkt.transfer.auxiliary.task import TransferTask
-from recbole_llmkt.transfer.methods.cold_start import undo
-from recbole_llmkt.transfer.methods.hybrid import HybridTables
+from recbole_llmkt.transfer.methods import BUILT_IN, wanted_methods
+from recbole_llmkt.transfer.methods.base import Method
 from recbole_llmkt.utils.exceptions import DataError
 from recbole_llmkt.utils.randomness import get_random_state, set_random_state, transfer_seed
+from recbole_llmkt.utils.types import Settings
 
 logger = getLogger(__name__)
 
 
-class ResumingMixin:
+class CheckpointMixin:
     """Checkpoints of tensors and plain Python values; a resumed run equals an uninterrupted one.
 
     Two things are not kept: what DiffRec and LDiffRec have learned about the importance of their
@@ -37,23 +38,12 @@ class ResumingMixin:
 
     Attributes
     ----------
-    task : TransferTask or None
-        The auxiliary task, whose learned parts are stored beside the model.
+    methods : list of Method
+        The ways in which this run uses profiles; their state is stored beside the model.
     switch : int
         First epoch of phase 2 (0 without transfer).
     best_of_phase_1 : float or None
         Its best validation score; None before its end, and where it was not validated.
-    starts : list of dict
-        What ``kt_init`` did to each embedding table; empty without it.
-    hybrid : HybridTables or None
-        The tables that ``kt_hybrid`` trains with a map of the profiles.
-    model_losses, transfer_losses : list of float or None
-        Mean losses of a batch, an entry for each epoch of phase 1; None where an epoch had no
-        batch with interactions (KTUP's epochs of knowledge-graph triples).
-    gradient_ratios : list of float or None
-        How strongly the transfer loss pulls at the parameters that both losses train, against the
-        model's own: ratio of the norms of their gradients in the first batch of each epoch of
-        phase 1.
     """
 
     # What the mixins use of RecBole's Trainer.
@@ -78,21 +68,13 @@ class ResumingMixin:
         # RecBole's name holds the second only: two runs of one second would share a file.
         stem, suffix = os.path.splitext(self.saved_model_file)
         self.saved_model_file = _of_first_process(f"{stem}-{uuid.uuid4().hex[:8]}{suffix}")
-        self.task: TransferTask | None = None
+        self.methods: list[Method] = []
         self.switch = 0
         self.best_of_phase_1: float | None = None
-        self.starts: list[dict[str, Any]] = []
-        self.hybrid: HybridTables | None = None
-        self.model_losses: list[float | None] = []
-        self.transfer_losses: list[float | None] = []
-        self.gradient_ratios: list[float | None] = []
         self._settings = counters(model)
         self._train_data: Any = None
         self._resumed: dict[str, Any] | None = None
         self._last_valid: tuple[float | None, Any] = (None, None)
-
-    def _transfers(self, epoch_idx: int) -> bool:
-        return self.task is not None and epoch_idx < self.switch
 
     def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> Any:
         score, result = super()._valid_epoch(valid_data, show_progress)  # type: ignore[misc]
@@ -115,7 +97,6 @@ class ResumingMixin:
 
     def _state(self, epoch: int) -> dict[str, Any]:
         """Return a checkpoint: stock keys, tensors and plain Python values only."""
-        projectors = self.task.projectors() if self.task is not None else {}
         return {
             "config": self.config.plain(),
             "epoch": epoch,
@@ -126,9 +107,8 @@ class ResumingMixin:
             "optimizer": self.optimizer.state_dict(),
             "transfer": {
                 "ids": Vocabulary.of(self._train_data._dataset).pack(),
-                "phase": 1 if self._transfers(epoch) else 2,
+                "phase": 1 if epoch < self.switch else 2,
                 "switch": self.switch,
-                "projectors": {name: one.state_dict() for name, one in projectors.items()},
                 "optimizers": {name: one.state_dict() for name, one in self._more_optimizers()},
                 "counters": counters(self.model, self._settings),
                 "clusters": clusters(self.model),
@@ -136,45 +116,34 @@ class ResumingMixin:
                 "best_of_phase_1": self.best_of_phase_1,
                 "random": get_random_state(),
                 "loader": [one.get_state() for one in _generators(self._train_data)],
-                "starts": self.starts,
-                "hybrid": self.hybrid.state() if self.hybrid is not None else {},
-                "knowledge": self._knowledge(),
-                "model_losses": self.model_losses,
-                "transfer_losses": self.transfer_losses,
-                "gradient_ratios": self.gradient_ratios,
+                "methods": {method.name: method.state_dict() for method in self.methods},
+                "knowledge": {method.name: self._knowledge(method) for method in self.methods},
             },
         }
 
-    def _knowledge(self) -> dict[str, Any]:
-        """Return what decides which knowledge the transfer brings in."""
-        used = [term.profiles for term in self.task.terms] if self.task is not None else []
-        used += self.hybrid.profiles() if self.hybrid is not None else []
-        found: dict[str, Any] = {"kt_control": self.config["kt_control"]}
+    def _knowledge(self, method: Method) -> Settings:
+        """Return what decides which knowledge a method brings in."""
+        knowledge: Settings = {"kt_control": self.config["kt_control"]}
         if self.config["kt_control"] in ("shuffled", "random"):
-            found["kt_seed"] = transfer_seed(self.config)
-        if self.task is not None:
-            found["kt_transform"] = self.config["kt_transform"]
-        if self.hybrid is not None:
-            found["kt_hybrid_scale"] = float(self.config["kt_hybrid_scale"])
-        for one in used:
-            found[f"texts of the {one.entity} profiles"] = one.texts
-            found[f"encoder of the {one.entity} profiles"] = one.encoder
-        return found
+            knowledge["kt_seed"] = transfer_seed(self.config)
+        for profiles in method.profiles():
+            knowledge[f"texts of the {profiles.entity} profiles"] = profiles.texts
+            knowledge[f"encoder of the {profiles.entity} profiles"] = profiles.encoder
+        return {**knowledge, **method.knowledge()}
 
-    def _check_knowledge(self, before: dict[str, Any]) -> None:
-        if not self._transfers(self.start_epoch) and self.hybrid is None:
-            return  # phase 2 needs none
-        now = self._knowledge()
-        changed = [
-            f"{name} {before[name]!r} -> {now[name]!r}"
-            for name in now
-            if name in before and before[name] != now[name]
-        ]
+    def _check_knowledge(self, saved: Mapping[str, Settings]) -> None:
+        """Refuse to resume with other knowledge than before, where training still depends on it."""
+        changed: dict[str, str] = {}
+        for method in self.methods:
+            before, now = saved.get(method.name, {}), self._knowledge(method)
+            if method.uses_profiles_from(self.start_epoch):
+                unequal = [key for key in now if key in before and before[key] != now[key]]
+                changed.update({key: f"{key} {before[key]!r} -> {now[key]!r}" for key in unequal})
         if changed:
             raise DataError(
-                f"'{self.saved_model_file}' was trained with other knowledge than this run "
-                f"would go on with ({', '.join(changed)}): resume with what it was "
-                "made with, or train anew."
+                f"'{self.saved_model_file}' was trained with other knowledge than this run would "
+                f"resume with ({', '.join(changed.values())}): resume with what it was made with, "
+                "or train anew."
             )
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **keywords: Any) -> None:
@@ -207,9 +176,9 @@ class ResumingMixin:
         return bool(self.config["single_spec"]) or self.config["local_rank"] == 0
 
     def resume_checkpoint(self, resume_file: str) -> None:
-        """Go on from a checkpoint of this trainer: call it before :meth:`fit`.
+        """Resume from a checkpoint of this trainer: call it before :meth:`fit`.
 
-        The resumed run equals one that was never interrupted: phase, projector, optimizer and
+        The resumed run equals one that was never interrupted: phase, methods, optimizer and
         random streams are restored.
 
         Parameters
@@ -234,9 +203,9 @@ class ResumingMixin:
         self.cur_step = checkpoint["cur_step"]
         self.best_valid_score = checkpoint["best_valid_score"]
         self.best_valid_result = checkpoint["transfer"]["best_valid_result"]
-        self.best_of_phase_1 = checkpoint["transfer"].get("best_of_phase_1")
-        self.starts = checkpoint["transfer"].get("starts", [])
-        undo(checkpoint)
+        self.best_of_phase_1 = checkpoint["transfer"]["best_of_phase_1"]
+        for method in {*BUILT_IN, *wanted_methods(self.config)}:
+            method.rewind(checkpoint)
         load_weights(self.model, checkpoint, resume_file)
         self._resumed = checkpoint
         logger.info("Checkpoint loaded. Resume training from epoch %d.", self.start_epoch)
@@ -276,12 +245,10 @@ class ResumingMixin:
                 f"this run's phase 1 has {self.switch}: set kt_epochs: {extra['switch']}, a count, "
                 "where `epochs` has changed."
             )
-        self._check_knowledge(extra.get("knowledge", {}))  # version 0.1 kept none
+        self._check_knowledge(extra["knowledge"])
         try:
-            for name, projector in (self.task.projectors() if self.task else {}).items():
-                projector.load_state_dict(extra["projectors"][name])
-            if self.hybrid is not None:
-                self.hybrid.load_state(extra["hybrid"])
+            for method in self.methods:
+                method.load_state_dict(extra["methods"][method.name])
             for name, optimizer in self._more_optimizers():
                 optimizer.load_state_dict(extra["optimizers"][name])
             if not extra["optimizers"]:
@@ -291,13 +258,7 @@ class ResumingMixin:
                 f"'{self.saved_model_file}' was saved by a run with another learner, projector or "
                 "layer: resume with the settings it was made with."
             ) from error
-        self.model_losses = list(extra["model_losses"])
-        self.transfer_losses = list(extra["transfer_losses"])
-        # Checkpoints of version 0.1 have none.
-        self.gradient_ratios = list(extra.get("gradient_ratios", []))
-        # Checkpoints of version 0.1 have one state, or None.
-        states = [extra["loader"]] if isinstance(extra["loader"], torch.Tensor) else extra["loader"]
-        for generator, state in zip(_generators(self._train_data), states or ()):
+        for generator, state in zip(_generators(self._train_data), extra["loader"]):
             generator.set_state(state.cpu())
         if self._writes():
             set_random_state(extra["random"])  # of all processes these would be the same draws

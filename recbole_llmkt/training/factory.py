@@ -10,11 +10,17 @@ from recbole.utils import ModelType
 from recbole.utils import get_trainer as recbole_trainer
 
 from recbole_llmkt.compat import building_model
-from recbole_llmkt.transfer.methods.kar import uses_kar
+from recbole_llmkt.profiles.loading import RunProfiles
+from recbole_llmkt.transfer.methods import wanted_methods
+from recbole_llmkt.utils.exceptions import ConfigError, recbole_refusals
+from recbole_llmkt.utils.types import Dataset, RunConfig
 
 
 def build_model(
-    config: Any, dataset: Any, state_dict: Mapping[str, torch.Tensor] | None = None
+    config: RunConfig,
+    dataset: Dataset,
+    state_dict: Mapping[str, torch.Tensor] | None = None,
+    profiles: RunProfiles | None = None,
 ) -> Any:
     """Build a run's model with fresh weights.
 
@@ -27,11 +33,13 @@ def build_model(
     state_dict : mapping, optional
         The weights that are to be loaded into it: an augmented model takes its profile
         embeddings from them, so it needs no profiles on disk.
+    profiles : RunProfiles, optional
+        The run's profiles, where others use them too.
 
     Returns
     -------
     AbstractRecommender
-        The stock class, or with ``kt_method: kar`` its augmented one, on the run's device.
+        The stock class, or what a method makes of it (``kt_method: kar``), on the run's device.
 
     Raises
     ------
@@ -40,11 +48,17 @@ def build_model(
         a pickle.
     """
     with building_model():
-        if not uses_kar(config):
+        for method in wanted_methods(config):
+            profiles = profiles or RunProfiles(config, dataset)
+            model = method.build_model(config, dataset, profiles, state_dict)
+            if model is not None:
+                return model
+        with recbole_refusals(
+            lambda reason: ConfigError(
+                f"RecBole cannot build {config['model']}: {reason}. Check the model's settings."
+            )
+        ):
             return config.model_class(config, dataset).to(config["device"])
-        from recbole_llmkt.transfer.methods.kar import build_augmented
-
-        return build_augmented(config, dataset, state_dict)
 
 
 def get_trainer(model_type: ModelType, model_name: str) -> type[Any]:

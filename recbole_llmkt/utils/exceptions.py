@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+_REPAIRS = "recbole_llmkt.compat"
 
 
 class LLMKTError(Exception):
@@ -48,3 +52,41 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     lowered = {choice.lower(): choice for choice in reversed(pool)}
     found = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
     return f" Did you mean '{lowered[found[0]]}'?" if found else ""
+
+
+@contextmanager
+def recbole_refusals(describe: Callable[[str], LLMKTError]) -> Iterator[None]:
+    """Turn what RecBole raises within the block into an error of this package.
+
+    An exception of this package's own code is a fault of ours and passes through as it is.
+
+    Parameters
+    ----------
+    describe : callable
+        Makes the error from RecBole's message, which comes as one line without a full stop.
+    """
+    try:
+        yield
+    except LLMKTError:
+        raise
+    except Exception as error:
+        if not raised_by_recbole(error):
+            raise
+        words = " ".join(str(error).split()).rstrip(" .") or "no reason given"
+        if not isinstance(error, (ValueError, NotImplementedError)):  # 'item_id' alone says little
+            words = f"{type(error).__name__}: {words}"
+        raise describe(words) from error
+
+
+def raised_by_recbole(error: BaseException) -> bool:
+    """Tell whether RecBole, or a library that RecBole called, raised an exception.
+
+    The innermost frame of the traceback that is RecBole's or this package's decides; repairs of
+    RecBole's calls (``recbole_llmkt.compat``) count as RecBole.
+    """
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        module = str(frame.f_globals.get("__name__", ""))
+        package = "recbole" if module.startswith(_REPAIRS) else module.partition(".")[0]
+        if package in ("recbole", "recbole_llmkt"):
+            return package == "recbole"
+    return False

@@ -11,13 +11,18 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from recbole_llmkt.utils.exceptions import ProfileError
+from recbole_llmkt.utils.exceptions import LLMKTError, ProfileError
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def exclusive(path: Path, wait: bool = False) -> Iterator[None]:
+def exclusive(
+    path: Path,
+    wait: bool = False,
+    error_class: type[LLMKTError] = ProfileError,
+    option: str = "profile_dir",
+) -> Iterator[None]:
     """Hold a lock file; the operating system frees it when the process ends, however it ends.
 
     Parameters
@@ -25,12 +30,16 @@ def exclusive(path: Path, wait: bool = False) -> Iterator[None]:
     path : Path
         The lock file; it stays where it is.
     wait : bool
-        Wait for another holder to end, instead of refusing.
+        Wait until another holder ends, instead of refusing.
+    error_class : type
+        The error to raise.
+    option : str
+        What names another folder, for the message.
 
     Raises
     ------
-    ProfileError
-        Somebody else holds it, or the folder cannot be written.
+    LLMKTError
+        Of ``error_class``: another process holds the lock, or the folder cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,14 +52,14 @@ def exclusive(path: Path, wait: bool = False) -> Iterator[None]:
             logger.info("Waiting for another process to end its work in %s.", path.parent)
             lock.acquire(timeout=-1)
     except Timeout as error:
-        raise ProfileError(
+        raise error_class(
             f"Another process is writing in {path.parent} (it holds {path.name}). Wait until it "
-            "has ended, or name another folder with profile_dir."
+            f"has ended, or name another folder with {option}."
         ) from error
     except OSError as error:
-        raise ProfileError(
+        raise error_class(
             f"Cannot write in {path.parent}: {error.strerror}. Name a folder that can be written "
-            "with profile_dir."
+            f"with {option}."
         ) from error
     try:
         yield
@@ -94,7 +103,7 @@ def whole_lines(content: bytes) -> tuple[bytes, bytes]:
     rest = content[end:]
     try:
         is_whole = isinstance(json.loads(rest), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         is_whole = False
     return (content + b"\n", b"") if is_whole else (content[:end], rest)
 

@@ -12,9 +12,28 @@ import yaml
 
 from recbole_llmkt.utils.exceptions import ConfigError
 
+_MOST_VALUES = 100_000
+_DEEPEST = 50
+
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc,unused-ignore]
-    """YAML's safe loader, reading ``1e-3`` as a number as RecBole's own loader does."""
+    """YAML's safe loader, reading ``1e-3`` as a number as RecBole's own loader does.
+
+    A key that stands twice in a mapping is an error: YAML would keep the last value in silence.
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise yaml.composer.ComposerError(
+                    None, None, f"the key '{key.value}' stands there twice", key.start_mark
+                )
+            seen.add(key.value)
+        return node
 
 
 _Loader.add_implicit_resolver(
@@ -62,9 +81,50 @@ def _parse_collection(text: str) -> Any:
     if not text.startswith(("[", "{")):
         return None
     try:
-        return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        return _read_yaml(text)
+    except ConfigError:
         return None
+
+
+def _read_yaml(text: str) -> Any:
+    """Read YAML text.
+
+    Raises
+    ------
+    ConfigError
+        One line: it is no YAML, it is nested too deeply, or it unfolds to too many values.
+    """
+    try:
+        content = yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{error.problem or error.context}{place}") from error
+    except RecursionError as error:
+        raise ConfigError("it is nested too deeply") from error
+    except Exception as error:  # PyYAML lets through whatever a tag like `!!int x` ends in
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:100]
+        raise ConfigError(f"a value cannot be read ({reason})") from error
+    _check_size(content)
+    return content
+
+
+def _check_size(content: Any) -> None:
+    """Refuse what is nested deeply or holds itself, and aliases that unfold to millions."""
+    level, n_values = [content], 0
+    for _ in range(_DEEPEST):
+        level = [
+            child
+            for value in level
+            if isinstance(value, (dict, list, tuple))
+            for child in (value.values() if isinstance(value, dict) else value)
+        ]
+        n_values += len(level)
+        if n_values > _MOST_VALUES:
+            raise ConfigError(f"it holds more than {_MOST_VALUES:,} values")
+        if not level:
+            return
+    raise ConfigError("it is nested too deeply")
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
@@ -73,20 +133,29 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        The file is missing, is no YAML, or holds something else than keys and values.
+        The file is missing, is no YAML, has a key twice, or holds something else than keys and
+        values.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
         raise ConfigError(f"Cannot read the configuration file '{path}': {error}.") from error
     try:
-        content = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"'{path}' is not valid YAML: {error}") from error
+        content = _read_yaml(text)
+    except ConfigError as error:
+        raise ConfigError(f"'{path}' is not valid YAML: {error}.") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise ConfigError(f"'{path}' must hold 'key: value' lines, not a {type(content).__name__}.")
+    for key, value in content.items():
+        if not isinstance(key, str):
+            raise ConfigError(f"'{path}': the key {key!r} must be a string; put it in quotes.")
+        if not is_plain(value):
+            raise ConfigError(
+                f"'{path}': the value of '{key}' must be made of text, numbers, lists and "
+                "mappings; put a date in quotes."
+            )
     return content
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,12 @@ import pytest
 from click.testing import CliRunner
 
 from recbole_llmkt.cli.main import main
+from recbole_llmkt.cli.recommend import _tokens
 from recbole_llmkt.quick_start import train
 from recbole_llmkt.recommend import explain
+from recbole_llmkt.recommend.explain import Explanation, Reason
+from recbole_llmkt.recommend.recommendation import Recommendation, RecommendedItem
+from recbole_llmkt.recommend.render import json_line, page, text_lines
 from tests.helpers import random_vectors, write_profiles
 
 
@@ -122,3 +127,31 @@ def test_without_titles_and_profiles(make_dataset):
     assert item["title"] == item["item"] and item["reasons"] == []
     assert item["note"] == "no profile of this user and this item"
     assert not (dataset.folder / "profiles").exists()  # none were made on the way
+
+
+HOSTILE = "\x1b[31mred\x1b]0;title\x07\x9b2J\u202e"
+
+
+def _hostile() -> Recommendation:
+    item = RecommendedItem(
+        f"i{HOSTILE}",
+        f"A{HOSTILE}\n  2. fake",
+        0.5,
+        Explanation((Reason(f"Likes{HOSTILE}", 0.9),), None),
+    )
+    return Recommendation(f"u{HOSTILE}", (item,))
+
+
+def test_terminal_escapes_of_others_are_not_passed_on():
+    text = "\n".join(text_lines(_hostile()))
+    config = {"model": "m", "dataset": "d", "profile_encoder": "e"}
+    for shown in (text, json_line(_hostile()), page([_hostile()], config)):
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", shown)
+    assert "User ured" in text and "  1. Ared   2. fake [ired]" in text
+    assert len(text.splitlines()) == 3
+    record = json.loads(json_line(_hostile()))
+    assert record["user"] == f"u{HOSTILE}" and record["items"][0]["item"] == f"i{HOSTILE}"
+
+
+def test_an_id_that_ends_in_a_no_break_space_is_asked_for_to_the_letter():
+    assert _tokens(None, None, " a\u00a0, b") == ["a\u00a0", "b"]

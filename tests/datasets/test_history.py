@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from recbole_llmkt.config import Config
+from recbole_llmkt.datasets.checks import check_files
 from recbole_llmkt.datasets.history import Histories, history_digest, training_histories
-from recbole_llmkt.datasets.loading import check_files
 from recbole_llmkt.datasets.splits import build_splits, training_split
 from recbole_llmkt.profiles.store import ProfileStore
 from recbole_llmkt.utils import resources
@@ -192,3 +192,18 @@ def test_a_million_interactions_take_less_than_two_seconds():
     assert time.process_time() - start < 2
     mine = feat["item_id"][feat["user_id"] == 77].numpy()
     assert digests["77"] == history_digest(map(str, mine))
+
+
+def test_odd_ids_keep_their_letters_where_recbole_keeps_them(make_dataset):
+    """RecBole takes pandas' words for missing values as such, and leaves those rows out."""
+    names = ["NaN", "null", "None", "NA", "1e5", "007", "x\u00a0", "inf", "True", "u9"]
+    dataset = make_dataset(n_users=len(names), user=names.__getitem__)
+    digests = training_histories(training_split(dataset.config())).digests()
+    assert set(digests) == set(names[4:])
+    ids = {token: token for token in digests}
+    assert ids["007"] == "007" and ids["x\u00a0"].endswith("\u00a0")
+
+
+def test_a_lone_surrogate_in_an_id_has_a_digest():
+    assert history_digest(["\ud83d"]) != history_digest(["?"])
+    assert history_digest(["a", "ü"]) == hashlib.blake2b("a\nü".encode(), digest_size=8).hexdigest()

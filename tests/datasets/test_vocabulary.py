@@ -21,7 +21,7 @@ LAST_OUT = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full"}
 MODELS = {
     "BPR": {},
     "LightGCN": {"n_layers": 2},
-    "MultiVAE": {"mlp_hidden_dimension": [8], "latent_dimension": 4},
+    "MultiVAE": {"mlp_hidden_size": [8], "latent_dimension": 4},
     "EASE": {},
     "NeuMF": {},
     "DeepFM": {"threshold": {"rating": 3}, "train_neg_sample_args": None, "metrics": ["AUC"]},

@@ -29,8 +29,10 @@ from recbole_llmkt.config import Config
 from recbole_llmkt.training.factory import get_trainer
 from recbole_llmkt.transfer.auxiliary.task import TransferTask
 from recbole_llmkt.transfer.auxiliary.terms import Term
+from recbole_llmkt.transfer.context import RunContext
 from recbole_llmkt.transfer.inspection.layers import Call, Tap
 from recbole_llmkt.transfer.inspection.probe import Probe, make_batch, recommendation_loss
+from tests.helpers import method_of
 from tests.parity.parity_cases import Case
 from tests.parity.parity_data import NAME
 
@@ -178,7 +180,7 @@ def check_equal(run: Run, stock: Run) -> None:
 
 def check_transfer(run: Run, stock: Run) -> None:
     """The transfer loss falls; batches are stock's; phase 2 has the model's own losses only."""
-    trainer, curve = run.trainer, run.trainer.transfer_losses
+    trainer, curve = run.trainer, method_of(run.trainer, "loss").transfer_losses
     assert trainer.switch == len(curve) > 1
     assert curve[-1] <= 0.9 * curve[0], curve
     assert run.batches[: len(stock.batches)] == stock.batches
@@ -241,7 +243,7 @@ def check_alignment(lab: Lab) -> None:
     model, data = build(config, config.model_class)
     if data[0]._dataset.config["train_neg_sample_args"].get("dynamic"):
         data[0].get_model(model)
-    task = TransferTask(config, model, data[0])
+    task = TransferTask(RunContext(config, model, data[0]))
     term = task.terms[0]
     assert term.reached
     torch.manual_seed(5)

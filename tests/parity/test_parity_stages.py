@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from recbole_llmkt.utils.exceptions import LayerError, RowsError
+from tests.helpers import method_of
 from tests.parity.parity_cases import GENERAL, KD_DAGFM, KNOWLEDGE, NCL, RACT, RECVAE, S3REC, Case
 from tests.parity.parity_checks import Lab, Run, build, check_equal
 
@@ -18,7 +19,7 @@ MakeLab = Callable[[Case], Lab]
 
 
 def falls(run: Run, share: float = 0.9) -> bool:
-    curve = run.trainer.transfer_losses
+    curve = method_of(run.trainer, "loss").transfer_losses
     return len(curve) == run.trainer.switch > 1 and curve[-1] <= share * curve[0]
 
 
@@ -62,7 +63,7 @@ def test_s3rec_pretrains_as_stock_and_transfers_in_finetuning(make_lab: MakeLab)
     check_equal(lab.run(kt_enabled=False, **stage), lab.stock(**stage))
     finetune = lab.run(kt_enabled=True, **{**S3REC.transfer, **stage})
     assert falls(finetune)
-    assert finetune.trainer.task.terms[0].rows.meaning == "time"
+    assert method_of(finetune.trainer, "loss").task.terms[0].rows.meaning == "time"
 
 
 # ---- KD_DAGFM: teacher, distillation, fine-tuning -----------------------------------------------
@@ -88,7 +89,7 @@ def test_kd_dagfm_transfers_in_every_phase(make_lab: MakeLab) -> None:
 def test_recvae_trains_the_projector_with_the_encoder(make_lab: MakeLab) -> None:
     lab = make_lab(RECVAE)
     run = lab.run(kt_enabled=True, **{**RECVAE.transfer, "kt_projector": "linear"})
-    projector = next(iter(run.trainer.task.projectors().values()))
+    projector = next(iter(method_of(run.trainer, "loss").task.projectors().values()))
     trained = {id(one) for one in projector.parameters()}
 
     def holds(optimizer: torch.optim.Optimizer) -> bool:
@@ -96,7 +97,8 @@ def test_recvae_trains_the_projector_with_the_encoder(make_lab: MakeLab) -> None
 
     assert holds(run.trainer.optimizer_encoder)
     assert not holds(run.trainer.optimizer_decoder)
-    assert run.trainer.transfer_losses[-1] < run.trainer.transfer_losses[0]
+    curve = method_of(run.trainer, "loss").transfer_losses
+    assert curve[-1] < curve[0]
 
 
 def test_ncl_drops_its_last_loss_in_the_warm_up_not_the_transfer_loss(make_lab: MakeLab) -> None:
@@ -116,7 +118,8 @@ def test_tuple_losses_stay_tuples_with_the_transfer_loss_first(
     run = lab.run(kt_enabled=True, **lab.case.transfer)
     assert falls(run)
     config = lab.config(kt_enabled=True)
-    assert run.trainer.task.weight == pytest.approx(lab.case.transfer["kt_weight"])
+    task = method_of(run.trainer, "loss").task
+    assert task.weight == pytest.approx(lab.case.transfer["kt_weight"])
     _, data = build(config, config.model_class)
     assert hasattr(data[0], "kg_dataloader")
 
@@ -190,9 +193,9 @@ def test_several_layers_reconstruct_at_once(make_lab: MakeLab) -> None:
         },
     )
     assert falls(run)
-    reached = [term.reached for term in run.trainer.task.terms]
+    reached = [term.reached for term in method_of(run.trainer, "loss").task.terms]
     assert reached == [["user_mf_embedding.weight"], ["user_mlp_embedding.weight"]]
-    assert run.trainer.task.weight == pytest.approx(0.8)
+    assert method_of(run.trainer, "loss").task.weight == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize("name", ["BPR", "LightGCN", "SASRec", "FM"])
@@ -202,4 +205,5 @@ def test_both_entities(make_lab: MakeLab, name: str) -> None:
     lab = make_lab(next(c for c in [*GENERAL, *CONTEXT, *SEQUENTIAL] if c.model == name))
     run = lab.run(kt_enabled=True, **{**lab.case.transfer, "kt_entity": "both"})
     assert falls(run)
-    assert [term.profiles.entity for term in run.trainer.task.terms] == ["user", "item"]
+    terms = method_of(run.trainer, "loss").task.terms
+    assert [term.profiles.entity for term in terms] == ["user", "item"]

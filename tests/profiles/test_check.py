@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from recbole_llmkt.profiles.check import check_profiles, check_stores, language, names, plot_lengths
@@ -46,6 +48,20 @@ def test_every_kind_of_trouble_is_found():
     assert found.lengths == [13, 13, 8, 2, 6]
     text = "\n".join(found.lines())
     assert "5 of 8 (62.5%)" in text and "good=same" in text and "named (Godfather, The)" in text
+
+
+def test_plain_descriptions_may_be_the_same_and_cannot_refuse():
+    plain = {
+        token: replace(profile(token, text), generator="template")
+        for token, text in {"a": "Drama.", "b": "Drama.", "c": "I Cannot Help It (1970)."}.items()
+    }
+    found = check_profiles("item", plain, plain)
+    assert found.n_problems == 0 and found.plain_duplicates == [["a", "b"]]
+    assert "same plain description" in "\n".join(found.lines())
+    mixed = {**plain, "b": profile("b", "Drama.")}
+    assert check_profiles("item", mixed, mixed).duplicates == [["a", "b"]]
+    corrected = {**plain, "b": replace(plain["b"], edited=True)}
+    assert check_profiles("item", corrected, corrected).n_problems == 2
 
 
 def test_nothing_wrong_nothing_found():

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 
 import numpy as np
 import pytest
 
 from recbole_llmkt.profiles import embeddings
-from recbole_llmkt.profiles.embeddings import build_embeddings, embedding_paths, read_embeddings
+from recbole_llmkt.profiles.embeddings import (
+    build_embeddings,
+    embedding_paths,
+    read_embeddings,
+    text_digest,
+)
 from recbole_llmkt.profiles.store import Profile, ProfileStore
 from recbole_llmkt.utils.exceptions import ProfileError
 
@@ -96,9 +103,90 @@ def test_what_was_encoded_before_an_interruption_is_kept(store, monkeypatch):
     assert dict(zip(built.ids, built.vectors[:, 0]))["t8"] == 8
 
 
+def saved(array, **keywords):
+    content = io.BytesIO()
+    np.save(content, array, **keywords)
+    return content.getvalue()
+
+
+def records(*vectors, text="U16"):
+    table = np.empty(len(vectors), dtype=[("text", text), ("vector", "f4", (len(vectors[0]),))])
+    table["text"], table["vector"] = [text_digest("x"), "b" * 16][: len(vectors)], vectors
+    return saved(table)
+
+
+DAMAGED = [
+    b"garbage",
+    b"\x00" * 500,
+    b"PK\x03\x04" + b"\x00" * 100,
+    b"\x80\x04K\x05.",
+    b"\x93NUMPY\x01\x00",
+    b"\x93NUMPY\x01\x00\xff\xff{",
+    b"\x93NUMPY\x01\x00\x0a\x00{'descr': (",
+    b"\x93NUMPY\x09\x09" + b"x" * 90,
+    saved(np.ones(3)),
+    saved(np.float32(1)),
+    saved(np.array([{"a": 1}], dtype=object), allow_pickle=True),
+    saved(np.zeros(2, dtype=[("text", "U16"), ("other", "f4", (4,))])),
+    saved(np.zeros(2, dtype=[("text", "U16"), ("vector", "f4")])),
+    saved(np.zeros(2, dtype=[("text", "f4"), ("vector", "f4", (4,))])),
+    saved(np.zeros((1, 2), dtype=[("text", "U16"), ("vector", "f4", (4,))])),
+    records([np.nan] * 4),
+    records([]),
+    records([1.0] * 4) + records([1.0] * 3),
+]
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=[str(number) for number in range(len(DAMAGED))])
+def test_a_damaged_file_of_an_interrupted_run_is_discarded(store, caplog, content):
+    part = embedding_paths(store.folder, "some/encoder", "item")[0].with_suffix(".part")
+    part.parent.mkdir(parents=True)
+    part.write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        built = build_embeddings(store, CountingEncoder())
+    assert built.vectors[:, 0].tolist() == [1, 2, 1]
+    assert "damaged" in caplog.text and not part.exists()
+
+
+def test_what_comes_before_the_damage_is_kept(store, caplog):
+    part = embedding_paths(store.folder, "some/encoder", "item")[0].with_suffix(".part")
+    part.parent.mkdir(parents=True)
+    part.write_bytes(records([7.0] * 4) + b"garbage")
+    encoder = CountingEncoder()
+    assert build_embeddings(store, encoder).vectors[:, 0].tolist() == [7, 2, 7]
+    assert encoder.asked == ["yy"] and "1 vectors are kept" in caplog.text
+
+
+def test_a_file_of_an_interrupted_run_of_another_width_is_discarded(store):
+    build_embeddings(store, CountingEncoder())
+    add(store, d="new")
+    part = embedding_paths(store.folder, "some/encoder", "item")[0].with_suffix(".part")
+    part.write_bytes(records([7.0] * 9))
+    assert build_embeddings(store, CountingEncoder()).vectors.shape == (4, 4)
+
+
+@pytest.mark.parametrize("content", [b"", *DAMAGED[:9]])
+@pytest.mark.parametrize("which", [0, 1])
+def test_any_damage_of_finished_vectors_is_an_own_error_and_mended(store, content, which):
+    build_embeddings(store, CountingEncoder())
+    embedding_paths(store.folder, "some/encoder", "item")[which].write_bytes(content)
+    with pytest.raises(ProfileError):
+        read_embeddings(store.folder, "some/encoder", "item")
+    assert build_embeddings(store, CountingEncoder()).vectors[:, 0].tolist() == [1, 2, 1]
+
+
+def test_odd_ids_have_vectors(store):
+    add(store, **{"nan": "n", "\ud83d": "s", "x\u00a0": "b", "": "e", "1e5": "f"})
+    build_embeddings(store, CountingEncoder())
+    found = read_embeddings(store.folder, "some/encoder", "item")
+    assert found.ids[3:] == ["nan", "\ud83d", "x\u00a0", "", "1e5"]
+    assert found.fits(usable(store))
+
+
 @pytest.mark.parametrize(
     ("vectors", "message"),
     [
+        (np.ones((2, 0)), "one vector per text"),
         (np.full((2, 4), np.nan), "NaN"),
         (np.full((2, 4), np.inf), "NaN or infinite"),
         (np.ones((1, 4)), "one vector per text"),

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 
 from recbole_llmkt.config import Config
+from recbole_llmkt.profiles.embeddings import build_embeddings
 from recbole_llmkt.profiles.encoders import Encoder, get_encoder
 from recbole_llmkt.profiles.encoders import sentence_transformers as st
-from recbole_llmkt.profiles.service import without_key
+from recbole_llmkt.profiles.service import Service
+from recbole_llmkt.profiles.store import Profile, ProfileStore
 from recbole_llmkt.utils.exceptions import ConfigError, ProfileError
 
 DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
@@ -125,6 +127,8 @@ class Server(BaseHTTPRequestHandler):
 
     status = 200
     drop = 0
+    raw: ClassVar[bytes | None] = None
+    message = "out of order"
     keys: ClassVar[list] = []
     batches: ClassVar[list] = []
 
@@ -138,8 +142,8 @@ class Server(BaseHTTPRequestHandler):
         ]
         answer = {"object": "list", "model": "m", "data": rows[self.drop :][::-1], "usage": {}}
         if self.status != 200:
-            answer = {"error": {"message": "out of order"}}
-        content = json.dumps(answer).encode()
+            answer = {"error": {"message": self.message}}
+        content = json.dumps(answer).encode() if self.raw is None else self.raw
         self.send_response(self.status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
@@ -196,6 +200,90 @@ def test_openai_failures_are_one_clear_error_without_the_key(server, caplog):
         get_encoder(configure(**server.keywords)).encode(["a", "b"])
 
 
+def rows(*vectors):
+    data = [{"index": index, "embedding": vector} for index, vector in enumerate(vectors)]
+    return json.dumps({"data": data}).encode()
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"null", "None"),
+        (b"[]", r"\[\]"),
+        (b"{}", r"\{\}"),
+        (b"5", "5"),
+        (b"<html>502 Bad Gateway</html>", "502 Bad Gateway"),
+        (b'{"data": null}', "None"),
+        (b'{"data": [null, null]}', "None"),
+        (b'{"data": [[1, 2], [3, 4]]}', "1, 2"),
+        (rows(), "0 vectors for 2 texts"),
+        (rows([1, 2]), "1 vectors for 2 texts"),
+        (rows([1, 2], [1, 2], [1, 2]), "3 vectors for 2 texts"),
+        (rows([1, 2], [1]), "1 and 2 numbers"),
+        (rows([], []), "vectors of 0 numbers"),
+        (rows(None, [1, 2]), "None where a list of numbers"),
+        (rows("AAAA", "AAAA"), "'AAAA' where a list"),
+        (rows([1, "2"], [1, 2]), "where a list of numbers"),
+        (rows([1, None], [1, 2]), "where a list of numbers"),
+        (rows([[1, 2]], [[1, 2]]), "where a list of numbers"),
+        (rows([1, True], [1, 2]), "where a list of numbers"),
+        (rows([1, float("nan")], [1, 2]), "NaN"),
+        (b'{"data": [{"index": 0, "embedding": [1e400]}, {"index": 1, "embedding": [1]}]}', "NaN"),
+        (rows([1, 1e300], [1, 2]), "infinite"),
+        (rows([1, 10**400], [1, 2]), "too large"),
+        (b'{"data": [{"embedding": [1]}, {"embedding": [1]}]}', "not numbered"),
+        (b'{"data": [{"index": 0, "embedding": [1]}, {"index": 0, "embedding": [1]}]}', "not numb"),
+        (b'{"data": [{"index": [], "embedding": [1]}, {"index": 1, "embedding": [1]}]}', "not n"),
+        (b"[" * 100_000 + b"]" * 100_000, "."),
+        (b'{"data": [' + b'{"a":' * 50_000 + b"1" + b"}" * 50_000 + b"]}", "."),
+        (b"", "."),
+        (b"\xff\xfe", "."),
+    ],
+)
+def test_odd_answers_of_an_embedding_server_are_one_error_and_nothing_is_written(
+    server, tmp_path, raw, said
+):
+    store = ProfileStore(tmp_path, "item")
+    with store.writing():
+        for token in ("a", "b"):
+            store.append(Profile(token, f"text {token}", "g", "", "", None, "t"))
+    server.raw = raw
+    encoder = get_encoder(configure(**server.keywords))
+    with pytest.raises(ProfileError, match=rf"127\.0\.0\.1.*{said}") as caught:
+        build_embeddings(store, encoder)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+    assert not list(tmp_path.rglob("*.npy")) + list(tmp_path.rglob("item.json"))
+    assert not any(path.stat().st_size for path in tmp_path.rglob("*.part"))
+    server.raw = None
+    assert build_embeddings(store, encoder).vectors.shape == (2, 2)
+
+
+def test_a_width_that_changes_between_requests_is_refused():
+    class Changing(Letters):
+        def encode_batch(self, texts):
+            return np.ones((len(texts), len(texts)), dtype=np.float32)
+
+    with pytest.raises(ProfileError, match="all of one width"):
+        Changing("changing", batch_size=2).encode(["aaa", "bb", "a"])
+
+
+def test_an_empty_account_is_not_asked_again(server):
+    server.status, server.message = 429, "insufficient_quota"
+    encoder = get_encoder(configure(**{**server.keywords, "profile_retries": 5}))
+    with pytest.raises(ProfileError, match="Fix: the account has no credit"):
+        encoder.encode(["a"])
+    assert len(server.batches) == 1
+
+
+def test_a_password_in_the_address_is_sent_as_such_and_not_shown(server, caplog):
+    address = server.keywords["profile_api_base"].replace("://", "://me:password@")
+    server.status = 400
+    with caplog.at_level(logging.DEBUG), pytest.raises(ProfileError) as caught:
+        get_encoder(configure(**{**server.keywords, "profile_api_base": address})).encode(["a"])
+    assert set(server.keys) == {"Basic bWU6cGFzc3dvcmQ="}
+    assert "password" not in str(caught.value) + caplog.text
+
+
 def test_openai_without_a_key_names_the_variable(monkeypatch):
     pytest.importorskip("openai")
     monkeypatch.delenv("MY_KEY", raising=False)
@@ -209,6 +297,7 @@ def test_an_unusable_device_is_said():
 
 
 def test_a_key_that_a_server_echoes_is_not_shown():
-    error = ValueError("no such key:  sk-12345\n")
-    assert without_key(error, "sk-12345") == "no such key: ***"
-    assert without_key(ValueError("none of it"), "none") == "none of it"
+    service = Service(None, "sk-12345", secrets=("sk-12345",))
+    assert service.clean(ValueError("no such key:  sk-12345\n")) == "no such key: ***"
+    assert Service(None, "none", secrets=("",)).clean("none of it") == "none of it"
+    assert "sk-12345" not in repr(service)

@@ -17,6 +17,7 @@ from recbole_llmkt.profiles.exchange import (
     profile_path,
 )
 from recbole_llmkt.profiles.store import Profile, ProfileStore, utc_now
+from recbole_llmkt.utils.exceptions import DataError
 from tests.helpers import DIM_TEXT, ENCODER, random_vectors
 
 CONFIG = {
@@ -25,6 +26,7 @@ CONFIG = {
     "encoding": "utf-8",
     "USER_ID_FIELD": "user_id",
     "profile_encoder": ENCODER,
+    "profile_max_tokens": 400,
 }
 ASKED = Profile("1", "Likes\n\n- noir,  often", "openai", "m", "p", "h", utc_now(), 90, 12)
 OTHER = replace(ASKED, id="2", text="Likes 映画")
@@ -120,3 +122,44 @@ def test_a_correction_does_not_get_the_vector_of_another_text(store, exported, c
     assert np.array_equal(kept.vectors[0], vectors["2"])
     exported.unlink()  # vectors alone are taken at their word
     assert import_embeddings(store, path, CONFIG) == 2
+
+
+ODD_IDS = ["NaN", "nan", "null", "None", "NA", "<NA>", "1e5", "007", "", "x\u00a0", " 5", "\ud83d"]
+
+
+def test_odd_ids_survive_export_and_import_to_the_letter(tmp_path):
+    store = ProfileStore(tmp_path / "profiles", "user")
+    write(store, *(replace(ASKED, id=token, text=f"Text {n}") for n, token in enumerate(ODD_IDS)))
+    assert list(store.read()) == ODD_IDS
+    path = profile_path(tmp_path, "mine", "user")
+    export_profiles(store, path, CONFIG)
+    other = ProfileStore(tmp_path / "other", "user")
+    assert import_profiles(other, path, CONFIG) == len(ODD_IDS)
+    assert [one.id for one in other.read().values()] == ODD_IDS
+    assert {one.text for one in other.read().values()} == {f"Text {n}" for n in range(len(ODD_IDS))}
+    assert import_profiles(other, path, CONFIG) == 0
+    write_embeddings(store, ENCODER, store.usable(), random_vectors(ODD_IDS))
+    vectors = embedding_path(tmp_path, "mine", "user")
+    export_embeddings(read_embeddings(store.folder, ENCODER, "user"), "user", vectors, CONFIG)
+    assert import_embeddings(other, vectors, CONFIG) == len(ODD_IDS)
+    found = read_embeddings(other.folder, ENCODER, "user")
+    assert found.ids == ODD_IDS and found.fits(other.usable())
+
+
+def test_an_id_that_the_encoding_lacks_is_refused(tmp_path):
+    store = ProfileStore(tmp_path / "profiles", "user")
+    write(store, replace(ASKED, id="映画"))
+    with pytest.raises(DataError, match="cannot be written in latin-1: set encoding"):
+        export_profiles(store, tmp_path / "mine.userprof", {**CONFIG, "encoding": "latin-1"})
+    assert not (tmp_path / "mine.userprof").exists()
+
+
+def test_imported_texts_are_clean_and_of_bounded_length(store, tmp_path):
+    path = tmp_path / "mine.userprof"
+    path.write_text("uid:token\tprofile:token_seq\n7\tLikes \x1b[31mwar\x07\n", encoding="utf-8")
+    assert import_profiles(store, path, CONFIG) == 1
+    assert store.read()["7"].text == "Likes war"
+    path.write_text(f"uid:token\tprofile:token_seq\n8\t{'x' * 4001}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"'8'.*4001 characters.*raise profile_max_tokens"):
+        import_profiles(store, path, CONFIG)
+    assert "8" not in store.read()

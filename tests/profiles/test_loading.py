@@ -240,3 +240,21 @@ def test_plain_descriptions_are_written_on_request(make_dataset, monkeypatch):
     loaded = load(dataset)
     assert (loaded.coverage, loaded.n_leaks) == (1.0, 0)
     assert loaded.generator == "template"
+
+
+def test_damaged_vectors_in_the_cache_are_made_anew(tiny, tmp_path, monkeypatch, caplog):
+    home = tmp_path / "cache"
+    monkeypatch.setattr(loading, "embedding_home", lambda folder: home)
+    good = load(tiny).vectors
+    for name in ("user.npy", "user.json"):
+        path = embedding_paths(home, ENCODER, "user")[0].with_name(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for source in embedding_paths(tiny.folder / "profiles", ENCODER, "user"):
+            shutil.copy(source, path.parent)
+        path.write_bytes(b"damaged")
+        assert np.array_equal(load(tiny).vectors, good)
+        assert "made anew" in caplog.text
+        caplog.clear()
+    embedding_paths(tiny.folder / "profiles", ENCODER, "user")[0].write_bytes(b"damaged")
+    with pytest.raises(ProfileError, match="Cannot read"):
+        load(tiny)

@@ -67,6 +67,42 @@ def test_any_text_survives(store):
     assert store.read()["2"].text == "half of a pair: ?!"
 
 
+def test_texts_on_the_disk_have_no_control_characters(store):
+    write(store, profile("x\x1b", "Likes \x1b[31mwar\x1b[0m\x07\tand\r\npeace."))
+    assert store.read()["x\x1b"].text == "Likes war\tand\npeace."
+    line = json.loads(store.path.read_text(encoding="utf-8"))
+    line["text"] = "Hidden \x9b2J\ud83d"  # by another program
+    store.path.write_text(json.dumps(line) + "\n", encoding="utf-8")
+    assert store.read()["x\x1b"].text == "Hidden ?"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": None},
+        {"id": 5},
+        {"text": None},
+        {"history": 3},
+        {"error": []},
+        {"time": 1},
+        {"tokens_in": "many"},
+    ],
+)
+def test_a_value_of_a_wrong_type_is_named(store, change):
+    write(store, profile("1"))
+    line = {**json.loads(store.path.read_text(encoding="utf-8")), **change}
+    store.path.write_text(json.dumps(line) + "\n", encoding="utf-8")
+    with pytest.raises(ProfileError, match=f"Line 1 .*{next(iter(change))}"):
+        store.read()
+
+
+def test_a_deeply_nested_line_is_an_own_error(store):
+    write(store, profile("1"))
+    store.path.write_bytes(b'{"id": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n")
+    with pytest.raises(ProfileError, match="Line 1 "):
+        store.read()
+
+
 def test_a_torn_last_line_is_dropped_with_a_note_and_cut_off(store, caplog):
     write(store, profile("1"))
     whole = store.path.read_bytes()

@@ -174,8 +174,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tiny, model, proj
         again = run.fit()
         assert same_parameters(whole.model, run.model), last
         assert again[0] == result[0]
-        assert run.trainer.model_losses == whole.trainer.model_losses
-        assert run.trainer.transfer_losses == whole.trainer.transfer_losses
+        assert run.method("loss").model_losses == whole.method("loss").model_losses
+        assert run.method("loss").transfer_losses == whole.method("loss").transfer_losses
         for epoch in range(last + 1, 6):
             assert run.trainer.train_loss_dict[epoch] == whole.trainer.train_loss_dict[epoch]
 
@@ -196,8 +196,8 @@ def test_a_resumed_run_repeats_masks_and_weights(tiny, keys):
     run.trainer.resume_checkpoint("0.pth")
     assert run.fit()[0] == result[0]
     assert same_parameters(whole.model, run.model)
-    assert run.trainer.transfer_losses == whole.trainer.transfer_losses
-    assert run.trainer.gradient_ratios == whole.trainer.gradient_ratios
+    assert run.method("loss").transfer_losses == whole.method("loss").transfer_losses
+    assert run.method("loss").gradient_ratios == whole.method("loss").gradient_ratios
 
 
 def test_masks_stay_out_of_the_models_state(tiny):
@@ -205,8 +205,8 @@ def test_masks_stay_out_of_the_models_state(tiny):
     run.fit(saved=True)
     state = load_checkpoint(run.trainer.saved_model_file)
     assert list(state["state_dict"]) == list(run.model.state_dict())
-    assert set(state["transfer"]["projectors"]) == {"0", "0.mask"}
-    assert state["transfer"]["projectors"]["0.mask"]["tokens.0"].abs().sum() > 0
+    assert set(state["transfer"]["methods"]["loss"]["projectors"]) == {"0", "0.mask"}
+    assert state["transfer"]["methods"]["loss"]["projectors"]["0.mask"]["tokens.0"].abs().sum() > 0
 
 
 def test_a_resumed_run_that_never_improves_keeps_its_best_result(tiny):
@@ -271,7 +271,7 @@ def test_resuming_for_longer_does_not_fall_back_into_phase_1(tiny):
     run = prepare(tiny.config("BPR", **longer, kt_epochs=2))
     run.trainer.resume_checkpoint("3.pth")
     run.fit()
-    assert run.trainer.transfer_losses == whole.trainer.transfer_losses
+    assert run.method("loss").transfer_losses == whole.method("loss").transfer_losses
 
 
 def test_resuming_a_finished_run_keeps_its_checkpoint(tiny):

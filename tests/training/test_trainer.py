@@ -48,16 +48,14 @@ def test_phase_1_adds_the_transfer_loss_and_phase_2_does_not(tiny, monkeypatch):
     monkeypatch.setattr(type(run.model), "calculate_loss", spying)
     run.trainer._train_epoch = opening
     run.fit()
-    trainer, batches = run.trainer, len(run.train_data)
+    trainer, loss, batches = run.trainer, run.method("loss"), len(run.train_data)
     del losses[0]
-    assert trainer.switch == 2 and len(trainer.transfer_losses) == len(trainer.model_losses) == 2
+    assert trainer.switch == 2 and len(loss.transfer_losses) == len(loss.model_losses) == 2
     for epoch in range(5):
         if epoch < 2:
-            mixed = 0.5 * trainer.model_losses[epoch] + 0.5 * trainer.transfer_losses[epoch]
+            mixed = 0.5 * loss.model_losses[epoch] + 0.5 * loss.transfer_losses[epoch]
             assert trainer.train_loss_dict[epoch] / batches == pytest.approx(mixed, rel=1e-5)
-            assert trainer.model_losses[epoch] == pytest.approx(
-                sum(losses[epoch]) / batches, rel=1e-5
-            )
+            assert loss.model_losses[epoch] == pytest.approx(sum(losses[epoch]) / batches, rel=1e-5)
         else:
             assert trainer.train_loss_dict[epoch] == pytest.approx(sum(losses[epoch]), rel=1e-5)
 
@@ -66,16 +64,16 @@ def test_the_transfer_loss_falls(tiny):
     run = prepare(tiny.config("BPR", epochs=12, kt_epochs=1.0, kt_weight=0.9, learning_rate=0.02))
     run.fit()
     assert run.trainer.switch == 12
-    assert run.trainer.transfer_losses[-1] < 0.9 * run.trainer.transfer_losses[0]
+    assert run.method("loss").transfer_losses[-1] < 0.9 * run.method("loss").transfer_losses[0]
 
 
 def test_the_weight_falls_within_phase_1(tiny):
     """train = (1 - a_t) model + a_t transfer, a_t falling by the epoch."""
     run = prepare(tiny.config("BPR", epochs=6, kt_epochs=4, kt_schedule="linear", kt_weight=0.8))
     run.fit()
-    trainer, batches = run.trainer, len(run.train_data)
+    trainer, loss, batches = run.trainer, run.method("loss"), len(run.train_data)
     for epoch, weight in enumerate((0.8, 0.6, 0.4, 0.2)):
-        mixed = (1 - weight) * trainer.model_losses[epoch] + weight * trainer.transfer_losses[epoch]
+        mixed = (1 - weight) * loss.model_losses[epoch] + weight * loss.transfer_losses[epoch]
         assert trainer.train_loss_dict[epoch] / batches == pytest.approx(mixed, rel=1e-5)
 
 
@@ -150,7 +148,7 @@ def test_weight_0_and_disabled_make_no_task(tiny):
             keys["kt_entity"] = ["user", "item"]
         run = prepare(tiny.config("BPR", epochs=1, **keys))
         run.fit()
-        assert run.trainer.task is None and run.trainer.transfer_summary() is None
+        assert run.method("loss") is None and run.trainer.transfer_summary() is None
 
 
 @pytest.mark.parametrize(
@@ -215,9 +213,8 @@ def test_unknown_and_total_patterns(tiny):
     run = prepare(tiny.config("BPR", kt_freeze_phase2=["user_embeding*"]))
     with pytest.raises(ConfigError, match=r"kt_freeze_phase2: 'user_embeding\*' matches no param"):
         run.fit()
-    run = prepare(tiny.config("BPR", kt_freeze_phase1=["*"], kt_weight=0, kt_hybrid="linear"))
     with pytest.raises(ConfigError, match="belong to the phases of a transfer loss"):
-        run.fit()
+        prepare(tiny.config("BPR", kt_freeze_phase1=["*"], kt_weight=0, kt_hybrid="linear"))
     run = prepare(tiny.config("BPR", kt_freeze_phase1=["*"]))
     with pytest.raises(LayerError, match="freeze every parameter"):
         run.fit()
@@ -245,9 +242,9 @@ def test_both_losses_are_logged_apart(tiny, caplog):
     )
     assert re.search(numbers + r"\]$", lines[0])
     assert all("transfer" not in line for line in lines[1:])
-    assert scalars["Loss/Model"] == [(0, run.trainer.model_losses[0])]
-    assert scalars["Loss/Transfer"] == [(0, run.trainer.transfer_losses[0])]
-    assert scalars["Gradient/Ratio"] == [(0, run.trainer.gradient_ratios[0])]
+    assert scalars["Loss/Model"] == [(0, run.method("loss").model_losses[0])]
+    assert scalars["Loss/Transfer"] == [(0, run.method("loss").transfer_losses[0])]
+    assert scalars["Gradient/Ratio"] == [(0, run.method("loss").gradient_ratios[0])]
     assert len(scalars["Loss/Train"]) == 3
     assert "Transfer of user profiles to 'user_embedding'" in plain and "coverage 100.0%" in plain
 
@@ -269,14 +266,17 @@ def test_the_progress_bar_shows_both_losses_and_changes_nothing(tiny, capsys):
 def test_the_projector_trains_in_the_models_optimizer_and_stays_out_of_the_state(tiny, learner):
     run = prepare(tiny.config("BPR", epochs=2, kt_projector="mlp", learner=learner))
     run.fit(saved=True)
-    projector = run.trainer.task.projectors()["0"]
+    projector = run.method("loss").task.projectors()["0"]
     groups = [id(p) for group in run.trainer.optimizer.param_groups for p in group["params"]]
     assert {id(one) for one in projector.parameters()} <= set(groups)
     assert not any("projector" in name for name in run.model.state_dict())
-    assert run.trainer.task.terms[0].table.values.shape[1] == 24
+    assert run.method("loss").task.terms[0].table.values.shape[1] == 24
     state = load_checkpoint(run.trainer.saved_model_file)
     assert set(state["state_dict"]) == set(run.model.state_dict())
-    assert state["transfer"]["projectors"]["0"].keys() == projector.state_dict().keys()
+    assert (
+        state["transfer"]["methods"]["loss"]["projectors"]["0"].keys()
+        == projector.state_dict().keys()
+    )
 
 
 def test_the_projector_moves(tiny):
@@ -285,7 +285,7 @@ def test_the_projector_moves(tiny):
     epoch = run.trainer._train_epoch
 
     def keeping(*arguments, **keywords):
-        seen.append(run.trainer.task.projectors()["0"].weight.detach().clone())
+        seen.append(run.method("loss").task.projectors()["0"].weight.detach().clone())
         return epoch(*arguments, **keywords)
 
     run.trainer._train_epoch = keeping
@@ -307,7 +307,7 @@ def test_clipping_and_half_precision(tiny):
         )
     )
     run.fit()
-    assert all(math.isfinite(one) for one in run.trainer.transfer_losses)
+    assert all(math.isfinite(one) for one in run.method("loss").transfer_losses)
 
 
 # ---- odd settings --------------------------------------------------------------------------------
@@ -345,8 +345,8 @@ def test_clipping_and_half_precision(tiny):
 def test_transfer_runs_under(tiny, keys):
     run = prepare(tiny.config("BPR", **{"epochs": 2, **keys}))
     run.fit()
-    assert all(math.isfinite(one) for one in run.trainer.transfer_losses)
-    assert len(run.trainer.transfer_losses) == run.trainer.switch
+    assert all(math.isfinite(one) for one in run.method("loss").transfer_losses)
+    assert len(run.method("loss").transfer_losses) == run.trainer.switch
 
 
 @pytest.mark.parametrize("size", [(3, 9, (3, 4)), (12, 12, (5, 8)), (2, 6, (4, 5))], ids=str)
@@ -361,7 +361,7 @@ def test_very_small_data(make_dataset, model, size):
         keys["kt_rows"] = "table"
     run = prepare(dataset.config(model, **keys))
     run.fit()
-    assert math.isfinite(run.trainer.transfer_losses[0])
+    assert math.isfinite(run.method("loss").transfer_losses[0])
 
 
 def test_odd_tokens(make_dataset):
@@ -371,4 +371,4 @@ def test_odd_tokens(make_dataset):
     add_profiles(dataset)
     run = prepare(dataset.config("BPR", epochs=2, kt_entity="both"))
     run.fit()
-    assert [term.profiles.coverage for term in run.trainer.task.terms] == [1.0, 1.0]
+    assert [term.profiles.coverage for term in run.method("loss").task.terms] == [1.0, 1.0]

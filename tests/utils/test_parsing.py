@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from recbole_llmkt.config import Config
-from recbole_llmkt.utils.parsing import parse_value
+from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.utils.parsing import load_yaml, parse_value
 
 
 @pytest.mark.parametrize(
@@ -89,3 +90,66 @@ def test_parse_value_of_random_text_is_a_plain_value():
         assert isinstance(value, (str, int, float, complex, bytes, list, tuple, dict, set)) or (
             value in (None, Ellipsis)
         ), (text, value)
+
+
+# ---- YAML files ----------------------------------------------------------------------------------
+
+
+def yaml_file(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "f.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+LAUGHS = ["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"] + [
+    f"{name}: &{name} [{', '.join(['*' + before] * 10)}]"
+    for before, name in zip("abcdefgh", "bcdefghi")
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: 1\nb: 2\na: 3\n", "the key 'a' stands there twice, line 3"),
+        ("a: {b: 1, b: 2}", "the key 'b' stands there twice, line 1"),
+        ("a: !!int x", "a value cannot be read (ValueError"),
+        ("a: !!float x", "a value cannot be read (ValueError"),
+        ("a: !!bool x", "a value cannot be read (KeyError"),
+        ("a: !!timestamp x", "a value cannot be read (AttributeError"),
+        ("a: !!binary x", "failed to decode base64"),
+        ("a: !!omap [1]", "expected a mapping of length 1"),
+        ("a: !!python/name:os.system", "could not determine a constructor"),
+        ("a: 2020-99-99", "a value cannot be read (ValueError"),
+        ("a: " + "1" * 5000, "a value cannot be read (ValueError"),
+        ("a: " + "[" * 3000, "nested too deeply"),
+        ("a: " + "[" * 100 + "]" * 100, "nested too deeply"),
+        ("a: &x [*x]", "nested too deeply"),
+        ("\n".join(LAUGHS), "more than 100,000 values"),
+        ("a: \x00", "a value cannot be read"),
+        ("a: *x", "found undefined alias"),
+        ("? [a, b]\n: 1", "found unhashable key"),
+        ("a: 1\n---\nb: 1", "found another document"),
+        ("1: 2", "the key 1 must be a string"),
+        ("a: 2020-01-01", "put a date in quotes"),
+        ("a: !!set {x}", "must be made of text"),
+    ],
+)
+def test_odd_yaml_is_an_error_of_one_line(tmp_path, text, words):
+    with pytest.raises(ConfigError) as caught:
+        load_yaml(yaml_file(tmp_path, text))
+    message = str(caught.value)
+    assert "f.yaml" in message and words in message and "\n" not in message and len(message) < 400
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path):
+    assert load_yaml(yaml_file(tmp_path, "\ufeffkt_weight: 0.3\n")) == {"kt_weight": 0.3}
+
+
+def test_merged_mappings_may_be_overridden(tmp_path):
+    text = "x: &x {a: 1, b: 2}\ny: {<<: *x, a: 3}\n"
+    assert load_yaml(yaml_file(tmp_path, text))["y"] == {"a": 3, "b": 2}
+
+
+@pytest.mark.parametrize("text", ["[!!bool x]", "{a: !!int x}", "[!!timestamp x]", "{a: 1, a: 2}"])
+def test_odd_collections_on_the_command_line_are_text(text):
+    assert parse_value(text) == text

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from recbole_llmkt.utils.exceptions import ProfileError
+
 
 class Encoder(ABC):
     """Turn texts into L2-normalised vectors.
@@ -48,6 +50,11 @@ class Encoder(ABC):
         -------
         ndarray of float32, shape (n_texts, dim_text)
             Rows of length 1.
+
+        Raises
+        ------
+        ProfileError
+            The model returns something else than one vector per text, all of one width.
         """
         parts = self.split(texts)
         flat = [part for text_parts in parts for part in text_parts]
@@ -61,8 +68,13 @@ class Encoder(ABC):
                 rows = order[start : start + self.batch_size]
                 encoded = self.encode_batch([flat[row][0] for row in rows])
                 if vectors is None:
-                    shape = (len(texts), encoded.shape[1])
-                    vectors = np.zeros(shape, dtype=np.float32)
+                    width = encoded.shape[-1] if encoded.ndim else 0
+                    vectors = np.zeros((len(texts), width), dtype=np.float32)
+                if encoded.shape != (len(rows), vectors.shape[1]) or not encoded.shape[1]:
+                    raise ProfileError(
+                        f"The encoder '{self.name}' returned the shape {encoded.shape} for "
+                        f"{len(rows)} texts: it must return one vector per text, all of one width."
+                    )
                 weights = np.array([flat[row][1] for row in rows], dtype=np.float32)
                 np.add.at(vectors, owner[rows], encoded * np.maximum(weights, 1)[:, None])
                 progress.update(len(rows))

@@ -8,7 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from recbole_llmkt.profiles.encoders.base import Encoder
-from recbole_llmkt.profiles.service import service_key, without_key
+from recbole_llmkt.profiles.service import (
+    Service,
+    no_retry_if_final,
+    stops_for_good,
+)
 from recbole_llmkt.utils.exceptions import ProfileError
 
 # The service reads 8191 tokens, and no token is shorter than one byte.
@@ -22,14 +26,11 @@ class OpenAIEncoder(Encoder):
     ----------
     name : str
         ``openai:<model>``.
-    api_key : str
-        Sent to the server, never logged or stored.
-    api_base : str, optional
-        Address of the server; by default, that of the OpenAI service.
-    timeout : float
-        Seconds before a request counts as failed.
-    retries : int
-        Times the client tries a request again after 429, 5xx or a time-out.
+    service : Service
+        The server.
+    settings : mapping or recbole_llmkt.config.Config
+        ``profile_timeout`` and ``profile_retries``: the client tries a request again after 429,
+        5xx or a time-out, but not where the account is empty.
     batch_size : int
         Texts in one request.
 
@@ -39,15 +40,7 @@ class OpenAIEncoder(Encoder):
         The ``openai`` package is not installed.
     """
 
-    def __init__(
-        self,
-        name: str,
-        api_key: str,
-        api_base: str | None = None,
-        timeout: float = 60.0,
-        retries: int = 5,
-        batch_size: int = 32,
-    ) -> None:
+    def __init__(self, name: str, service: Service, settings: Any, batch_size: int = 32) -> None:
         super().__init__(name, batch_size)
         try:
             import openai
@@ -56,10 +49,13 @@ class OpenAIEncoder(Encoder):
                 f"profile_encoder: {name} needs the openai package: `pip install openai`."
             ) from error
         self._model = name.partition(":")[2]
-        self._error = openai.OpenAIError
-        self._key = api_key
+        self._openai = openai
+        self._service = service
         self._client = openai.OpenAI(
-            api_key=api_key, base_url=api_base, timeout=timeout, max_retries=retries
+            **service.client_arguments(settings),
+            http_client=openai.DefaultHttpxClient(
+                timeout=settings["profile_timeout"], event_hooks={"response": [_no_retry_if_final]}
+            ),
         )
 
     @classmethod
@@ -69,14 +65,13 @@ class OpenAIEncoder(Encoder):
         Raises
         ------
         ConfigError
-            The environment variable with the key is not set, and the server is OpenAI's.
+            The environment variable with the key is not set, and the server is OpenAI's; or the
+            server's address cannot be used.
         """
         return cls(
             config["profile_encoder"],
-            api_key=service_key(config),
-            api_base=config["profile_api_base"],
-            timeout=config["profile_timeout"],
-            retries=config["profile_retries"],
+            Service.of(config),
+            config,
             batch_size=config["profile_encoder_batch_size"],
         )
 
@@ -93,21 +88,82 @@ class OpenAIEncoder(Encoder):
             The server refuses, or answers with something else than one vector per text.
         """
         try:
-            answer = self._client.embeddings.create(
-                model=self._model, input=texts, encoding_format="float"
+            # As the generator does: what comes back is checked here, not by the client.
+            answer = self._client.post(
+                "/embeddings",
+                cast_to=object,
+                body={"model": self._model, "input": texts, "encoding_format": "float"},
             )
-        except self._error as error:
+        except (self._openai.OpenAIError, ValueError, TypeError, RecursionError) as error:
             raise ProfileError(
-                f"The server {self._client.base_url} made no embeddings with '{self._model}': "
-                f"{without_key(error, self._key)}"
+                f"The server {self._service.name} made no embeddings with '{self._model}': "
+                f"{self._service.clean(error)}{_fix_of(error)}"
             ) from None
-        rows = sorted(answer.data or [], key=lambda one: one.index)
-        if [one.index for one in rows] != list(range(len(texts))):
+        try:
+            return _vectors(answer, len(texts))
+        except _NoVectorsError as error:
             raise ProfileError(
-                f"The server {self._client.base_url} answered with {len(rows)} vectors for "
-                f"{len(texts)} texts: '{self._model}' may be no embeddings model."
-            )
-        return np.array([one.embedding for one in rows], dtype=np.float32)
+                f"The server {self._service.name} answered with {self._service.clean(error)}: "
+                f"'{self._model}' may be no embeddings model, or profile_api_base another server."
+            ) from None
+
+
+def _no_retry_if_final(response: Any) -> None:
+    if response.status_code >= 400:
+        response.read()
+        no_retry_if_final(response)
+
+
+def _fix_of(error: Any) -> str:
+    status = getattr(error, "status_code", None)
+    fix = None if status is None else stops_for_good(status, str(error.response.text))
+    return f" Fix: {fix}." if fix else ""
+
+
+class _NoVectorsError(Exception):
+    """An answer that holds something else than one vector per text."""
+
+
+def _vectors(answer: Any, count: int) -> npt.NDArray[np.float32]:
+    """Read an answer of the embeddings endpoint: float32, shape (count, dim_text)."""
+    rows = answer.get("data") if isinstance(answer, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise _NoVectorsError(f"no list of vectors but {_shown(answer)}")
+    if len(rows) != count:
+        raise _NoVectorsError(f"{len(rows)} vectors for {count} texts")
+    by_index = {row.get("index"): row.get("embedding") for row in rows if _is_index(row)}
+    if set(by_index) != set(range(count)):
+        raise _NoVectorsError("vectors that are not numbered from 0 on, one for each text")
+    vectors = [by_index[index] for index in range(count)]
+    for vector in vectors:
+        if not isinstance(vector, list) or not all(type(one) in (int, float) for one in vector):
+            raise _NoVectorsError(f"{_shown(vector)} where a list of numbers belongs")
+    widths = sorted({len(vector) for vector in vectors})
+    if len(widths) > 1 or widths == [0]:
+        raise _NoVectorsError(f"vectors of {' and '.join(map(str, widths))} numbers")
+    return _finite(vectors)
+
+
+def _finite(vectors: list[list[float]]) -> npt.NDArray[np.float32]:
+    try:
+        with np.errstate(over="ignore"):
+            table = np.array(vectors, dtype=np.float32)
+    except OverflowError:  # an integer of hundreds of digits
+        raise _NoVectorsError("a vector with numbers too large for float32") from None
+    if not np.isfinite(table).all():
+        raise _NoVectorsError("a vector with NaN or infinite numbers")
+    return table
+
+
+def _is_index(row: dict[str, Any]) -> bool:
+    return type(row.get("index")) is int
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)[:80]
+    except RecursionError:
+        return f"a deeply nested {type(value).__name__}"
 
 
 def _halve(text: str) -> list[tuple[str, int]]:

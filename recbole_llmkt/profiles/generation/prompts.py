@@ -6,36 +6,24 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jinja2 import (
-    StrictUndefined,
-    Template,
-    TemplateError,
-    TemplateSyntaxError,
-    UndefinedError,
-)
-from jinja2.sandbox import SandboxedEnvironment
+from jinja2 import Template, TemplateSyntaxError, UndefinedError
 
+from recbole_llmkt.profiles.generation.sandbox import bounded, compiled, fill, for_prompts
 from recbole_llmkt.utils import resources
 from recbole_llmkt.utils.exceptions import ConfigError, DataError, nearest
 from recbole_llmkt.utils.parsing import load_yaml
+from recbole_llmkt.utils.text import one_line
 
 _USER_KEYS = ("system", "user", "item_line", "answer_key")
 _ITEM_KEYS = ("system", "user", "answer_key")
 
-# Sandboxed, because a prompt is data that people pass around: it must not run code.
-_ENVIRONMENT = SandboxedEnvironment(
-    undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
-)
-# Every line of a history is a template of its own, and copies these first: keep them few.
-_ENVIRONMENT.globals = {"range": _ENVIRONMENT.globals["range"]}
-# Jinja2's own tojson escapes for HTML: language models read \u0027 worse than an apostrophe.
-_ENVIRONMENT.filters["tojson"] = partial(json.dumps, ensure_ascii=False)
+_LONGEST_REASON = 300
 
 
 @dataclass(frozen=True)
@@ -126,29 +114,38 @@ class Prompt:
         Raises
         ------
         ConfigError
-            A template uses a variable that is not there; those that are get listed.
+            A template uses a variable that is not there; those that are get listed. Or it fails
+            in another way, does what prompts of others may not, or takes too much time or memory.
         """
-        variables = dict(context)
-        if self.entity == "user":
-            variables["history"] = [
-                self._fill("item_line", {**item, "has_ratings": context["has_ratings"]})
-                for item in context["items"]
-            ]
-        filled = ((role, self._fill(role, variables)) for role in ("system", "user"))
+        variables = dict(for_prompts(dict(context)))
+        with bounded():
+            if self.entity == "user":
+                lines = (
+                    self._fill("item_line", {**item, "has_ratings": context["has_ratings"]})
+                    for item in variables["items"]
+                )
+                variables["history"] = for_prompts(list(lines))
+            filled = [(role, self._fill(role, variables)) for role in ("system", "user")]
         return [{"role": role, "content": text} for role, text in filled if text]
 
     def _fill(self, key: str, variables: Mapping[str, Any]) -> str:
+        template = _compile(self, key)
         try:
-            return _compile(self, key).render(variables).strip()
+            return fill(template, variables).strip()
         except UndefinedError as error:
             raise ConfigError(
-                f"The template '{key}' of '{self.source}' asks for something unknown: {error}. "
-                f"It can use {', '.join(sorted(variables))}."
+                f"The template '{key}' of '{self.source}' asks for something unknown: "
+                f"{_reason(error)}. It can use {', '.join(sorted(variables))}."
             ) from error
-        except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
+        except Exception as error:  # whatever a stranger's template makes Jinja2 or Python raise
             raise ConfigError(
-                f"The template '{key}' of '{self.source}' cannot be filled in: {error}"
+                f"The template '{key}' of '{self.source}' cannot be filled in: {_reason(error)}."
             ) from error
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(one_line(str(error)).split()) or type(error).__name__
+    return text[:_LONGEST_REASON].rstrip(".")
 
 
 def _path(name: str) -> Path:
@@ -184,14 +181,17 @@ def _compile(prompt: Prompt, key: str) -> Template:
         return _compiled(getattr(prompt, key))
     except TemplateSyntaxError as error:
         raise ConfigError(
-            f"The template '{key}' of '{prompt.source}' is no Jinja2, line {error.lineno}: {error}"
+            f"The template '{key}' of '{prompt.source}' is no Jinja2, line {error.lineno}: "
+            f"{_reason(error)}"
+        ) from error
+    except Exception as error:  # nested too deeply for Jinja2 or for Python
+        raise ConfigError(
+            f"The template '{key}' of '{prompt.source}' is no Jinja2: {_reason(error)}"
         ) from error
 
 
 # A run fills in the same three templates for every entity.
-@lru_cache(maxsize=64)
-def _compiled(template: str) -> Template:
-    return _ENVIRONMENT.from_string(template)
+_compiled = lru_cache(maxsize=64)(compiled)
 
 
 def select_history(

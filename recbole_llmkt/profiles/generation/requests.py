@@ -12,9 +12,10 @@ import numpy as np
 from recbole_llmkt.datasets.history import Histories, training_histories
 from recbole_llmkt.datasets.metadata import ItemMetadata, read_item_metadata, read_user_metadata
 from recbole_llmkt.datasets.splits import training_split
-from recbole_llmkt.keys import CHECKS
+from recbole_llmkt.keys.table import KEYS
 from recbole_llmkt.profiles.generation.generators import Request, get_generator_class
 from recbole_llmkt.profiles.generation.prompts import Prompt, select_history
+from recbole_llmkt.profiles.generation.sandbox import for_prompts
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class RequestMaker:
 
     def __init__(self, config: Any, entity: str) -> None:
         self.entity = entity
-        self.settings = {key: config[key] for key in CHECKS if key.startswith("profile_")}
+        self.settings = {key: config[key] for key in KEYS if key.startswith("profile_")}
         generator = get_generator_class(self.settings["profile_generator"])
         self.prompt = (
             Prompt.load(self.settings["profile_prompt"], entity) if generator.uses_prompt else None
@@ -117,9 +118,9 @@ def _item_context(item: ItemMetadata) -> dict[str, Any]:
     return {
         "title": item.title,
         "year": year,
-        "categories": list(item.categories),
+        "categories": for_prompts(item.categories),  # once, and not again in every history
         "text": item.text,
-        "other": item.other,
+        "other": for_prompts(item.other),
     }
 
 

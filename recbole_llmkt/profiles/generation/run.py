@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from recbole_llmkt.profiles.generation.engine import spread
 from recbole_llmkt.profiles.generation.generators import get_generator, get_generator_class
+from recbole_llmkt.profiles.generation.generators.base import fix_of
 from recbole_llmkt.profiles.generation.requests import RequestMaker
 from recbole_llmkt.profiles.generation.scope import (
     WHAT_IS_MISSING,
@@ -25,12 +27,15 @@ from recbole_llmkt.profiles.generation.scope import (
 )
 from recbole_llmkt.profiles.locations import own_folder, own_store
 from recbole_llmkt.profiles.store import Profile, ProfileStore, utc_now, write_manifest
+from recbole_llmkt.utils.exceptions import ProfileError
 
 logger = logging.getLogger(__name__)
 
 # A dry run fills in so many prompts, evenly spread, and scales their tokens up.
 _SAMPLE = 1000
 _SHOWN = 3
+# Profiles that fail one after the other before a run stops: each costs two requests.
+_PATIENCE = 20
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,37 @@ class Estimate:
     cost: float | None
 
 
+class _FailuresInARow:
+    """Stops a run in which nothing succeeds any more."""
+
+    def __init__(self) -> None:
+        self._reasons: list[str] = []
+
+    def note(self, profile: Profile) -> None:
+        """Take note of a profile that is stored already.
+
+        Raises
+        ------
+        ProfileError
+            It is the last of twenty failures in a row.
+        """
+        if profile.error is None:
+            self._reasons.clear()
+            return
+        self._reasons.append(profile.error)
+        if len(self._reasons) < _PATIENCE:
+            return
+        fixes = Counter(fix_of(reason) or reason for reason in self._reasons)
+        (usual, count), *_ = fixes.most_common(1)
+        example = next(one for one in self._reasons if usual in (fix_of(one), one))
+        fix = usual if usual != example else "see what the server or the model wants"
+        raise ProfileError(
+            f"Stopped: {_PATIENCE} profiles in a row failed, {count} of them because {example}. "
+            f"Fix: {fix}. What was written is stored; the same command resumes behind these "
+            f"{_PATIENCE}, and --retry-failed takes them up again."
+        )
+
+
 class ProfileWriter:
     """A worker of the engine: tokens in, profiles out, each as soon as its answer arrives."""
 
@@ -110,8 +146,9 @@ def generate_profiles(config: Any, entity: str, scope: Scope = WHAT_IS_MISSING) 
     """Write the profiles that are missing, or whose history has changed.
 
     Every profile is on the disk as soon as its answer has arrived, so a run that is stopped in
-    any way goes on where it was when it is started again. An answer that is not usable is asked
-    for once more, then kept as failed with the reason.
+    any way resumes when it is started again. An answer that is not usable is asked for once more,
+    then kept as failed with the reason. A run of a language model in which twenty profiles in a
+    row fail is stopped.
 
     Parameters
     ----------
@@ -129,7 +166,7 @@ def generate_profiles(config: Any, entity: str, scope: Scope = WHAT_IS_MISSING) 
     Raises
     ------
     LLMKTError
-        The data, the prompt or the language model cannot be used.
+        The data, the prompt or the language model cannot be used, or nothing succeeds.
     """
     start = time.monotonic()
     requests = RequestMaker(config, entity)
@@ -137,6 +174,8 @@ def generate_profiles(config: Any, entity: str, scope: Scope = WHAT_IS_MISSING) 
     folder = own_store(config, entity).folder
     store = ProfileStore(shard_folder(folder, scope.shard) if scope.shard else folder, entity)
     totals = {"written": 0, "failed": 0, "tokens_in": 0, "tokens_out": 0}
+    failures = _FailuresInARow()
+    asks_model = get_generator_class(requests.settings["profile_generator"]).is_language_model
     with store.writing():
         tokens, skipped = wanted_tokens(requests, made, folder, scope)
         if tokens:
@@ -146,6 +185,8 @@ def generate_profiles(config: Any, entity: str, scope: Scope = WHAT_IS_MISSING) 
             totals["written" if profile.usable else "failed"] += 1
             totals["tokens_in"] += profile.tokens_in
             totals["tokens_out"] += profile.tokens_out
+            if asks_model:
+                failures.note(profile)
     summary = Summary(skipped=skipped, seconds=time.monotonic() - start, **totals)
     _log(summary, len(tokens), store)
     return summary

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from recbole_llmkt.profiles.loading import ProfileVectors, load_profiles
+from recbole_llmkt.profiles.loading import ProfileVectors
 from recbole_llmkt.transfer.auxiliary.losses import TransferLoss, make_loss
 from recbole_llmkt.transfer.auxiliary.masking import EntityMask
 from recbole_llmkt.transfer.auxiliary.projectors import PROFILE_SIDE, make_projector
@@ -21,6 +21,7 @@ from recbole_llmkt.transfer.auxiliary.settings import (
     term_settings,
 )
 from recbole_llmkt.transfer.auxiliary.terms import Source, Term
+from recbole_llmkt.transfer.context import RunContext
 from recbole_llmkt.transfer.inspection.layers import Layer
 from recbole_llmkt.transfer.inspection.probe import Probe
 from recbole_llmkt.transfer.inspection.row_inference import (
@@ -29,8 +30,7 @@ from recbole_llmkt.transfer.inspection.row_inference import (
     probed_layers,
 )
 from recbole_llmkt.transfer.inspection.rows import Entities
-from recbole_llmkt.transfer.inspection.tables import find_tables
-from recbole_llmkt.transfer.targets.build import TargetTable, build_targets, trained_ids, widest
+from recbole_llmkt.transfer.targets.build import TargetTable, build_targets, widest
 from recbole_llmkt.utils.exceptions import ConfigError, LayerError
 from recbole_llmkt.utils.randomness import isolated_randomness
 
@@ -46,17 +46,13 @@ class PlacedSetting:
     layer: Layer
 
 
-def build_terms(config: Any, model: nn.Module, train_data: Any, seed: int) -> list[Term]:
+def build_terms(context: RunContext, seed: int) -> list[Term]:
     """Build the terms that ``kt_*`` ask for.
 
     Parameters
     ----------
-    config : Config
-        The run's configuration.
-    model : nn.Module
-        The model; it is only read.
-    train_data : AbstractDataLoader
-        RecBole's loader of the training split.
+    context : RunContext
+        The run; its model is only read.
     seed : int
         Seed of transform, control, projector and masks.
 
@@ -65,21 +61,22 @@ def build_terms(config: Any, model: nn.Module, train_data: Any, seed: int) -> li
     LLMKTError
         A layer, rows, profiles, targets or a loss that cannot be used.
     """
+    config, model = context.config, context.model
     settings = term_settings(config)
     with isolated_randomness(seed):
         loss = make_loss(config["kt_loss"])
     check_loss(config, loss)
 
     def place(one: TermSettings) -> PlacedSetting:
-        return PlacedSetting(one, chosen_layer(config, model, train_data, one))
+        return PlacedSetting(one, chosen_layer(context, one))
 
     places = [place(one) for one in settings]
     partners = [
         place(partner_settings(settings, one)) if loss.partners else None for one in settings
     ]
     layers = [one.layer for one in [*places, *partners] if one is not None]
-    probe = Probe(model, train_data, probed_layers(model, layers))
-    builder = _Builder(config, probe, seed)
+    probe = Probe(model, context.train_data, probed_layers(model, layers))
+    builder = _Builder(context, probe, seed)
     return [builder.term(*pair) for pair in zip(places, partners)]
 
 
@@ -107,9 +104,9 @@ def check_loss(config: Any, loss: TransferLoss) -> None:
 class _Builder:
     """Build terms from what one probe of the model shows."""
 
-    def __init__(self, config: Any, probe: Probe, seed: int) -> None:
-        self.config, self.probe, self.seed = config, probe, seed
-        self.model, self.train_data = probe.model, probe.train_data
+    def __init__(self, context: RunContext, probe: Probe, seed: int) -> None:
+        self.context, self.probe, self.seed = context, probe, seed
+        self.config, self.model = context.config, context.model
 
     def term(self, place: PlacedSetting, partner: PlacedSetting | None) -> Term:
         config, entity = self.config, place.setting.entity
@@ -140,7 +137,7 @@ class _Builder:
         return term
 
     def _source(self, place: PlacedSetting, loss: TransferLoss) -> Source:
-        dataset, layer = self.train_data._dataset, place.layer
+        dataset, layer = self.context.train_data._dataset, place.layer
         entities = Entities.of(dataset, place.setting.entity, self.probe.batches[0])
         rows = decide_rows(self.probe, layer, entities, place.setting.rows)
         # Align both probe batches once, so that a misfit shows before training.
@@ -152,12 +149,12 @@ class _Builder:
                 f"'{layer}' is {width} wide: there is nothing to reconstruct a profile in. "
                 "Choose a wider layer (`llmkt layers` lists them)."
             )
-        profiles = load_profiles(self.config, dataset, place.setting.entity)
+        profiles = self.context.profiles.of(place.setting.entity)
         table = self._targets(profiles, width, loss)
         return Source(layer, rows, table.to(hidden.device), profiles, width)
 
     def _targets(self, profiles: ProfileVectors, width: int, loss: TransferLoss) -> TargetTable:
-        trained = trained_ids(self.train_data._dataset, profiles.entity)
+        trained = self.context.profiles.trained_ids(profiles.entity)
         transform, control = self.config["kt_transform"], self.config["kt_control"]
         own = int(profiles.vectors.shape[1])
         if self.config["kt_projector"] != "none":
@@ -186,10 +183,8 @@ class _Builder:
         return partner
 
     def _mask(self, entity: str, layer: Layer, reached: Sequence[str]) -> EntityMask:
-        found = find_tables(self.model, self.train_data, [entity], self.config["kt_init_tables"])[
-            entity
-        ]
-        tables = [one for one in found if one.name in reached]
+        tables = self.context.tables([entity])[entity]
+        tables = [table for table in tables if table.name in reached]
         if not tables:
             raise LayerError(
                 f"kt_loss: {self.config['kt_loss']} hides the embeddings of {entity}s, and there "

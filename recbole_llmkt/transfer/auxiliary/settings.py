@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from recbole_llmkt.transfer.context import RunContext
 from recbole_llmkt.transfer.inspection.catalog import Place, automatic_layer, catalog
 from recbole_llmkt.transfer.inspection.layers import Layer
 from recbole_llmkt.utils.entities import ENTITIES
@@ -75,7 +76,7 @@ def default_layers(
     return found
 
 
-def chosen_layer(config: Any, model: nn.Module, train_data: Any, one: TermSettings) -> Layer:
+def chosen_layer(context: RunContext, one: TermSettings) -> Layer:
     """Return the layer of a term, found by rule where the setting is ``auto``.
 
     Raises
@@ -85,8 +86,8 @@ def chosen_layer(config: Any, model: nn.Module, train_data: Any, one: TermSettin
     """
     if one.layer != "auto":
         return Layer.parse(one.layer)
-    preset = config[f"kt_{one.entity}_layer"]
-    return Layer.parse(preset or automatic_layer(catalog(model, train_data), one.entity))
+    preset = context.config[f"kt_{one.entity}_layer"]
+    return Layer.parse(preset or automatic_layer(context.places, one.entity))
 
 
 def partner_settings(settings: Sequence[TermSettings], one: TermSettings) -> TermSettings:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from recbole_llmkt.compat import complete_adagrad
 from recbole_llmkt.transfer.auxiliary.build import build_terms
+from recbole_llmkt.transfer.context import RunContext
 from recbole_llmkt.transfer.inspection.layers import Tap
 from recbole_llmkt.transfer.inspection.probe import loss_methods
 from recbole_llmkt.utils.exceptions import ConfigError, LayerError
@@ -57,12 +58,8 @@ class TransferTask:
 
     Parameters
     ----------
-    config : Config
-        The run's configuration.
-    model : nn.Module
-        The model; its parameters, buffers and random streams stay as they are.
-    train_data : AbstractDataLoader
-        RecBole's loader of the training split.
+    context : RunContext
+        The run; its model's parameters, buffers and random streams stay as they are.
 
     Raises
     ------
@@ -70,10 +67,10 @@ class TransferTask:
         A layer, rows, profiles, targets or weights that cannot be used.
     """
 
-    def __init__(self, config: Any, model: nn.Module, train_data: Any) -> None:
-        self.config, self.model, self.train_data = config, model, train_data
-        self.seed = transfer_seed(config)
-        self.terms = build_terms(config, model, train_data, self.seed)
+    def __init__(self, context: RunContext) -> None:
+        self.config, self.model = context.config, context.model
+        self.seed = transfer_seed(context.config)
+        self.terms = build_terms(context, self.seed)
         self.weight = sum(term.weight for term in self.terms)
         for term in self.terms:
             logger.info(

@@ -270,7 +270,7 @@ logger = getLogger(__name__)
 
 
 def find_tables(
-    model: nn.Module, train_data: Any, entities: Iterable[str], patterns: str | Sequence[str]
+    finder: TableFinder, entities: Iterable[str], patterns: str | Sequence[str]
 ) -> dict[str, list[EntityTable]]:
     """Find the tables of users or items by what the model shows in two training batches.
 
@@ -281,10 +281,8 @@ def find_tables(
 
     Parameters
     ----------
-    model : nn.Module
-        The model; nothing of it changes.
-    train_data : AbstractDataLoader
-        RecBole's loader of the training split.
+    finder : TableFinder
+        Of the model.
     entities : iterable of str
         ``"user"``, ``"item"`` or both.
     patterns : str or sequence of str
@@ -301,35 +299,31 @@ def find_tables(
     LayerError
         Rows that cannot be told apart, or a pattern that matches nothing.
     """
-    wanted = tuple(entities)
-    finder = TableFinder(model, train_data)
     if patterns == "auto":
-        found = finder.all()
+        tables = finder.all()
         if finder.unclear:
             raise LayerError(
-                f"Cannot tell users from items in {type(model).__name__}'s "
+                f"Cannot tell users from items in {type(finder.model).__name__}'s "
                 f"{', '.join(finder.unclear)}: there are {finder.sizes['user']} users and "
                 f"{finder.sizes['item']} items. {NAME_THEM}"
             )
     else:
-        found = [table for pattern in _listed(patterns) for table in finder.matching(pattern)]
-    found = list(dict.fromkeys(found))
-    return {entity: [one for one in found if one.entity == entity] for entity in wanted}
+        tables = [table for pattern in _listed(patterns) for table in finder.matching(pattern)]
+    tables = list(dict.fromkeys(tables))
+    return {entity: [table for table in tables if table.entity == entity] for entity in entities}
 
 
-def chosen_tables(
-    config: Any, model: nn.Module, train_data: Any, min_width: int = 1
+def wide_tables(
+    model: nn.Module, tables: Mapping[str, Sequence[EntityTable]], min_width: int = 1
 ) -> dict[str, list[EntityTable]]:
-    """Return the tables that a run is to write: those of ``kt_entity`` and ``kt_init_tables``.
+    """Return the tables that a run is to write.
 
     Parameters
     ----------
-    config : Config
-        The run's configuration.
     model : nn.Module
         The model; nothing of it changes.
-    train_data : AbstractDataLoader
-        RecBole's loader of the training split.
+    tables : mapping of str to sequence of EntityTable
+        Of :func:`find_tables`.
     min_width : int
         Leave narrower tables out.
 
@@ -341,21 +335,18 @@ def chosen_tables(
     Raises
     ------
     LayerError
-        There is no table at all, or whose it is cannot be told.
+        There is no table at all.
     """
-    named = config["kt_entity"]
-    named = list(ENTITIES) if named == "both" else [named] if isinstance(named, str) else named
-    found = find_tables(model, train_data, dict.fromkeys(named), config["kt_init_tables"])
     parameters = dict(model.named_parameters())
     kept = {
-        entity: [one for one in tables if one.rows(parameters).shape[1] >= min_width]
-        for entity, tables in found.items()
+        entity: [table for table in named if table.rows(parameters).shape[1] >= min_width]
+        for entity, named in tables.items()
     }
     if not any(kept.values()):
         raise _no_tables(model, " or ".join(kept))
-    for entity in [one for one, tables in kept.items() if not tables]:
+    for entity in [name for name, wide in kept.items() if not wide]:
         logger.warning("%s has no table of %ss: none is written.", type(model).__name__, entity)
-    return {entity: tables for entity, tables in kept.items() if tables}
+    return {entity: wide for entity, wide in kept.items() if wide}
 
 
 def _no_tables(model: nn.Module, entity: str) -> LayerError:

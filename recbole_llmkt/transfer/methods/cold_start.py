@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from logging import getLogger
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,14 @@ from torch import Tensor, nn
 from recbole_llmkt.checkpoints import load_checkpoint, save_file
 from recbole_llmkt.compat import forget_computed
 from recbole_llmkt.datasets.history import interaction_counts
-from recbole_llmkt.profiles.loading import ProfileVectors, load_profiles
-from recbole_llmkt.transfer.inspection.tables import EntityTable, chosen_tables
+from recbole_llmkt.profiles.loading import ProfileVectors
+from recbole_llmkt.transfer.context import RunContext
+from recbole_llmkt.transfer.inspection.tables import EntityTable
+from recbole_llmkt.transfer.methods.base import Method
 from recbole_llmkt.transfer.targets.controls import apply_control
 from recbole_llmkt.utils.exceptions import ProfileError
 from recbole_llmkt.utils.randomness import transfer_seed
+from recbole_llmkt.utils.types import RunConfig, Settings
 
 logger = getLogger(__name__)
 
@@ -27,7 +30,7 @@ Matrix = npt.NDArray[np.float32]
 # Strengths that the regression chooses among; profile embeddings have length 1.
 ALPHAS = tuple(float(one) for one in np.logspace(-2, 4, 13))
 _FEWEST_WARM = 2
-_KEY = "cold_start"
+_FILLED = "filled"
 
 
 @dataclass(frozen=True)
@@ -54,15 +57,17 @@ class ColdSide:
 
     def summary(self) -> dict[str, Any]:
         """Describe it in plain values, for results and checkpoints."""
+        tables = [str(table) for table in self.tables]
         return {
+            "place": f"cold start of {', '.join(tables)}",
             **self.profiles.summary(),
-            "tables": [str(one) for one in self.tables],
+            "tables": tables,
             "cold": int(self.cold.sum()),
             "warm": int((~self.cold).sum()),
         }
 
 
-class ColdStart:
+class ColdStart(Method):
     """Give cold users and items the embedding that their profile speaks for.
 
     A ridge regression from profile embeddings to the rows of a table is fitted on the warm
@@ -73,32 +78,42 @@ class ColdStart:
 
     Parameters
     ----------
-    config : Config
+    config : RunConfig
         ``kt_entity``, ``kt_cold_threshold``, ``kt_init_tables`` and ``kt_control`` hold.
-    model : nn.Module
-        The model, before or after training; nothing of it changes here.
-    train_data : AbstractDataLoader
-        RecBole's loader of the training split.
 
     Attributes
     ----------
     sides : list of ColdSide
-        Users, items or both.
-
-    Raises
-    ------
-    LLMKTError
-        No table, no usable profiles, or too few warm entities with a profile.
+        Users, items or both, from :meth:`prepare` on.
     """
 
-    def __init__(self, config: Any, model: nn.Module, train_data: Any) -> None:
-        threshold = config["kt_cold_threshold"]
-        counts = interaction_counts(train_data._dataset)
-        self.sides = []
-        for entity, tables in chosen_tables(config, model, train_data).items():
-            profiles = load_profiles(config, train_data._dataset, entity)
-            rng = np.random.default_rng(transfer_seed(config))
-            vectors = apply_control(config["kt_control"], profiles.vectors, rng)
+    name: ClassVar[str] = "cold_start"
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        self.sides: list[ColdSide] = []
+
+    @classmethod
+    def wanted(cls, config: RunConfig) -> bool:
+        """With ``kt_cold_start: True``."""
+        return bool(config["kt_cold_start"])
+
+    def prepare(self, context: RunContext) -> None:
+        """Find out who is cold; nothing of the model changes here.
+
+        Raises
+        ------
+        LLMKTError
+            No table, no usable profiles, or too few warm entities with a profile.
+        """
+        if context.pretraining:
+            return
+        threshold = self.config["kt_cold_threshold"]
+        counts = interaction_counts(context.train_data._dataset)
+        for entity, tables in context.written_tables().items():
+            profiles = context.profiles.of(entity)
+            rng = np.random.default_rng(transfer_seed(self.config))
+            vectors = apply_control(self.config["kt_control"], profiles.vectors, rng)
             cold = counts[entity][profiles.ids] <= threshold
             n_warm = int((~cold).sum())
             if n_warm < _FEWEST_WARM:
@@ -138,6 +153,13 @@ class ColdStart:
                 logger.info("Cold start: %d of %d rows of %s.", cold.sum(), table.n - 1, table)
         return trained
 
+    def finish(self, model: nn.Module, checkpoint: str | None) -> None:
+        """Fill the best checkpoint, else the model in memory."""
+        if self.sides and checkpoint is not None:
+            self.fill_checkpoint(checkpoint)
+        elif self.sides:
+            self.fill_model(model)
+
     def fill_model(self, model: nn.Module) -> None:
         """Fill the model in memory; what it has computed from the old rows is forgotten."""
         self.fill(model.state_dict())
@@ -148,22 +170,36 @@ class ColdStart:
     def fill_checkpoint(self, path: str) -> None:
         """Fill a checkpoint on the disk, whole or not at all."""
         checkpoint = load_checkpoint(path)
-        undo(checkpoint)
-        checkpoint["transfer"][_KEY] = self.fill(checkpoint["state_dict"])
+        self.rewind(checkpoint)
+        filled = self.fill(checkpoint["state_dict"])
+        checkpoint["transfer"]["methods"][self.name] = {_FILLED: filled}
         checkpoint["other_parameter"] = _without_caches(checkpoint["other_parameter"])
         save_file(checkpoint, path)
 
-    def summary(self) -> list[dict[str, Any]]:
-        """Describe both sides in plain values."""
-        return [side.summary() for side in self.sides]
+    @classmethod
+    def rewind(cls, checkpoint: MutableMapping[str, Any]) -> None:
+        """Put the trained rows of a filled checkpoint back."""
+        for filled in filled_tables(checkpoint):
+            values = dict(filled)
+            ids, rows = values.pop("ids"), values.pop("rows")
+            EntityTable(**values).rows(checkpoint["state_dict"])[ids] = rows
+        checkpoint["transfer"]["methods"].get(cls.name, {}).pop(_FILLED, None)
+
+    def uses_profiles_from(self, epoch: int) -> bool:
+        """Training needs none."""
+        return False
+
+    def summary(self) -> Settings:
+        """Describe both sides."""
+        return {self.name: [side.summary() for side in self.sides]}
 
 
-def undo(checkpoint: MutableMapping[str, Any]) -> None:
-    """Put the trained rows of a filled checkpoint back, so that training can go on from them."""
-    for one in checkpoint["transfer"].pop(_KEY, ()):
-        values = dict(one)
-        ids, rows = values.pop("ids"), values.pop("rows")
-        EntityTable(**values).rows(checkpoint["state_dict"])[ids] = rows
+def filled_tables(checkpoint: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """List what was filled in a checkpoint: each table's ``entity``, ``ids`` and trained rows."""
+    filled: list[dict[str, Any]] = (
+        checkpoint["transfer"]["methods"].get(ColdStart.name, {}).get(_FILLED, [])
+    )
+    return filled
 
 
 def _predict(warm: Matrix, rows: npt.NDArray[np.float64], cold: Matrix) -> npt.NDArray[np.float64]:

@@ -7,19 +7,21 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from logging import getLogger
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from recbole_llmkt.compat import complete_adagrad
-from recbole_llmkt.profiles.loading import ProfileVectors, load_profiles
-from recbole_llmkt.transfer.inspection.tables import EntityTable, chosen_tables
-from recbole_llmkt.transfer.targets.build import trained_ids
+from recbole_llmkt.profiles.loading import ProfileVectors
+from recbole_llmkt.transfer.context import RunContext
+from recbole_llmkt.transfer.inspection.tables import EntityTable
+from recbole_llmkt.transfer.methods.base import Method
 from recbole_llmkt.transfer.targets.controls import apply_control
 from recbole_llmkt.utils.exceptions import ConfigError, LayerError, ProfileError
 from recbole_llmkt.utils.randomness import transfer_seed
+from recbole_llmkt.utils.types import IntArray, RunConfig, Settings
 
 logger = getLogger(__name__)
 
@@ -97,7 +99,7 @@ class HybridParameter:
             one.grad = None
 
 
-class HybridTables:
+class HybridTables(Method):
     """The embedding tables of ``kt_entity`` as hybrids (``kt_hybrid: linear``) during training.
 
     A hybrid of collaborative and content-based embeddings (Kula, 2015, arXiv 1507.08439: a row is
@@ -108,29 +110,45 @@ class HybridTables:
 
     Parameters
     ----------
-    config : Config
+    config : RunConfig
         ``kt_entity``, ``kt_init_tables``, ``kt_hybrid_scale`` and ``kt_control`` hold.
-    model : nn.Module
-        The model.
-    train_data : AbstractDataLoader
-        RecBole's loader of the training split.
 
-    Raises
-    ------
-    LLMKTError
-        No tables, or profiles that cannot be used.
+    Attributes
+    ----------
+    parameters : list of HybridParameter
+        What is trained as a hybrid, from :meth:`prepare` on.
     """
 
-    def __init__(self, config: Any, model: nn.Module, train_data: Any) -> None:
-        if config["enable_scaler"]:
+    name: ClassVar[str] = "hybrid"
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        self.parameters: list[HybridParameter] = []
+        self._joined = ExitStack()
+
+    @classmethod
+    def wanted(cls, config: RunConfig) -> bool:
+        """With ``kt_hybrid: linear``."""
+        return bool(config["kt_hybrid"] == "linear")
+
+    def prepare(self, context: RunContext) -> None:
+        """Find the tables, and make the profiles' features.
+
+        Raises
+        ------
+        LLMKTError
+            No tables, or profiles that cannot be used.
+        """
+        if self.config["enable_scaler"]:
             raise ConfigError(
                 "kt_hybrid: linear takes gradients as they are: set enable_scaler: False."
             )
-        parameters = dict(model.named_parameters())
+        parameters = dict(context.model.named_parameters())
         parts: dict[str, list[Part]] = {}
-        for entity, tables in chosen_tables(config, model, train_data).items():
-            profiles = load_profiles(config, train_data._dataset, entity)
-            features = profile_features(config, train_data._dataset, profiles)
+        for entity, tables in context.written_tables().items():
+            profiles = context.profiles.of(entity)
+            trained = context.profiles.trained_ids(entity)
+            features = profile_features(self.config, profiles, trained)
             for table in tables:
                 rows = table.rows(parameters)
                 weights = nn.Parameter(rows.new_zeros(features.shape[1], rows.shape[1]))
@@ -138,7 +156,6 @@ class HybridTables:
                 part = Part(table, features, weights, profiles)
                 parts.setdefault(table.name, []).append(part)
         self.parameters = [HybridParameter(n, parameters[n], own) for n, own in parts.items()]
-        self._joined = ExitStack()
         for part in (part for one in self.parameters for part in one.parts):
             logger.info("%s is trained as rows of its own plus a map of profiles.", part.table)
 
@@ -195,23 +212,28 @@ class HybridTables:
         """Leave the optimizers alone from now on."""
         self._joined.close()
 
-    def state(self) -> dict[str, list[Tensor]]:
-        """Return R and the W of each parameter, for checkpoints."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return R and the W of each parameter."""
         return {one.name: [p.detach() for p in one.learned()] for one in self.parameters}
 
     @torch.no_grad()
-    def load_state(self, state: Mapping[str, Sequence[Tensor]]) -> None:
-        """Put R and W back; raises KeyError or ValueError where they do not fit."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put R and W back."""
         for one in self.parameters:
             for mine, stored in zip(one.learned(), state[one.name]):
                 if mine.shape != stored.shape:
                     raise ValueError(f"{one.name}: {tuple(stored.shape)} is not {mine.shape}.")
                 mine.copy_(stored)
 
-    def summary(self) -> list[dict[str, Any]]:
-        """Describe every table in plain values."""
-        return [
+    def knowledge(self) -> Settings:
+        """Return how far profiles move a row."""
+        return {"kt_hybrid_scale": float(self.config["kt_hybrid_scale"])}
+
+    def summary(self) -> Settings:
+        """Describe every table."""
+        tables = [
             {
+                "place": f"hybrid {part.table}",
                 "table": str(part.table),
                 **part.profiles.summary(),
                 "width": int(part.weights.shape[1]),
@@ -221,25 +243,26 @@ class HybridTables:
             for one in self.parameters
             for part in one.parts
         ]
+        return {self.name: tables}
 
 
-def profile_features(config: Any, dataset: Any, profiles: ProfileVectors) -> Tensor:
+def profile_features(config: RunConfig, profiles: ProfileVectors, trained_ids: IntArray) -> Tensor:
     """Return the profile embeddings of a run's users or items as features.
 
     Parameters
     ----------
     config : Config
         ``kt_hybrid_scale``, ``kt_control``, ``kt_seed``.
-    dataset : recbole.data.dataset.Dataset
-        The training split: the mean is that of its users or items.
     profiles : ProfileVectors
         Their profiles.
+    trained_ids : ndarray of int64
+        Who occurs in the training split: the mean is theirs.
 
     Returns
     -------
     Tensor of float32, shape (n_entities, dim_text)
     """
-    trained = np.isin(profiles.ids, trained_ids(dataset, profiles.entity))
+    trained = np.isin(profiles.ids, trained_ids)
     if not trained.any():
         raise ProfileError(
             f"None of the {len(profiles.ids)} {profiles.entity}s with a profile occurs in the "

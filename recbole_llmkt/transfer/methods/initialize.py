@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from logging import getLogger
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from recbole_llmkt.profiles.loading import ProfileVectors, load_profiles
-from recbole_llmkt.transfer.inspection.tables import EntityTable, chosen_tables
-from recbole_llmkt.transfer.targets.build import TargetTable, build_targets, trained_ids, widest
+from recbole_llmkt.profiles.loading import ProfileVectors
+from recbole_llmkt.transfer.context import RunContext
+from recbole_llmkt.transfer.inspection.tables import EntityTable
+from recbole_llmkt.transfer.methods.base import Method
+from recbole_llmkt.transfer.targets.build import TargetTable, build_targets, widest
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.randomness import transfer_seed
+from recbole_llmkt.utils.types import RunConfig, Settings
 
 logger = getLogger(__name__)
 
@@ -51,6 +55,7 @@ class Start:
     def summary(self) -> dict[str, Any]:
         """Describe it in plain values, for logs, results and checkpoints."""
         return {
+            "place": f"start of {self.table}",
             "table": str(self.table),
             **self.profiles.summary(),
             "rows": self.rows,
@@ -59,7 +64,49 @@ class Start:
         }
 
 
-def start_tables(config: Any, model: nn.Module, train_data: Any) -> list[Start]:
+class Initialization(Method):
+    """The embedding tables of ``kt_entity`` start from the profiles' targets, once.
+
+    Attributes
+    ----------
+    starts : list of dict
+        What was done to each table.
+    """
+
+    name: ClassVar[str] = "init"
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        self.starts: list[dict[str, Any]] = []
+
+    @classmethod
+    def wanted(cls, config: RunConfig) -> bool:
+        """With ``kt_init: targets``."""
+        return bool(config["kt_init"] == "targets")
+
+    def prepare(self, context: RunContext) -> None:
+        """Start the tables; a resumed run has started them before."""
+        if not context.resumed:
+            self.starts = [start.summary() for start in start_tables(context)]
+
+    def uses_profiles_from(self, epoch: int) -> bool:
+        """Never after the start."""
+        return False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was done at the start."""
+        return {"starts": self.starts}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Remember what was done at the start."""
+        self.starts = list(state["starts"])
+
+    def summary(self) -> Settings:
+        """Describe each table."""
+        return {self.name: self.starts}
+
+
+def start_tables(context: RunContext) -> list[Start]:
     """Start the embedding tables of ``kt_entity`` from the profiles' targets.
 
     Each table's rows of entities with a profile become their targets, ``kt_transform``-ed to the
@@ -71,12 +118,8 @@ def start_tables(config: Any, model: nn.Module, train_data: Any) -> list[Start]:
 
     Parameters
     ----------
-    config : Config
-        The run's configuration.
-    model : nn.Module
-        The model, not yet trained; its tables are written in place.
-    train_data : AbstractDataLoader
-        RecBole's loader of the training split.
+    context : RunContext
+        The run; its model is not trained yet, and its tables are written in place.
 
     Returns
     -------
@@ -89,9 +132,9 @@ def start_tables(config: Any, model: nn.Module, train_data: Any) -> list[Start]:
         Tables that are not there or cannot be told apart, profiles or targets that cannot be used,
         or a model that begins with weights of an earlier training.
     """
-    _check_untrained(config)
-    tables = chosen_tables(config, model, train_data, min_width=2)
-    starts = [one for entity in tables for one in _start(config, model, train_data, tables[entity])]
+    _check_untrained(context.config)
+    tables = context.written_tables(min_width=2)
+    starts = [start for named in tables.values() for start in _start(context, named)]
     for one in starts:
         logger.info(
             "%s starts from the %s profiles: %d of %d rows, %d of %d columns.",
@@ -114,15 +157,13 @@ def _check_untrained(config: Any) -> None:
             )
 
 
-def _start(
-    config: Any, model: nn.Module, train_data: Any, tables: list[EntityTable]
-) -> list[Start]:
+def _start(context: RunContext, tables: list[EntityTable]) -> list[Start]:
     """Start the tables of one entity."""
-    dataset, entity = train_data._dataset, tables[0].entity
-    profiles = load_profiles(config, dataset, entity)
-    trained, seed = trained_ids(dataset, entity), transfer_seed(config)
+    config, entity = context.config, tables[0].entity
+    profiles, trained = context.profiles.of(entity), context.profiles.trained_ids(entity)
+    seed = transfer_seed(config)
     transform, control = config["kt_transform"], config["kt_control"]
-    parameters = dict(model.named_parameters())
+    parameters = dict(context.model.named_parameters())
     made: dict[int, TargetTable] = {}
     starts = []
     for table in tables:

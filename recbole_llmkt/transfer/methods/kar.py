@@ -9,18 +9,21 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from logging import getLogger
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from recbole.model.abstract_recommender import ContextRecommender
-from torch import Tensor
+from torch import Tensor, nn
 
-from recbole_llmkt.profiles.loading import ProfileVectors, load_profiles
+from recbole_llmkt.profiles.loading import ProfileVectors, RunProfiles
+from recbole_llmkt.transfer.context import RunContext
+from recbole_llmkt.transfer.methods.base import Method
 from recbole_llmkt.transfer.methods.kar_adaptor import SIDES, AdaptorSizes, KnowledgeFields
 from recbole_llmkt.transfer.targets.controls import Matrix, apply_control
 from recbole_llmkt.utils.exceptions import ConfigError, DataError, ProfileError
 from recbole_llmkt.utils.randomness import isolated_randomness, transfer_seed
+from recbole_llmkt.utils.types import Dataset, RunConfig, Settings
 
 logger = getLogger(__name__)
 
@@ -106,8 +109,62 @@ def augmented_class(model_class: type) -> type:
     return type(name, (_Augmented, model_class, _FurtherFields), {"__doc__": model_class.__doc__})
 
 
+class KAR(Method):
+    """Profiles as two further input fields of a context-aware model (Xi et al., 2024).
+
+    Attributes
+    ----------
+    terms : list of dict
+        What the model reads; empty for a model that was loaded with its weights.
+    """
+
+    name: ClassVar[str] = "kar"
+    changes_architecture: ClassVar[bool] = True
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        self.terms: list[dict[str, Any]] = []
+
+    @classmethod
+    def wanted(cls, config: RunConfig) -> bool:
+        """With ``kt_method: kar``."""
+        return bool(config["kt_method"] == "kar")
+
+    @classmethod
+    def entities(cls, config: RunConfig) -> set[str]:
+        """Both, always."""
+        return set(SIDES)
+
+    @classmethod
+    def build_model(
+        cls,
+        config: RunConfig,
+        dataset: Dataset,
+        profiles: RunProfiles,
+        state_dict: Mapping[str, Tensor] | None,
+    ) -> nn.Module:
+        """Build the augmented model."""
+        model: nn.Module = build_augmented(config, dataset, profiles, state_dict)
+        return model
+
+    def prepare(self, context: RunContext) -> None:
+        """Note what the model was built with."""
+        self.terms = list(context.model.knowledge)  # type: ignore[arg-type]
+
+    def uses_profiles_from(self, epoch: int) -> bool:
+        """Never: the model's weights hold the profile embeddings."""
+        return False
+
+    def summary(self) -> Settings:
+        """Describe both fields."""
+        return {"method": self.name, "terms": self.terms}
+
+
 def build_augmented(
-    config: Any, dataset: Any, state_dict: Mapping[str, Tensor] | None = None
+    config: RunConfig,
+    dataset: Dataset,
+    run_profiles: RunProfiles,
+    state_dict: Mapping[str, Tensor] | None = None,
 ) -> Any:
     """Build a context-aware model with profiles as two further input fields.
 
@@ -117,6 +174,8 @@ def build_augmented(
         The run's configuration.
     dataset : recbole.data.dataset.Dataset
         The run's training split.
+    run_profiles : RunProfiles
+        The run's profiles; not read with ``state_dict``.
     state_dict : mapping, optional
         Weights of an augmented model: its tables of profile embeddings are taken instead of the
         profiles on disk.
@@ -138,18 +197,12 @@ def build_augmented(
     model_class = augmented_class(config.model_class)
     _check_phase(config)
     if state_dict is None:
-        profiles = {side: load_profiles(config, dataset, side) for side in SIDES}
+        profiles = {side: run_profiles.of(side) for side in SIDES}
         tables, masks = _tables(config, profiles)
     else:
         profiles = {}
         tables, masks = _saved_tables(config, dataset, state_dict)
-    sizes = AdaptorSizes(
-        config["embedding_size"],
-        config["kt_kar_shared_experts"],
-        config["kt_kar_own_experts"],
-        config["kt_kar_hidden"],
-        config["kt_kar_dropout"],
-    )
+    sizes = _adaptor_sizes(config)
 
     def make_fields() -> KnowledgeFields:
         with isolated_randomness(transfer_seed(config)):
@@ -157,7 +210,8 @@ def build_augmented(
 
     model = model_class(config, dataset, make_fields).to(config["device"])
     _check_fields_are_read(model, config, dataset)
-    model.knowledge = [{"layer": "knowledge_fields", **one.summary()} for one in profiles.values()]
+    place = {"place": "knowledge_fields", "layer": "knowledge_fields"}
+    model.knowledge = [{**place, **vectors.summary()} for vectors in profiles.values()]
     logger.info(
         "KAR: user and item profiles are two further input fields of %s. There is no transfer "
         "loss: layers, losses, weights, phases and projector have no effect, and kt_entity and "
@@ -165,6 +219,16 @@ def build_augmented(
         config.model_class.__name__,
     )
     return model
+
+
+def _adaptor_sizes(config: RunConfig) -> AdaptorSizes:
+    return AdaptorSizes(
+        config["embedding_size"],
+        config["kt_kar_shared_experts"],
+        config["kt_kar_own_experts"],
+        config["kt_kar_hidden"],
+        config["kt_kar_dropout"],
+    )
 
 
 def _check_phase(config: Any) -> None:
@@ -255,8 +319,3 @@ def _check_fields_are_read(model: Any, config: Any, dataset: Any) -> None:
             "per field), so there is no place for further ones. Choose another context-aware "
             "model, or kt_method: transfer."
         )
-
-
-def uses_kar(config: Any) -> bool:
-    """Tell whether a run's model is augmented by KAR."""
-    return bool(config["kt_enabled"] and config["kt_method"] == "kar")

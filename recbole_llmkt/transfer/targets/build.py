@@ -13,7 +13,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from recbole_llmkt.datasets.history import interaction_counts
 from recbole_llmkt.profiles.loading import ProfileVectors
 from recbole_llmkt.transfer.targets.cache import cached, content_digest, installed_version
 from recbole_llmkt.transfer.targets.controls import apply_control
@@ -188,12 +187,6 @@ def _map(transform: str, profiles: ProfileVectors, fit: Matrix, width: int, seed
     digest = content_digest(fit, profiles.vectors, transform, width, seed, made_by)
     shape = (len(profiles.vectors), width)
     return cached(profiles.home / "targets", digest, shape, compute)
-
-
-def trained_ids(dataset: Any, entity: str) -> npt.NDArray[np.int64]:
-    """Return the internal ids of the users or items that occur in a training split, sorted."""
-    ids: npt.NDArray[np.int64] = np.flatnonzero(interaction_counts(dataset)[entity])
-    return ids
 
 
 def build_targets(

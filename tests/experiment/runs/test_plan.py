@@ -6,6 +6,7 @@ from recbole_llmkt.cli.overrides import parse_overrides
 from recbole_llmkt.experiment.runs.arms import arm_settings, control_of
 from recbole_llmkt.experiment.runs.plan import Plan
 from recbole_llmkt.experiment.runs.settings import deciding_settings, digest
+from recbole_llmkt.keys.table import without_secrets
 from recbole_llmkt.utils.exceptions import ConfigError
 
 
@@ -123,10 +124,12 @@ def test_other_arguments_are_refused(argument):
         parse_overrides([argument])
 
 
-def test_a_slip_in_an_arm_is_named_and_another_models_key_is_not(caplog):
+def test_a_slip_in_an_arm_is_refused_and_another_models_key_is_not(caplog):
     values = {"models": ["BPR", "SimpleX"], "overrides": {"negative_weight": 10}}
-    plan(**values, arms=["x"], own_arms={"x": {"learning_rat": 0.1}}).runs()
-    assert "'learning_rat'. Did you mean 'learning_rate'" in caplog.text
+    with pytest.raises(ConfigError, match=r"'learning_rat'. Did you mean 'learning_rate'"):
+        plan(**values, arms=["x"], own_arms={"x": {"learning_rat": 0.1}}).runs()
+    plan(**values, arms=["x"], own_arms={"x": {"zebra": 0.1}}).runs()
+    assert "'zebra'" in caplog.text
     assert "negative_weight" not in caplog.text
 
 
@@ -157,5 +160,17 @@ def test_epochs_after_the_last_validation_count():
 
 
 def test_a_key_that_nobody_knows_is_named(caplog):
-    plan(overrides={"epoch": 3}).runs()
+    plan(overrides={"epoch": 3, "kt_strict_keys": False}).runs()
     assert "Did you mean 'epochs'" in caplog.text
+
+
+def test_the_password_of_an_address_reaches_the_run_and_no_record(tiny):
+    address = "http://me:pa55-w0rd@127.0.0.1:9/v1"
+    overrides = {**tiny.settings(), "profile_api_base": address}
+    (run,) = Plan(["BPR"], ["kt"], [1], "tiny", overrides=overrides).runs()
+    config = run.config()
+    assert config["profile_api_base"] == address
+    assert "pa55-w0rd" not in f"{run.settings} {config} {config.plain()} {config.final_config_dict}"
+    config["profile_api_base"] = "http://other/v1"
+    assert config["profile_api_base"] == "http://other/v1"
+    assert without_secrets(overrides)["profile_api_base"] == "http://127.0.0.1:9/v1"

@@ -11,25 +11,28 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 TEXT = "Enjoys quiet dramas and dry comedies."
+USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 
 
 @dataclass
 class Reply:
     """What the server does with one request."""
 
-    text: str = TEXT
+    text: Any = TEXT
     status: int = 200
     finish: str = "stop"
     raw: bytes | None = None  # sent instead of a completion
     delay: float = 0.0
     cut: bool = False  # close the connection in the middle of the body
     headers: dict[str, str] = field(default_factory=dict)
+    error: dict[str, Any] = field(default_factory=dict)  # beside the message, with such a status
+    usage: Any = field(default_factory=lambda: dict(USAGE))
 
     def body(self) -> bytes:
         if self.raw is not None:
             return self.raw
         if self.status != 200:
-            return json.dumps({"error": {"message": self.text}}).encode()
+            return json.dumps({"error": {"message": self.text, **self.error}}).encode()
         message = {"role": "assistant", "content": self.text}
         return json.dumps(
             {
@@ -38,7 +41,7 @@ class Reply:
                 "created": 1,
                 "model": "m",
                 "choices": [{"index": 0, "message": message, "finish_reason": self.finish}],
-                "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
+                "usage": self.usage,
             }
         ).encode()
 
@@ -50,6 +53,7 @@ class OpenAIServer:
         self.decide = decide
         self.payloads: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
+        self.paths: list[str] = []
         self.most_at_once = 0
         self._at_once = 0
         self._lock = threading.Lock()
@@ -65,7 +69,11 @@ class OpenAIServer:
 
     @property
     def address(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        return f"http://{self.host}/v1"
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self._server.server_address[1]}"
 
     def reply(self, payload: dict[str, Any], key: str | None) -> Reply:
         with self._lock:
@@ -99,6 +107,7 @@ def _handler(server: OpenAIServer) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             payload = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            server.paths.append(self.path)
             reply = server.reply(payload, self.headers.get("Authorization"))
             body = reply.body()
             self.send_response(reply.status)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,128 @@ def test_prompts_cannot_run_code(tmp_path: Path) -> None:
     prompt = Prompt.load(_own(tmp_path, GOOD + evil))
     with pytest.raises(ConfigError, match=r"cannot be filled in|unknown"):
         prompt.messages(USER)
+
+
+HOSTILE = [
+    "{{ [].pop() }}",
+    "{{ categories.append('x') }}",
+    "{{ other.clear() }}",
+    "{{ 'x' * 10**10 }}",
+    "{{ 10**10 * 'x' }}",
+    "{{ 'x' * 9999999 * 9999999 }}",
+    "{{ [0] * 10**10 }}",
+    "{{ 9**9**9**9 }}",
+    "{{ (2**64)**64 * 'x' }}",
+    "{{ '%1000000000d' % 1 }}",
+    "{{ '%*d' % (1000000000, 1) }}",
+    "{{ '%1000000000d'|format(1) }}",
+    "{{ '{:1000000000}'.format(1) }}",
+    "{{ '{a:{b}}'.format_map({'a': 1, 'b': 1000000000}) }}",
+    "{{ 'x'.ljust(10000000000) }}",
+    "{{ 'x'.zfill(1000000000) }}",
+    "{{ '\\t'.expandtabs(1000000000) }}",
+    "{{ 'x'|center(1000000000) }}",
+    "{{ 'x'|indent(1000000000, true) }}",
+    "{{ [1]|batch(1000000000, 'x')|list }}",
+    "{{ range(10**9)|list }}",
+    "{{ ('x' * 999999).replace('', 'y' * 999999) }}",
+    "{{ ('x' * 999999)|replace('', 'y' * 999999) }}",
+    "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "{% for a in range(9999) recursive %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "{% set x = 'x' * 99999 %}{% for a in range(9999) %}{{ x }}{% endfor %}",
+    "{% set x = 'xx' %}" + "{% set x = x ~ x %}" * 60 + "{{ x }}",
+    "{% set x = 'xx' %}" + "{% set x = x + x %}" * 60 + "{{ x }}",
+    "{% set x = 'xx' %}" + "{% set x %}{{ x }}{{ x }}{% endset %}" * 60 + "{{ x }}",
+    "{% set x = [1, 2] %}" + "{% set x = [x, x] %}" * 60 + "{{ x }}",
+    "{% set x = [1, 2] %}" + "{% set x = {'a': x, 'b': x} %}" * 60 + "{{ x }}",
+    "{% set x = [1, 2] %}" + "{% set x = (x, x) %}" * 60 + "{{ x|string }}",
+    "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(40) }}",
+    "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+    "{{ title.__class__ }}",
+    "{{ title.__class__.__mro__[1].__subclasses__() }}",
+    "{{ ''['__class__'] }}",
+    "{{ title|attr('__class__') }}",
+    "{{ self.__init__.__globals__ }}",
+    "{{ range.__self__ }}",
+    "{{ title.nothing }}",
+    "{{ 1 / 0 }}",
+    "{{ title + 1 }}",
+    "{{ categories[9] }}",
+    "{{ title() }}",
+    "{{ 'a'|int('x') + [] }}",
+    "{{ 'ä'.encode('ascii') }}",
+    "{% include 'x' %}",
+    "{% extends 'x' %}",
+    "{% import 'x' as y %}",
+    "{{ lipsum() }}",
+    "{{ cycler('a') }}",
+    "{{ [1, 'a']|sort }}",
+    "{{ [1]|sum(start='a') }}",
+    "{{ categories|map('nothing')|list }}",
+]
+
+
+@pytest.mark.parametrize("template", HOSTILE)
+def test_a_hostile_template_is_one_line_of_error_at_once(tmp_path: Path, template: str) -> None:
+    text = GOOD + f"item_line: {json.dumps(template)}\n"
+    prompt = Prompt.load(_own(tmp_path, text))
+    start = time.monotonic()
+    with pytest.raises(ConfigError, match=r"item_line.*(cannot be filled in|unknown)") as caught:
+        prompt.messages(USER)
+    assert time.monotonic() - start < 8
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+        "{% for a in b %}" * 300 + "{% endfor %}" * 300,
+    ],
+)
+def test_a_template_too_deep_to_compile_is_an_error(tmp_path: Path, template: str) -> None:
+    text = GOOD + f"item_line: {json.dumps(template)}\n"
+    with pytest.raises(ConfigError, match=r"item_line.*no Jinja2"):
+        Prompt.load(_own(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("template", "shown"),
+    [
+        ("{{ categories }}", "Drama, War"),
+        ("{{ title }} ({{ categories }})", "Schindler's List (Drama, War)"),
+        ("{{ categories[:1] }}|{{ categories[::-1] }}", "Drama|War, Drama"),
+        ("{{ categories | upper }}", "DRAMA, WAR"),
+        ("{{ 'of ' ~ categories }}", "of Drama, War"),
+        ("{{ categories | map('lower') }}", "drama, war"),
+        ("{{ categories | sort(reverse=true) }}", "War, Drama"),
+        ("{{ '%s!' % categories }}", "Drama, War!"),
+        ("{{ '%s!' | format(categories) }}", "Drama, War!"),
+        ("{{ other }}", "country: USA, release_year: 1993"),
+        ("{{ [categories, categories] }}", "Drama, War, Drama, War"),
+        (
+            "{% for one in categories %}{{ loop.index }}/{{ loop.length }} {{ one }};{% endfor %}",
+            "1/2 Drama;2/2 War;",
+        ),
+        ("{{ categories | tojson }}", '["Drama", "War"]'),
+        (
+            "{{ categories | length + 1 }} {{ 2 ** 10 }} {{ 7 // 2 }} {{ year | int - 3 }}",
+            "3 1024 3 1990",
+        ),
+        ("{{ 'ab' * 3 }} {{ title | truncate(9) | center(3) }}", "ababab Schind..."),
+    ],
+)
+def test_lists_and_mappings_print_as_text(tmp_path: Path, template: str, shown: str) -> None:
+    item = f"item:\n  system: ''\n  user: {json.dumps(template)}\n"
+    prompt = Prompt.load(_own(tmp_path, GOOD + "item_line: x\n" + item), "item")
+    assert prompt.messages(ITEM)[0]["content"] == shown
+
+
+def test_the_history_prints_as_text(tmp_path: Path) -> None:
+    text = "system: ''\nuser: '{{ history }}. {{ history | first }}. {{ items | length }}'\n"
+    prompt = Prompt.load(_own(tmp_path, text + "item_line: '{{ title }}: {{ categories }}'\n"))
+    lines = "Schindler's List: Drama, War, Clue (1985): Drama, War"
+    assert prompt.messages(USER)[0]["content"] == f"{lines}. Schindler's List: Drama, War. 2"
 
 
 def test_history_is_chosen_as_asked_and_shown_in_order() -> None:

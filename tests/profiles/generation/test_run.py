@@ -155,6 +155,74 @@ def test_a_server_that_goes_away_costs_nothing_that_was_answered(data: TinyDatas
         assert generate_profiles(config, "user").written == 21
 
 
+def _asking(data: TinyDataset, server: OpenAIServer, **keys: Any) -> Any:
+    return data.config(
+        profile_generator="openai",
+        profile_model="m",
+        profile_api_base=server.address,
+        **{"profile_concurrency": 2, **keys},
+    )
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason", "fix"),
+    [
+        (Reply(finish="length"), "cut off", "raise profile_max_tokens"),
+        (Reply(text=""), "empty", "profile_model"),
+        (Reply(text="<think>hm</think>"), "empty", "raise profile_max_tokens"),
+        (Reply(text="I cannot help with that."), "a refusal", "profile_prompt"),
+        (Reply(finish="content_filter"), "refusal by the server", "profile_prompt"),
+        (Reply(text="x" * 4001), "too long", "raise profile_max_tokens"),
+        (Reply(raw=b"<html>no</html>"), "garbage: <html>no</html>", "see what the server"),
+    ],
+)
+def test_a_run_without_any_success_stops_after_twenty(
+    data: TinyDataset, reply: Reply, reason: str, fix: str
+) -> None:
+    with OpenAIServer(lambda *_: reply) as server:
+        config = _asking(data, server)
+        with pytest.raises(
+            ProfileError, match=rf"20 profiles in a row.*20 of them.*{reason}"
+        ) as one:
+            generate_profiles(config, "user")
+        assert f"Fix: {fix}" in str(one.value) or fix in str(one.value)
+        assert "--retry-failed" in str(one.value) and "\n" not in str(one.value)
+        assert 40 <= len(server.payloads) <= 46, "each of twenty is asked twice"
+        stored = ProfileStore(_folder(data), "user").read()
+        assert len(stored) == 20 and all(profile.error for profile in stored.values())
+        server.decide = lambda *_: Reply()
+        assert generate_profiles(config, "user").written == 10
+        assert generate_profiles(config, "user", Scope(retry_failed=True)).written == 20
+
+
+def test_the_usual_reason_is_the_one_that_is_named(data: TinyDataset) -> None:
+    def decide(number: int, _: dict[str, Any]) -> Reply:
+        return Reply(finish="length") if number % 8 < 6 else Reply(text="")
+
+    with OpenAIServer(decide) as server:
+        with pytest.raises(ProfileError, match=r"15 of them because it was cut off"):
+            generate_profiles(_asking(data, server, profile_concurrency=1), "user")
+        assert len(server.payloads) <= 42
+
+
+def test_failures_that_do_not_follow_each_other_stop_nothing(data: TinyDataset) -> None:
+    def decide(_: int, payload: dict[str, Any]) -> Reply:
+        good = len(payload["messages"][-1]["content"]) % 7 == 0
+        return Reply() if good or len(server.payloads) % 30 == 0 else Reply(text="")
+
+    with OpenAIServer(decide) as server:
+        summary = generate_profiles(_asking(data, server), "user")
+    assert summary.written + summary.failed == 30 and summary.written
+
+
+def test_a_server_that_is_down_stops_the_run(data: TinyDataset) -> None:
+    with OpenAIServer(lambda *_: Reply()) as server:
+        pass
+    config = _asking(data, server, profile_retries=0)
+    with pytest.raises(ProfileError, match=r"cannot be reached.*Fix: correct profile_api_base"):
+        generate_profiles(config, "user")
+
+
 def test_parts_cover_everything_once(data: TinyDataset) -> None:
     config = data.config()
     parts = [generate_profiles(config, "user", Scope(f"{n}/3")) for n in (1, 2, 3)]

@@ -284,8 +284,8 @@ def test_a_loss_of_ones_own_draws_nothing_from_the_global_streams(tiny):
 def test_what_a_loss_of_ones_own_learns_joins_the_optimizer(tiny):
     run = prepare(tiny.config("BPR", kt_loss=f"{__name__}.Scaled", epochs=2))
     run.fit()
-    assert set(run.trainer.task.projectors()) == {"0.loss"}
-    assert run.trainer.task.terms[0].loss.scale.item() != 1.0
+    assert set(run.method("loss").task.projectors()) == {"0.loss"}
+    assert run.method("loss").task.terms[0].loss.scale.item() != 1.0
 
 
 def test_parts_of_a_loss_that_are_not_trained_are_not_balanced(tiny):

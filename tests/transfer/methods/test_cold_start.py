@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from recbole_llmkt.datasets.history import interaction_counts, training_histories
-from recbole_llmkt.profiles.loading import load_profiles
+from recbole_llmkt.profiles.loading import RunProfiles, load_profiles
 from recbole_llmkt.quick_start import load_data_and_model
-from recbole_llmkt.transfer.methods.cold_start import ColdStart
-from recbole_llmkt.transfer.targets.build import trained_ids
+from recbole_llmkt.transfer.methods.cold_start import ColdStart, filled_tables
 from recbole_llmkt.utils.exceptions import LayerError, ProfileError
 from tests.helpers import (
     DIM_TEXT,
@@ -55,7 +54,7 @@ def test_augmented_rows_of_sequences_count_once(tiny):
         assert counts[run.dataset.token2id("user_id", user)] == number - 2
     # Whom a history begins with is never a target, and trained all the same.
     firsts = {row[0] for row in run.dataset.inter_feat["item_id_list"].tolist()} - {0}
-    assert firsts <= set(trained_ids(run.dataset, "item").tolist())
+    assert firsts <= set(RunProfiles(run.config, run.dataset).trained_ids("item").tolist())
 
 
 @pytest.mark.parametrize("saved", [False, True])
@@ -77,7 +76,7 @@ def test_only_cold_rows_with_a_profile_are_written(make_dataset, model, saved):
     counts = counts_by_file(run)
     cold = [int(i) for i in profiles.ids if counts[i] <= 8]
     assert 0 < len(cold) < len(profiles.ids)
-    (side,) = run.trainer.cold_start.sides
+    (side,) = run.method("cold_start").sides
     written = {one.name for one in side.tables}
     for name, value in before.items():
         if name not in written:
@@ -102,10 +101,10 @@ def test_rows_follow_the_profiles(make_dataset):
     given[cold] = 99.0
     weight = run.model.user_embedding.weight.data
     weight.copy_(given)
-    ColdStart(run.config, run.model, run.train_data).fill_model(run.model)
+    run.prepared(ColdStart).fill_model(run.model)
     torch.testing.assert_close(weight[cold], truth[cold], atol=0.05, rtol=0.0)
     run.config["kt_control"] = "shuffled"
-    ColdStart(run.config, run.model, run.train_data).fill_model(run.model)
+    run.prepared(ColdStart).fill_model(run.model)
     assert (weight[cold] - truth[cold]).abs().max() > 0.5
 
 
@@ -113,7 +112,7 @@ def test_the_items_of_an_autoencoder_are_columns_rows_and_biases(tiny):
     run = prepare(tiny.config("MultiVAE", kt_entity="item", **COLD, **USERWISE))
     trained = []
     run.fit(callback_fn=lambda *_: trained.append(run.model.encoder[0].weight.detach().clone()))
-    (side,) = run.trainer.cold_start.sides
+    (side,) = run.method("cold_start").sides
     assert [(one.name, one.axis) for one in side.tables] == [
         ("encoder.0.weight", 1),
         ("decoder.2.weight", 0),
@@ -170,12 +169,12 @@ def test_filling_twice_is_filling_once(tiny):
     run.fit(saved=True)
     path = run.trainer.saved_model_file
     before = torch.load(path, weights_only=True)
-    run.trainer.cold_start.fill_checkpoint(path)
+    run.method("cold_start").fill_checkpoint(path)
     after = torch.load(path, weights_only=True)
     assert torch.equal(
         before["state_dict"]["user_embedding.weight"], after["state_dict"]["user_embedding.weight"]
     )
-    kept, again = (one["transfer"]["cold_start"] for one in (before, after))
+    kept, again = (filled_tables(checkpoint) for checkpoint in (before, after))
     assert torch.equal(kept[0]["rows"], again[0]["rows"])
 
 
@@ -218,5 +217,5 @@ def test_a_user_without_any_training_interaction(make_dataset):
     )
     run = prepare(dataset.config("BPR", **keys))
     run.fit()
-    (side,) = run.trainer.cold_start.sides
+    (side,) = run.method("cold_start").sides
     assert run.dataset.token2id("user_id", "u5") in side.profiles.ids[side.cold]

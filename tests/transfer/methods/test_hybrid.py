@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from recbole_llmkt.profiles.loading import RunProfiles
 from recbole_llmkt.quick_start import load_data_and_model
 from recbole_llmkt.transfer.methods.hybrid import HybridTables, profile_features
 from recbole_llmkt.utils.exceptions import ConfigError
@@ -28,7 +29,7 @@ def table_sum(hybrid):
 def test_a_step_is_that_of_the_sum_written_out(tiny, learner):
     """Against autograd on E = R + P W, with R and W as leaves."""
     run = prepare(tiny.config("BPR", learner=learner, weight_decay=0.01, **KEYS))
-    tables = HybridTables(run.config, run.model, run.train_data)
+    tables = run.prepared(HybridTables)
     tables.join_optimizers([run.trainer.optimizer])
     leaves = {
         one.name: [p.detach().clone().requires_grad_() for p in one.learned()]
@@ -61,7 +62,7 @@ def test_a_step_is_that_of_the_sum_written_out(tiny, learner):
 def test_next_to_nothing_counts_as_nothing(tiny):
     """A matrix product of denormal numbers takes a hundred times longer than one of others."""
     run = prepare(tiny.config("BPR", **KEYS))
-    hybrid, *_ = HybridTables(run.config, run.model, run.train_data).parameters
+    hybrid, *_ = run.prepared(HybridTables).parameters
     (part,) = hybrid.parts
     part.weights.data.fill_(1e-39)
     hybrid.own.grad = torch.zeros_like(hybrid.own)
@@ -96,7 +97,7 @@ def test_alternating_optimizers_drop_what_piled_up_for_the_other(tiny):
         run = prepare(tiny.config("RecVAE", **keys, latent_dimension=8, learner="sgd"))
         optimizers = [run.trainer.optimizer_encoder, run.trainer.optimizer_decoder]
         if name == "hybrid":
-            tables = HybridTables(run.config, run.model, run.train_data)
+            tables = run.prepared(HybridTables)
             for part in (part for one in tables.parameters for part in one.parts):
                 part.features.zero_()  # so that nothing but the order of the steps can differ
             tables.join_optimizers(optimizers)
@@ -119,7 +120,7 @@ def test_every_model_trains_and_ends_as_the_sum(tiny, model):
     before = run.model.state_dict().keys()
     run.fit()
     assert run.model.state_dict().keys() == before
-    for one in run.trainer.hybrid.parameters:
+    for one in run.method("hybrid").parameters:
         torch.testing.assert_close(one.parameter.detach(), table_sum(one))
         # Of FFM's tables each part of one never meets a field to be multiplied with.
         assert any(part.weights.abs().max() > 0 for part in one.parts)
@@ -138,7 +139,7 @@ def test_biases_are_hybrids_too(tiny):
 
 def test_features_are_centred_by_token_and_scaled(tiny):
     run = prepare(tiny.config("BPR", **KEYS, kt_hybrid_scale=0.5))
-    hybrid = HybridTables(run.config, run.model, run.train_data)
+    hybrid = run.prepared(HybridTables)
     (part,) = hybrid.parameters[0].parts
     known = part.features[torch.from_numpy(part.profiles.ids)]
     torch.testing.assert_close(known.mean(0), torch.zeros(known.shape[1]), atol=1e-6, rtol=0)
@@ -157,7 +158,9 @@ def test_who_has_no_profile_has_no_features(make_dataset):
     run = prepare(dataset.config("BPR", **KEYS))
     run.fit()
     user = run.dataset.token2id("user_id", "u3")
-    (table,) = [one for one in run.trainer.hybrid.parameters if one.parts[0].table.entity == "user"]
+    (table,) = [
+        one for one in run.method("hybrid").parameters if one.parts[0].table.entity == "user"
+    ]
     assert torch.equal(table.parameter[user], table.own[user])
 
 
@@ -173,10 +176,8 @@ def test_controls_reach_the_features(tiny, control):
 
 
 def profile_features_of(run):
-    from recbole_llmkt.profiles.loading import load_profiles
-
-    profiles = load_profiles(run.config, run.dataset, "user")
-    return profile_features(run.config, run.dataset, profiles)
+    profiles = RunProfiles(run.config, run.dataset)
+    return profile_features(run.config, profiles.of("user"), profiles.trained_ids("user"))
 
 
 def test_draws_nothing_and_leaves_a_stock_checkpoint(tiny, tmp_path):
@@ -225,7 +226,7 @@ def test_what_it_cannot_do_is_refused(tiny):
     with pytest.raises(ConfigError, match="enable_scaler: False"):
         prepare(tiny.config("BPR", **KEYS, enable_scaler=True)).fit()
     run = prepare(tiny.config("BPR", **KEYS))
-    tables = HybridTables(run.config, run.model, run.train_data)
+    tables = run.prepared(HybridTables)
     sparse = torch.optim.SparseAdam(run.model.parameters())
     with pytest.raises(ConfigError, match="sparse_adam"):
         tables.join_optimizers([sparse])

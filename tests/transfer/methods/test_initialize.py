@@ -8,7 +8,7 @@ import torch
 
 from recbole_llmkt.profiles.loading import load_profiles
 from recbole_llmkt.quick_start import load_data_and_model
-from recbole_llmkt.transfer.inspection.tables import find_tables
+from recbole_llmkt.transfer.inspection.tables import TableFinder, find_tables
 from recbole_llmkt.transfer.methods.initialize import start_tables
 from recbole_llmkt.transfer.targets.build import build_targets
 from recbole_llmkt.utils.exceptions import ConfigError, LayerError
@@ -107,7 +107,7 @@ def test_finds_every_table_and_leaves_model_and_random_streams_alone(tiny, model
     run = prepare(tiny.config(model, kt_enabled=False, **settings))
     before = {name: one.clone() for name, one in run.model.state_dict().items()}
     streams = get_random_state()
-    found = find_tables(run.model, run.train_data, ("user", "item"), "auto")
+    found = find_tables(TableFinder(run.model, run.train_data), ("user", "item"), "auto")
     assert torch.equal(streams["torch"], get_random_state()["torch"])
     after = run.model.state_dict()
     assert all(torch.equal(after[name], one) for name, one in before.items())
@@ -122,7 +122,7 @@ def test_rows_are_the_targets_by_token_scaled_to_the_models_own_start(tiny, mode
     keys = {"kt_entity": "both", "kt_init": "targets", "kt_init_scale": 0.5, **settings}
     run = prepare(tiny.config(model, **keys))
     fresh = prepare(tiny.config(model, kt_enabled=False, **settings)).model.state_dict()
-    starts = start_tables(run.config, run.model, run.train_data)
+    starts = start_tables(run.context)
     assert starts
     state = run.model.state_dict()
     written = dict.fromkeys(one.table.name for one in starts)
@@ -153,7 +153,7 @@ def test_entities_without_a_profile_keep_their_rows(make_dataset):
     add_profiles(dataset, without=["u3", "u8"])
     run = prepare(dataset.config("BPR", kt_init="targets"))
     own = run.model.user_embedding.weight.detach().clone()
-    (start,) = start_tables(run.config, run.model, run.train_data)
+    (start,) = start_tables(run.context)
     ids = [run.dataset.token2id("user_id", token) for token in ("u3", "u8")]
     changed = (run.model.user_embedding.weight != own).any(1).nonzero().flatten().tolist()
     assert changed == [i for i in range(1, run.dataset.user_num) if i not in ids]
@@ -163,7 +163,7 @@ def test_entities_without_a_profile_keep_their_rows(make_dataset):
 def test_a_table_wider_than_pca_can_fill_keeps_its_other_columns(tiny):
     run = prepare(tiny.config("BPR", kt_init="targets", embedding_size=64))
     own = run.model.user_embedding.weight.detach().clone()
-    (start,) = start_tables(run.config, run.model, run.train_data)
+    (start,) = start_tables(run.context)
     weight = run.model.user_embedding.weight
     assert start.width == 24 and start.of_width == 64  # the embeddings are 24 wide
     assert torch.equal(weight[:, 24:], own[:, 24:])
@@ -175,7 +175,7 @@ def test_controls_reach_the_start(tiny, control):
     tables = []
     for one in ("none", control):
         run = prepare(tiny.config("BPR", kt_init="targets", kt_control=one))
-        start_tables(run.config, run.model, run.train_data)
+        start_tables(run.context)
         tables.append(run.model.user_embedding.weight.detach()[1:])
     true, broken = tables
     assert not (true == broken).all(1).any()
@@ -192,7 +192,7 @@ def test_works_alone_and_draws_nothing(tiny):
     run.fit()
     assert torch.equal(get_random_state()["torch"], after["torch"])
     assert torch.equal(get_random_state()["numpy"][1], after["numpy"][1])
-    assert run.trainer.task is None
+    assert run.method("loss") is None
     assert not same_parameters(run.model, stock.model)
     summary = run.trainer.transfer_summary()
     assert [one["entity"] for one in summary["init"]] == ["user", "item"]
@@ -228,7 +228,7 @@ def test_resuming_does_not_start_over_and_loading_needs_no_profiles(tiny):
     second.trainer.resume_checkpoint(first.trainer.saved_model_file)
     second.fit(saved=True)
     assert same_parameters(second.model, whole.model)
-    assert second.trainer.starts == first.trainer.starts
+    assert second.method("init").starts == first.method("init").starts
     (tiny.folder / "profiles" / "user.jsonl").unlink()
     model = load_data_and_model(first.trainer.saved_model_file)[1]
     assert torch.equal(model.user_embedding.weight, state["state_dict"]["user_embedding.weight"])
@@ -249,7 +249,7 @@ def test_as_many_users_as_items(square, model):
     settings, users, items = MODELS[model]
     run = prepare(square.config(model, kt_enabled=False, **settings))
     assert run.dataset.user_num == run.dataset.item_num
-    found = find_tables(run.model, run.train_data, ("user", "item"), "auto")
+    found = find_tables(TableFinder(run.model, run.train_data), ("user", "item"), "auto")
     assert parts(run.model, run.train_data, found["user"]) == users
     assert parts(run.model, run.train_data, found["item"]) == items
 
@@ -259,18 +259,18 @@ def test_a_hidden_layer_as_wide_as_there_are_items_is_no_table(tiny):
     n_items = prepare(tiny.config(kt_enabled=False)).dataset.item_num
     config = tiny.config("MultiVAE", kt_enabled=False, **{**settings, "mlp_hidden_size": [n_items]})
     run = prepare(config)
-    found = find_tables(run.model, run.train_data, ("item",), "auto")
+    found = find_tables(TableFinder(run.model, run.train_data), ("item",), "auto")
     assert parts(run.model, run.train_data, found["item"]) == items
 
 
 def test_what_cannot_be_told_apart_is_refused_with_the_list_and_can_be_named(square):
     run = prepare(square.config("NNCF", kt_enabled=False))
     with pytest.raises(LayerError) as caught:
-        find_tables(run.model, run.train_data, ("user", "item"), "auto")
+        find_tables(TableFinder(run.model, run.train_data), ("user", "item"), "auto")
     for words in ("user_neigh_embedding.weight", "item_neigh_embedding.weight", "'item:"):
         assert words in str(caught.value)
     named = ["user_embedding*", "item:user_neigh_embedding.weight"]
-    found = find_tables(run.model, run.train_data, ("user", "item"), named)
+    found = find_tables(TableFinder(run.model, run.train_data), ("user", "item"), named)
     assert [one.name for one in found["user"]] == ["user_embedding.weight"]
     assert [one.name for one in found["item"]] == ["user_neigh_embedding.weight"]
 
@@ -296,7 +296,7 @@ def test_no_table_of_users_is_refused_alone_and_left_out_beside_items(tiny):
         prepare(tiny.config("MultiVAE", **config)).fit()
     run = prepare(tiny.config("MultiVAE", **config, kt_entity="both"))
     run.fit()
-    assert {one["entity"] for one in run.trainer.starts} == {"item"}
+    assert {one["entity"] for one in run.method("init").starts} == {"item"}
 
 
 def test_weights_of_an_earlier_stage_are_not_written_over(tiny):
@@ -319,7 +319,7 @@ def test_items_come_first_among_the_entities_of_a_knowledge_graph(tiny):
         "link": ["item_id", "entity_id"],
     }
     run = prepare(tiny.config("CKE", kt_enabled=False, load_col=columns, kg_embedding_size=8))
-    found = find_tables(run.model, run.train_data, ("user", "item"), "auto")
+    found = find_tables(TableFinder(run.model, run.train_data), ("user", "item"), "auto")
     assert [one.name for one in found["user"]] == ["user_embedding.weight"]
     assert [one.name for one in found["item"]] == [
         "item_embedding.weight",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
+import zipfile
 
 import numpy as np
 import pytest
@@ -38,7 +39,9 @@ def test_computed_once(tmp_path):
     assert compute.runs == 2
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "text", "shape"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "flipped", "empty", "text", "shape", "pickle", "array", "header", "dtype"]
+)
 def test_a_damaged_file_is_computed_anew_with_a_warning(tmp_path, damage, caplog):
     compute = Counter()
     cached(tmp_path, "abc", SHAPE, compute)
@@ -48,8 +51,19 @@ def test_a_damaged_file_is_computed_anew_with_a_warning(tmp_path, damage, caplog
         middle = content.index(b"NUMPY") + 130
         content[middle] ^= 255
     harmed = {"cut": content[:-40], "empty": b"", "text": b"no archive"}.get(damage, content)
-    if damage == "shape":
-        np.savez(path, values=np.zeros((1, 1), dtype=np.float32))
+    written = {
+        "shape": np.zeros((1, 1), dtype=np.float32),
+        "dtype": np.zeros(SHAPE, dtype=np.float64),
+        "pickle": np.array([{"a": 1}], dtype=object),
+    }
+    if damage in written:
+        np.savez(path, values=written[damage])
+    elif damage == "array":  # numpy gives an array, no archive
+        with path.open("wb") as file:
+            np.save(file, np.ones(SHAPE))
+    elif damage == "header":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("values.npy", b"\x93NUMPY\x01\x00\x0a\x00{'descr': (")
     else:
         path.write_bytes(harmed)
     with caplog.at_level(logging.WARNING):

@@ -10,6 +10,10 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
+from recbole_llmkt.profiles.generation.generators.thoughts import without_thoughts
+from recbole_llmkt.profiles.store import TOO_LONG, longest_text, too_long
+from recbole_llmkt.utils.text import one_line, printable
+
 # Sentences that language models refuse with; they stand at the start of an answer.
 # "I can't" alone is no refusal: there are titles that start so.
 _DEED = (
@@ -23,8 +27,25 @@ _REFUSAL = re.compile(
     r"|as an? (ai|artificial intelligence|(large )?language model)\b)",
     re.IGNORECASE,
 )
-_THOUGHTS = re.compile(r"^\s*<think>.*?(</think>|\Z)", re.DOTALL)
 _FENCE = re.compile(r"^\s*```\w*\s*\n(.*?)\n?\s*```\s*$", re.DOTALL)
+
+_CUT_OFF = "it was cut off by the length limit (profile_max_tokens)"
+_EMPTY = "it was empty"
+_REFUSED = "it was a refusal"
+_NO_JSON = "it was no JSON object"
+UNREACHABLE = "the server cannot be reached"
+BUSY = "the server is busy or out of order"
+# What helps where many answers fail for one reason, by the words that the reason starts with.
+_FIXES = {
+    _CUT_OFF: "raise profile_max_tokens (a model that thinks first needs some thousands)",
+    _EMPTY: "raise profile_max_tokens if the model thinks first, or choose another profile_model",
+    _REFUSED: "choose another profile_model or profile_prompt",
+    TOO_LONG: "raise profile_max_tokens, or ask for less in profile_prompt",
+    _NO_JSON: "choose another profile_model, or a profile_prompt without answer_key",
+    UNREACHABLE: "correct profile_api_base, or wait for the server",
+    BUSY: "wait, lower profile_concurrency, or raise profile_retries",
+}
+# A token has about four characters, and hardly any has more than ten.
 
 
 @dataclass(frozen=True)
@@ -103,40 +124,66 @@ def is_refusal(text: str) -> bool:
     return _REFUSAL.match(text.replace("\u2019", "'")) is not None
 
 
-def judge(request: Request, answer: Answer, is_language_model: bool = True) -> Answer:
+def fix_of(reason: str) -> str | None:
+    """Return what helps where many answers fail for a reason; None if nothing general does."""
+    return next((fix for start, fix in _FIXES.items() if reason.startswith(start)), None)
+
+
+def judge(
+    request: Request, answer: Answer, is_language_model: bool = True, longest: int | None = None
+) -> Answer:
     """Take the profile out of a raw answer, or say in ``error`` why it is not usable.
 
-    Thoughts of a reasoning model (``<think>``) are left out. An answer is not usable if it is
-    empty, a refusal, cut off by the length limit, or not the JSON object that was asked for.
+    Thoughts of a reasoning model, control characters and terminal escapes are left out. An answer
+    is not usable if it is empty, a refusal, cut off by the length limit, longer than that limit
+    allows, or not the JSON object that was asked for.
+
+    Parameters
+    ----------
+    request : Request
+        What was asked.
+    answer : Answer
+        What came back.
+    is_language_model : bool
+        Whether a language model wrote it: only those think and refuse.
+    longest : int, optional
+        Characters that the profile may have, as of :func:`longest_text`.
     """
     if answer.error is not None:
         return replace(answer, text="")
-    text = _THOUGHTS.sub("", answer.text).strip()
-    problem = None
+    text, problem = printable(answer.text).strip(), None
+    if is_language_model:
+        text = _unfenced(without_thoughts(text))
     if answer.cut_off:
-        problem = "it was cut off by the length limit (profile_max_tokens)"
+        problem = _CUT_OFF
     elif not text:
-        problem = "it was empty"
+        problem = _EMPTY
     elif is_language_model and is_refusal(text):
-        problem = f"it was a refusal ('{_short(text)}')"
+        problem = f"{_REFUSED} ('{_short(text)}')"
     elif request.answer_key is not None:
         text, problem = _json_text(text, request.answer_key)
+    if problem is None and longest is not None:
+        problem = too_long(text, longest)
     return replace(answer, text="" if problem else text, error=problem)
 
 
-def _json_text(text: str, key: str) -> tuple[str, str | None]:
+def _unfenced(text: str) -> str:
     fenced = _FENCE.match(text)
+    return fenced.group(1).strip() if fenced else text
+
+
+def _json_text(text: str, key: str) -> tuple[str, str | None]:
     try:
-        value = json.loads(fenced.group(1) if fenced else text)[key]
-    except (ValueError, KeyError, TypeError, IndexError):
+        value = json.loads(text)[key]
+    except (ValueError, LookupError, TypeError, RecursionError):
         value = None
-    if isinstance(value, str) and value.strip():
-        return value.strip(), None
-    return "", f"it was no JSON object with a text under '{key}' ('{_short(text)}')"
+    if isinstance(value, str) and (clean := printable(value).strip()):
+        return clean, None
+    return "", f"{_NO_JSON} with a text under '{key}' ('{_short(text)}')"
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
+    line = " ".join(one_line(text).split())
     return line if len(line) <= 60 else line[:57] + "..."
 
 
@@ -220,7 +267,12 @@ class Generator(ABC):
     def _judged(self, requests: list[Request]) -> Iterator[Answer]:
         known = {request.id: request for request in requests}
         for answer in self.answer_batch(requests):
-            yield judge(known[answer.id], answer, self.is_language_model)
+            yield self.judge(known[answer.id], answer)
+
+    def judge(self, request: Request, answer: Answer) -> Answer:
+        """Take the profile out of a raw answer: :func:`judge`, by this generator's settings."""
+        longest = longest_text(self.settings)
+        return judge(request, answer, self.is_language_model, longest)
 
     def count_tokens(self, messages: list[dict[str, str]]) -> int:
         """Estimate the tokens of a prompt, without a request: four characters a token."""

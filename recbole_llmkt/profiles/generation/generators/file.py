@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llmkt.profiles.generation.generators.base import Answer, Generator, Request
+from recbole_llmkt.profiles.generation.generators.thoughts import without_thoughts
 from recbole_llmkt.utils.entities import ENTITIES
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
+from recbole_llmkt.utils.text import printable
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +115,7 @@ def read_profiles(path: Path) -> dict[tuple[str | None, str], tuple[str, str | N
             for number, (key, text, history) in reader(file, path):
                 if key in found:
                     raise DataError(f"Line {number} of '{path}' is a second profile of '{key[1]}'.")
-                found[key] = (text, history)
+                found[key] = (without_thoughts(printable(text)), history)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"Cannot read profile_file '{path}': {error}.") from error
     if not found:
@@ -130,17 +132,28 @@ def _json_lines(file: Any, path: Path) -> Iterator[_Row]:
             continue
         try:
             values = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"Line {number} of '{path}' is no JSON: {error}.") from error
         keys = values if isinstance(values, dict) else {}
-        token = next(((_ID_KEYS[key], str(keys[key])) for key in _ID_KEYS if key in keys), None)
+        token = next(((_ID_KEYS[key], _token(keys[key])) for key in _ID_KEYS if key in keys), None)
         text = next((keys[key] for key in _TEXT_KEYS if isinstance(keys.get(key), str)), None)
-        if token is None or text is None:
+        history = keys.get("history")
+        if token is None or token[1] is None or text is None:
             raise DataError(
-                f"Line {number} of '{path}' needs the keys 'id' (or user_id, item_id) and 'text' "
-                "(or profile)."
+                f"Line {number} of '{path}' needs the keys 'id' (or user_id, item_id), a text or a "
+                "whole number, and 'text' (or profile)."
             )
-        yield number, (token, text, keys.get("history"))
+        if not isinstance(history, (str, type(None))):
+            raise DataError(
+                f"Line {number} of '{path}': its 'history' is no digest, but {history}."
+            )
+        yield number, ((token[0], token[1]), text, history)
+
+
+def _token(value: Any) -> str | None:
+    """Return an id as the atomic files have it; None if it can be none (null, 1e5, a list)."""
+    is_id = isinstance(value, (str, int)) and not isinstance(value, bool)
+    return str(value) if is_id else None
 
 
 def _atomic_lines(file: Any, path: Path) -> Iterator[_Row]:

@@ -12,13 +12,19 @@ from contextlib import contextmanager
 from typing import Any
 
 from recbole_llmkt.profiles.generation.generators.base import (
+    BUSY,
+    UNREACHABLE,
     Answer,
     Generator,
     Request,
     combine,
-    judge,
 )
-from recbole_llmkt.profiles.service import service_key, without_key
+from recbole_llmkt.profiles.service import (
+    OptionalParameters,
+    Service,
+    no_retry_if_final,
+    stops_for_good,
+)
 from recbole_llmkt.utils.exceptions import ConfigError, ProfileError
 
 logger = logging.getLogger(__name__)
@@ -26,16 +32,18 @@ logger = logging.getLogger(__name__)
 # Answers; an error that ends the run; None at the end.
 _Arrived = queue.SimpleQueue["Answer | Exception | None"]
 
-# Requests that fail one after the other before a run is given up: the server is down, not busy.
-_PATIENCE = 20
+# Counts of tokens above this are no counts.
+_MOST_TOKENS = 2**40
 
 
 class OpenAIGenerator(Generator):
     """Ask a chat model behind an OpenAI-compatible server, many requests at once.
 
     ``profile_concurrency`` requests are under way at any time. The client itself waits and tries
-    again (``profile_retries``) after 429, 5xx, time-outs and broken connections. Seed and
-    temperature are passed on; the second attempt at an answer has the next seed.
+    again (``profile_retries``) after 429, 5xx, time-outs and broken connections, but not where the
+    account is empty. Seed and temperature are passed on; the second attempt at an answer has the
+    next seed. A server that knows the length limit under its other name only, or refuses seed or
+    temperature, is asked without them for the rest of the run, which is logged.
 
     The key comes from the environment variable that ``profile_api_key_env`` names, and from
     nowhere else; it is neither logged nor stored.
@@ -60,13 +68,17 @@ class OpenAIGenerator(Generator):
                 "profile_generator: openai needs profile_model: a model that the server knows."
             )
         self._openai = openai
-        self._base: str | None = settings["profile_api_base"]
-        # OpenAI's newer models know the new name only, other servers the old one only.
-        limit = "max_tokens" if self._base else "max_completion_tokens"
-        self._options = {"model": settings["profile_model"], limit: settings["profile_max_tokens"]}
-        if settings["profile_temperature"] is not None:  # reasoning models refuse the key
-            self._options["temperature"] = settings["profile_temperature"]
-        self._seed: int = settings["profile_seed"]
+        self._service = Service.of(settings) if settings["profile_api_base"] else None
+        # OpenAI's newer models know the new name only, most other servers the old one.
+        limit = "max_tokens" if self._service else "max_completion_tokens"
+        optional = {
+            limit: settings["profile_max_tokens"],
+            "temperature": settings["profile_temperature"],
+            "seed": settings["profile_seed"],
+        }
+        self._optional = OptionalParameters(
+            {name: value for name, value in optional.items() if value is not None}
+        )
         self._concurrency: int = settings["profile_concurrency"]
 
     @classmethod
@@ -94,7 +106,7 @@ class OpenAIGenerator(Generator):
         Raises
         ------
         ProfileError
-            The server refuses the key or the model, or cannot be reached at all.
+            The server refuses the key or the model, or the account has no credit.
         """
         # A thread of its own: requests go on while the caller writes answers to the disk.
         arrived: _Arrived = queue.SimpleQueue()
@@ -102,28 +114,15 @@ class OpenAIGenerator(Generator):
         asking = loop.create_task(self._ask_all(iter(requests), arrived))
         thread = threading.Thread(target=_drive, args=(loop, asking, arrived), daemon=True)
         thread.start()
-        failures = 0
         try:
             while (answer := arrived.get()) is not None:
                 if isinstance(answer, Exception):
                     raise answer
                 yield answer
-                failures = failures + 1 if answer.unreachable else 0
-                if failures >= _PATIENCE:
-                    raise ProfileError(
-                        f"{failures} requests to {self._address} failed one after the other, the "
-                        f"last one because {answer.error}. What was answered is stored: correct "
-                        "profile_api_base or wait for the server, and start again with "
-                        "--retry-failed."
-                    )
         finally:
             loop.call_soon_threadsafe(asking.cancel)
             thread.join()
             loop.close()
-
-    @property
-    def _address(self) -> str:
-        return self._base or "the OpenAI service"
 
     async def _ask_all(self, requests: Iterator[Request], arrived: _Arrived) -> None:
         pace = _Pace(self._concurrency)
@@ -134,12 +133,9 @@ class OpenAIGenerator(Generator):
                     answer = await self._profile(client, request)
                 arrived.put(answer)
 
+        self._service = Service.of(self.settings)
         client = self._openai.AsyncOpenAI(
-            api_key=service_key(self.settings),
-            base_url=self._base,
-            timeout=self.settings["profile_timeout"],
-            max_retries=self.settings["profile_retries"],
-            http_client=self._transport(),
+            **self._service.client_arguments(self.settings), http_client=self._http_client()
         )
         async with client:
             workers = [asyncio.create_task(work()) for _ in range(self._concurrency)]
@@ -150,75 +146,102 @@ class OpenAIGenerator(Generator):
                     worker.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
 
-    def _transport(self) -> Any:
-        """Return the client's transport over aiohttp: a quarter less work for every request.
+    def _http_client(self) -> Any:
+        """Return a client over aiohttp (it comes with the extra ``openai``), or over httpx.
 
-        Where aiohttp (it comes with the extra ``openai``) is missing, the client takes its own.
+        aiohttp takes a quarter less time for every request.
         """
+        keywords = {
+            "timeout": self.settings["profile_timeout"],
+            "event_hooks": {"response": [_no_retry_if_final]},
+        }
         try:
-            return self._openai.DefaultAioHttpClient(timeout=self.settings["profile_timeout"])
+            return self._openai.DefaultAioHttpClient(**keywords)
         except (AttributeError, RuntimeError):
-            return None
+            return self._openai.DefaultAsyncHttpxClient(**keywords)
 
     async def _profile(self, client: Any, request: Request) -> Answer:
         """Ask, and ask once more if the answer is not usable."""
-        first = judge(request, await self._ask(client, request))
+        first = self.judge(request, await self._ask(client, request))
         if first.error is None or first.unreachable:
             return first
         again = request.again(first.error)
-        return combine(first, judge(again, await self._ask(client, again)))
+        return combine(first, self.judge(again, await self._ask(client, again)))
 
     async def _ask(self, client: Any, request: Request) -> Answer:
         errors = self._openai
-        try:
-            # The typed chat.completions.create() takes twice the time of a request: at hundreds of
-            # answers a second that is more than there is. This is the client's documented way to
-            # any endpoint, with the same retries; what comes back is checked in _read().
-            completion = await client.post(
-                "/chat/completions",
-                cast_to=object,
-                body={
-                    "messages": request.messages,
-                    "seed": self._seed + request.attempt,
-                    **self._options,
-                },
-            )
-        except (
-            errors.AuthenticationError,
-            errors.PermissionDeniedError,
-            errors.NotFoundError,
-        ) as error:
+        while True:
+            optional = self._optional.values
+            try:
+                return self._read(request, await self._post(client, request, optional))
+            except errors.APIStatusError as error:
+                if not self._adapted(optional, error):
+                    return self._refused(request, error)
+            except errors.APIConnectionError as error:
+                reason = f"{UNREACHABLE} ({self._clean(error.__cause__ or error)})"
+                return self._failed(request, reason, unreachable=True)
+            except (errors.OpenAIError, ValueError, TypeError, RecursionError) as error:
+                return self._failed(request, f"the server sent garbage: {self._clean(error)}")
+
+    async def _post(self, client: Any, request: Request, optional: Mapping[str, Any]) -> Any:
+        body = {"model": self.settings["profile_model"], "messages": request.messages, **optional}
+        if "seed" in body:
+            body["seed"] += request.attempt
+        # The typed chat.completions.create() takes twice the time of a request: at hundreds of
+        # answers a second that is more than there is. This is the client's documented way to
+        # any endpoint, with the same retries; what comes back is checked in _read().
+        return await client.post("/chat/completions", cast_to=object, body=body)
+
+    def _adapted(self, sent: Mapping[str, Any], error: Any) -> bool:
+        """Leave out a parameter that the server refuses; False if the error is another one."""
+        if error.status_code not in (400, 422):
+            return False
+        before = self._optional.values
+        name = self._optional.refused(sent, getattr(error, "param", None), _body(error))
+        if name in before and name not in self._optional.values:
+            hint = "it is asked under the other name of the limit"
+            if name not in OptionalParameters.LIMITS:
+                hint = f"it is asked without, as with profile_{name}: None"
+            logger.warning("%s refuses %s: %s for this run.", self._name, name, hint)
+        return name is not None
+
+    def _refused(self, request: Request, error: Any) -> Answer:
+        """Return a failed answer for a status that is an error, or end the run."""
+        reason, status = self._clean(error), error.status_code
+        fix = stops_for_good(status, _body(error))
+        if fix:
             raise ProfileError(
-                f"{self._address} refuses the model '{self.model_of(self.settings)}' or the key in "
-                f"{self.settings['profile_api_key_env']}: {self._clean(error)}"
-            ) from None
-        except errors.APIStatusError as error:
-            busy = error.status_code == 429 or error.status_code >= 500
-            return self._failed(request, f"the server said {self._clean(error)}", busy)
-        except errors.APIConnectionError as error:
-            return self._failed(request, self._clean(error.__cause__ or error), unreachable=True)
-        except (errors.OpenAIError, ValueError, TypeError) as error:
-            return self._failed(request, f"the server sent garbage: {self._clean(error)}")
-        return self._read(request, completion)
+                f"{self._name} refuses every request: {reason} Fix: {fix}. What was answered is "
+                "stored; the same command resumes."
+            )
+        if status in (401, 403, 404):
+            raise ProfileError(
+                f"{self._name} refuses the model '{self.model_of(self.settings)}' or the key in "
+                f"{self.settings['profile_api_key_env']}: {reason}"
+            )
+        if status == 429 or status >= 500:
+            return self._failed(request, f"{BUSY} ({reason})", unreachable=True)
+        return self._failed(request, f"the server said {reason}")
 
     def _read(self, request: Request, completion: Any) -> Answer:
         try:
             choice = completion["choices"][0]
-            text, finish = choice["message"].get("content") or "", choice.get("finish_reason")
+            text, finish = _text_of(choice["message"].get("content")), choice.get("finish_reason")
             refused = choice["message"].get("refusal")
-            if not isinstance(text, str):
-                raise TypeError("its content is no text")
         except (AttributeError, LookupError, TypeError) as error:
-            return self._failed(request, f"the server sent no chat completion ({error})")
+            said = completion.get("error") if isinstance(completion, dict) else completion
+            reason = self._clean(said if said and isinstance(said, (str, dict)) else error)
+            return self._failed(request, f"the server sent no chat completion ({reason})")
         if finish == "content_filter" or refused:
-            return self._failed(request, f"it was a refusal by the server: {refused or 'filtered'}")
-        usage = completion.get("usage") or {}
+            said = self._clean(refused) if refused else "filtered"
+            return self._failed(request, f"it was a refusal by the server: {said}")
+        usage = completion.get("usage")
         return Answer(
             request.id,
             text,
             history=request.history,
-            tokens_in=usage.get("prompt_tokens") or 0,
-            tokens_out=usage.get("completion_tokens") or 0,
+            tokens_in=_count(usage, "prompt_tokens"),
+            tokens_out=_count(usage, "completion_tokens"),
             cut_off=finish == "length",
         )
 
@@ -227,8 +250,42 @@ class OpenAIGenerator(Generator):
             request.id, "", history=request.history, error=reason, unreachable=unreachable
         )
 
-    def _clean(self, error: BaseException) -> str:
-        return without_key(error, service_key(self.settings))
+    @property
+    def _name(self) -> str:
+        return self._service.name if self._service else "the OpenAI service"
+
+    def _clean(self, error: object) -> str:
+        assert self._service is not None  # set before the first request
+        return self._service.clean(error)
+
+
+async def _no_retry_if_final(response: Any) -> None:
+    if response.status_code >= 400:
+        await response.aread()
+        no_retry_if_final(response)
+
+
+def _body(error: Any) -> str:
+    """Return the body of a status that is an error."""
+    return str(error.response.text) or str(error)
+
+
+def _text_of(content: Any) -> str:
+    """Return the text of a message: ``content`` itself, or its parts that are text."""
+    if isinstance(content, list):
+        parts = [part for part in content if part.get("type") in ("text", "output_text")]
+        content = "".join(part["text"] for part in parts)
+    if not isinstance(content, (str, type(None))):
+        raise TypeError("its content is no text")
+    return content or ""
+
+
+def _count(usage: Any, name: str) -> int:
+    """Return a number of tokens; 0 where the server gives none, or something else."""
+    value = usage.get(name) if isinstance(usage, dict) else None
+    if not isinstance(value, int) or isinstance(value, bool):
+        return 0
+    return value if 0 <= value < _MOST_TOKENS else 0
 
 
 class _Pace:

@@ -7,7 +7,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from recbole_llmkt.profiles.generation.generators.base import Answer, Generator, Request
+from recbole_llmkt.profiles.generation.generators.base import (
+    Answer,
+    Generator,
+    Request,
+)
+from recbole_llmkt.profiles.store import longest_text
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +24,8 @@ class TemplateGenerator(Generator):
 
     It needs no language model, and so it is the control that shows what one adds: it sees the
     same interactions, and knows nothing that is not in the atomic files. Titles of a user's items
-    are never named.
+    are never named. A description that is longer than a profile may be
+    (:func:`~recbole_llmkt.profiles.store.longest_text`) is cut at a blank, and ends in an ellipsis.
     """
 
     uses_prompt = False
@@ -39,16 +45,22 @@ class TemplateGenerator(Generator):
 
     def answer_batch(self, requests: list[Request]) -> list[Answer]:
         """Describe each entity."""
+        longest = longest_text(self.settings)
+        describe = {"user": _describe_user, "item": _describe_item}
         return [
             Answer(
                 request.id,
-                _describe_user(request.context)
-                if request.entity == "user"
-                else _describe_item(request.context),
+                _cut(describe[request.entity](request.context), longest),
                 history=request.history,
             )
             for request in requests
         ]
+
+
+def _cut(text: str, longest: int) -> str:
+    if len(text) <= longest:
+        return text
+    return f"{text[: longest - 4].rsplit(None, 1)[0]} ..."
 
 
 def _describe_user(context: Mapping[str, Any]) -> str:

@@ -84,7 +84,7 @@ class TransformersGenerator(Generator):
         temperature = self.settings["profile_temperature"]
         sampling = {"do_sample": True, "temperature": temperature} if temperature else {}
         with torch.inference_mode(), torch.random.fork_rng():
-            torch.manual_seed(self.settings["profile_seed"] + requests[0].attempt)
+            torch.manual_seed((self.settings["profile_seed"] or 0) + requests[0].attempt)
             output = model.generate(
                 **inputs,
                 **(sampling or {"do_sample": False, "temperature": None, "top_p": None}),

@@ -10,7 +10,11 @@ import pytest
 
 from recbole_llmkt.profiles.generation.generators import Answer, Generator, Request, get_generator
 from recbole_llmkt.profiles.generation.generators.base import is_refusal, judge
-from recbole_llmkt.profiles.generation.generators.file import FileGenerator, entities_of
+from recbole_llmkt.profiles.generation.generators.file import (
+    FileGenerator,
+    entities_of,
+    read_profiles,
+)
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
 from tests.profiles.generation.helpers import SETTINGS, request
 
@@ -198,3 +202,25 @@ def test_file_must_be_given_and_be_there(tmp_path: Path) -> None:
         get_generator({**SETTINGS, "profile_generator": "file"})
     with pytest.raises(DataError, match="Cannot read profile_file"):
         _from_file(tmp_path / "missing.jsonl")
+
+
+@pytest.mark.parametrize("value", ["null", "1e5", "true", "[1]", '{"a": 1}', "5.0"])
+def test_an_id_that_is_no_text_and_no_whole_number_is_refused(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "made.jsonl"
+    path.write_text(f'{{"id": {value}, "text": "Likes war."}}\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"Line 1 .*whole number"):
+        read_profiles(path)
+
+
+def test_odd_ids_and_texts_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "made.jsonl"
+    ids = ["NaN", "null", "1e5", "007", "x\u00a0", "\ud83d", ""]
+    lines = [{"id": token, "text": "hm</think>Likes \x1b[31mwar \ud83d."} for token in ids]
+    lines.append({"id": 7, "text": "Seven."})
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    found = read_profiles(path)
+    assert [token for _, token in found] == [*ids, "7"]
+    assert found[None, "NaN"] == ("Likes war ?.", None)
+    path.write_bytes(b'{"id": ' + b"[" * 100_000)
+    with pytest.raises(DataError, match=r"Line 1 .*no JSON"):
+        read_profiles(path)

@@ -1,0 +1,375 @@
+"""What a run needs of its atomic files, checked before RecBole reads them, and once it has."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import recbole
+from recbole.utils import FeatureType, ModelType
+
+from recbole_llmkt.utils.exceptions import DataError, nearest
+from recbole_llmkt.utils.parsing import load_yaml
+
+_TYPES = ("token", "token_seq", "float", "float_seq")
+_LONGEST = 2**20  # characters of a header
+_SEPARATORS = ("\t", ",", ";", "|")
+
+
+def downloadable() -> dict[str, Any]:
+    """Return the datasets that RecBole knows how to download."""
+    return load_yaml(Path(recbole.__file__).parent / "properties" / "dataset" / "url.yaml")
+
+
+def check_files(config: Any, strict: bool = True) -> None:
+    """Make sure that the atomic files and the columns that a run asks for are there.
+
+    Parameters
+    ----------
+    config : Config
+        The run's configuration.
+    strict : bool
+        False checks the files that are there, and lets ``load_col`` name columns that none has, as
+        RecBole does: profiles need less than a run.
+
+    Raises
+    ------
+    DataError
+        Naming the file or the column, where it was looked for, and the fix.
+    """
+    folder = Path(config["data_path"])
+    for place in (folder.parent, folder):
+        if place.exists() and not place.is_dir():
+            raise DataError(f"data_path: {place} is a file: name the folder that holds the data.")
+    if not folder.is_dir():
+        if config["dataset"] in downloadable():
+            return
+        raise DataError(
+            f"There is no dataset '{config['dataset']}': the folder {folder} does not exist. Put "
+            f"{config['dataset']}.inter there, or correct `dataset` or `data_path`."
+        )
+    loaded: dict[str, str] = {}
+    for source, columns in _wanted(config).items():
+        for path in _files(config, source):
+            if not strict and not path.is_file():
+                continue
+            header = read_header(path, config)
+            if strict:
+                _check_columns(path, header, columns)
+            loaded.update(_loaded(config, source, header))
+    for needed in (*_needed(config), *_needed_by_model(config)) if loaded else ():
+        _require(loaded, needed)
+
+
+# ---- headers -------------------------------------------------------------------------------------
+
+
+def read_header(path: Path, config: Any) -> dict[str, str]:
+    """Read an atomic file's header.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    config : Config
+        For ``encoding`` and ``field_separator``.
+
+    Returns
+    -------
+    dict of str to str
+        Column to its type, such as ``token_seq``.
+
+    Raises
+    ------
+    DataError
+        There is no such file, or its first line is no header of RecBole's atomic format.
+    """
+    if not path.is_file():
+        raise DataError(
+            f"There is no file {path}. Add it in RecBole's atomic format (a header like "
+            "user_id:token<TAB>item_id:token), or correct `data_path` or `load_col`."
+        )
+    encoding = str(config["encoding"] or "utf-8")
+    with path.open("rb") as raw:
+        marked = raw.read(3) == codecs.BOM_UTF8
+    if marked and codecs.lookup(encoding).name != "utf-8-sig":
+        raise DataError(
+            f"'{path}' starts with a byte-order mark, which RecBole takes for a part of the "
+            "first column's name. Set encoding: utf-8-sig, or save the file without it."
+        )
+    try:
+        with path.open(encoding=encoding) as file:
+            line = file.readline(_LONGEST).rstrip("\r\n")
+    except UnicodeError as error:
+        reason = getattr(error, "reason", error)
+        raise DataError(
+            f"{path} is not {encoding} ({reason}): set encoding to the file's (latin-1, for "
+            "example), or convert it."
+        ) from error
+    if not line:
+        raise DataError(f"{path} has no header in its first line, like user_id:token.")
+    return _parse_header(path, line, config["field_separator"])
+
+
+def _parse_header(path: Path, line: str, separator: str) -> dict[str, str]:
+    if separator not in line:
+        other = next((mark for mark in _SEPARATORS if mark != separator and mark in line), None)
+        if other is not None:
+            raise DataError(
+                f"{path}: the columns are separated by {other!r}, not by {separator!r}: set "
+                f"field_separator: {other!r}, or convert the file."
+            )
+    header: dict[str, str] = {}
+    for cell in line.split(separator):
+        name, colon, kind = cell.partition(":")
+        if not name or not colon or kind not in _TYPES:
+            raise DataError(
+                f"{path}: '{cell[:40]}' in the first line is no column of RecBole's atomic format: "
+                f"write name:type, with one of the types {', '.join(_TYPES)}."
+            )
+        if name in header:
+            raise DataError(f"{path} has two columns '{name}': rename one of them.")
+        header[name] = kind
+    return header
+
+
+def _files(config: Any, source: str) -> Iterator[Path]:
+    stem = Path(config["data_path"]) / config["dataset"]
+    parts = config["benchmark_filename"] if source == "inter" else None
+    for part in parts or [None]:
+        yield stem.with_name(f"{stem.name}.{part}.{source}" if part else f"{stem.name}.{source}")
+
+
+def _wanted(config: Any) -> dict[str, dict[str, str]]:
+    """Return for each atomic file the columns that must be there, and the key that wants them."""
+    wanted: dict[str, dict[str, str]] = {"inter": {}}
+    for source, columns in (config["load_col"] or {}).items():
+        listed = [] if columns in (None, "*") else columns
+        wanted[source] = dict.fromkeys(listed, f"load_col, {source}")
+    wanted["inter"].update(
+        {config[key]: key for key in ("USER_ID_FIELD", "ITEM_ID_FIELD") if config[key]}
+    )
+    for suffix in config["additional_feat_suffix"] or []:
+        wanted.setdefault(suffix, {})
+    return wanted
+
+
+def _check_columns(path: Path, header: dict[str, str], columns: dict[str, str]) -> None:
+    for column, key in columns.items():
+        if column not in header:
+            raise DataError(
+                f"{path} has no column '{column}' ({key}).{nearest(column, header)} Its columns "
+                f"are {', '.join(header)}: correct {key.partition(',')[0]} or the file's header."
+            )
+
+
+def _loaded(config: Any, source: str, header: dict[str, str]) -> dict[str, str]:
+    """Return the columns of a file that RecBole loads, and their types."""
+    listed = None if config["load_col"] is None else config["load_col"].get(source, [])
+    left_out = (config["unload_col"] or {}).get(source, [])
+    return {
+        name: kind
+        for name, kind in header.items()
+        if (listed in (None, "*") or name in listed) and name not in left_out
+    }
+
+
+# ---- columns that other settings need ------------------------------------------------------------
+
+
+class Needed(NamedTuple):
+    """A column that must be loaded: for what, its name, the key that names it, its types."""
+
+    what: str
+    column: str | None
+    key: str = ""
+    types: tuple[str, ...] = _TYPES
+    source: str = "inter"
+
+
+def _needed(config: Any) -> Iterator[Needed]:
+    """Return the columns that settings need among those that are loaded."""
+    benchmark, eval_args = config["benchmark_filename"], config["eval_args"]
+    for key in ("USER_ID_FIELD", "ITEM_ID_FIELD"):
+        yield Needed("every run", config[key], key, ("token",))
+    if eval_args["order"] == "TO" and not benchmark:
+        yield Needed("order: TO", config["TIME_FIELD"], "TIME_FIELD", ("float",))
+    if "TS" in eval_args["split"] and not benchmark:
+        yield Needed("split: TS", config["TIME_FIELD"], "TIME_FIELD", ("float",))
+    if "labeled" in eval_args["mode"].values() and not config["threshold"]:
+        yield Needed("mode: labeled", config["LABEL_FIELD"], "LABEL_FIELD", ("float",))
+    for column in config["threshold"] or {}:
+        yield Needed("threshold", column, types=("float",))
+    for key in ("val_interval", "normalize_field", "alias_of_user_id", "alias_of_item_id"):
+        for column in config[key] or ():
+            yield Needed(key, column)
+
+
+def _needed_by_model(config: Any) -> Iterator[Needed]:
+    model, kind = config["model"], config["MODEL_TYPE"]
+    if kind == ModelType.SEQUENTIAL and config["benchmark_filename"]:
+        items = config["ITEM_ID_FIELD"] + config["LIST_SUFFIX"]
+        yield Needed(f"{model} on benchmark files", items, types=("token_seq",))
+    elif kind == ModelType.SEQUENTIAL:
+        yield Needed(model, config["TIME_FIELD"], "TIME_FIELD", ("float",))
+    for key in ("selected_features", "item_attribute"):
+        columns = config[key] or []
+        for column in [columns] if isinstance(columns, str) else columns:
+            yield Needed(f"{model} ({key})", column, source="item")
+    if kind == ModelType.KNOWLEDGE:
+        for key in ("HEAD_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "TAIL_ENTITY_ID_FIELD"):
+            yield Needed(model, config[key], key, ("token",), "kg")
+        yield Needed(model, config["ENTITY_ID_FIELD"], "ENTITY_ID_FIELD", ("token",), "link")
+
+
+def _require(loaded: dict[str, str], needed: Needed) -> None:
+    what, column, key, types, source = needed
+    if column is None:
+        raise DataError(f"{what} needs {key}: name the column of the .{source} file.")
+    if column not in loaded:
+        named = f" ({key})" if key else ""
+        label = key == "LABEL_FIELD"
+        fix = ", or a column to make it from (threshold: {rating: 4})" if label else ""
+        raise DataError(f"{what} needs '{column}'{named} in load_col, {source}{fix}.")
+    if loaded[column] not in types:
+        raise DataError(
+            f"{what} needs '{column}' as {' or '.join(types)}, and the file's header says "
+            f"{loaded[column]}: correct the header or the key."
+        )
+
+
+# ---- numbers of items ----------------------------------------------------------------------------
+
+
+def check_candidates(config: Any) -> None:
+    """Make sure that there are as many items as topk asks for, reading no more than it takes.
+
+    Filters may leave fewer; :func:`check_loaded` counts those.
+
+    Raises
+    ------
+    DataError
+        There are fewer.
+    """
+    wanted, items = max(config["topk"]), set()
+    for source in ("inter", "item"):
+        if source != "inter" and source not in (config["load_col"] or {source: []}):
+            continue
+        for path in filter(Path.is_file, _files(config, source)):
+            for token in _column(path, config, config["ITEM_ID_FIELD"]):
+                items.add(token)
+                if len(items) >= wanted:
+                    return
+    if items:
+        raise DataError(_too_few(wanted, len(items)))
+
+
+def _column(path: Path, config: Any, column: str) -> Iterator[str]:
+    separator = config["field_separator"]
+    with path.open(encoding=config["encoding"] or "utf-8", errors="replace") as lines:
+        names = [cell.partition(":")[0] for cell in next(lines, "").rstrip("\r\n").split(separator)]
+        if column not in names:
+            return
+        place = names.index(column)
+        for line in lines:
+            cells = line.rstrip("\r\n").split(separator)
+            if len(cells) > place:
+                yield cells[place]
+
+
+def _too_few(wanted: int, n_items: int) -> str:
+    return f"topk: {wanted} is more than the {n_items:,} items that there are: set topk to fewer."
+
+
+# ---- after loading -------------------------------------------------------------------------------
+
+
+def check_loaded(config: Any, dataset: Any, training: Any) -> None:
+    """Refuse what only shows once RecBole has read, filtered and split the data.
+
+    Parameters
+    ----------
+    config : Config
+        The run's configuration.
+    dataset : Dataset
+        All of the data.
+    training : Dataset
+        The training part.
+
+    Raises
+    ------
+    DataError
+        One line: what, where, and the fix.
+    """
+    for check in LOADED_CHECKS:
+        wrong = check(config, dataset, training)
+        if wrong:
+            raise DataError(wrong)
+
+
+def _no_training(config: Any, dataset: Any, training: Any) -> str | None:
+    if len(training) > 0:
+        return None
+    return (
+        f"The training part of '{config['dataset']}' is empty: check eval_args and the filters "
+        "(user_inter_num_interval, item_inter_num_interval, val_interval)."
+    )
+
+
+def _few_items(config: Any, dataset: Any, training: Any) -> str | None:
+    wanted, n_items = max(config["topk"]), dataset.item_num - 1  # without the padding
+    return _too_few(wanted, n_items) if wanted > n_items else None
+
+
+def _no_label(config: Any, dataset: Any, training: Any) -> str | None:
+    """See that a context-aware model has something to predict."""
+    sampled = config["train_neg_sample_args"].get("distribution", "none") != "none"
+    known = sampled or config["LABEL_FIELD"] in training.inter_feat.interaction
+    if config["MODEL_TYPE"] != ModelType.CONTEXT or known:
+        return None
+    return (
+        f"{config['model']} learns from labels, and the interactions of '{config['dataset']}' "
+        f"have no column '{config['LABEL_FIELD']}'. Make one from another column (threshold: "
+        "{rating: 4}), name it (LABEL_FIELD), or sample negatives (train_neg_sample_args)."
+    )
+
+
+def _one_sided_floats(config: Any, dataset: Any, training: Any) -> str | None:
+    """See that DSSM's two towers both have float columns, or neither."""
+    if config["model"] != "DSSM":
+        return None
+    sides = {}
+    for side, feat in (("user", dataset.user_feat), ("item", dataset.item_feat)):
+        names = [] if feat is None else list(feat.interaction)
+        floats = (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)
+        read = [name for name in names if name in (config["numerical_features"] or [])]
+        sides[side] = [name for name in read if dataset.field2type[name] in floats]
+    if bool(sides["user"]) == bool(sides["item"]):
+        return None
+    side = "user" if sides["user"] else "item"
+    return (
+        f"DSSM cannot have float columns on one side only: take {', '.join(sides[side])} out of "
+        f"numerical_features, or add one of the other side."
+    )
+
+
+def _few_for_clusters(config: Any, dataset: Any, training: Any) -> str | None:
+    """See that NCL finds as many users and items as it makes clusters of them."""
+    fewest = min(dataset.user_num, dataset.item_num)
+    if config["model"] != "NCL" or config["num_clusters"] <= fewest:
+        return None
+    return (
+        f"num_clusters: {config['num_clusters']}: NCL cannot make that many clusters of "
+        f"{dataset.user_num:,} users and {dataset.item_num:,} items: set it to fewer."
+    )
+
+
+LOADED_CHECKS: tuple[Callable[[Any, Any, Any], str | None], ...] = (
+    _no_training,
+    _few_items,
+    _no_label,
+    _one_sided_floats,
+    _few_for_clusters,
+)

@@ -1,0 +1,1 @@
+"""Keys: which there are, and what their values may be."""

@@ -1,0 +1,287 @@
+"""Settings that are good one by one and do not go together, checked before anything is written."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import recbole
+from recbole.evaluator import metric_types
+from recbole.utils import EvaluatorType, InputType, ModelType
+
+from recbole_llmkt.datasets.checks import check_candidates, check_files
+from recbole_llmkt.utils.exceptions import ConfigError, nearest
+
+Settings = Mapping[str, Any]
+Check = Callable[[Settings, type], "str | None"]
+_NO_CUTOFF = ("gauc",)  # a ranking metric that knows no @k
+# They need numbers of items, which RecBole's Collector.get_data_struct treats as tensors.
+_BROKEN_METRICS = ("itemcoverage", "averagepopularity", "tailpercentage", "giniindex")
+# Models that read whole users, so they need no sampled negatives though RecBole says pairwise.
+_WHOLE_USERS = (
+    *("MultiDAE", "MultiVAE", "MacridVAE", "CDAE", "ENMF", "RaCT", "RecVAE", "DiffRec"),
+    "LDiffRec",
+)
+# What RecBole imports in the middle of a run, and where PyPI has it.
+_LIBRARIES: dict[str, tuple[str, str, Callable[[Settings], bool]]] = {
+    "KGAT": ("dgl", "dgl", lambda settings: True),
+    "NCL": ("faiss", "faiss-cpu", lambda settings: True),
+    "KGIN": ("torch_scatter", "torch-scatter", lambda settings: True),
+    "MCCLK": ("torch_scatter", "torch-scatter", lambda settings: True),
+    "LDiffRec": ("kmeans_pytorch", "kmeans-pytorch", lambda settings: settings["n_cate"] > 1),
+    "NNCF": (
+        "community",
+        "python-louvain",
+        lambda settings: settings["neigh_info_method"] == "louvain",
+    ),
+}
+
+
+def _metric_names(settings: Settings) -> list[str]:
+    metrics = settings["metrics"]
+    return [metrics] if isinstance(metrics, str) else list(metrics)
+
+
+def _ranks(settings: Settings) -> bool:
+    return bool(metric_types[_metric_names(settings)[0].lower()] == EvaluatorType.RANKING)
+
+
+def _modes(settings: Settings) -> dict[str, str]:
+    mode = settings["eval_args"].get("mode", "full")
+    if isinstance(mode, str):
+        return {"valid": mode, "test": mode}
+    other = mode.get("valid", mode.get("test", "full"))
+    return {phase: mode.get(phase, other) for phase in ("valid", "test")}
+
+
+def samples_negatives(settings: Settings) -> bool:
+    """Tell whether training samples negatives."""
+    sampling = settings["train_neg_sample_args"]
+    return bool(sampling) and sampling["distribution"] not in ("none", "None", None)
+
+
+def parts_of(settings: Settings) -> dict[str, bool]:
+    """Tell which of the validation and the test part a split has."""
+    if settings["benchmark_filename"]:
+        return {"validation": True, "test": True}
+    way, shares = next(iter(settings["eval_args"].get("split", {"RS": [8, 1, 1]}).items()))
+    if way == "LS":
+        return {"validation": shares != "test_only", "test": shares != "valid_only"}
+    return {"validation": shares[1] > 0, "test": shares[2] > 0}
+
+
+# ---- what does not go together -------------------------------------------------------------------
+
+
+def _mixed_metrics(settings: Settings, model: type) -> str | None:
+    kinds: dict[EvaluatorType, str] = {}
+    for name in _metric_names(settings):
+        kinds.setdefault(metric_types[name.lower()], name)
+    if len(kinds) < 2:
+        return None
+    names = " and ".join(kinds.values())
+    return f"metrics: {names} cannot be had in one run: choose ranking metrics or value metrics."
+
+
+def _metrics_and_mode(settings: Settings, model: type) -> str | None:
+    ranks, first = _ranks(settings), _metric_names(settings)[0]
+    for phase, mode in _modes(settings).items():
+        if ranks and mode == "labeled":
+            return (
+                f"metrics: {first} ranks items, and eval_args has mode: labeled ({phase}): set "
+                "mode: full or uni100, or metrics: [AUC, LogLoss] with valid_metric: AUC."
+            )
+        if not ranks and mode == "full":
+            return (
+                f"metrics: {first} needs labels, and eval_args has mode: full ({phase}): set mode: "
+                "labeled or uni100, or metrics: [Recall, NDCG] with valid_metric: NDCG@10."
+            )
+    return None
+
+
+def _valid_metric(settings: Settings, model: type) -> str | None:
+    topk = settings["topk"]
+    sizes = topk if isinstance(topk, list) else [topk]
+    known = []
+    for name in _metric_names(settings):
+        plain = not _ranks(settings) or name.lower() in _NO_CUTOFF
+        known += [name] if plain else [f"{name}@{size}" for size in sizes]
+    given = settings["valid_metric"]
+    if given.lower() in [name.lower() for name in known]:
+        return None
+    return (
+        f"valid_metric: {given} is not among metrics and topk: choose one of "
+        f"{', '.join(known)}.{nearest(given, known)}"
+    )
+
+
+def _loss_type(settings: Settings, model: type) -> str | None:
+    if hasattr(model, "input_type"):
+        return None
+    loss = settings.get("loss_type")
+    if loss not in ("CE", "BPR"):
+        return f"loss_type: {loss}: {model.__name__} needs CE or BPR."
+    if loss == "CE" and samples_negatives(settings) and _is_sequential(model):
+        return (
+            "loss_type: CE scores every item, so it takes no sampled negatives: set "
+            "train_neg_sample_args: ~, or loss_type: BPR."
+        )
+    return None
+
+
+def _negatives(settings: Settings, model: type) -> str | None:
+    by_loss = {"BPR": InputType.PAIRWISE}.get(str(settings.get("loss_type")))
+    pairwise = getattr(model, "input_type", by_loss) == InputType.PAIRWISE
+    if not pairwise or model.__name__ in _WHOLE_USERS or samples_negatives(settings):
+        return None
+    return (
+        f"{model.__name__} learns from pairs, so it needs sampled negatives: set "
+        "train_neg_sample_args: {distribution: uniform, sample_num: 1}."
+    )
+
+
+def _repeatable(settings: Settings, model: type) -> str | None:
+    if not _is_sequential(model) or settings["repeatable"]:
+        return None
+    return f"repeatable: False: {model.__name__} is a sequential model and needs repeatable: True."
+
+
+def _sparse_learner(settings: Settings, model: type) -> str | None:
+    own = not model.__module__.startswith("recbole.")  # which may have sparse tables
+    if settings["learner"].lower() != "sparse_adam" or own:
+        return None
+    return f"learner: sparse_adam: the gradients of {model.__name__} are dense: use learner: adam."
+
+
+def _library(settings: Settings, model: type) -> str | None:
+    module, package, needed = _LIBRARIES.get(model.__name__, ("", "", lambda settings: False))
+    if not needed(settings) or importlib.util.find_spec(module) is not None:
+        return None
+    return f"{model.__name__} needs {module}, which is not installed: pip install {package}."
+
+
+def _both_columns(settings: Settings, model: type) -> str | None:
+    load, unload = settings["load_col"] or {}, settings["unload_col"] or {}
+    twice = [suffix for suffix in unload if load.get(suffix, "*") != "*"]
+    if not twice:
+        return None
+    return f"load_col and unload_col both say something of {twice[0]}: leave one of them out."
+
+
+def _both_normalizations(settings: Settings, model: type) -> str | None:
+    if not (settings["normalize_all"] and settings["normalize_field"] is not None):
+        return None
+    return "normalize_all and normalize_field are both set: leave one of them out."
+
+
+def _ids(settings: Settings, model: type) -> str | None:
+    for key in ("USER_ID_FIELD", "ITEM_ID_FIELD"):
+        if settings[key] is None:
+            return f"{key} is empty: name the column of the .inter file."
+    if settings["USER_ID_FIELD"] == settings["ITEM_ID_FIELD"]:
+        return "USER_ID_FIELD and ITEM_ID_FIELD name the same column: correct one of them."
+    return None
+
+
+def _sequential_benchmark(settings: Settings, model: type) -> str | None:
+    if not settings["benchmark_filename"] or not _is_sequential(model):
+        return None
+    if settings["ITEM_ID_FIELD"] == "item_id":
+        return None
+    return (
+        f"ITEM_ID_FIELD: {settings['ITEM_ID_FIELD']}: RecBole's sequential models read benchmark "
+        "files only where it is item_id: rename the column."
+    )
+
+
+def _places(settings: Settings, model: type) -> str | None:
+    folder = settings["checkpoint_dir"]
+    if not os.path.exists(folder) or os.path.isdir(folder):
+        return None
+    return f"checkpoint_dir: '{folder}' is a file: name a folder."
+
+
+def _computed_metrics(settings: Settings, model: type) -> str | None:
+    broken = [name for name in _metric_names(settings) if name.lower() in _BROKEN_METRICS]
+    if not broken:
+        return None
+    return (
+        f"metrics: RecBole {recbole.__version__} fails when it computes {broken[0]} (its collector "
+        "takes a count for a tensor): take it out."
+    )
+
+
+def _is_sequential(model: type) -> bool:
+    return bool(getattr(model, "type", None) == ModelType.SEQUENTIAL)
+
+
+# Those that RecBole's Config refuses as well, without the fix; those that only a run needs.
+CONFIG_CHECKS = (_mixed_metrics, _metrics_and_mode, _loss_type, _repeatable)
+RUN_CHECKS = (
+    _computed_metrics,
+    _places,
+    _valid_metric,
+    _negatives,
+    _sparse_learner,
+    _library,
+    _both_columns,
+    _both_normalizations,
+    _ids,
+    _sequential_benchmark,
+)
+
+
+def check_together(settings: Settings, model: type, checks: Sequence[Check]) -> None:
+    """Refuse settings that do not go together.
+
+    Parameters
+    ----------
+    settings : mapping
+        The whole configuration; each value alone is good.
+    model : type
+        The run's model class.
+    checks : sequence of callable
+        :data:`CONFIG_CHECKS` or :data:`RUN_CHECKS`.
+
+    Raises
+    ------
+    ConfigError
+        One line: the key, why, and the fix.
+    """
+    for check in checks:
+        wrong = check(settings, model)
+        if wrong:
+            raise ConfigError(wrong)
+
+
+def check_run(config: Any, parts: Sequence[str] = ()) -> None:
+    """Refuse what a run would trip over, before anything is read or written.
+
+    Parameters
+    ----------
+    config : Config
+        The run's configuration.
+    parts : sequence of str
+        The parts of the data that must be there: ``"validation"``, ``"test"``.
+
+    Raises
+    ------
+    ConfigError, DataError
+        One line: what, where, and the fix.
+    """
+    present = parts_of(config.final_config_dict)
+    if "validation" in parts and config["eval_step"] == 0:
+        raise ConfigError(
+            "eval_step: 0 trains without validation, which this command needs: set eval_step: 1."
+        )
+    for part in parts:
+        if not present[part]:
+            raise ConfigError(
+                f"eval_args: {config['eval_args']['split']} leaves no {part} part, which this "
+                "command needs: set split: {RS: [0.8, 0.1, 0.1]} or {LS: valid_and_test}."
+            )
+    check_files(config)
+    check_candidates(config)
+    check_together(config.final_config_dict, config.model_class, RUN_CHECKS)

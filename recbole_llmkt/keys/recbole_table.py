@@ -1,0 +1,347 @@
+"""RecBole's own keys and what their values may be.
+
+RecBole takes nearly any value and trips over it later, after hours of training perhaps.
+"""
+
+from __future__ import annotations
+
+import codecs
+import dataclasses
+import difflib
+import functools
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import recbole
+from recbole.evaluator import metric_types
+
+from recbole_llmkt.keys.key import Check, Key, shown
+from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.utils.parsing import load_yaml
+
+_METRICS = tuple(metric_types)
+_LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
+_LEVELS = ("debug", "info", "warning", "error", "critical")
+_TRANSFORMS = (
+    *("mask_itemseq", "inverse_itemseq", "crop_itemseq", "reorder_itemseq", "user_defined"),
+)
+
+
+# ---- rules of single keys ------------------------------------------------------------------------
+
+
+def _whole(value: Any, low: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value < 2**31
+
+
+def _number(value: Any, low: float) -> bool:
+    good = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return good and low <= value <= 1e9
+
+
+def _any_case(names: tuple[str, ...]) -> Check:
+    def check(value: Any) -> str | None:
+        good = isinstance(value, str) and value.lower() in names
+        near = difflib.get_close_matches(shown(value).lower(), names, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        return None if good else f"one of {', '.join(names)}.{hint}"
+
+    return check
+
+
+def _dataset(value: Any) -> str | None:
+    name = str(value)
+    odd = name in (".", "..") or name != name.strip() or not name.isprintable()
+    return "the name of a folder." if odd or not name else None
+
+
+def _path(value: Any) -> str | None:
+    good = isinstance(value, (str, os.PathLike)) and str(value) and "\0" not in str(value)
+    return None if good else "the path of a folder."
+
+
+def _metrics(value: Any) -> str | None:
+    names = [value] if isinstance(value, str) else value
+    return next((wrong for wrong in map(_any_case(_METRICS), names) if wrong), None)
+
+
+def _benchmark(value: Any) -> str | None:
+    return None if len(value) == 3 else "a list of three names, like [train, valid, test]."
+
+
+def _gpu_id(value: Any) -> str | None:
+    numbers = value if isinstance(value, (list, tuple)) else str(value).split(",")
+    good = value == "" or all(re.fullmatch(r"\s*(-1|\d{1,4})\s*", str(one)) for one in numbers)
+    words = "GPU numbers, like 0 or '0,1'; '' trains on the CPU."
+    return None if good and not isinstance(value, (bool, list)) else words
+
+
+def _encoding(value: Any) -> str | None:
+    try:
+        "".encode(value)
+        codecs.lookup(value)
+    except (LookupError, TypeError, ValueError):
+        return "an encoding that Python knows, like utf-8 or latin-1."
+    return None
+
+
+def _topk(value: Any) -> str | None:
+    sizes = value if isinstance(value, list) else [value]
+    good = bool(sizes) and all(_whole(size, 1) for size in sizes)
+    return None if good else "an integer of 1 or more, or a list of them, like [10, 20]."
+
+
+def _interval(value: Any) -> str | None:
+    """Check intervals like ``[5,inf)`` or ``[0,2];(5,10]``."""
+    words = "an interval like '[5,inf)', or several like '[0,2];(5,10]'."
+    for part in str(value).split(";"):
+        match = re.fullmatch(r"\s*[\[(]\s*([^,\s]+)\s*,\s*([^,\s]+)\s*[\])]\s*", part)
+        try:
+            low, high = (float(end) for end in match.groups()) if match else (1.0, 0.0)
+        except ValueError:
+            return words
+        if not low <= high:  # not a number, either
+            return words
+    return None
+
+
+def _mapping(example: str, rule: Check) -> Key:
+    """Return a key that takes a mapping; what the rule says of it is a sentence."""
+
+    def check(value: Any) -> str | None:
+        return rule(value) if isinstance(value, Mapping) else f"a mapping, like {example}."
+
+    return Key("", "mapping", optional=True, rule=check)
+
+
+def _val_interval(value: Any) -> str | None:
+    for column, allowed in value.items():
+        if isinstance(allowed, str):
+            wrong = _interval(allowed)
+        else:
+            wrong = None if isinstance(allowed, (list, tuple)) else "an interval or a list."
+        if wrong:
+            return f"'{shown(column)}: {shown(allowed)}': the value must be {wrong}"
+    return None
+
+
+def _threshold(value: Any) -> str | None:
+    good = len(value) == 1 and all(_number(least, -1e9) for least in value.values())
+    return None if good else "it takes one column and a number, like {rating: 4}."
+
+
+def _load_col(value: Any) -> str | None:
+    for suffix, columns in value.items():
+        listed = isinstance(columns, (list, tuple)) and all(isinstance(c, str) for c in columns)
+        if not (isinstance(suffix, str) and (columns == "*" or listed)):
+            return f"'{shown(suffix)}: {shown(columns)}': the value must be a list of columns."
+    return None
+
+
+def _clipping(value: Any) -> str | None:
+    known = ("max_norm", "norm_type", "error_if_nonfinite", "foreach")
+    good = _number(value.get("max_norm"), 1e-12) and set(value) <= {*known}
+    norm = value.get("norm_type", 2)
+    if good and (norm == math.inf or _number(norm, 0)):
+        return None
+    return "it takes max_norm above 0, and norm_type if wanted, like {max_norm: 5}."
+
+
+_SAMPLING: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "distribution": (
+        lambda v: v in ("uniform", "popularity", "None", None),
+        "uniform or popularity",
+    ),
+    "sample_num": (lambda v: _whole(v, 1), "an integer of 1 or more"),
+    "alpha": (lambda v: _number(v, 0), "a number of 0 or more"),
+    "dynamic": (lambda v: isinstance(v, bool), "True or False"),
+    "candidate_num": (lambda v: _whole(v, 0), "an integer of 0 or more"),
+}
+
+
+def _sampling(value: Any) -> str | None:
+    for key, setting in value.items():
+        if key not in _SAMPLING:
+            return f"there is no '{shown(key)}' in it, but {', '.join(_SAMPLING)}."
+        good, words = _SAMPLING[key]
+        if not good(setting):
+            return f"'{key}: {shown(setting)}': the value must be {words}."
+    if "distribution" not in value:
+        return "a distribution is missing: uniform or popularity."
+    if value.get("dynamic") and not value.get("candidate_num"):
+        return "with dynamic: True, candidate_num must be 1 or more."
+    return None
+
+
+def _eval_args(value: Any) -> str | None:
+    checks: dict[str, Check] = {
+        "split": _split,
+        "group_by": lambda v: None if v in ("user", "none", "None", None) else "user or none",
+        "order": lambda v: None if v in ("RO", "TO") else "RO (random) or TO (by time)",
+        "mode": _mode,
+    }
+    for key, setting in value.items():
+        if key not in checks:
+            near = difflib.get_close_matches(shown(key), checks, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            return f"there is no '{shown(key)}' in it, but {', '.join(checks)}.{hint}"
+        wrong = checks[key](setting)
+        if wrong:
+            return f"'{key}: {shown(setting)}': the value must be {wrong}."
+    return None
+
+
+def _split(value: Any) -> str | None:
+    if not isinstance(value, dict) or len(value) != 1:
+        return "one way to split, like {RS: [0.8, 0.1, 0.1]} or {LS: valid_and_test}"
+    way, parts = next(iter(value.items()))
+    if way == "LS":
+        good = parts in ("valid_and_test", "valid_only", "test_only")
+        return None if good else "{LS: valid_and_test}, {LS: valid_only} or {LS: test_only}"
+    if way not in ("RS", "TS"):
+        return "{RS: ...} (by ratio), {LS: ...} (leave one out) or {TS: ...} (at a point in time)"
+    good = isinstance(parts, list) and len(parts) == 3 and all(_number(p, 0) for p in parts)
+    if not good or not parts[0] > 0:
+        return f"three numbers, training above 0, like {{{way}: [0.8, 0.1, 0.1]}}"
+    return None
+
+
+def _mode(value: Any) -> str | None:
+    modes = value if isinstance(value, dict) else {"valid": value, "test": value}
+    good = modes and all(
+        phase in ("valid", "test")
+        and isinstance(mode, str)
+        and (mode in ("full", "labeled") or re.fullmatch(r"(uni|pop)[1-9]\d{0,6}", mode))
+        for phase, mode in modes.items()
+    )
+    return None if good else "full, labeled, uniN or popN (like uni100)"
+
+
+# Keys with the same values, and what these may be.
+_GROUPS = {
+    "use_gpu reproducibility show_progress shuffle repeatable "
+    "log_wandb require_pow enable_amp enable_scaler kg_reverse_r "
+    "filter_inter_by_user_or_item": Key("", "bool"),
+    "normalize_all": Key("", "bool", optional=True),
+    "epochs train_batch_size eval_batch_size MAX_ITEM_LIST_LENGTH": Key("", "int", low=1),
+    # RecBole's own meaning of an eval_step of 0: train without validation.
+    "worker seed eval_step stopping_step": Key("", "int", low=0),
+    "loss_decimal_place metric_decimal_place": Key("", "int", low=0, high=20),
+    "learning_rate": Key("", "float", low=0.0, above=True),
+    "weight_decay": Key("", "float", low=0.0),
+    "data_path checkpoint_dir": Key("", "path", rule=_path),
+    "wandb_project field_separator seq_separator LABEL_FIELD LIST_SUFFIX NEG_PREFIX "
+    "ITEM_LIST_LENGTH_FIELD valid_metric": Key("", "str"),
+    "USER_ID_FIELD ITEM_ID_FIELD TIME_FIELD RATING_FIELD": Key("", "str", optional=True),
+    "load_col unload_col unused_col": _mapping("{inter: [user_id, item_id]}", _load_col),
+    "seq_len preload_weight discretization": Key("", "dict", optional=True),
+    "normalize_field numerical_features alias_of_user_id alias_of_item_id alias_of_entity_id "
+    "alias_of_relation_id": Key("", "str", optional=True, many="list"),
+    "user_inter_num_interval item_inter_num_interval entity_kg_num_interval "
+    "relation_kg_num_interval": Key("", "interval", optional=True, rule=_interval),
+    "dataset": Key("", "name", rule=_dataset),
+    "gpu_id": Key("", "numbers", rule=_gpu_id),
+    "encoding": Key("", "name", optional=True, rule=_encoding),
+    "state": Key("", "name", optional=True, rule=_any_case(_LEVELS)),
+    "learner": Key("", "name", rule=_any_case(_LEARNERS)),
+    "transform": Key("", "str", optional=True, choices=_TRANSFORMS),
+    "rm_dup_inter": Key("", "str", optional=True, choices=("first", "last")),
+    "metrics": Key("", "str", many="some", rule=_metrics),
+    "topk": Key("", "numbers", rule=_topk),
+    "benchmark_filename": Key("", "str", optional=True, many="list", rule=_benchmark),
+    "additional_feat_suffix": Key("", "str", optional=True, many="some"),
+    "threshold": _mapping("{rating: 4}", _threshold),
+    "val_interval": _mapping("{rating: '[3,inf)'}", _val_interval),
+    "clip_grad_norm": _mapping("{max_norm: 5}", _clipping),
+    "train_neg_sample_args": _mapping("{distribution: uniform, sample_num: 1}", _sampling),
+    "eval_args": _mapping("{order: TO}", _eval_args),
+}
+RECBOLE_KEYS = {
+    name: dataclasses.replace(key, name=name)
+    for names, key in _GROUPS.items()
+    for name in names.split()
+}
+
+
+# ---- the models' hyperparameters -----------------------------------------------------------------
+
+_SIZES = re.compile(
+    r"(size|sizes|size_list|dimension|dim|dims|dims_dnn|channels|kernels|strides|cin)$|"
+    r"^(n|num)_(heads|factors|iterations|memory|cate|clusters|layers_)|^(num_layers|kfac|rank)$|"
+    r"^(k|steps|history_len|neigh_num|metrics_k|expert_num|class_num|low_rank|order_len)$"
+)
+_COUNTS = re.compile(r"^n_(layers|iter|hop|hops)$|_layer_num$|_layers_num$|^block_num$")
+_SHARES = re.compile(r"dropout|^drop_(ratio|ex|im)$|^(mask|corruption|ft)_ratio$")
+_WEIGHTS = re.compile(r"reg_weights?(_\d)?$|^layer_norm_eps$|^initializer_range$")
+_TEMPERATURES = re.compile(r"^(temperature|tau|ssl_tau|ssl_temp)$")
+
+
+@functools.lru_cache(maxsize=2)
+def properties(folder: str) -> dict[str, dict[str, Any]]:
+    """Return the content of a folder of RecBole's properties, by file."""
+    paths = (Path(recbole.__file__).parent / "properties" / folder).glob("*.yaml")
+    return {path.stem: load_yaml(path) for path in paths if path.stem != "url"}
+
+
+def hyperparameter(name: str, default: Any) -> Key | None:
+    """Return what a model's hyperparameter may be, from its name and its default in RecBole.
+
+    Parameters
+    ----------
+    name : str
+        The key.
+    default : object
+        Its value in ``properties/model/<Model>.yaml`` of RecBole.
+
+    Returns
+    -------
+    Key or None
+        None where neither says enough; a default that breaks the rule of its name says so, too.
+    """
+    first = default[0] if isinstance(default, list) and default else default
+    if isinstance(first, bool) or not isinstance(first, (int, float)):
+        return None
+    many: Any = "list" if isinstance(default, list) else ""
+    key = Key(name, "float", many=many)
+    if _SIZES.search(name):
+        key = Key(name, "int", low=1, many=many)
+    elif _COUNTS.search(name):
+        key = Key(name, "int", low=0, many=many)
+    elif _SHARES.search(name):
+        key = Key(name, "float", low=0.0, high=1.0, many=many)
+    elif _WEIGHTS.search(name):
+        key = Key(name, "float", low=0.0, many=many)
+    elif _TEMPERATURES.search(name):
+        key = Key(name, "float", low=0.0, above=True, many=many)
+    return None if key.refusal(default) else key
+
+
+def check_values(values: Mapping[str, Any], model: str) -> None:
+    """Refuse values of RecBole's keys that it cannot use.
+
+    Parameters
+    ----------
+    values : mapping
+        The whole configuration.
+    model : str
+        The model's name: its file in RecBole's properties says which hyperparameters it has.
+
+    Raises
+    ------
+    ConfigError
+        Naming the key and what its value must be.
+    """
+    defaults = properties("model").get(model, {})
+    for name, value in values.items():
+        key = RECBOLE_KEYS.get(name)
+        if key is None and name in defaults:
+            key = hyperparameter(name, defaults[name])
+        wrong = key.refusal(value) if key else None
+        if wrong and isinstance(value, Mapping):  # the rule names the place in it
+            raise ConfigError(f"{name}: {wrong}")
+        if wrong:
+            raise ConfigError(f"'{name}: {shown(value)}': the value must be {wrong}")

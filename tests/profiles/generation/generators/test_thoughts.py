@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import pytest
+
+from recbole_llmkt.profiles.generation.generators import Answer
+from recbole_llmkt.profiles.generation.generators.base import judge
+from recbole_llmkt.profiles.generation.generators.thoughts import without_thoughts
+from recbole_llmkt.profiles.store import too_long
+from tests.profiles.generation.helpers import request
+
+GOOD = "Likes war films.\n\nDislikes musicals."
+HARMONY = "<|channel|>analysis<|message|>We need to write.<|end|><|start|>assistant"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<think>hm</think>{GOOD}",
+        f"They like war.\n</think>\n\n{GOOD}",
+        f"<think>one</think>two</think>{GOOD}",
+        f"<thinking>hm</thinking>\n{GOOD}",
+        f"hm</thinking>\n{GOOD}",
+        f"<thought>hm</thought>{GOOD}",
+        f"<reasoning>hm\n\nhm</reasoning>{GOOD}",
+        f'<Reasoning effort="high">hm</Reasoning >{GOOD}',
+        f"<reflection>hm</reflection>{GOOD}",
+        f"<scratchpad>hm</scratchpad>{GOOD}",
+        f"<seed:think>hm</seed:think>{GOOD}",
+        f"[THINK]hm[/THINK]{GOOD}",
+        f"hm[/THINK]{GOOD}",
+        f"◁think▷hm◁/think▷{GOOD}",
+        f"<|START_THINKING|>hm<|END_THINKING|><|START_RESPONSE|>{GOOD}<|END_RESPONSE|>",
+        f"<|begin_of_thought|>hm<|end_of_thought|><|begin_of_solution|>{GOOD}<|end_of_solution|>",
+        f"<think>hm</think><answer>{GOOD}</answer>",
+        f"<think>hm</think>\n<response>\n{GOOD}\n</response>\n",
+        f"{HARMONY}<|channel|>final<|message|>{GOOD}",
+        f"{HARMONY}<|channel|>final<|message|>{GOOD}<|return|>",
+        f"{HARMONY}<|channel|>final <|constrain|>text<|message|>{GOOD}<|return|>",
+        f"<|channel|>analysis<|message|>hm<|end|>{GOOD}",
+        f"<|channel|>commentary<|message|>hm<|end|>{HARMONY}<|channel|>final<|message|>{GOOD}",
+        f"We need to write.<|end|><|start|>assistant<|channel|>final<|message|>{GOOD}",
+        f"<|start|>assistant<|channel|>final<|message|>{GOOD}",
+        f"analysisWe need to write.assistantfinal{GOOD}",
+        f"analysis\nWe need to write.\nassistantfinal{GOOD}",
+        f"{GOOD}<|im_end|>",
+        f"{GOOD}</s>",
+        f"```\n{GOOD}\n```",
+        f"```markdown\n{GOOD}\n```",
+        GOOD,
+    ],
+)
+def test_the_profile_is_what_follows_the_thoughts(text: str) -> None:
+    assert judge(request(), Answer("u1", text)).text == GOOD
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>hm",
+        "<think>hm</think>",
+        "hm</think>\n",
+        "<thinking>hm</thinking> \n",
+        "[THINK]hm",
+        "<reasoning>hm",
+        "<|channel|>analysis<|message|>hm",
+        "<|channel|>analysis<|message|>hm<|end|>",
+        "<|channel|>analysis",
+        "<|channel|>final<|message|>",
+        "analysisWe need to write",
+        "<|START_THINKING|>hm<|END_THINKING|>",
+        "<answer></answer>",
+        "<|im_end|>",
+    ],
+)
+def test_thoughts_alone_are_an_empty_answer(text: str) -> None:
+    judged = judge(request(), Answer("u1", text))
+    assert judged.text == "" and judged.error == "it was empty"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Analysis of this viewer: likes war.",
+        "analysis shows a taste for war",
+        "Thinks highly of <b>Heat</b> and [Thought] essays.",
+        "I think they like war.",
+        "Answers come late: <3 comedies.",
+    ],
+)
+def test_other_texts_stay_as_they_are(text: str) -> None:
+    assert without_thoughts(text) == text
+
+
+def test_json_behind_thoughts() -> None:
+    answer = Answer("u1", 'hm</think>\n```json\n{"profile": "Likes war.\\u001b[31m"}\n```')
+    assert judge(request(answer_key="profile"), answer).text == "Likes war."
+    deep = Answer("u1", '{"profile": ' + "[" * 100_000)
+    assert "no JSON object" in str(judge(request(answer_key="profile"), deep).error)
+
+
+def test_control_characters_do_not_reach_a_profile() -> None:
+    text = "Likes\x00 \x1b[31mwar\x1b[0m\tand\r\npeace \ud83d."
+    assert judge(request(), Answer("u1", text)).text == "Likes war\tand\npeace ?."
+
+
+def test_a_profile_is_no_longer_than_its_tokens_allow() -> None:
+    judged = judge(request(), Answer("u1", "x" * 501), longest=500)
+    assert judged.text == "" and "501 characters" in str(judged.error)
+    assert "profile_max_tokens" in str(judged.error)
+    assert judge(request(), Answer("u1", "x" * 500), longest=500).error is None
+    assert too_long("x" * 500, 500) is None
