@@ -123,7 +123,7 @@ def needs_trust(settings: Mapping[str, Any]) -> bool:
     settings : mapping
         Those of its run.
     """
-    unused = (key for key in _MISSED if settings.get(key) is not None)
+    unused = (key for key in _WARNED if settings.get(key) is not None)
     return "." in str(settings["model"]) or any(_untrusted(key, settings[key]) for key in unused)
 
 

@@ -60,6 +60,7 @@ class Dataset(Protocol):
     inter_feat: Any
     user_feat: Any
     item_feat: Any
+    row_hashes: dict[str, IntArray]  # set by recbole_llmkt.datasets.loading
 
     def num(self, field: str) -> int:
         """Return the number of ids of a field, padding included."""
