@@ -138,7 +138,7 @@ def test_an_exported_checkpoint_loads_in_stock_recbole(tiny):
         [sys.executable, "-m", "recbole_llmkt.stock", "stock.py", "stock/model.pth"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     line = next((one for one in done.stdout.splitlines() if one.startswith("SCORES")), "")
