@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from recbole_llmkt.compat import forget_computed, load_plain
+from recbole_llmkt.compat import load_plain, weights_loaded
 from recbole_llmkt.datasets.vocabulary import Vocabulary
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
 
@@ -25,7 +25,6 @@ _WARNED = ("profile_dir", "profile_encoder", "profile_api_base")
 _OFFLINE_ENCODERS = ("wordllama", "sentence-transformers/all-MiniLM-L6-v2")
 # Keys whose values may have dots and are no class paths.
 _DOTTED = {"kt_layer", "kt_user_layer", "kt_item_layer", "kt_init_tables"}
-_CLUSTERS = ("user_centroids", "user_2cluster", "item_centroids", "item_2cluster")
 
 
 def save_file(state: dict[str, Any], path: str) -> None:
@@ -206,11 +205,7 @@ def load_weights(model: nn.Module, checkpoint: dict[str, Any], path: str) -> Non
     device = next(model.parameters()).device
     other = _moved(checkpoint["other_parameter"], device)
     model.load_other_parameter(other)  # type: ignore[operator]
-    forget_computed(model)
-    if hasattr(model, "update_attentive_A"):
-        # KGAT keeps its attention matrix nowhere; it follows from the embeddings after each epoch.
-        with torch.no_grad():
-            model.update_attentive_A()  # type: ignore[operator]
+    weights_loaded(model)
     vars(model).update(_moved(checkpoint["transfer"].get("clusters", {}), device))
     modules = dict(model.named_modules())
     for name, values in checkpoint["transfer"]["counters"].items():
@@ -256,9 +251,3 @@ def counters(model: nn.Module, start: Counters | None = None) -> Counters:
         if numbers:
             by_module[name] = numbers
     return by_module
-
-
-def clusters(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return NCL's clusters, which it makes anew every ``m_step`` epochs only."""
-    named = {name: vars(model).get(name) for name in _CLUSTERS}
-    return {name: tensor for name, tensor in named.items() if isinstance(tensor, torch.Tensor)}

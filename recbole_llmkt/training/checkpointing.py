@@ -14,12 +14,12 @@ from torch import nn
 
 from recbole_llmkt.checkpoints import (
     check_ids,
-    clusters,
     counters,
     load_checkpoint,
     load_weights,
     save_file,
 )
+from recbole_llmkt.compat import kept_tensors
 from recbole_llmkt.datasets.vocabulary import Vocabulary
 from recbole_llmkt.transfer.methods import BUILT_IN, wanted_methods
 from recbole_llmkt.transfer.methods.base import Method
@@ -113,7 +113,7 @@ class CheckpointMixin:
                     name: optimizer.state_dict() for name, optimizer in self._more_optimizers()
                 },
                 "counters": counters(self.model, self._settings),
-                "clusters": clusters(self.model),
+                "clusters": kept_tensors(self.model),
                 "best_valid_result": self._best_result(),
                 "best_of_phase_1": self.best_of_phase_1,
                 "random": get_random_state(),

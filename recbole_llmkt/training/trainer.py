@@ -13,6 +13,7 @@ from recbole.utils import set_color
 from torch import nn
 from tqdm import tqdm
 
+from recbole_llmkt.compat import pretrains
 from recbole_llmkt.profiles.loading import RunProfiles
 from recbole_llmkt.training.checkpointing import CheckpointMixin, wait_for_all
 from recbole_llmkt.transfer.context import RunContext
@@ -89,7 +90,7 @@ class TransferMixin(CheckpointMixin):
             epochs,
             eval_step,
             resumed=self._resumed is not None,
-            pretraining=self._pretrains(),
+            pretraining=pretrains(self.model),
         )
         for method in self.methods:
             method.prepare(context)
@@ -97,12 +98,9 @@ class TransferMixin(CheckpointMixin):
             method.join_optimizers(self._optimizers())
         self.switch = max((method.switch for method in self.methods), default=0)
 
-    def _pretrains(self) -> bool:
-        return "pretrain" in str(getattr(self.model, "train_stage", ""))
-
     def _length(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> tuple[int, int]:
         """Return the epochs of this fit, and those between validations (0: there are none)."""
-        if self._pretrains():
+        if pretrains(self.model):
             return int(self.config["pretrain_epochs"]), 0
         validated = arguments[0] if arguments else keywords.get("valid_data")
         return self.epochs, self.eval_step if validated else 0

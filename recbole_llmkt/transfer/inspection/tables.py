@@ -12,6 +12,7 @@ import torch
 from recbole.model.layers import FMEmbedding
 from torch import Tensor, nn
 
+from recbole_llmkt.compat import MASK_TOKENS
 from recbole_llmkt.transfer.inspection.layers import Layer
 from recbole_llmkt.transfer.inspection.probe import PROBE_SEED, Probe, shadow_of
 from recbole_llmkt.transfer.inspection.row_inference import recorded_place
@@ -20,8 +21,6 @@ from recbole_llmkt.utils.entities import ENTITIES
 from recbole_llmkt.utils.exceptions import LayerError
 from recbole_llmkt.utils.randomness import isolated_randomness
 
-# BERT4Rec and S3Rec keep rows for mask tokens behind those of the items.
-_MASK_TOKENS = 2
 NAME_THEM = (
     "Name the tables in kt_init_tables, each with the entity whose rows it holds: "
     "kt_init_tables: ['user:<parameter>', 'item:<parameter>']."
@@ -142,7 +141,7 @@ class TableFinder:
             return by_evidence[0]
         n, shape = self.sizes[entity], tuple(self.parameters[name].shape)
         for axis, length in enumerate(shape[:2]):
-            if len(shape) <= 2 and n <= length <= n + _MASK_TOKENS:
+            if len(shape) <= 2 and n <= length <= n + MASK_TOKENS:
                 return EntityTable(name, entity, n, axis)
         raise LayerError(
             f"kt_init_tables: '{entity}:{name}' has the shape {shape}, but there are {n} {entity}s "
@@ -189,7 +188,7 @@ class TableFinder:
             return [EntityTable(name, "item", self.sizes["item"])]
         if not any(word in lowered for word in ENTITIES):
             return []
-        fitting = [e for e in ENTITIES if self.sizes[e] <= shape[0] <= self.sizes[e] + _MASK_TOKENS]
+        fitting = [e for e in ENTITIES if self.sizes[e] <= shape[0] <= self.sizes[e] + MASK_TOKENS]
         if len(fitting) == 2:
             fitting = self._by_name(name, fitting)
         return [EntityTable(name, entity, self.sizes[entity]) for entity in fitting]

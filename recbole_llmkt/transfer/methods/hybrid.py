@@ -198,8 +198,8 @@ class HybridTables(Method):
 
         @functools.wraps(clear_own)
         def clear(set_to_none: bool = True) -> None:
-            # It no longer holds E. RecVAE's two optimizers alternate over hybrid backward pass, and
-            # each drops so what has piled up while the other hybrid trained.
+            # It no longer holds E. RecVAE's two optimizers alternate over one backward pass, and
+            # each thereby drops what has piled up while the other one trained.
             clear_own(set_to_none)
             for hybrid in mine:
                 hybrid.parameter.grad = None

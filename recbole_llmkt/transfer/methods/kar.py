@@ -16,6 +16,7 @@ import torch
 from recbole.model.abstract_recommender import ContextRecommender
 from torch import Tensor, nn
 
+from recbole_llmkt.compat import later_stage
 from recbole_llmkt.profiles.loading import ProfileVectors, RunProfiles
 from recbole_llmkt.transfer.context import RunContext
 from recbole_llmkt.transfer.methods.base import Method
@@ -195,7 +196,7 @@ def build_augmented(
         ``state_dict`` is not one of an augmented model.
     """
     model_class = augmented_class(config.model_class)
-    _check_phase(config)
+    _check_stage(config)
     if state_dict is None:
         profiles = {side: run_profiles.of(side) for side in SIDES}
         tables, masks = _tables(config, profiles)
@@ -231,13 +232,14 @@ def _adaptor_sizes(config: RunConfig) -> AdaptorSizes:
     )
 
 
-def _check_phase(config: Any) -> None:
-    """Refuse KD_DAGFM's later phases, which read a checkpoint inside the constructor."""
-    if config["model"] == "KD_DAGFM" and config["phase"] != "teacher_training":
+def _check_stage(config: RunConfig) -> None:
+    """Refuse a stage that takes its input vectors from an earlier training (KD_DAGFM)."""
+    stage = later_stage(config)
+    if stage:
         raise ConfigError(
-            f"kt_method: kar cannot train KD_DAGFM in phase: {config['phase']}: its input vectors "
-            "come from the teacher and get no gradient, so profiles could not be adapted. Use "
-            "phase: teacher_training."
+            f"kt_method: kar cannot train {config['model']} in {stage}: its input vectors come "
+            "from an earlier training and get no gradient, so profiles could not be adapted. Use "
+            "kt_method: kar in the first stage (KD_DAGFM: phase: teacher_training)."
         )
 
 
