@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from recbole_llmkt.datasets.history import training_histories
 from recbole_llmkt.datasets.metadata import read_item_metadata
@@ -20,6 +19,7 @@ from recbole_llmkt.profiles.loading import outdated, without_absent
 from recbole_llmkt.profiles.store import Profile, ProfileStore
 from recbole_llmkt.utils.exceptions import DataError
 from recbole_llmkt.utils.files import replace_file
+from recbole_llmkt.utils.types import Dataset, RunConfig
 
 logger = logging.getLogger(__name__)
 
@@ -183,7 +183,7 @@ def _is_plain(profile: Profile) -> bool:
     return profile.generator == "template" and not profile.edited
 
 
-def check_stores(config: Any, stores: Sequence[ProfileStore]) -> list[Check]:
+def check_stores(config: RunConfig, stores: Sequence[ProfileStore]) -> list[Check]:
     """Check stores against the splits and the titles of a dataset.
 
     Parameters
@@ -213,7 +213,7 @@ def check_stores(config: Any, stores: Sequence[ProfileStore]) -> list[Check]:
     return checks
 
 
-def _unseen_titles(config: Any, splits: Sequence[Any]) -> dict[str, list[str]]:
+def _unseen_titles(config: RunConfig, splits: Sequence[Dataset]) -> dict[str, list[str]]:
     try:
         items = read_item_metadata(config)
     except DataError as error:

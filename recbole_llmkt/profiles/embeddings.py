@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from tqdm import trange
 from recbole_llmkt.profiles.store import Profile, ProfileStore
 from recbole_llmkt.utils.exceptions import ProfileError
 from recbole_llmkt.utils.files import exclusive, replace_file
+from recbole_llmkt.utils.types import Array
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Embeddings:
     encoder: str
     ids: list[str]
     texts: list[str]
-    vectors: npt.NDArray[Any]
+    vectors: Array
 
     def fits(self, profiles: list[Profile]) -> bool:
         """Whether these are the vectors of exactly these profiles and texts."""
@@ -192,7 +193,7 @@ def build_embeddings(
 
 
 def _of_another_width(
-    texts: Mapping[str, str], vectors: Mapping[str, npt.NDArray[Any]], width: int
+    texts: Mapping[str, str], vectors: Mapping[str, Array], width: int
 ) -> dict[str, str]:
     """Return the texts whose vectors are damaged, or of another model of that name."""
     both = texts.keys() & vectors.keys()
@@ -203,9 +204,7 @@ def _partial(vectors_path: Path) -> Path:
     return vectors_path.with_suffix(".part")
 
 
-def _finished(
-    vectors_path: Path, ids_path: Path, encoder: str, dtype: str
-) -> dict[str, npt.NDArray[Any]]:
+def _finished(vectors_path: Path, ids_path: Path, encoder: str, dtype: str) -> dict[str, Array]:
     """Return the vectors of an earlier run, by text digest, if they are precise enough."""
     if not vectors_path.is_file() or not ids_path.is_file():
         return {}
@@ -226,13 +225,13 @@ def _finished(
     return {key: vector for key, vector, fine in zip(digests, vectors, good) if fine}
 
 
-def _unfinished(path: Path, finished: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+def _unfinished(path: Path, finished: Mapping[str, object]) -> dict[str, Array]:
     """Return the vectors of a run that was killed, and cut off its unfinished record.
 
     A file whose vectors differ in width, from each other or from those that are finished, is
     discarded: it is damaged, or of another model.
     """
-    known: dict[str, npt.NDArray[Any]] = {}
+    known: dict[str, Array] = {}
     if not path.is_file():
         return known
     with path.open("r+b") as file:
@@ -251,10 +250,10 @@ def _unfinished(path: Path, finished: Mapping[str, Any]) -> dict[str, npt.NDArra
     return known
 
 
-def _record(file: BinaryIO) -> npt.NDArray[Any] | None:
+def _record(file: BinaryIO) -> Array | None:
     """Read the next array of digests and vectors; None if it is cut off or damaged."""
     try:
-        records: npt.NDArray[Any] = np.load(file, allow_pickle=False)
+        records: Array = np.load(file, allow_pickle=False)
         text, vector = records["text"], records["vector"]
         is_whole = (
             text.dtype.kind == "U"
@@ -269,14 +268,12 @@ def _record(file: BinaryIO) -> npt.NDArray[Any] | None:
     return records if is_whole else None
 
 
-def _encode(
-    encoder: TextEncoder, texts: dict[str, str], vectors_path: Path
-) -> dict[str, npt.NDArray[Any]]:
+def _encode(encoder: TextEncoder, texts: dict[str, str], vectors_path: Path) -> dict[str, Array]:
     """Encode texts by digest, keeping each chunk on the disk before the next one."""
     vectors_path.parent.mkdir(parents=True, exist_ok=True)
     # Texts of equal length together: less padding in every batch.
     digests = sorted(texts, key=lambda key: len(texts[key]), reverse=True)
-    found: dict[str, npt.NDArray[Any]] = {}
+    found: dict[str, Array] = {}
     with _partial(vectors_path).open("ab") as file:
         for start in trange(0, len(digests), _CHUNK, desc="Encode profiles", unit="chunk", delay=2):
             chunk = digests[start : start + _CHUNK]
@@ -312,7 +309,7 @@ def write_embeddings(
     store: ProfileStore,
     encoder: str,
     profiles: list[Profile],
-    vectors: Mapping[str, npt.NDArray[Any]],
+    vectors: Mapping[str, Array],
     folder: str | Path | None = None,
     dtype: str = "float32",
 ) -> Embeddings:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ from recbole_llmkt.profiles.embeddings import Embeddings, write_embeddings
 from recbole_llmkt.profiles.store import Profile, ProfileStore, longest_text, too_long, utc_now
 from recbole_llmkt.utils.exceptions import DataError, ProfileError
 from recbole_llmkt.utils.text import one_line, printable
+from recbole_llmkt.utils.types import RunConfig
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def embedding_path(folder: str | Path, dataset: str, entity: str) -> Path:
     return Path(folder) / f"{dataset}.{entity}emb"
 
 
-def export_profiles(store: ProfileStore, path: Path, config: Any) -> int:
+def export_profiles(store: ProfileStore, path: Path, config: RunConfig) -> int:
     """Write the usable profiles as an atomic file, and return their number.
 
     The columns are ``uid:token`` (``iid`` for items), ``profile:token_seq`` and where each
@@ -53,7 +53,7 @@ def export_profiles(store: ProfileStore, path: Path, config: Any) -> int:
     return len(rows)
 
 
-def export_embeddings(embeddings: Embeddings, entity: str, path: Path, config: Any) -> int:
+def export_embeddings(embeddings: Embeddings, entity: str, path: Path, config: RunConfig) -> int:
     """Write vectors as an atomic file of ``uid:token`` and ``user_emb:float_seq``.
 
     RecBole loads it as ``additional_feat_suffix: [useremb]``.
@@ -70,7 +70,7 @@ def export_embeddings(embeddings: Embeddings, entity: str, path: Path, config: A
 
 
 def import_profiles(
-    store: ProfileStore, path: Path, config: Any, overwrite_edits: bool = False
+    store: ProfileStore, path: Path, config: RunConfig, overwrite_edits: bool = False
 ) -> int:
     """Append the profiles of an atomic file that differ from a store's, and return their number.
 
@@ -120,7 +120,7 @@ def import_profiles(
     return count
 
 
-def _profiles_of(table: AtomicFile, entity: str, config: Any) -> list[Profile]:
+def _profiles_of(table: AtomicFile, entity: str, config: RunConfig) -> list[Profile]:
     id_column = _id_column(table, entity, config)
     if "profile" not in table.columns:
         raise DataError(
@@ -168,7 +168,7 @@ def _words(text: str, table: AtomicFile) -> list[str]:
     return encoded.replace(table.seq_separator, " ").split()
 
 
-def import_embeddings(store: ProfileStore, path: Path, config: Any) -> int:
+def import_embeddings(store: ProfileStore, path: Path, config: RunConfig) -> int:
     """Take the vectors of an atomic file as those of ``profile_encoder``; return their number.
 
     A vector is left out if the file of profiles beside it has another text than the store, as of
@@ -212,7 +212,7 @@ def import_embeddings(store: ProfileStore, path: Path, config: Any) -> int:
 
 
 def _with_these_texts(
-    profiles: list[Profile], path: Path, store: ProfileStore, config: Any
+    profiles: list[Profile], path: Path, store: ProfileStore, config: RunConfig
 ) -> list[Profile]:
     """Leave out the profiles that have another text in a file of profiles, if there is the file."""
     if not path.is_file():
@@ -249,7 +249,7 @@ def _vector(cells: list[str], token: str, path: Path) -> npt.NDArray[np.float32]
     return vector
 
 
-def _id_column(table: AtomicFile, entity: str, config: Any) -> str:
+def _id_column(table: AtomicFile, entity: str, config: RunConfig) -> str:
     allowed = (_ID[entity], config[f"{entity.upper()}_ID_FIELD"])
     for name in allowed:
         if name in table.columns:

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +26,7 @@ from recbole_llmkt.profiles.locations import embedding_home, profile_folder
 from recbole_llmkt.profiles.store import Profile, ProfileStore
 from recbole_llmkt.utils.exceptions import LeakError, ProfileError
 from recbole_llmkt.utils.randomness import isolated_randomness
-from recbole_llmkt.utils.types import Dataset, IntArray, RunConfig
+from recbole_llmkt.utils.types import Array, Dataset, IntArray, RunConfig, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +71,7 @@ class ProfileVectors:
         """Share of the entities (padding left out) that have a profile."""
         return len(self.ids) / max(1, self.n_entities - 1)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Settings:
         """Describe them in plain values, for logs, results and checkpoints."""
         return {
             "entity": self.entity,
@@ -115,7 +114,7 @@ class RunProfiles:
         return self._trained[entity]
 
 
-def load_profiles(config: Any, train_dataset: Any, entity: str) -> ProfileVectors:
+def load_profiles(config: RunConfig, train_dataset: Dataset, entity: str) -> ProfileVectors:
     """Load the profile embeddings of a run's users or items.
 
     Parameters
@@ -194,9 +193,7 @@ def texts_digest(profiles: Iterable[Profile]) -> str:
     return text_digest("\n".join(lines))
 
 
-def _no_coverage(
-    store: ProfileStore, profiles: Mapping[str, Profile], tokens: npt.NDArray[Any]
-) -> str:
+def _no_coverage(store: ProfileStore, profiles: Mapping[str, Profile], tokens: Array) -> str:
     if not profiles:
         return f"{store.path} holds no usable profile: run `llmkt profile --retry-failed`."
     return (
@@ -252,7 +249,7 @@ def outdated(profiles: Mapping[str, Profile], digests: Mapping[str, str] | None)
 
 
 def _check_leaks(
-    config: Any,
+    config: RunConfig,
     digests: Mapping[str, str] | None,
     profiles: Mapping[str, Profile],
     store: ProfileStore,
@@ -282,7 +279,7 @@ def _of_edits(profiles: Mapping[str, Profile], leaks: list[str]) -> str:
     return f" (and --overwrite-edits: {edited} of them were corrected by hand)" if edited else ""
 
 
-def _embeddings(config: Any, store: ProfileStore, profiles: list[Profile]) -> Embeddings:
+def _embeddings(config: RunConfig, store: ProfileStore, profiles: list[Profile]) -> Embeddings:
     """Read the vectors of the configured encoder, or make those that are missing or stale."""
     found = stored_embeddings(config, store)
     if found is not None and found.fits(profiles):
@@ -292,7 +289,7 @@ def _embeddings(config: Any, store: ProfileStore, profiles: list[Profile]) -> Em
         return build_embeddings(store, get_encoder(config), embedding_home(store.folder), dtype)
 
 
-def stored_embeddings(config: Any, store: ProfileStore) -> Embeddings | None:
+def stored_embeddings(config: RunConfig, store: ProfileStore) -> Embeddings | None:
     """Return the vectors of the configured encoder, be they up to date or not.
 
     Those in the cache go first: they are made only where the ones beside the profiles do not fit.

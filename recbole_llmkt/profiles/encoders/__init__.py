@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from recbole_llmkt.profiles.encoders.base import Encoder
+from recbole_llmkt.utils.types import RunConfig
 
 __all__ = ["Encoder", "get_encoder"]
 
 
-def get_encoder(config: Any) -> Encoder:
+def get_encoder(config: RunConfig) -> Encoder:
     """Return the encoder that ``profile_encoder`` names.
 
     Parameters

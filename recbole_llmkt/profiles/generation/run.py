@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -28,6 +27,7 @@ from recbole_llmkt.profiles.generation.scope import (
 from recbole_llmkt.profiles.locations import own_folder, own_store
 from recbole_llmkt.profiles.store import Profile, ProfileStore, utc_now, write_manifest
 from recbole_llmkt.utils.exceptions import ProfileError
+from recbole_llmkt.utils.types import RunConfig, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ class ProfileWriter:
             )
 
 
-def generate_profiles(config: Any, entity: str, scope: Scope = WHAT_IS_MISSING) -> Summary:
+def generate_profiles(config: RunConfig, entity: str, scope: Scope = WHAT_IS_MISSING) -> Summary:
     """Write the profiles that are missing, or whose history has changed.
 
     Every profile is on the disk as soon as its answer has arrived, so a run that is stopped in
@@ -193,7 +193,7 @@ def generate_profiles(config: Any, entity: str, scope: Scope = WHAT_IS_MISSING) 
 
 
 def estimate(
-    config: Any,
+    config: RunConfig,
     entity: str,
     price_in: float | None = None,
     price_out: float | None = None,
@@ -272,7 +272,7 @@ def _log(summary: Summary, n_wanted: int, store: ProfileStore) -> None:
         )
 
 
-def _manifest(config: Any, requests: RequestMaker) -> dict[str, Any]:
+def _manifest(config: RunConfig, requests: RequestMaker) -> Settings:
     settings = requests.settings
     by = {
         "generator": settings["profile_generator"],

@@ -6,7 +6,7 @@ import functools
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -15,6 +15,8 @@ from jinja2 import StrictUndefined, Template, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
+
+from recbole_llmkt.utils.types import Values
 
 _MOST_STEPS = 300_000  # rounds of loops, calls, filters and shown values of one prompt
 _MOST_SECONDS = 5.0
@@ -53,7 +55,7 @@ def bounded() -> Iterator[None]:
         _BUDGET.reset(token)
 
 
-def fill(template: Template, variables: Mapping[str, Any]) -> str:
+def fill(template: Template, variables: Values) -> str:
     """Fill in a template, inside :func:`bounded`.
 
     Raises
@@ -231,7 +233,7 @@ class ShownList(list[Any]):
         return str(shown(self))
 
 
-class ShownDict(dict[str, Any]):
+class ShownDict(Values):
     """A mapping that is text in any place of a prompt as :func:`shown` says."""
 
     def __str__(self) -> str:

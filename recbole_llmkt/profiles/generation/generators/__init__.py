@@ -8,6 +8,7 @@ from typing import Any
 from recbole_llmkt.profiles.generation.generators.base import Answer, Generator, Request
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.importing import import_class
+from recbole_llmkt.utils.types import SettingsLike
 
 __all__ = ["Answer", "Generator", "Request", "get_generator", "get_generator_class"]
 
@@ -33,7 +34,7 @@ def get_generator_class(name: str) -> type[Generator]:
     return found
 
 
-def get_generator(settings: Mapping[str, Any]) -> Generator:
+def get_generator(settings: SettingsLike) -> Generator:
     """Make the generator that ``profile_generator`` names.
 
     Parameters

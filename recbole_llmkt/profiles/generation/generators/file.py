@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from recbole_llmkt.profiles.generation.generators.thoughts import without_though
 from recbole_llmkt.utils.entities import ENTITIES
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
 from recbole_llmkt.utils.text import printable
+from recbole_llmkt.utils.types import SettingsLike
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class FileGenerator(Generator):
     uses_prompt = False
     is_language_model = False
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: SettingsLike) -> None:
         super().__init__(settings)
         if not settings["profile_file"]:
             raise ConfigError("profile_generator: file needs profile_file: the file's path.")
@@ -49,7 +50,7 @@ class FileGenerator(Generator):
         self._profiles = read_profiles(self.path)
 
     @classmethod
-    def model_of(cls, settings: Mapping[str, Any]) -> str:
+    def model_of(cls, settings: SettingsLike) -> str:
         """Return the name of the file."""
         return Path(settings["profile_file"]).name
 
