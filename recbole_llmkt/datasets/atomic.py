@@ -202,8 +202,8 @@ class AtomicFile:
     def _too_long(self, number: int, n_cells: int) -> str:
         return (
             f"Line {number} of '{self.path}' ends a row of {n_cells} cells, but the header names "
-            f"{len(self.columns)} columns. Take the extra separators out of it, and close every cell that "
-            'starts with a quotation mark (write "" for a quotation mark inside it).'
+            f"{len(self.columns)} columns. Take the extra separators out of it, and close every "
+            'cell that starts with a quotation mark (write "" for a quotation mark inside it).'
         )
 
 

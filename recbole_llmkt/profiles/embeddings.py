@@ -225,7 +225,7 @@ def _finished(vectors_path: Path, ids_path: Path, encoder: str, dtype: str) -> d
     return {key: vector for key, vector, fine in zip(digests, vectors, good) if fine}
 
 
-def _unfinished(path: Path, finished: Mapping[str, object]) -> dict[str, Array]:
+def _unfinished(path: Path, finished: Mapping[str, Array]) -> dict[str, Array]:
     """Return the vectors of a run that was killed, and cut off its unfinished record.
 
     A file whose vectors differ in width, from each other or from those that are finished, is

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import numpy.typing as npt
 
 from recbole_llmkt.datasets.atomic import AtomicFile, value_of, write_atomic_file
 from recbole_llmkt.profiles.embeddings import Embeddings, write_embeddings
+from recbole_llmkt.profiles.external import external_profiles
 from recbole_llmkt.profiles.store import Profile, ProfileStore, longest_text, too_long, utc_now
 from recbole_llmkt.utils.exceptions import DataError, ProfileError
 from recbole_llmkt.utils.text import one_line, printable
@@ -97,27 +100,68 @@ def import_profiles(
     """
     table = AtomicFile(path, config)
     profiles = _profiles_of(table, store.entity, config)
-    count = kept = 0
     with store.writing():
-        known = store.read()
-        for profile in profiles:
-            old = known.get(profile.id)
-            if old is not None and _same(old, profile, table):
-                continue
-            if old is not None and old.edited and not overwrite_edits:
-                kept += 1
-                continue
+        changes = _changes(store, profiles, partial(_same, table=table), overwrite_edits, path)
+        for profile in changes:
             store.append(profile)
-            known[profile.id] = profile
-            count += 1
-    if kept:
+    return len(changes)
+
+
+def import_external(
+    store: ProfileStore, path: Path, config: RunConfig, overwrite_edits: bool = False
+) -> int:
+    """Append the profiles of a file that was made elsewhere, where they differ from a store's.
+
+    Parameters and errors are those of :func:`import_profiles`; the format is that of
+    :func:`~recbole_llmkt.profiles.external.read_external`. No ``.item`` file is needed.
+    """
+    profiles = external_profiles(path, store.entity, config)  # before anything is written
+    with store.writing():
+        changes = external_changes(store, profiles, path, overwrite_edits)
+        for profile in changes:
+            store.append(profile)
+    return len(changes)
+
+
+def external_changes(
+    store: ProfileStore, profiles: list[Profile], path: Path, overwrite_edits: bool = False
+) -> list[Profile]:
+    """Return the profiles of a file that :func:`import_external` would append to a store."""
+    return _changes(store, profiles, _same_text, overwrite_edits, path)
+
+
+def _same_text(stored: Profile, imported: Profile) -> bool:
+    texts = (stored.text, stored.history) == (imported.text, imported.history)
+    return stored.error is None and texts
+
+
+def _changes(
+    store: ProfileStore,
+    profiles: list[Profile],
+    same: Callable[[Profile, Profile], bool],
+    overwrite_edits: bool,
+    path: Path,
+) -> list[Profile]:
+    """Return the profiles to append; a warning counts the corrections that stay."""
+    stored = store.read()
+    changes: dict[str, Profile] = {}
+    n_kept = 0
+    for profile in profiles:
+        old = changes.get(profile.id) or stored.get(profile.id)
+        if old is not None and same(old, profile):
+            continue
+        if old is not None and old.edited and not overwrite_edits:
+            n_kept += 1
+            continue
+        changes[profile.id] = profile
+    if n_kept:
         logger.warning(
             "%d profiles in %s were corrected by hand and stay as they are; '%s' has others.",
-            kept,
+            n_kept,
             store.path,
             path,
         )
-    return count
+    return list(changes.values())
 
 
 def _profiles_of(table: AtomicFile, entity: str, config: RunConfig) -> list[Profile]:

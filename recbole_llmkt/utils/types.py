@@ -66,9 +66,12 @@ class Dataset(Protocol):
     item_num: int
     field2id_token: dict[str, npt.NDArray[np.str_]]
     field2token_id: dict[str, dict[str, int]]
+    field2type: dict[str, Any]
     inter_feat: Any
     user_feat: Any
     item_feat: Any
+
+    def __len__(self) -> int: ...
 
     def num(self, field: str) -> int:
         """Return the number of ids of a field, padding included."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from recbole_llmkt.profiles.encoders.base import Encoder
 from recbole_llmkt.utils.types import RunConfig
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from recbole_llmkt.profiles.generation.generators.base import Answer, Generator, Request
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.importing import import_class
@@ -16,7 +13,6 @@ _CLASSES = {
     "template": f"{__name__}.template.TemplateGenerator",
     "transformers": f"{__name__}.transformers.TransformersGenerator",
     "openai": f"{__name__}.openai.OpenAIGenerator",
-    "file": f"{__name__}.file.FileGenerator",
 }
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from recbole_llmkt.profiles.generation.generators.thoughts import without_thoughts
 from recbole_llmkt.profiles.store import TOO_LONG, longest_text, too_long
+from recbole_llmkt.profiles.thoughts import without_thoughts
 from recbole_llmkt.utils.text import one_line, printable
 from recbole_llmkt.utils.types import SettingsLike, Values
 
