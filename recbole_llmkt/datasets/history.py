@@ -71,12 +71,12 @@ class Histories:
         rank = np.empty(len(order), dtype=np.int64)
         rank[order] = np.arange(len(order))
         sorted_tokens = self.item_tokens[order].astype(object)
-        found = {}
+        digests = {}
         for user_id in range(1, len(self.user_tokens)):
             tokens = sorted_tokens[np.sort(rank[self.items(user_id)])]
             # Sorted already: sorting it once more in history_digest takes linear time.
-            found[str(self.user_tokens[user_id])] = history_digest(tokens)
-        return found
+            digests[str(self.user_tokens[user_id])] = history_digest(tokens)
+        return digests
 
     def _span(self, user_id: int) -> slice:
         return slice(int(self.offsets[user_id]), int(self.offsets[user_id + 1]))

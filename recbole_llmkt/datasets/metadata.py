@@ -79,17 +79,17 @@ def read_item_metadata(config: RunConfig) -> dict[str, ItemMetadata]:
             f"No column of '{path}' looks like a title; there are {', '.join(table.columns)}. "
             "Set profile_title_field to one of them."
         )
-    found = {}
+    items = {}
     named = {id_field, title, category, text}
     for cells in table.rows():
         row = {name: value_of(cell) for name, cell in cells.items()}
-        found[cells[id_field]] = ItemMetadata(
+        items[cells[id_field]] = ItemMetadata(
             title=row[title],
             categories=table.split(category, row) if category else (),
             text=row[text] if text else "",
             other={name: value for name, value in row.items() if value and name not in named},
         )
-    return found
+    return items
 
 
 def read_user_metadata(config: RunConfig) -> dict[str, dict[str, str]]:

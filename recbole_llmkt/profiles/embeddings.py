@@ -96,41 +96,41 @@ def read_embeddings(folder: str | Path, encoder: str, entity: str) -> Embeddings
     vectors_path, ids_path = embedding_paths(folder, encoder, entity)
     if not ids_path.is_file() or not vectors_path.is_file():
         return None
-    mend = f"Delete {vectors_path.parent} and run `llmkt profile embed` again."
+    fix = f"Delete {vectors_path.parent} and run `llmkt profile embed` again."
     try:
         header = json.loads(ids_path.read_text(encoding="utf-8"))
-        found = Embeddings(
+        stored = Embeddings(
             header["encoder"],
             header["ids"],
             header["texts"],
             np.load(vectors_path, mmap_mode="r", allow_pickle=False),
         )
         dim = int(header["dim"])
-        is_text = all(isinstance(one, str) for one in (*found.ids, *found.texts))
-        if not is_text or found.vectors.dtype.kind != "f":
+        is_text = all(isinstance(text, str) for text in (*stored.ids, *stored.texts))
+        if not is_text or stored.vectors.dtype.kind != "f":
             raise TypeError("ids must be texts, and vectors numbers")
     except Exception as error:  # whatever a damaged file makes numpy or json raise
-        raise ProfileError(f"Cannot read the embeddings {vectors_path}: {error}. {mend}") from error
-    if found.encoder != encoder:
+        raise ProfileError(f"Cannot read the embeddings {vectors_path}: {error}. {fix}") from error
+    if stored.encoder != encoder:
         raise ProfileError(
-            f"{vectors_path} was made by the encoder '{found.encoder}', not by '{encoder}'. {mend}"
+            f"{vectors_path} was made by the encoder '{stored.encoder}', not by '{encoder}'. {fix}"
         )
-    if found.vectors.shape != (len(found.ids), dim) or len(found.texts) != len(found.ids):
+    if stored.vectors.shape != (len(stored.ids), dim) or len(stored.texts) != len(stored.ids):
         raise ProfileError(
-            f"{vectors_path} has the shape {found.vectors.shape}, but {ids_path.name} lists "
-            f"{len(found.ids)} ids and a width of {dim}. {mend}"
+            f"{vectors_path} has the shape {stored.vectors.shape}, but {ids_path.name} lists "
+            f"{len(stored.ids)} ids and a width of {dim}. {fix}"
         )
-    _check_finite(found, vectors_path, mend)
-    return found
+    _check_finite(stored, vectors_path, fix)
+    return stored
 
 
-def _check_finite(found: Embeddings, path: Path, mend: str) -> None:
-    for start in range(0, len(found.ids), _BLOCK):  # never the whole table in memory
-        bad = ~np.isfinite(found.vectors[start : start + _BLOCK]).all(axis=1)
+def _check_finite(stored: Embeddings, path: Path, fix: str) -> None:
+    for start in range(0, len(stored.ids), _BLOCK):  # never the whole table in memory
+        bad = ~np.isfinite(stored.vectors[start : start + _BLOCK]).all(axis=1)
         if bad.any():
             raise ProfileError(
                 f"{path} holds vectors with NaN or infinite numbers, that of "
-                f"'{found.ids[start + int(np.argmax(bad))]}' for one. {mend}"
+                f"'{stored.ids[start + int(np.argmax(bad))]}' for one. {fix}"
             )
 
 
@@ -273,7 +273,7 @@ def _encode(encoder: TextEncoder, texts: dict[str, str], vectors_path: Path) -> 
     vectors_path.parent.mkdir(parents=True, exist_ok=True)
     # Texts of equal length together: less padding in every batch.
     digests = sorted(texts, key=lambda key: len(texts[key]), reverse=True)
-    found: dict[str, Array] = {}
+    encoded: dict[str, Array] = {}
     with _partial(vectors_path).open("ab") as file:
         for start in trange(0, len(digests), _CHUNK, desc="Encode profiles", unit="chunk", delay=2):
             chunk = digests[start : start + _CHUNK]
@@ -285,8 +285,8 @@ def _encode(encoder: TextEncoder, texts: dict[str, str], vectors_path: Path) -> 
             np.save(file, records)
             file.flush()
             os.fsync(file.fileno())
-            found.update(zip(chunk, vectors))
-    return found
+            encoded.update(zip(chunk, vectors))
+    return encoded
 
 
 def _checked(

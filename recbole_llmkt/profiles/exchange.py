@@ -262,8 +262,15 @@ def _with_these_texts(
     if not path.is_file():
         return profiles
     table = AtomicFile(path, config)
-    words = {one.id: _words(one.text, table) for one in _profiles_of(table, store.entity, config)}
-    return [one for one in profiles if words.get(one.id) in (None, _words(one.text, table))]
+    words = {
+        profile.id: _words(profile.text, table)
+        for profile in _profiles_of(table, store.entity, config)
+    }
+    return [
+        profile
+        for profile in profiles
+        if words.get(profile.id) in (None, _words(profile.text, table))
+    ]
 
 
 def _vectors_of(

@@ -189,7 +189,7 @@ def _log(loaded: ProfileVectors, store: ProfileStore) -> None:
 
 def texts_digest(profiles: Iterable[Profile]) -> str:
     """Return a digest of ids and texts, whatever their order: blake2b, 8 bytes, hex."""
-    lines = sorted(f"{one.id} {text_digest(one.text)}" for one in profiles)
+    lines = sorted(f"{profile.id} {text_digest(profile.text)}" for profile in profiles)
     return text_digest("\n".join(lines))
 
 
@@ -218,8 +218,8 @@ def without_absent(
     nothing = history_digest([])
     absent = {
         token
-        for token, one in profiles.items()
-        if digests is not None and digests[token] == nothing and one.history != nothing
+        for token, profile in profiles.items()
+        if digests is not None and digests[token] == nothing and profile.history != nothing
     }
     if absent:
         logger.warning(
@@ -228,7 +228,7 @@ def without_absent(
             len(absent),
             min(absent),
         )
-    return {token: one for token, one in profiles.items() if token not in absent}
+    return {token: profile for token, profile in profiles.items() if token not in absent}
 
 
 def outdated(profiles: Mapping[str, Profile], digests: Mapping[str, str] | None) -> list[str]:
@@ -243,8 +243,8 @@ def outdated(profiles: Mapping[str, Profile], digests: Mapping[str, str] | None)
     """
     return [
         token
-        for token, one in profiles.items()
-        if one.history != (None if digests is None else digests[token])
+        for token, profile in profiles.items()
+        if profile.history != (None if digests is None else digests[token])
     ]
 
 
@@ -281,10 +281,10 @@ def _of_edits(profiles: Mapping[str, Profile], leaks: list[str]) -> str:
 
 def _embeddings(config: RunConfig, store: ProfileStore, profiles: list[Profile]) -> Embeddings:
     """Read the vectors of the configured encoder, or make those that are missing or stale."""
-    found = stored_embeddings(config, store)
-    if found is not None and found.fits(profiles):
-        return found
-    dtype = "float32" if found is None else str(found.vectors.dtype)
+    stored = stored_embeddings(config, store)
+    if stored is not None and stored.fits(profiles):
+        return stored
+    dtype = "float32" if stored is None else str(stored.vectors.dtype)
     with isolated_randomness():  # loading a model draws random numbers
         return build_embeddings(store, get_encoder(config), embedding_home(store.folder), dtype)
 
@@ -298,14 +298,14 @@ def stored_embeddings(config: RunConfig, store: ProfileStore) -> Embeddings | No
     """
     for home in dict.fromkeys([embedding_home(store.folder), store.folder]):
         try:
-            found = read_embeddings(home, config["profile_encoder"], store.entity)
+            stored = read_embeddings(home, config["profile_encoder"], store.entity)
         except ProfileError as error:
             if home == store.folder:
                 raise
             logger.warning("Vectors in the cache are made anew. %s", error)
             continue
-        if found is not None:
-            return found
+        if stored is not None:
+            return stored
     return None
 
 
@@ -323,5 +323,5 @@ def _normalised(embeddings: Embeddings, rows: list[int]) -> npt.NDArray[np.float
 
 
 def _generators(profiles: Mapping[str, Profile]) -> str:
-    names = {f"{one.generator}:{one.model}".rstrip(":") for one in profiles.values()}
+    names = {f"{profile.generator}:{profile.model}".rstrip(":") for profile in profiles.values()}
     return ", ".join(sorted(names))

@@ -35,7 +35,7 @@ def profile_folder(config: RunConfig, entity: str | None = None) -> Path:
     else:
         folders = [own_folder(config), bundled_folder(config)]
     for folder in folders:
-        if any(ProfileStore(folder, one).exists() for one in ([entity] if entity else ENTITIES)):
+        if any(ProfileStore(folder, name).exists() for name in ([entity] if entity else ENTITIES)):
             return folder
     dataset, which = config["dataset"], entity or "user or item"
     raise ProfileError(

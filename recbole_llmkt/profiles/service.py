@@ -204,7 +204,7 @@ class OptionalParameters:
         """
         if not self._REFUSED.search(text):
             return None
-        named = [one for one in sent if re.search(rf"\b{one}\b", text)]
+        named = [name for name in sent if re.search(rf"\b{name}\b", text)]
         if isinstance(parameter, str) and parameter in sent:
             named.insert(0, parameter)
         if not named:

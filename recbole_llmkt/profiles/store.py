@@ -128,11 +128,11 @@ class ProfileStore:
         """
         if not self.exists():
             return {}
-        found = {}
+        profiles = {}
         for number, line in complete_lines(self.path):
             profile = self._parse(line, number)
-            found[profile.id] = profile
-        return found
+            profiles[profile.id] = profile
+        return profiles
 
     def usable(self) -> list[Profile]:
         """Return the profiles with a text and without an error."""

@@ -17,12 +17,12 @@ def import_class(path: str) -> type:
     """
     module_name, _, class_name = path.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
+        imported = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise ConfigError(
             f"Cannot import '{path}': {error}. Write package.module.Class of something that "
             "Python can import from here."
         ) from error
-    if not isinstance(found, type):
+    if not isinstance(imported, type):
         raise ConfigError(f"'{path}' is not a class.")
-    return found
+    return imported

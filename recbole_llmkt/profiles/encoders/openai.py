@@ -143,7 +143,9 @@ def _vectors(answer: Any, count: int) -> npt.NDArray[np.float32]:
         raise _NoVectorsError("vectors that are not numbered from 0 on, one for each text")
     vectors = [by_index[index] for index in range(count)]
     for vector in vectors:
-        if not isinstance(vector, list) or not all(type(one) in (int, float) for one in vector):
+        if not isinstance(vector, list) or not all(
+            type(number) in (int, float) for number in vector
+        ):
             raise _NoVectorsError(f"{_shown(vector)} where a list of numbers belongs")
     widths = sorted({len(vector) for vector in vectors})
     if len(widths) > 1 or widths == [0]:

@@ -109,7 +109,7 @@ class _FailuresInARow:
             return
         fixes = Counter(fix_of(reason) or reason for reason in self._reasons)
         (usual, count), *_ = fixes.most_common(1)
-        example = next(one for one in self._reasons if usual in (fix_of(one), one))
+        example = next(reason for reason in self._reasons if usual in (fix_of(reason), reason))
         fix = usual if usual != example else "see what the server or the model wants"
         raise ProfileError(
             f"Stopped: {_PATIENCE} profiles in a row failed, {count} of them because {example}. "

@@ -105,15 +105,19 @@ class _ByOthers:
     def warn(self, profiles: Mapping[str, Profile], kept: Iterable[str]) -> None:
         """Say how many profiles stay although others wrote them."""
         known = [profiles[token] for token in kept if token in profiles]
-        others = [one for one in known if one.usable and not one.edited and self._is_other(one)]
+        others = [
+            profile
+            for profile in known
+            if profile.usable and not profile.edited and self._is_other(profile)
+        ]
         if others:
-            one = others[0]
+            example = others[0]
             logger.warning(
                 "%d profiles stay that another generator, model or prompt wrote, that of '%s' (%s) "
                 "for one. Write them anew with --overwrite-others.",
                 len(others),
-                one.id,
-                f"{one.generator} {one.model}".strip(),
+                example.id,
+                f"{example.generator} {example.model}".strip(),
             )
 
 
@@ -134,7 +138,7 @@ def wanted_tokens(
         }
         stores.append(ProfileStore(shard_folder(folder, selection.shard), requests.entity))
     # The part's own store was written later than the whole.
-    profiles = {token: one for store in stores for token, one in store.read().items()}
+    profiles = {token: profile for store in stores for token, profile in store.read().items()}
     others = _ByOthers(origin_of(requests), selection.overwrite_others)
     missing = set(digests).intersection(*(stale(store, digests, others) for store in stores))
     others.warn(profiles, digests.keys() - missing)

@@ -24,10 +24,10 @@ def get_generator_class(name: str) -> type[Generator]:
     ConfigError
         It cannot be imported, or is no :class:`Generator`.
     """
-    found = import_class(_CLASSES.get(name, name))
-    if not issubclass(found, Generator):
+    generator_class = import_class(_CLASSES.get(name, name))
+    if not issubclass(generator_class, Generator):
         raise ConfigError(f"profile_generator: {name} is no subclass of {Generator.__module__}.")
-    return found
+    return generator_class
 
 
 def get_generator(settings: SettingsLike) -> Generator:

@@ -260,7 +260,7 @@ class Generator(ABC):
                     repeated[answer.id] = answer
             if not repeated:
                 continue
-            again = [known[token].again(str(one.error)) for token, one in repeated.items()]
+            again = [known[token].again(str(answer.error)) for token, answer in repeated.items()]
             for answer in self._judged(again):
                 yield combine(repeated[answer.id], answer)
 
