@@ -6,7 +6,6 @@ import functools
 import hashlib
 from logging import getLogger
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from recbole_llmkt.compat import create_dataset, data_preparation
 from recbole_llmkt.datasets.checks import check_files, check_loaded, downloadable
 from recbole_llmkt.datasets.vocabulary import Vocabulary, hash_rows, numbered_as
 from recbole_llmkt.utils.exceptions import DataError, recbole_refusals
+from recbole_llmkt.utils.types import Dataset, Loader, RunConfig
 
 logger = getLogger(__name__)
 
@@ -23,7 +23,9 @@ _PART = 2**20  # bytes
 _FULL = "full-"
 
 
-def load_data(config: Any, vocabulary: Vocabulary | None = None) -> tuple[Any, Any, Any, Any]:
+def load_data(
+    config: RunConfig, vocabulary: Vocabulary | None = None
+) -> tuple[Dataset, Loader, Loader | None, Loader | None]:
     """Read a dataset and split it, as RecBole does.
 
     Parameters
@@ -58,7 +60,7 @@ def load_data(config: Any, vocabulary: Vocabulary | None = None) -> tuple[Any, A
     return (dataset, *loaders)
 
 
-def _create(config: Any, vocabulary: Vocabulary | None) -> Any:
+def _create(config: RunConfig, vocabulary: Vocabulary | None) -> Dataset:
     adapt = None if vocabulary is None else functools.partial(numbered_as, vocabulary)
     dataset = create_dataset(config, adapt)
     dataset.row_hashes = hash_rows(dataset)
@@ -67,7 +69,7 @@ def _create(config: Any, vocabulary: Vocabulary | None) -> Any:
     return dataset
 
 
-def sample_users(valid_data: Any, count: int | None) -> Any:
+def sample_users(valid_data: Loader | None, count: int | None) -> Loader | None:
     """Return a loader of the validation part with some of its users.
 
     The users depend on the data alone, so all arms and seeds of a comparison have the same ones.
@@ -97,7 +99,7 @@ def sample_users(valid_data: Any, count: int | None) -> Any:
     return type(valid_data)(valid_data.config, sampled, valid_data._sampler, shuffle=False)
 
 
-def download(config: Any) -> None:
+def download(config: RunConfig) -> None:
     """Fetch a dataset that is not there and that RecBole knows where to get, once and for all runs.
 
     Parameters

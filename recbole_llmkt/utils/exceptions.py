@@ -54,8 +54,8 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     """
     pool = list(choices)
     lowered = {choice.lower(): choice for choice in reversed(pool)}
-    found = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
-    return f" Did you mean '{lowered[found[0]]}'?" if found else ""
+    matches = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
+    return f" Did you mean '{lowered[matches[0]]}'?" if matches else ""
 
 
 @contextmanager
