@@ -19,6 +19,7 @@ from recbole_llmkt.checkpoints import (
     load_checkpoint,
     load_weights,
     save_file,
+    solved,
 )
 from recbole_llmkt.datasets.vocabulary import Vocabulary
 from recbole_llmkt.transfer.methods import BUILT_IN, wanted_methods
@@ -112,6 +113,7 @@ class CheckpointMixin:
                 "optimizers": {name: one.state_dict() for name, one in self._more_optimizers()},
                 "counters": counters(self.model, self._settings),
                 "clusters": clusters(self.model),
+                "solved": solved(self.model),
                 "best_valid_result": self._best_result(),
                 "best_of_phase_1": self.best_of_phase_1,
                 "random": get_random_state(),
