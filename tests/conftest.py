@@ -13,7 +13,6 @@ import torch
 
 from tests.helpers import TinyDataset, add_profiles
 
-
 # What starts processes of its own, and wants the machine to itself.
 _STARTS_PROCESSES = (
     "tests/cli/test_main.py",
