@@ -122,11 +122,11 @@ def test_it_is_compared_and_reported(tiny, tmp_path):
         own_arms={"toy": {"kt_method": PATH}},
     )
     output = tmp_path / "out"
-    records = {record["arm"]: record for record in compare(plan, output, 1)}
-    assert {record["status"] for record in records.values()} == {"ok"}
+    records = {record.arm: record for record in compare(plan, output, 1)}
+    assert {record.status for record in records.values()} == {"ok"}
     own, control = records["toy"], records["toy+shuffled"]
-    assert own["valid"] != control["valid"]
-    assert own["transfer"]["pushes"] == 2
+    assert own.valid != control.valid
+    assert own.transfer["pushes"] == 2
     assert [place for place, _ in uses(own)] == [
         "push of user_embedding.weight[0..30] (user)",
         "push of item_embedding.weight[0..40] (item)",
