@@ -1,4 +1,4 @@
-"""The command ``llmkt profile``: write, embed, look at, mend and carry profiles."""
+"""The command ``llmkt profile``: write, embed, check, correct and move profiles."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ class _Profile(click.Group):
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         write = self.commands["write"]
-        options = [one for one in write.params if isinstance(one, click.Option)]
-        rows = [row for one in options if (row := one.get_help_record(context)) is not None]
+        options = [option for option in write.params if isinstance(option, click.Option)]
+        records = (option.get_help_record(context) for option in options)
+        rows = [row for row in records if row is not None]
         with formatter.section("Options"):
             formatter.write_dl(rows)
         self.format_commands(context, formatter)
@@ -44,8 +45,8 @@ class _Profile(click.Group):
 def profile() -> None:
     """Write the profiles of a dataset's users and items, and embed them.
 
-    Only what is missing, or was written from another history, is written; started again, the
-    command goes on where it stopped. Any RecBole or profile_ key goes as --key=value. Without
+    Only profiles that are missing, or were written from another history, are written; run again,
+    the command resumes. Any RecBole or profile_ key goes as --key=value. Without
     options, one of the commands below.
 
     \b
@@ -83,13 +84,13 @@ def _embed(config: Config, store: ProfileStore, dtype: str) -> None:
 @click.option("--price-in", type=float, help="Price of a million prompt tokens, for --dry-run.")
 @click.option("--price-out", type=float, help="Price of a million answer tokens, for --dry-run.")
 @click.option("--shard", metavar="I/N", help="Write part I of N; see `llmkt profile merge`.")
-@click.option("--retry-failed", is_flag=True, help="Take up again what failed earlier.")
+@click.option("--retry-failed", is_flag=True, help="Retry what failed earlier.")
 @click.option(
     "--overwrite-others",
     is_flag=True,
-    help="Write anew what another generator, model or prompt wrote (template's always is).",
+    help="Replace what another generator, model or prompt wrote (template's always is).",
 )
-@click.option("--overwrite-edits", is_flag=True, help="Write anew what a person corrected.")
+@click.option("--overwrite-edits", is_flag=True, help="Replace what a person corrected.")
 @_dtype
 def write(
     dataset: str,
@@ -122,21 +123,21 @@ def write(
         entities = entities_of(Path(config["profile_file"]))
     scope = Scope(shard, retry_failed, overwrite_others, overwrite_edits)
     if dry_run:
-        for one in entities:
-            _show_estimate(config, one, price_in, price_out, scope)
+        for whose in entities:
+            _show_estimate(config, whose, price_in, price_out, scope)
         return
     n_failed = 0
-    for one in entities:
-        summary = generate_profiles(config, one, scope)
+    for whose in entities:
+        summary = generate_profiles(config, whose, scope)
         n_failed += summary.failed
         click.echo(
-            f"{one}: {summary.written} profiles written, {summary.failed} failed, "
+            f"{whose}: {summary.written} profiles written, {summary.failed} failed, "
             f"{summary.skipped} fresh before; {summary.tokens_in} tokens in, "
             f"{summary.tokens_out} out; {summary.seconds:.1f} s"
         )
     if not shard:
         for store in existing_stores(config, entity):
-            if any(one.usable for one in store.read().values()):
+            if any(stored.usable for stored in store.read().values()):
                 _embed(config, store, dtype)
     if n_failed:
         raise click.ClickException(
@@ -153,13 +154,13 @@ def _show_estimate(
 ) -> None:
     from recbole_llmkt.profiles.generation.run import estimate
 
-    found = estimate(config, entity, price_in, price_out, scope)
-    for text in found.first:
+    needed = estimate(config, entity, price_in, price_out, scope)
+    for text in needed.first:
         click.echo(f"{printable(text)}\n{'-' * 72}")
-    cost = "" if found.cost is None else f", {found.cost:.2f} in the currency of the prices"
+    cost = "" if needed.cost is None else f", {needed.cost:.2f} in the currency of the prices"
     click.echo(
-        f"{entity}: {found.count} profiles to write, {found.skipped} fresh; about "
-        f"{found.tokens_in} tokens in, at most {found.tokens_out} out{cost}"
+        f"{entity}: {needed.count} profiles to write, {needed.skipped} fresh; about "
+        f"{needed.tokens_in} tokens in, at most {needed.tokens_out} out{cost}"
     )
 
 
@@ -204,7 +205,7 @@ def check(
 ) -> None:
     """Check profiles: coverage, failures, refusals, repetitions, leaks, language, lengths.
 
-    Ends with exit code 1 if something should be mended before training.
+    Ends with exit code 1 if something should be fixed before training.
 
     \b
     Example:
@@ -215,14 +216,14 @@ def check(
     config = make_config(dataset, model, config_files, keys)
     stores = existing_stores(config, entity)
     checks = check_stores(config, stores)
-    click.echo("\n".join(one_line(line) for found in checks for line in found.lines()))
+    click.echo("\n".join(one_line(line) for checked in checks for line in checked.lines()))
     if plot:
         plot_lengths(checks, plot)
         click.echo(f"{plot}: words per profile")
-    n_problems = sum(found.n_problems for found in checks)
+    n_problems = sum(checked.n_problems for checked in checks)
     if n_problems:
         raise click.ClickException(
-            f"{n_problems} profiles should be mended: write them anew (`llmkt profile`, with "
+            f"{n_problems} profiles should be fixed: write them again (`llmkt profile`, with "
             "--retry-failed for failures) or correct them (`llmkt profile edit`)."
         )
 
@@ -235,7 +236,7 @@ def merge(
 ) -> None:
     """Gather the parts that `llmkt profile --shard=I/N` wrote.
 
-    May be run again and again: what is there already is passed over.
+    May be run repeatedly: profiles that are already there are skipped.
 
     \b
     Example:
@@ -245,14 +246,14 @@ def merge(
 
     config = make_config(dataset, model, config_files, keys)
     folder = own_folder(config)
-    for one in both(entity):
-        parts = [ProfileStore(part, one) for part in sorted((folder / "shards").glob("*-of-*"))]
+    for whose in both(entity):
+        parts = [ProfileStore(part, whose) for part in sorted((folder / "shards").glob("*-of-*"))]
         parts = [part for part in parts if part.exists()]
         if not parts:
-            click.echo(f"{one}: no parts in {folder / 'shards'}")
+            click.echo(f"{whose}: no parts in {folder / 'shards'}")
             continue
-        added = ProfileStore(folder, one).merge(parts)
-        click.echo(f"{one}: {added} profiles taken from {len(parts)} parts")
+        added = ProfileStore(folder, whose).merge(parts)
+        click.echo(f"{whose}: {added} profiles taken from {len(parts)} parts")
 
 
 for command in (show, edit, export_profiles, import_profiles):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 import click
 
@@ -42,9 +42,9 @@ def show(
       llmkt profile show 42 --dataset=ml-100k
     """  # noqa: D301 - \b is click's
     store = existing_stores(make_config(dataset, model, config_files, keys), entity)[0]
-    found = _profile(store, token)
-    click.echo(printable(found.text) or f"(no profile: {one_line(str(found.error))})")
-    origin = [found.generator, found.model, found.time, "edited" if found.edited else ""]
+    stored = _profile(store, token)
+    click.echo(printable(stored.text) or f"(no profile: {one_line(str(stored.error))})")
+    origin = [stored.generator, stored.model, stored.time, "edited" if stored.edited else ""]
     click.echo(f"\n{store.path}: {one_line(', '.join(part for part in origin if part))}")
 
 
@@ -74,11 +74,11 @@ def edit(
     keys: tuple[str, ...],
     entity: str,
     text: str | None,
-    file: Any,
+    file: TextIO | None,
 ) -> None:
     """Correct a profile by hand: with --text, --file, or in $EDITOR.
 
-    The correction is marked as one, and stays when profiles are written anew, unless
+    The profile is marked as edited, and stays when profiles are written again, unless
     --overwrite-edits is given.
 
     \b
@@ -95,7 +95,7 @@ def edit(
         text = file.read() if file is not None else click.edit(old.text)
     text = None if text is None else printable(text).strip()
     if text is None or text == old.text.strip():
-        click.echo("Nothing is changed.")
+        click.echo("Nothing changed.")
         return
     problem = too_long(text, longest_text(config))
     if problem:
@@ -105,8 +105,8 @@ def edit(
     with store.writing():
         store.append(replace(old, text=text, edited=True, error=None, time=utc_now()))
     click.echo(
-        f"The profile of {entity} '{one_line(token)}' is corrected; its embedding follows by "
-        "itself."
+        f"The profile of {entity} '{one_line(token)}' is corrected; its embedding is "
+        "updated by the next run."
     )
 
 
@@ -184,17 +184,17 @@ def import_profiles(
 
     config = make_config(dataset, model, config_files, keys)
     take_profiles = partial(exchange.import_profiles, overwrite_edits=overwrite_edits)
-    found = False
-    for one in both(entity):
+    taken = False
+    for whose in both(entity):
         for kind, path_of, take in (
             ("profiles", exchange.profile_path, take_profiles),
             ("embeddings", exchange.embedding_path, exchange.import_embeddings),
         ):
-            path = path_of(folder, dataset, one)
+            path = path_of(folder, dataset, whose)
             if path.is_file():
-                found = True
-                click.echo(f"{path}: {take(own_store(config, one), path, config)} {kind} taken")
-    if not found:
+                taken = True
+                click.echo(f"{path}: {take(own_store(config, whose), path, config)} {kind} taken")
+    if not taken:
         raise ProfileError(
             f"{folder} has no {dataset}.userprof, .useremb, .itemprof or .itememb: name the folder "
             "of an export, with the same --dataset."
