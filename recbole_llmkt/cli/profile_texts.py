@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 import click
 
@@ -80,11 +80,11 @@ def edit(
     keys: tuple[str, ...],
     entity: str,
     text: str | None,
-    file: Any,
+    file: TextIO | None,
 ) -> None:
     """Correct a profile by hand: with --text, --file, or in $EDITOR.
 
-    The correction is marked as one, and stays when profiles are written anew, unless
+    The profile is marked as edited, and stays when profiles are written again, unless
     --overwrite-edits is given.
 
     \b
@@ -101,7 +101,7 @@ def edit(
         text = file.read() if file is not None else click.edit(old.text)
     text = None if text is None else printable(text).strip()
     if text is None or text == old.text.strip():
-        click.echo("Nothing is changed.")
+        click.echo("Nothing changed.")
         return
     problem = too_long(text, longest_text(config))
     if problem:
@@ -111,8 +111,8 @@ def edit(
     with store.writing():
         store.append(replace(old, text=text, edited=True, error=None, time=utc_now()))
     click.echo(
-        f"The profile of {entity} '{one_line(token)}' is corrected; its embedding follows by "
-        "itself."
+        f"The profile of {entity} '{one_line(token)}' is corrected; its embedding is "
+        "updated by the next run."
     )
 
 

@@ -1,4 +1,4 @@
-"""Settings that are good one by one and do not go together, checked before anything is written."""
+"""Settings that are valid alone and not together, checked before anything is written."""
 
 from __future__ import annotations
 
@@ -283,7 +283,7 @@ def check_together(settings: Settings, model: type, checks: Sequence[Check]) -> 
 
 
 def check_run(config: Any, parts: Sequence[str] = ()) -> None:
-    """Refuse what a run would trip over, before anything is read or written.
+    """Refuse what would make a run fail, before anything is read or written.
 
     Parameters
     ----------
