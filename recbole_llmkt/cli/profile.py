@@ -158,8 +158,8 @@ def _show_estimate(
 ) -> None:
     from recbole_llmkt.profiles.generation.run import estimate
 
-    found = estimate(config, entity, price_in, price_out, selection)
-    for text in found.first:
+    needed = estimate(config, entity, price_in, price_out, selection)
+    for text in needed.first:
         click.echo(f"{printable(text)}\n{'-' * 72}")
     cost = "" if needed.cost is None else f", {needed.cost:.2f} in the currency of the prices"
     click.echo(
