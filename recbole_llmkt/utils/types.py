@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 # Keys and values of a configuration; values are plain (str, numbers, lists, dicts).
 Settings = dict[str, Any]
+# Tensors and plain values by name: a checkpoint, or a method's part of it.
+State = dict[str, Any]
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 Matrix = npt.NDArray[np.float32]

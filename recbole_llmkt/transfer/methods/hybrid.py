@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from logging import getLogger
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from recbole_llmkt.transfer.methods.base import Method
 from recbole_llmkt.transfer.targets.controls import apply_control
 from recbole_llmkt.utils.exceptions import ConfigError, LayerError, ProfileError
 from recbole_llmkt.utils.randomness import transfer_seed
-from recbole_llmkt.utils.types import IntArray, RunConfig, Settings
+from recbole_llmkt.utils.types import IntArray, RunConfig, Settings, State
 
 logger = getLogger(__name__)
 
@@ -186,11 +186,11 @@ class HybridTables(Method):
                 raise LayerError(f"No optimizer trains '{hybrid.name}', so kt_hybrid cannot.")
 
     def _join(self, optimizer: torch.optim.Optimizer, mine: Sequence[HybridParameter]) -> None:
-        def take(*_: Any) -> None:
+        def take(*_: object) -> None:
             for hybrid in mine:
                 hybrid.take_gradient()
 
-        def fold(*_: Any) -> None:
+        def fold(*_: object) -> None:
             for hybrid in mine:
                 hybrid.fold()
 
@@ -217,12 +217,12 @@ class HybridTables(Method):
         """Detach from the optimizers."""
         self._joined.close()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Return R and the W of each parameter."""
         return {hybrid.name: [p.detach() for p in hybrid.learned()] for hybrid in self.parameters}
 
     @torch.no_grad()
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Restore R and W."""
         for hybrid in self.parameters:
             for mine, stored in zip(hybrid.learned(), state[hybrid.name]):
