@@ -72,7 +72,7 @@ def path(own):
 
 
 def test_a_run_makes_vectors_with_it_once_and_keeps_them_under_its_path(tiny, monkeypatch):
-    config = tiny.config(epochs=1, kt_transform="random", profile_encoder=path(Letters))
+    config = tiny.config(epochs=2, kt_transform="random", profile_encoder=path(Letters))
     facts = train(config, verbose=False)["transfer"]["terms"][0]
     assert facts["encoder"] == path(Letters)
     home = embedding_home(tiny.folder / "profiles")
@@ -158,7 +158,7 @@ def test_a_strangers_checkpoint_does_not_import_it(tiny, monkeypatch):
 def test_a_generator_writes_profiles_that_a_run_learns_from(make_dataset):
     dataset = make_dataset()
     write_items(dataset)
-    keys = {"profile_generator": path(Echo), "profile_encoder": path(Letters), "epochs": 1}
+    keys = {"profile_generator": path(Echo), "profile_encoder": path(Letters), "epochs": 2}
     summary = generate_profiles(dataset.config(**keys), "user")
     assert (summary.written, summary.failed) == (30, 0)
     store = ProfileStore(dataset.folder / "profiles", "user")
