@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Mapping
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import nn
 from recbole_llmkt.compat import load_plain, weights_loaded
 from recbole_llmkt.datasets.vocabulary import Vocabulary
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
+from recbole_llmkt.utils.types import Dataset, Settings, State
 
 logger = getLogger(__name__)
 
@@ -28,7 +28,7 @@ _OFFLINE_ENCODERS = ("wordllama", "sentence-transformers/all-MiniLM-L6-v2")
 _DOTTED = {"kt_layer", "kt_user_layer", "kt_item_layer", "kt_init_tables"}
 
 
-def save_file(state: dict[str, Any], path: str) -> None:
+def save_file(state: State, path: str) -> None:
     """Write a checkpoint in one piece: a reader sees the old file or the new one."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     partial = f"{path}.{uuid.uuid4().hex[:8]}.partial"  # of several writers, the last one counts
@@ -39,7 +39,7 @@ def save_file(state: dict[str, Any], path: str) -> None:
         Path(partial).unlink(missing_ok=True)
 
 
-def load_checkpoint(path: str, device: torch.device | str = "cpu") -> dict[str, Any]:
+def load_checkpoint(path: str, device: torch.device | str = "cpu") -> State:
     """Read a checkpoint of this package; nothing in the file is executed.
 
     Raises
@@ -67,9 +67,7 @@ def load_checkpoint(path: str, device: torch.device | str = "cpu") -> dict[str, 
     return state
 
 
-def saved_settings(
-    checkpoint: Mapping[str, Any], path: str, today: Mapping[str, Any], trust: bool = False
-) -> dict[str, Any]:
+def saved_settings(checkpoint: Settings, path: str, today: Settings, trust: bool = False) -> State:
     """Return the settings of a checkpoint's run, without those that an untrusted file must not set.
 
     Which code is imported, which server is asked with which key, where files are written and which
@@ -127,7 +125,7 @@ def needs_trust(settings: Mapping[str, Any]) -> bool:
     return "." in str(settings["model"]) or any(_untrusted(key, settings[key]) for key in unused)
 
 
-def _untrusted(key: str, value: Any) -> bool:
+def _untrusted(key: str, value: object) -> bool:
     """Tell whether a setting says what is imported, asked, written or read as a profile."""
     if key in _LOCAL or (key.startswith("profile_") and key != "profile_encoder"):
         return True
@@ -137,7 +135,7 @@ def _untrusted(key: str, value: Any) -> bool:
     return key.startswith("kt_") and is_class_path and key not in _DOTTED
 
 
-def saved_vocabulary(checkpoint: Mapping[str, Any], path: str) -> Vocabulary:
+def saved_vocabulary(checkpoint: State, path: str) -> Vocabulary:
     """Return which user or item each row of a checkpoint belongs to.
 
     Parameters
@@ -161,7 +159,7 @@ def saved_vocabulary(checkpoint: Mapping[str, Any], path: str) -> Vocabulary:
     return Vocabulary.unpack(ids, path)
 
 
-def check_ids(checkpoint: Mapping[str, Any], dataset: Any, path: str) -> None:
+def check_ids(checkpoint: State, dataset: Dataset, path: str) -> None:
     """Refuse weights whose rows belong to other users or items than those of the data.
 
     Parameters
@@ -187,7 +185,7 @@ def check_ids(checkpoint: Mapping[str, Any], dataset: Any, path: str) -> None:
         )
 
 
-def load_weights(model: nn.Module, checkpoint: dict[str, Any], path: str) -> None:
+def load_weights(model: nn.Module, checkpoint: State, path: str) -> None:
     """Put a checkpoint's weights and counters into a model.
 
     Raises
@@ -214,7 +212,7 @@ def load_weights(model: nn.Module, checkpoint: dict[str, Any], path: str) -> Non
         modules[name].__dict__.update(values)
 
 
-def _moved(values: Any, device: torch.device) -> Any:
+def _moved(values: object, device: torch.device) -> Any:
     """Copy tensors, also those in dicts and lists, to a device."""
     if isinstance(values, torch.Tensor):
         return values.to(device)

@@ -26,7 +26,7 @@ from recbole_llmkt.transfer.methods import BUILT_IN, wanted_methods
 from recbole_llmkt.transfer.methods.base import Method
 from recbole_llmkt.utils.exceptions import DataError
 from recbole_llmkt.utils.randomness import get_random_state, set_random_state, transfer_seed
-from recbole_llmkt.utils.types import Settings
+from recbole_llmkt.utils.types import Loader, RunConfig, Settings, State
 
 logger = getLogger(__name__)
 
@@ -48,7 +48,7 @@ class CheckpointMixin:
     """
 
     # What the mixins use of RecBole's Trainer.
-    config: Any
+    config: RunConfig
     model: nn.Module
     epochs: int
     eval_step: int
@@ -64,7 +64,7 @@ class CheckpointMixin:
     tensorboard: Any
     wandblogger: Any
 
-    def __init__(self, config: Any, model: nn.Module) -> None:
+    def __init__(self, config: RunConfig, model: nn.Module) -> None:
         super().__init__(config, model)  # type: ignore[call-arg]
         # RecBole's name holds the second only: two runs of one second would share a file.
         stem, suffix = os.path.splitext(self.saved_model_file)
@@ -74,10 +74,10 @@ class CheckpointMixin:
         self.best_of_phase_1: float | None = None
         self._settings = counters(model)
         self._train_data: Any = None
-        self._resumed: dict[str, Any] | None = None
+        self._resumed: State | None = None
         self._last_valid: tuple[float | None, Any] = (None, None)
 
-    def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> Any:
+    def _valid_epoch(self, valid_data: Loader, show_progress: bool = False) -> Any:
         score, result = super()._valid_epoch(valid_data, show_progress)  # type: ignore[misc]
         self._last_valid = (score, result)
         return score, result
@@ -96,7 +96,7 @@ class CheckpointMixin:
             if isinstance(optimizer, torch.optim.Optimizer) and name != "optimizer"
         ]
 
-    def _state(self, epoch: int) -> dict[str, Any]:
+    def _state(self, epoch: int) -> State:
         """Return a checkpoint: stock keys, tensors and plain Python values only."""
         return {
             "config": self.config.plain(),
@@ -150,7 +150,7 @@ class CheckpointMixin:
                 "trained with, or start a new run."
             )
 
-    def _save_checkpoint(self, epoch: int, verbose: bool = True, **keywords: Any) -> None:
+    def _save_checkpoint(self, epoch: int, verbose: bool = True, **keywords: object) -> None:
         if not self._writes():
             return
         if epoch < 0 < self.start_epoch:
@@ -216,7 +216,7 @@ class CheckpointMixin:
 
     def evaluate(
         self,
-        eval_data: Any,
+        eval_data: Loader,
         load_best_model: bool = True,
         model_file: str | None = None,
         show_progress: bool = False,
@@ -268,7 +268,7 @@ class CheckpointMixin:
             set_random_state(extra["random"])  # of all processes these would be the same draws
 
 
-def _plain(values: Any) -> Any:
+def _plain(values: object) -> Any:
     """Copy a model's other parameters as tensors and plain values.
 
     What is neither is left out, because the model's constructor makes it again: modules
@@ -278,7 +278,7 @@ def _plain(values: Any) -> Any:
     return {key: _copied(value) for key, value in (values or {}).items() if _is_plain(value)}
 
 
-def _copied(value: Any) -> Any:
+def _copied(value: object) -> Any:
     """Copy dicts and lists of plain values: RippleNet's defaultdict would be pickled."""
     if isinstance(value, dict):
         return {key: _copied(part) for key, part in value.items()}
@@ -287,7 +287,7 @@ def _copied(value: Any) -> Any:
     return value
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     if isinstance(value, dict):
         return all(map(_is_plain, value.values()))
     if isinstance(value, (list, tuple)):
@@ -295,7 +295,7 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, (torch.Tensor, bool, int, float, str))
 
 
-def _generators(loader: Any) -> list[torch.Generator]:
+def _generators(loader: Loader) -> list[torch.Generator]:
     """Return what a loader shuffles with; one of knowledge graphs holds two loaders."""
     parts = [getattr(loader, name, None) for name in ("general_dataloader", "kg_dataloader")]
     generators = (getattr(part, "generator", None) for part in (loader, *parts))

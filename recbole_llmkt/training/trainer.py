@@ -20,7 +20,7 @@ from recbole_llmkt.transfer.context import RunContext
 from recbole_llmkt.transfer.methods import wanted_methods
 from recbole_llmkt.transfer.methods.base import places as places_of
 from recbole_llmkt.utils.exceptions import TrainingError
-from recbole_llmkt.utils.types import Loader, RunConfig, Settings
+from recbole_llmkt.utils.types import Loader, RunConfig, Settings, State
 
 logger = getLogger(__name__)
 
@@ -49,7 +49,7 @@ class TransferMixin(CheckpointMixin):
 
     # ---- training -----------------------------------------------------------------------------
 
-    def fit(self, train_data: Loader, *arguments: Any, **keywords: Any) -> Any:
+    def fit(self, train_data: Loader, *arguments: object, **keywords: object) -> Any:
         """Train as RecBole's trainer does, with the methods that the run asks for.
 
         Parameters and result are those of RecBole's ``Trainer.fit``.
@@ -98,7 +98,7 @@ class TransferMixin(CheckpointMixin):
             method.join_optimizers(self._optimizers())
         self.switch = max((method.switch for method in self.methods), default=0)
 
-    def _length(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> tuple[int, int]:
+    def _length(self, arguments: Sequence[Any], keywords: State) -> tuple[int, int]:
         """Return the epochs of this fit, and those between validations (0: there are none)."""
         if pretrains(self.model):
             return int(self.config["pretrain_epochs"]), 0
@@ -187,7 +187,7 @@ class TransferMixin(CheckpointMixin):
     # ---- logs ---------------------------------------------------------------------------------
 
     def _generate_train_loss_output(
-        self, epoch_idx: int, s_time: float, e_time: float, losses: Any
+        self, epoch_idx: int, s_time: float, e_time: float, losses: object
     ) -> str:
         line: str = super()._generate_train_loss_output(  # type: ignore[misc]
             epoch_idx, s_time, e_time, losses
@@ -205,7 +205,7 @@ class TransferMixin(CheckpointMixin):
         }
 
     def _add_train_loss_to_tensorboard(
-        self, epoch_idx: int, losses: Any, tag: str = "Loss/Train"
+        self, epoch_idx: int, losses: object, tag: str = "Loss/Train"
     ) -> None:
         super()._add_train_loss_to_tensorboard(epoch_idx, losses, tag)  # type: ignore[misc]
         logged = self._losses(epoch_idx)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,6 +32,7 @@ from recbole_llmkt.transfer.inspection.rows import Entities
 from recbole_llmkt.transfer.targets.build import TargetTable, build_targets, widest
 from recbole_llmkt.utils.exceptions import ConfigError, LayerError
 from recbole_llmkt.utils.randomness import isolated_randomness
+from recbole_llmkt.utils.types import RunConfig
 
 # Transforms that map users' and items' profiles in the same way: the two can be compared.
 COMMON_TRANSFORMS = ("none", "random")
@@ -80,7 +80,7 @@ def build_terms(context: RunContext, seed: int) -> list[Term]:
     return [builder.term(*pair) for pair in zip(places, partners)]
 
 
-def check_loss(config: Any, loss: TransferLoss) -> None:
+def check_loss(config: RunConfig, loss: TransferLoss) -> None:
     """Refuse settings that do not go with a loss.
 
     Raises

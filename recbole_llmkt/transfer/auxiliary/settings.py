@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
@@ -14,6 +13,7 @@ from recbole_llmkt.transfer.inspection.catalog import Place, automatic_layer, ca
 from recbole_llmkt.transfer.inspection.layers import Layer
 from recbole_llmkt.utils.entities import ENTITIES
 from recbole_llmkt.utils.exceptions import ConfigError, LayerError
+from recbole_llmkt.utils.types import Loader, RunConfig
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class TermSettings:
     weight: float
 
 
-def term_settings(config: Any) -> list[TermSettings]:
+def term_settings(config: RunConfig) -> list[TermSettings]:
     """Read the terms of the transfer loss.
 
     ``kt_layer``, ``kt_rows``, ``kt_entity`` and ``kt_weight`` may each be one value or a list;
@@ -59,7 +59,7 @@ def term_settings(config: Any) -> list[TermSettings]:
 
 
 def default_layers(
-    config: Any, model: nn.Module, train_data: Any, places: Sequence[Place] | None = None
+    config: RunConfig, model: nn.Module, train_data: Loader, places: Sequence[Place] | None = None
 ) -> dict[str, str]:
     """Return what ``kt_layer: auto`` means for the run's model, for ``user`` and ``item``.
 

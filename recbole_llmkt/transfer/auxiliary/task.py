@@ -177,7 +177,7 @@ class TransferTask:
         weight = factor * self.weight
 
         @functools.wraps(original)
-        def loss(interaction: Interaction, *arguments: Any, **keywords: Any) -> Any:
+        def loss(interaction: Interaction, *arguments: object, **keywords: object) -> Any:
             compute = functools.partial(original, interaction, *arguments, **keywords)
             model_loss, losses = self._read(compute, interaction, (epoch, meter.batches))
             parts = model_loss if isinstance(model_loss, tuple) else (model_loss,)
@@ -267,7 +267,7 @@ def _gradient_norm(parts: Sequence[Tensor], parameters: Sequence[Tensor]) -> flo
     return float(torch.stack(norms).square().sum().sqrt()) if norms else 0.0
 
 
-def _put_back(model: nn.Module, name: str, own: Any) -> None:
+def _put_back(model: nn.Module, name: str, own: object) -> None:
     """Undo ``setattr``: restore the instance's own attribute, or uncover the class's."""
     if own is None:
         delattr(model, name)

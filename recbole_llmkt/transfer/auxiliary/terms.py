@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
@@ -18,6 +17,7 @@ from recbole_llmkt.transfer.auxiliary.masking import EntityMask
 from recbole_llmkt.transfer.inspection.layers import Layer, Tap
 from recbole_llmkt.transfer.inspection.rows import Rows
 from recbole_llmkt.transfer.targets.build import TargetTable
+from recbole_llmkt.utils.types import Settings
 
 
 def _of_known(table: TargetTable) -> Tensor:
@@ -171,7 +171,7 @@ class Term(Source):
             if module is not None and next(module.parameters(), None) is not None
         }
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Settings:
         """Describe the term in plain values, for logs, results and checkpoints."""
         return {
             "layer": str(self.layer),

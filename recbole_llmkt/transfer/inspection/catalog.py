@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +21,7 @@ from recbole_llmkt.transfer.inspection.row_inference import infer_rows, probed_l
 from recbole_llmkt.transfer.inspection.rows import Entities, Rows
 from recbole_llmkt.utils.exceptions import LayerError, LLMKTError
 from recbole_llmkt.utils.randomness import isolated_randomness
+from recbole_llmkt.utils.types import Loader, Settings
 
 # The width of the common small text encoders' embeddings.
 MAX_WIDTH = 384
@@ -70,7 +70,7 @@ class Place:
     reach: int
     order: int
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Settings:
         """Return the place as plain values."""
         return asdict(self)
 
@@ -83,7 +83,7 @@ class _RawTap(Tap):
         self.clock = clock
         self.moments: dict[tuple[int, ...], int] = {}
 
-    def pick(self, value: Any) -> Tensor:
+    def pick(self, value: object) -> Tensor:
         if self.layer.port == "input" and isinstance(value, tuple) and len(value) == 1:
             value = value[0]
         now = next(self.clock)
@@ -100,7 +100,7 @@ def _is_loss(tap: Tap) -> bool:
     return kind.__module__ in modules or (tap.layer.call and tap.name.startswith("calculate_"))
 
 
-def _leaves(value: Any, index: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+def _leaves(value: object, index: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], Tensor]]:
     if isinstance(value, Tensor):
         yield index, value
     elif isinstance(value, (tuple, list)):
@@ -108,7 +108,7 @@ def _leaves(value: Any, index: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int
             yield from _leaves(part, (*index, i))
 
 
-def discover(model: nn.Module, train_data: Any) -> dict[Layer, int]:
+def discover(model: nn.Module, train_data: Loader) -> dict[Layer, int]:
     """List the layers that run in a training step and hold hidden states.
 
     Parameters
@@ -149,7 +149,7 @@ def discover(model: nn.Module, train_data: Any) -> dict[Layer, int]:
     return dict(sorted(moments.items(), key=lambda pair: pair[1]))
 
 
-def catalog(model: nn.Module, train_data: Any) -> list[Place]:
+def catalog(model: nn.Module, train_data: Loader) -> list[Place]:
     """Describe every place of a model that can be tapped, in the order of a training step.
 
     Parameters

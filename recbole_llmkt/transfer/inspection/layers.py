@@ -101,7 +101,7 @@ def tappable(model: nn.Module) -> list[str]:
     return modules + parameters + [f"{name}()" for name in _methods(model)]
 
 
-def _describe(value: Any) -> str:
+def _describe(value: object) -> str:
     if isinstance(value, Tensor):
         return f"a {str(value.dtype)[6:]} tensor of shape {tuple(value.shape)}"
     if isinstance(value, (tuple, list)):
@@ -168,7 +168,7 @@ class Tap:
         """Forget what was recorded; a parameter is there without a call."""
         self.calls = [Call(self.pick(self.place))] if self.is_parameter else []
 
-    def pick(self, value: Any) -> Tensor:
+    def pick(self, value: object) -> Tensor:
         """Follow the layer's indices and make sure that a hidden state lies there."""
         selected = value
         if self.layer.port == "input" and len(value) == 1:
@@ -202,11 +202,11 @@ class Tap:
     def _hook(self, module: nn.Module) -> Any:
         is_table = isinstance(module, nn.Embedding)
 
-        def on_output(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        def on_output(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
             ids = inputs[0] if is_table and inputs else None
             self.calls.append(Call(self.pick(output), ids))
 
-        def on_input(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        def on_input(module: nn.Module, inputs: tuple[object, ...]) -> None:
             self.calls.append(Call(self.pick(inputs)))
 
         if self.layer.port == "output":
@@ -219,7 +219,7 @@ class Tap:
         had_own = self.name in vars(self.owner)
 
         @functools.wraps(method)
-        def recording(*arguments: Any, **keywords: Any) -> Any:
+        def recording(*arguments: object, **keywords: object) -> Any:
             result = method(*arguments, **keywords)
             seen = result if self.layer.port == "output" else arguments
             self.calls.append(Call(self.pick(seen)))

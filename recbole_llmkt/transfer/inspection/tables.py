@@ -6,7 +6,6 @@ import fnmatch
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from logging import getLogger
-from typing import Any
 
 import torch
 from recbole.model.layers import FMEmbedding
@@ -20,6 +19,7 @@ from recbole_llmkt.transfer.inspection.rows import Entities
 from recbole_llmkt.utils.entities import ENTITIES
 from recbole_llmkt.utils.exceptions import LayerError
 from recbole_llmkt.utils.randomness import isolated_randomness
+from recbole_llmkt.utils.types import Loader
 
 NAME_THEM = (
     "Name the tables in kt_init_tables, each with the entity whose rows it holds: "
@@ -79,7 +79,7 @@ class TableFinder:
         Tables of users or items (which of them stays open) that were met so far.
     """
 
-    def __init__(self, model: nn.Module, train_data: Any) -> None:
+    def __init__(self, model: nn.Module, train_data: Loader) -> None:
         self.model, self.dataset = model, train_data._dataset
         self.modules = dict(model.named_modules())
         self.parameters = {
@@ -240,7 +240,7 @@ class TableFinder:
         calls: list[int] = []
         last = -1
 
-        def nudge(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        def nudge(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
             calls.append(1)
             if len(calls) != last:  # a diffusion model runs several times; its last run counts
                 return output

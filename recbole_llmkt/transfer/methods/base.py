@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import nn
 
 from recbole_llmkt.profiles.loading import ProfileVectors, RunProfiles
 from recbole_llmkt.transfer.context import RunContext, entities_of
-from recbole_llmkt.utils.types import Dataset, RunConfig, Settings
+from recbole_llmkt.utils.types import Dataset, RunConfig, Settings, State
 
 
 class Method:
@@ -137,14 +137,14 @@ class Method:
         """
 
     @classmethod
-    def rewind(cls, checkpoint: MutableMapping[str, Any]) -> None:
+    def rewind(cls, checkpoint: State) -> None:
         """Undo in a checkpoint what :meth:`finish` changed, so that training can resume."""
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Return what a resumed run needs: tensors and plain values."""
         return {}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Restore what :meth:`state_dict` returned.
 
         Raises
@@ -178,7 +178,7 @@ class Method:
         return {}
 
 
-def places(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+def places(summary: Settings) -> list[tuple[str, Settings]]:
     """List the places that profiles were used in, in words, with the facts of each.
 
     Parameters
@@ -196,7 +196,7 @@ def places(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     return listed
 
 
-def _in_words(key: str, facts: Mapping[str, Any]) -> str:
+def _in_words(key: str, facts: Settings) -> str:
     """Return where profiles were used; results of older versions do not say it in words."""
     if "place" in facts:
         return str(facts["place"])

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from logging import getLogger
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from recbole_llmkt.transfer.methods.base import Method
 from recbole_llmkt.transfer.targets.build import TargetTable, build_targets, widest
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.randomness import transfer_seed
-from recbole_llmkt.utils.types import RunConfig, Settings
+from recbole_llmkt.utils.types import RunConfig, Settings, State
 
 logger = getLogger(__name__)
 
@@ -45,7 +44,7 @@ class Start:
     of_width: int
     profiles: ProfileVectors
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Settings:
         """Describe it in plain values, for logs, results and checkpoints."""
         return {
             "place": f"start of {self.table}",
@@ -70,7 +69,7 @@ class Initialization(Method):
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
-        self.starts: list[dict[str, Any]] = []
+        self.starts: list[Settings] = []
 
     @classmethod
     def wanted(cls, config: RunConfig) -> bool:
@@ -86,11 +85,11 @@ class Initialization(Method):
         """Never after the start."""
         return False
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Return what was done at the start."""
         return {"starts": self.starts}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Remember what was done at the start."""
         self.starts = list(state["starts"])
 

@@ -36,7 +36,7 @@ class _FurtherFields(ContextRecommender):  # type: ignore[misc]
     the model's constructor finds the larger number, and its ``forward`` the further vectors.
     """
 
-    def __init__(self, config: Any, dataset: Any) -> None:
+    def __init__(self, config: RunConfig, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.num_feature_field += len(SIDES)
         if self.double_tower:
@@ -76,7 +76,7 @@ class _Augmented:
     token_seq_field_names: list[str]
     feature2field: dict[int, int]
 
-    def __init__(self, config: Any, dataset: Any, make_fields: Callable[[], Any]) -> None:
+    def __init__(self, config: RunConfig, dataset: Dataset, make_fields: Callable[[], Any]) -> None:
         super().__init__(config, dataset)  # type: ignore[call-arg]
         self.user_id_field, self.item_id_field = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]
         # After the model's constructor, whose initialisation goes over all modules it finds.
@@ -124,7 +124,7 @@ class KAR(Method):
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
-        self.terms: list[dict[str, Any]] = []
+        self.terms: list[Settings] = []
 
     @classmethod
     def wanted(cls, config: RunConfig) -> bool:
@@ -244,7 +244,7 @@ def _check_stage(config: RunConfig) -> None:
 
 
 def _tables(
-    config: Any, profiles: Mapping[str, ProfileVectors]
+    config: RunConfig, profiles: Mapping[str, ProfileVectors]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return profile embeddings and where there are any, by internal id.
 
@@ -276,7 +276,7 @@ def _controlled(name: str, vectors: Matrix, seed: int) -> Matrix:
 
 
 def _saved_tables(
-    config: Any, dataset: Any, state_dict: Mapping[str, Tensor]
+    config: RunConfig, dataset: Dataset, state_dict: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     try:
         tables = {side: state_dict[f"knowledge_fields.{side}_table"] for side in SIDES}
@@ -297,7 +297,7 @@ def _saved_tables(
     return tables, masks
 
 
-def _check_fields_are_read(model: Any, config: Any, dataset: Any) -> None:
+def _check_fields_are_read(model: Any, config: RunConfig, dataset: Dataset) -> None:
     """Score one interaction, to see that the model does read the further fields."""
     seen: list[bool] = []
     hook = model.knowledge_fields.register_forward_hook(lambda *_: seen.append(True))

@@ -6,7 +6,7 @@ import fnmatch
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from logging import getLogger
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
@@ -18,7 +18,7 @@ from recbole_llmkt.transfer.auxiliary.task import Meter, TransferTask
 from recbole_llmkt.transfer.context import RunContext
 from recbole_llmkt.transfer.methods.base import Method
 from recbole_llmkt.utils.exceptions import ConfigError, LayerError
-from recbole_llmkt.utils.types import RunConfig, Settings
+from recbole_llmkt.utils.types import RunConfig, Settings, State
 
 logger = getLogger(__name__)
 
@@ -183,7 +183,7 @@ class AuxiliaryLoss(Method):
 
     # ---- checkpoints and results --------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Return the learned modules outside the model, and the curves."""
         projectors = self.task.projectors().items()
         return {
@@ -193,7 +193,7 @@ class AuxiliaryLoss(Method):
             "gradient_ratios": self.gradient_ratios,
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Restore both."""
         for place, module in self.task.projectors().items():
             module.load_state_dict(state["projectors"][place])
