@@ -18,7 +18,8 @@ def test_values_are_plain_ones_and_the_last_one_counts():
 
 
 @pytest.mark.parametrize(
-    "argument", ["--epochs", "epochs", "--epochs 3", "=3", "--=3", "---epochs=3", "-e=3", "my key=3"]
+    "argument",
+    ["--epochs", "epochs", "--epochs 3", "=3", "--=3", "---epochs=3", "-e=3", "my key=3"],
 )
 def test_what_is_no_key_with_a_value_is_refused(argument):
     with pytest.raises(ConfigError, match=f"Cannot read '{argument}': write --key=value"):

@@ -85,6 +85,8 @@ def test_an_id_that_the_encoding_lacks_is_refused_and_nothing_is_written(tmp_pat
     assert path.read_bytes().startswith(b"id:token\ttext")
 
 
-@pytest.mark.parametrize(("cell", "value"), [(" x ", "x"), ("nan", ""), (" nan", ""), ("NaN", "NaN")])
+@pytest.mark.parametrize(
+    ("cell", "value"), [(" x ", "x"), ("nan", ""), (" nan", ""), ("NaN", "NaN")]
+)
 def test_value_of_a_cell(cell, value):
     assert value_of(cell) == value

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from recbole_llmkt.experiment.tuning.space import Choice, Range
+from recbole_llmkt.experiment.tuning.space import Choices, Range
 from recbole_llmkt.experiment.tuning.study import Study, open_journal
 from recbole_llmkt.experiment.tuning.trials import Outcome
 from tests.experiment.fake_runs import PLAN
 
-SPACE = {"learning_rate": Range(1e-4, 1e-1, log=True), "sizes": Choice([[8], [16, 8]])}
+SPACE = {"learning_rate": Range(1e-4, 1e-1, log=True), "sizes": Choices(([8], [16, 8]))}
 POINTS = [{"learning_rate": 0.01, "sizes": [16, 8]}]
 GIVEN = {"learning_rate": 0.001, "sizes": [8]}
 
