@@ -45,7 +45,7 @@ def test_a_named_folder_is_the_only_one(config, tmp_path):
 
 def test_bundled_profiles_are_not_replaced_unless_a_folder_is_named(config, tmp_path):
     write(bundled_folder(config))
-    with pytest.raises(ProfileError, match="come with the package. To change them, copy"):
+    with pytest.raises(ProfileError, match=r"come with the package\. To change them, copy"):
         own_store(config, "user")
     assert own_store(config, "item").folder == own_folder(config)
     config["profile_dir"] = str(tmp_path / "mine")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from recbole_llmkt.datasets.metadata import ItemMetadata
@@ -26,7 +28,7 @@ class FakeRanker:
 
 
 class FakeExplainer:
-    calls = []
+    calls: ClassVar[list[list[str]]] = []
 
     def __init__(self, config, n_reasons):
         self.n_reasons = n_reasons

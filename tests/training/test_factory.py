@@ -50,5 +50,7 @@ def test_a_model_that_cannot_be_built_is_one_error(make_dataset, monkeypatch):
     config = make_dataset(n_users=5, n_items=8, per_user=(4, 6)).config(kt_enabled=False)
     dataset = create_dataset(config)
     config["embedding_size"] = "many"
-    with pytest.raises(ConfigError, match="RecBole cannot build BPR: .*Check the model's settings"):
+    with pytest.raises(
+        ConfigError, match=r"RecBole cannot build BPR: .*Check the model's settings"
+    ):
         build_model(config, dataset)

@@ -54,5 +54,5 @@ def test_quartiles_of_all_seeds_are_one_part_and_other_bounds_are_another():
 
 
 def test_a_folder_without_results_names_the_command(tmp_path):
-    with pytest.raises(DataError, match="No results in .*`llmkt compare --output="):
+    with pytest.raises(DataError, match=r"No results in .*`llmkt compare --output="):
         Findings.read(tmp_path)

@@ -22,7 +22,7 @@ def test_a_wheel_without_its_tokenizer_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "l2_supercat_256.safetensors").write_bytes(b"")
-    with pytest.raises(ProfileError, match="has no tokenizers/l2_supercat_tokenizer_config.json"):
+    with pytest.raises(ProfileError, match=r"has no tokenizers/l2_supercat_tokenizer_config\.json"):
         WordLlamaEncoder()
 
 
