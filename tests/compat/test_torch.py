@@ -45,8 +45,12 @@ def test_only_announcements_of_names_that_recbole_uses_are_silenced():
     with warnings.catch_warnings(record=True) as shown:
         warnings.simplefilter("always")
         with torch_quiet():
-            warnings.warn("`torch.cuda.amp.GradScaler(args...)` is deprecated", FutureWarning)
-            warnings.warn("torch.sparse.SparseTensor(...) is deprecated", UserWarning)
-            warnings.warn("the loss is NaN", UserWarning)
-        warnings.warn("`torch.cuda.amp.GradScaler(args...)` is deprecated", FutureWarning)
+            warnings.warn(
+                "`torch.cuda.amp.GradScaler(args...)` is deprecated", FutureWarning, stacklevel=1
+            )
+            warnings.warn("torch.sparse.SparseTensor(...) is deprecated", UserWarning, stacklevel=1)
+            warnings.warn("the loss is NaN", UserWarning, stacklevel=1)
+        warnings.warn(
+            "`torch.cuda.amp.GradScaler(args...)` is deprecated", FutureWarning, stacklevel=1
+        )
     assert [str(warning.message)[:10] for warning in shown] == ["the loss i", "`torch.cud"]

@@ -58,7 +58,7 @@ def test_the_training_split_is_the_first_and_the_random_streams_stay(make_datase
 
 def test_a_split_that_recbole_cannot_make_is_one_error(make_dataset):
     dataset = make_dataset(n_users=3, n_items=6, per_user=(3, 4))
-    with pytest.raises(DataError, match="RecBole cannot split dataset 'tiny'.*eval_args"):
+    with pytest.raises(DataError, match=r"RecBole cannot split dataset 'tiny'.*eval_args"):
         build_splits(dataset.config(val_interval={"rating": "[100,200]"}))  # leaves no row
 
 
