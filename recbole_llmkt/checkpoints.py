@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Mapping
 from logging import getLogger
 from pathlib import Path
 from typing import Any
