@@ -68,6 +68,20 @@ class _PlainFormatter(logging.Formatter):
         return printable(super().format(record))
 
 
+class _OnceFilter(logging.Filter):
+    """Drops repeated information: users and items are read with the same settings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._messages: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        is_new = message not in self._messages
+        self._messages.add(message)
+        return is_new or record.levelno > logging.INFO
+
+
 class _Refusal(click.ClickException):
     exit_code = 2
 
@@ -83,6 +97,7 @@ def main(debug: bool) -> None:
       llmkt compare --models=NeuMF,SimpleX --arms=base,kt --seeds=1,2 --dataset=ml-100k -o out
     """  # noqa: D301 - click reads the control character
     handler = logging.StreamHandler()
+    handler.addFilter(_OnceFilter())
     handler.setFormatter(_PlainFormatter("%(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("recbole_llmkt").setLevel(logging.INFO)

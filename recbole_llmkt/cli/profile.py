@@ -1,4 +1,4 @@
-"""The command ``llmkt profile``: write, embed, check, correct and move profiles."""
+"""The command ``llmkt profile``: write, embed, check, correct and exchange profiles."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from recbole_llmkt.profiles.store import ProfileStore
 from recbole_llmkt.utils.text import one_line, printable
 
 if TYPE_CHECKING:
-    from recbole_llmkt.profiles.generation.scope import Scope
+    from recbole_llmkt.profiles.generation.selection import Selection
 
 
 class _Profile(click.Group):
@@ -45,8 +45,8 @@ class _Profile(click.Group):
 def profile() -> None:
     """Write the profiles of a dataset's users and items, and embed them.
 
-    Only profiles that are missing, or were written from another history, are written; run again,
-    the command resumes. Any RecBole or profile_ key goes as --key=value. Without
+    Only what is missing, or was written from another history, is written; started again, the
+    command resumes. Any RecBole or profile_ key goes as --key=value. Without
     options, one of the commands below.
 
     \b
@@ -66,15 +66,19 @@ _dtype = click.option(
 )
 
 
-def _embed(config: Config, store: ProfileStore, dtype: str) -> None:
+def _embed(config: Config, stores: list[ProfileStore], dtype: str) -> None:
     from recbole_llmkt.profiles.embeddings import build_embeddings
     from recbole_llmkt.profiles.encoders import get_encoder
     from recbole_llmkt.profiles.locations import embedding_home
 
-    home = store.folder if config["profile_dir"] else embedding_home(store.folder)
-    made = build_embeddings(store, get_encoder(config), home, dtype)
-    n_profiles, width = made.vectors.shape
-    click.echo(f"{store.entity}: {n_profiles} embeddings of width {width} by {made.encoder}")
+    if not stores:
+        return
+    encoder = get_encoder(config)
+    for store in stores:
+        home = store.folder if config["profile_dir"] else embedding_home(store.folder)
+        made = build_embeddings(store, encoder, home, dtype)
+        n_profiles, width = made.vectors.shape
+        click.echo(f"{store.entity}: {n_profiles} embeddings of width {width} by {made.encoder}")
 
 
 @profile.command(context_settings=ANY_KEY, hidden=True)
@@ -84,7 +88,7 @@ def _embed(config: Config, store: ProfileStore, dtype: str) -> None:
 @click.option("--price-in", type=float, help="Price of a million prompt tokens, for --dry-run.")
 @click.option("--price-out", type=float, help="Price of a million answer tokens, for --dry-run.")
 @click.option("--shard", metavar="I/N", help="Write part I of N; see `llmkt profile merge`.")
-@click.option("--retry-failed", is_flag=True, help="Retry what failed earlier.")
+@click.option("--retry-failed", is_flag=True, help="Try again what failed earlier.")
 @click.option(
     "--overwrite-others",
     is_flag=True,
@@ -113,32 +117,32 @@ def write(
     Example:
       llmkt profile --dataset=ml-1m --shard=3/16
     """  # noqa: D301 - \b is click's
-    from recbole_llmkt.profiles.generation.generators.file import entities_of
+    from recbole_llmkt.profiles.external import entities_in
     from recbole_llmkt.profiles.generation.run import generate_profiles
-    from recbole_llmkt.profiles.generation.scope import Scope
+    from recbole_llmkt.profiles.generation.selection import Selection
 
     config = make_config(dataset, model, config_files, keys)
     entities = both(entity)
     if entity == "both" and config["profile_generator"] == "file" and config["profile_file"]:
-        entities = entities_of(Path(config["profile_file"]))
-    scope = Scope(shard, retry_failed, overwrite_others, overwrite_edits)
+        entities = entities_in(Path(config["profile_file"]), config)
+    selection = Selection(shard, retry_failed, overwrite_others, overwrite_edits)
     if dry_run:
-        for whose in entities:
-            _show_estimate(config, whose, price_in, price_out, scope)
+        for name in entities:
+            _show_estimate(config, name, price_in, price_out, selection)
         return
     n_failed = 0
-    for whose in entities:
-        summary = generate_profiles(config, whose, scope)
+    for name in entities:
+        summary = generate_profiles(config, name, selection)
         n_failed += summary.failed
         click.echo(
-            f"{whose}: {summary.written} profiles written, {summary.failed} failed, "
+            f"{name}: {summary.written} profiles written, {summary.failed} failed, "
             f"{summary.skipped} fresh before; {summary.tokens_in} tokens in, "
             f"{summary.tokens_out} out; {summary.seconds:.1f} s"
         )
     if not shard:
-        for store in existing_stores(config, entity):
-            if any(stored.usable for stored in store.read().values()):
-                _embed(config, store, dtype)
+        _embed(
+            config, [store for store in existing_stores(config, entity) if store.usable()], dtype
+        )
     if n_failed:
         raise click.ClickException(
             f"{n_failed} profiles failed; their reasons are stored. --retry-failed tries again."
@@ -150,11 +154,11 @@ def _show_estimate(
     entity: str,
     price_in: float | None,
     price_out: float | None,
-    scope: Scope,
+    selection: Selection,
 ) -> None:
     from recbole_llmkt.profiles.generation.run import estimate
 
-    needed = estimate(config, entity, price_in, price_out, scope)
+    needed = estimate(config, entity, price_in, price_out, selection)
     for text in needed.first:
         click.echo(f"{printable(text)}\n{'-' * 72}")
     cost = "" if needed.cost is None else f", {needed.cost:.2f} in the currency of the prices"
@@ -183,8 +187,7 @@ def embed(
       llmkt profile embed --dataset=ml-100k --profile_encoder=wordllama
     """  # noqa: D301 - \b is click's
     config = make_config(dataset, model, config_files, keys)
-    for store in existing_stores(config, entity):
-        _embed(config, store, dtype)
+    _embed(config, existing_stores(config, entity), dtype)
 
 
 @profile.command(context_settings=ANY_KEY)

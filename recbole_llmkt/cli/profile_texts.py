@@ -51,6 +51,12 @@ def show(
 def _profile(store: ProfileStore, token: str) -> Profile:
     profiles = store.read()
     if token not in profiles:
+        other = ProfileStore(store.folder, "item" if store.entity == "user" else "user")
+        if token in other.read():
+            raise ProfileError(
+                f"{store.path} has no profile of the {store.entity} '{token}', but there is one of "
+                f"the {other.entity} '{token}': add --entity={other.entity}."
+            )
         raise ProfileError(
             f"{store.path} has no profile of the {store.entity} '{token}'; ids there look like "
             f"'{next(iter(profiles), '')}'. `llmkt profile` writes what is missing."
@@ -157,12 +163,12 @@ def export_profiles(
 
 
 @click.command("import", context_settings=ANY_KEY)
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("source", type=click.Path(exists=True, path_type=Path))
 @dataset_options
 @entities_option
-@click.option("--overwrite-edits", is_flag=True, help="Take also what a person corrected here.")
+@click.option("--overwrite-edits", is_flag=True, help="Replace what a person corrected here, too.")
 def import_profiles(
-    folder: Path,
+    source: Path,
     dataset: str,
     model: str,
     config_files: list[str],
@@ -170,32 +176,42 @@ def import_profiles(
     entity: str,
     overwrite_edits: bool,
 ) -> None:
-    """Take profiles and embeddings from the atomic files in FOLDER.
+    """Import profiles: a file that was made elsewhere, or the folder of an export.
 
-    Embeddings count as made by profile_encoder. Texts that a person corrected stay, unless
-    --overwrite-edits is given.
+    A file has JSON lines or is an atomic file, with ids (user_id, item_id, or id with --entity),
+    text and, if known, history. A folder may hold embeddings, too; they count as made by
+    profile_encoder. Texts that a person corrected stay, unless --overwrite-edits is given.
 
     \b
-    Example:
+    Examples:
       llmkt profile import out --dataset=mine
+      llmkt profile import films.jsonl --dataset=mine --entity=item
     """  # noqa: D301 - \b is click's
     from recbole_llmkt.profiles import exchange
+    from recbole_llmkt.profiles.external import entities_in
     from recbole_llmkt.profiles.locations import own_store
 
     config = make_config(dataset, model, config_files, keys)
+    if source.is_file():
+        for name in entities_in(source, config) if entity == "both" else (entity,):
+            store = own_store(config, name)
+            count = exchange.import_external(store, source, config, overwrite_edits)
+            click.echo(f"{source}: {count} {name} profiles imported")
+        return
     take_profiles = partial(exchange.import_profiles, overwrite_edits=overwrite_edits)
-    taken = False
-    for whose in both(entity):
+    is_empty = True
+    for name in both(entity):
         for kind, path_of, take in (
             ("profiles", exchange.profile_path, take_profiles),
             ("embeddings", exchange.embedding_path, exchange.import_embeddings),
         ):
-            path = path_of(folder, dataset, whose)
+            path = path_of(source, dataset, name)
             if path.is_file():
-                taken = True
-                click.echo(f"{path}: {take(own_store(config, whose), path, config)} {kind} taken")
-    if not taken:
+                is_empty = False
+                count = take(own_store(config, name), path, config)
+                click.echo(f"{path}: {count} {kind} imported")
+    if is_empty:
         raise ProfileError(
-            f"{folder} has no {dataset}.userprof, .useremb, .itemprof or .itememb: name the folder "
+            f"{source} has no {dataset}.userprof, .useremb, .itemprof or .itememb: name the folder "
             "of an export, with the same --dataset."
         )

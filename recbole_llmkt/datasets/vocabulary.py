@@ -19,6 +19,7 @@ import torch
 from recbole.utils import FeatureType
 
 from recbole_llmkt.utils.exceptions import DataError
+from recbole_llmkt.utils.types import Dataset, Values
 
 logger = getLogger(__name__)
 
@@ -48,16 +49,16 @@ class Vocabulary:
     rows: dict[str, IntArray] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, dataset: Any) -> Vocabulary:
+    def of(cls, dataset: Dataset) -> Vocabulary:
         """Read it off a dataset, or one of its splits."""
         tokens = {str(name): np.asarray(ids) for name, ids in dataset.field2id_token.items()}
         return cls(tokens, dict(getattr(dataset, "row_hashes", {})))
 
     # ---- in checkpoints -----------------------------------------------------------------------
 
-    def pack(self) -> dict[str, Any]:
+    def pack(self) -> Values:
         """Return it as tensors and plain values, which ``weights_only`` reads."""
-        packed: dict[str, Any] = {}
+        packed: Values = {}
         first: dict[int, str] = {}
         for name, tokens in self.tokens.items():
             known = first.setdefault(id(tokens), name)
@@ -99,7 +100,7 @@ class Vocabulary:
 
     # ---- against data -------------------------------------------------------------------------
 
-    def difference(self, dataset: Any) -> str | None:
+    def difference(self, dataset: Dataset) -> str | None:
         """Name the first id that a dataset numbers otherwise; None where all rows agree.
 
         Parameters
@@ -119,7 +120,7 @@ class Vocabulary:
                 return f"row {row} of '{name}' is '{tokens[row]}' there and '{known[row]}' here"
         return None
 
-    def renumber(self, dataset: Any) -> None:
+    def renumber(self, dataset: Dataset) -> None:
         """Give a dataset's tokens the ids that they have here.
 
         Tokens that are unknown here are left out, with the interactions and triples they occur in;
@@ -149,13 +150,13 @@ class Vocabulary:
             dataset.field2token_id[name] = {token: row for row, token in enumerate(tokens)}
         self._log(dataset)
 
-    def _essential(self, dataset: Any) -> set[str]:
+    def _essential(self, dataset: Dataset) -> set[str]:
         """Return the fields without whose token a row says nothing."""
         names = ("uid_field", "iid_field", "head_entity_field", "tail_entity_field")
         fields = {getattr(dataset, name, None) for name in (*names, "relation_field")}
         return {name for name in fields if name}
 
-    def _map(self, dataset: Any, name: str) -> IntArray:
+    def _map(self, dataset: Dataset, name: str) -> IntArray:
         """Return the id here of each of the dataset's ids: 0 for unknown tokens."""
         known = {str(token): row for row, token in enumerate(self.tokens[name])}
         today = [str(token) for token in dataset.field2id_token[name]]
@@ -168,7 +169,7 @@ class Vocabulary:
         dataset.departed_tokens[name] = [str(token) for token in self.tokens[name][departed]]
         return ids
 
-    def _log(self, dataset: Any) -> None:
+    def _log(self, dataset: Dataset) -> None:
         for name, tokens in dataset.unknown_tokens.items():
             if tokens:
                 logger.warning(
@@ -181,7 +182,7 @@ class Vocabulary:
             if tokens:
                 logger.info("%s: %s no longer in the data.", name, _counted(tokens))
 
-    def restore_order(self, dataset: Any) -> None:
+    def restore_order(self, dataset: Dataset) -> None:
         """Put the rows of a renumbered dataset in the order in which they were saved.
 
         RecBole's random splits, its ties in time and the rounding of sums over a graph depend on
@@ -197,7 +198,7 @@ class Vocabulary:
             setattr(dataset, feature, frame.iloc[order].reset_index(drop=True))
 
 
-def hash_rows(dataset: Any) -> dict[str, IntArray]:
+def hash_rows(dataset: Dataset) -> dict[str, IntArray]:
     """Return a hash of each row of a dataset's interactions and triples: ids and numbers.
 
     Parameters
@@ -239,7 +240,7 @@ def _saved_order(saved: IntArray, today: IntArray, sizes: Any = None) -> IntArra
     return order
 
 
-def _has(dataset: Any, name: str) -> bool:
+def _has(dataset: Dataset, name: str) -> bool:
     return name in dataset.field2id_token
 
 
@@ -250,7 +251,7 @@ def _renumber_column(frame: Any, name: str, ids: IntArray, kind: FeatureType) ->
         frame[name] = [ids[np.asarray(values, dtype=np.int64)] for values in frame[name]]
 
 
-def _drop_rows(dataset: Any, feature: str, kept: npt.NDArray[np.bool_]) -> None:
+def _drop_rows(dataset: Dataset, feature: str, kept: npt.NDArray[np.bool_]) -> None:
     sizes = getattr(dataset, "file_size_list", None)
     if feature == "inter_feat" and sizes:
         ends = np.cumsum(sizes)
@@ -266,7 +267,7 @@ def _counted(tokens: list[str]) -> str:
     return f"{len(tokens)} ({shown}{more}) {'is' if len(tokens) == 1 else 'are'}"
 
 
-def _pack(tokens: Tokens) -> dict[str, Any]:
+def _pack(tokens: Tokens) -> Values:
     encoded = [str(token).encode("utf-8", "surrogatepass") for token in tokens]
     lengths = np.array([len(token) for token in encoded], dtype=np.int64)
     content = np.frombuffer(b"".join(encoded), dtype=np.uint8).copy()

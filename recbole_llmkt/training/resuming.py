@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 
 import numpy as np
 
@@ -72,9 +71,8 @@ def _check_settings(saved: Settings, today: Settings, path: str) -> None:
 
 
 def _check_rows(vocabulary: Vocabulary, dataset: Dataset, path: str) -> None:
-    today: Mapping[str, np.ndarray] = dataset.row_hashes
     for feature, saved in vocabulary.rows.items():
-        rows = today.get(feature, saved[:0])
+        rows = dataset.row_hashes.get(feature, saved[:0])
         if np.array_equal(rows, saved):
             continue
         what = "interactions" if feature == "inter_feat" else "triples of the knowledge graph"

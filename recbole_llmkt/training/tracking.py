@@ -62,9 +62,11 @@ def summary(result: Mapping[str, Any]) -> dict[str, float]:
 
     RecBole's names: ``valid/`` of the best validation, ``eval/`` of the test.
     """
-    found = {f"valid/{name}": value for name, value in (result["best_valid_result"] or {}).items()}
-    found.update({f"eval/{name}": value for name, value in (result["test_result"] or {}).items()})
-    for one in result.get("slices", ()):
-        place = f"slices/{one['part'].replace(' ', '_')}"
-        found.update({f"{place}/{name}": value for name, value in one["metrics"].items()})
-    return {name: float(value) for name, value in found.items()}
+    metrics = {
+        f"valid/{name}": value for name, value in (result["best_valid_result"] or {}).items()
+    }
+    metrics.update({f"eval/{name}": value for name, value in (result["test_result"] or {}).items()})
+    for part in result.get("slices", ()):
+        place = f"slices/{part['part'].replace(' ', '_')}"
+        metrics.update({f"{place}/{name}": value for name, value in part["metrics"].items()})
+    return {name: float(value) for name, value in metrics.items()}

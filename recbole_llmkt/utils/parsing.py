@@ -164,7 +164,7 @@ def is_plain(value: Any) -> bool:
     if isinstance(value, Enum):
         return False
     if isinstance(value, dict):
-        return all(is_plain(one) for pair in value.items() for one in pair)
+        return all(is_plain(part) for pair in value.items() for part in pair)
     if isinstance(value, (list, tuple)):
-        return all(is_plain(one) for one in value)
+        return all(is_plain(part) for part in value)
     return value is None or isinstance(value, (bool, int, float, str))

@@ -37,7 +37,7 @@ def set_random_state(state: dict[str, Any]) -> None:
     if state["cuda"] and torch.cuda.is_available():
         # The state may come from a machine with more devices.
         here = state["cuda"][: torch.cuda.device_count()]
-        torch.cuda.set_rng_state_all([one.cpu() for one in here])
+        torch.cuda.set_rng_state_all([state.cpu() for state in here])
 
 
 @contextmanager

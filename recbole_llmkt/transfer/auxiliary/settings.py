@@ -67,16 +67,20 @@ def default_layers(
     :func:`~recbole_llmkt.transfer.inspection.catalog.automatic_layer` chooses. An entity without a
     fitting layer is left out.
     """
-    found = {one: str(config[f"kt_{one}_layer"]) for one in ENTITIES if config[f"kt_{one}_layer"]}
+    layers = {
+        entity: str(config[f"kt_{entity}_layer"])
+        for entity in ENTITIES
+        if config[f"kt_{entity}_layer"]
+    }
     for entity in ENTITIES:
-        if entity not in found:
+        if entity not in layers:
             places = catalog(model, train_data) if places is None else places
             with suppress(LayerError):
-                found[entity] = automatic_layer(places, entity)
-    return found
+                layers[entity] = automatic_layer(places, entity)
+    return layers
 
 
-def chosen_layer(context: RunContext, one: TermSettings) -> Layer:
+def chosen_layer(context: RunContext, term: TermSettings) -> Layer:
     """Return the layer of a term, found by rule where the setting is ``auto``.
 
     Raises
@@ -84,14 +88,14 @@ def chosen_layer(context: RunContext, one: TermSettings) -> Layer:
     LayerError
         The model has no layer that could serve.
     """
-    if one.layer != "auto":
-        return Layer.parse(one.layer)
-    preset = context.config[f"kt_{one.entity}_layer"]
-    return Layer.parse(preset or automatic_layer(context.places, one.entity))
+    if term.layer != "auto":
+        return Layer.parse(term.layer)
+    preset = context.config[f"kt_{term.entity}_layer"]
+    return Layer.parse(preset or automatic_layer(context.places, term.entity))
 
 
-def partner_settings(settings: Sequence[TermSettings], one: TermSettings) -> TermSettings:
+def partner_settings(settings: Sequence[TermSettings], term: TermSettings) -> TermSettings:
     """Return where a term's partners are read: as another term does, else by rule."""
-    other = "item" if one.entity == "user" else "user"
-    theirs = (two for two in settings if two.entity == other)
+    other = "item" if term.entity == "user" else "user"
+    theirs = (candidate for candidate in settings if candidate.entity == other)
     return next(theirs, TermSettings("auto", "auto", other, 0.0))

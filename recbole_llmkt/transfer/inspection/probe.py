@@ -51,7 +51,7 @@ def shadow_of(model: nn.Module) -> nn.Module:
 
     Buffers, counters and caches are the copy's own, so running it leaves the model untouched.
     """
-    shared: dict[int, Any] = {id(one): one for one in model.parameters()}
+    shared: dict[int, Any] = {id(parameter): parameter for parameter in model.parameters()}
     for module in model.modules():
         for value in vars(module).values():
             if isinstance(value, (Tensor, np.ndarray, Dataset)) and not isinstance(
@@ -155,7 +155,7 @@ class Probe:
 
     def lengths(self, layer: Layer, axis: int) -> tuple[int, int]:
         """Return how long ``axis`` is with the smaller and with the larger batch."""
-        first, second = (one.calls[layer][0].value.shape[axis] for one in self.readings)
+        first, second = (reading.calls[layer][0].value.shape[axis] for reading in self.readings)
         return first, second
 
     def follows_batch(self, layer: Layer, axis: int, fields: Sequence[str]) -> list[bool]:
@@ -254,7 +254,7 @@ def _with_row(
     changed = copy.deepcopy(interaction)
     names = list(fields) if fields is not None else list(changed.interaction)
     differing = {name: _rows_that_differ(changed[name][row], other[name]) for name in names}
-    varying = [set(one) for one in differing.values() if one]
+    varying = [set(names) for names in differing.values() if names]
     common = sorted(set.intersection(*varying)) if varying else []
     for name, choices in differing.items():
         choices = common or choices

@@ -28,7 +28,7 @@ logger = getLogger(__name__)
 
 Matrix = npt.NDArray[np.float32]
 # Strengths that the regression chooses among; profile embeddings have length 1.
-ALPHAS = tuple(float(one) for one in np.logspace(-2, 4, 13))
+ALPHAS = tuple(float(alpha) for alpha in np.logspace(-2, 4, 13))
 _FEWEST_WARM = 2
 _FILLED = "filled"
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from recbole_llmkt.compat import later_stage
 from recbole_llmkt.profiles.loading import ProfileVectors
 from recbole_llmkt.transfer.context import RunContext
 from recbole_llmkt.transfer.inspection.tables import EntityTable
@@ -20,14 +21,6 @@ from recbole_llmkt.utils.randomness import transfer_seed
 from recbole_llmkt.utils.types import RunConfig, Settings
 
 logger = getLogger(__name__)
-
-# Stages of RecBole's models that begin with weights of an earlier one.
-_LATER_STAGES: dict[str, tuple[Any, ...]] = {
-    "train_stage": ("critic_pretrain", "finetune"),
-    "phase": ("distillation", "finetuning"),
-    "train_method": ("after_pretrain",),
-    "use_pretrain": (True,),
-}
 
 
 @dataclass(frozen=True)
@@ -135,26 +128,26 @@ def start_tables(context: RunContext) -> list[Start]:
     _check_untrained(context.config)
     tables = context.written_tables(min_width=2)
     starts = [start for named in tables.values() for start in _start(context, named)]
-    for one in starts:
+    for start in starts:
         logger.info(
             "%s starts from the %s profiles: %d of %d rows, %d of %d columns.",
-            one.table,
-            one.table.entity,
-            one.rows,
-            one.table.n - 1,
-            one.width,
-            one.of_width,
+            start.table,
+            start.table.entity,
+            start.rows,
+            start.table.n - 1,
+            start.width,
+            start.of_width,
         )
     return starts
 
 
-def _check_untrained(config: Any) -> None:
-    for key, later in _LATER_STAGES.items():
-        if key in config and config[key] in later:
-            raise ConfigError(
-                f"kt_init: targets would write over the weights that {config['model']} takes from "
-                f"an earlier training ({key}: {config[key]}). Set kt_init: none for this stage."
-            )
+def _check_untrained(config: RunConfig) -> None:
+    stage = later_stage(config)
+    if stage:
+        raise ConfigError(
+            f"kt_init: targets would write over the weights that {config['model']} takes from an "
+            f"earlier training ({stage}). Set kt_init: none for this stage."
+        )
 
 
 def _start(context: RunContext, tables: list[EntityTable]) -> list[Start]:

@@ -26,6 +26,7 @@ from recbole_llmkt.profiles.service import (
     stops_for_good,
 )
 from recbole_llmkt.utils.exceptions import ConfigError, ProfileError
+from recbole_llmkt.utils.types import SettingsLike
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class OpenAIGenerator(Generator):
         missing shows when the first request is made: counting tokens needs none.
     """
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: SettingsLike) -> None:
         super().__init__(settings)
         try:
             import openai
@@ -82,7 +83,7 @@ class OpenAIGenerator(Generator):
         self._concurrency: int = settings["profile_concurrency"]
 
     @classmethod
-    def block_size(cls, settings: Mapping[str, Any]) -> int:
+    def block_size(cls, settings: SettingsLike) -> int:
         """Return four rounds of requests: a worker waits for the slowest of a block."""
         return 4 * int(settings["profile_concurrency"])
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recbole_llmkt.profiles.generation.generators import get_generator_class
-from recbole_llmkt.profiles.generation.generators.file import FileGenerator
 from recbole_llmkt.profiles.generation.requests import RequestMaker
 from recbole_llmkt.profiles.store import Profile, ProfileStore, failed, stale
 from recbole_llmkt.utils.exceptions import ConfigError
@@ -19,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Scope:
+class Selection:
     """Which profiles a generation run takes up, beside those that are missing or out of date.
 
     Attributes
@@ -56,7 +55,7 @@ class Scope:
             )
 
 
-WHAT_IS_MISSING = Scope()
+WHAT_IS_MISSING = Selection()
 
 
 def shard_folder(folder: Path, shard: str) -> Path:
@@ -73,36 +72,10 @@ def parse_shard(shard: str) -> tuple[int, int]:
     ConfigError
         It is not of this form, or the number is not from 1 to the total.
     """
-    found = re.fullmatch(r"(\d+)/(\d+)", shard.strip())
-    if not found or not 1 <= int(found.group(1)) <= int(found.group(2)):
+    numbers = re.fullmatch(r"(\d+)/(\d+)", shard.strip())
+    if not numbers or not 1 <= int(numbers.group(1)) <= int(numbers.group(2)):
         raise ConfigError(f"Cannot read the shard '{shard}': write 1/16, 2/16, ... 16/16.")
-    return int(found.group(1)), int(found.group(2))
-
-
-Made = Mapping[str, tuple[str, "str | None"]]
-
-
-def profiles_of_file(requests: RequestMaker) -> Made | None:
-    """Return the profiles of ``profile_file``; None with another generator."""
-    if requests.settings["profile_generator"] != "file":
-        return None
-    return FileGenerator(requests.settings).profiles_of(requests.entity)
-
-
-def _changed(
-    made: Made, digests: Mapping[str, str | None], profiles: Mapping[str, Profile]
-) -> set[str]:
-    """Return whose profile is missing, or not what the file has."""
-    missing = set()
-    for token in digests:
-        known = profiles.get(token)
-        if known is None:
-            missing.add(token)
-        elif token in made and not known.edited:
-            text, history = made[token]
-            if (known.text, known.history) != (text.strip(), history):
-                missing.add(token)
-    return missing
+    return int(numbers.group(1)), int(numbers.group(2))
 
 
 def origin_of(requests: RequestMaker) -> dict[str, str]:
@@ -132,46 +105,46 @@ class _ByOthers:
     def warn(self, profiles: Mapping[str, Profile], kept: Iterable[str]) -> None:
         """Say how many profiles stay although others wrote them."""
         known = [profiles[token] for token in kept if token in profiles]
-        others = [one for one in known if one.usable and not one.edited and self._is_other(one)]
+        others = [
+            profile
+            for profile in known
+            if profile.usable and not profile.edited and self._is_other(profile)
+        ]
         if others:
-            one = others[0]
+            example = others[0]
             logger.warning(
                 "%d profiles stay that another generator, model or prompt wrote, that of '%s' (%s) "
                 "for one. Write them anew with --overwrite-others.",
                 len(others),
-                one.id,
-                f"{one.generator} {one.model}".strip(),
+                example.id,
+                f"{example.generator} {example.model}".strip(),
             )
 
 
 def wanted_tokens(
     requests: RequestMaker,
-    made: Made | None,
     folder: Path,
-    scope: Scope,
+    selection: Selection,
 ) -> tuple[list[str], int]:
     """Return the tokens to write now, and the number of those that can stay."""
     digests = requests.digests
     stores = [ProfileStore(folder, requests.entity)]
-    if scope.shard:
-        number, total = parse_shard(scope.shard)
+    if selection.shard:
+        number, total = parse_shard(selection.shard)
         digests = {
             token: digest
             for token, digest in digests.items()
             if zlib.crc32(token.encode()) % total == number - 1
         }
-        stores.append(ProfileStore(shard_folder(folder, scope.shard), requests.entity))
+        stores.append(ProfileStore(shard_folder(folder, selection.shard), requests.entity))
     # The part's own store was written later than the whole.
-    profiles = {token: one for store in stores for token, one in store.read().items()}
-    if made is not None:
-        missing = _changed(made, digests, profiles)
-    else:
-        others = _ByOthers(origin_of(requests), scope.overwrite_others)
-        missing = set(digests).intersection(*(stale(store, digests, others) for store in stores))
-        others.warn(profiles, digests.keys() - missing)
-    if scope.retry_failed:
+    profiles = {token: profile for store in stores for token, profile in store.read().items()}
+    others = _ByOthers(origin_of(requests), selection.overwrite_others)
+    missing = set(digests).intersection(*(stale(store, digests, others) for store in stores))
+    others.warn(profiles, digests.keys() - missing)
+    if selection.retry_failed:
         missing.update(failed(profiles.values()))
-    if scope.overwrite_edits:
+    if selection.overwrite_edits:
         missing.update(token for token, profile in profiles.items() if profile.edited)
     tokens = [token for token in digests if token in missing]
     return tokens, len(digests) - len(tokens)
