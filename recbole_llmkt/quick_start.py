@@ -34,9 +34,9 @@ from recbole_llmkt.training.resuming import resumed_data
 from recbole_llmkt.training.tracking import tracked
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.text import without_credentials
-from recbole_llmkt.utils.types import Loader, Metrics
+from recbole_llmkt.utils.types import Loader, Metrics, Settings
 
-Result = dict[str, Any]
+Result = Settings
 
 
 class Interrupted(KeyboardInterrupt):
@@ -197,7 +197,9 @@ def _fit(
     return score, metrics
 
 
-def _test(config: Config, trainer: Any, train_data: Any, test_data: Any, saved: bool) -> Result:
+def _test(
+    config: Config, trainer: Any, train_data: Loader, test_data: Loader | None, saved: bool
+) -> Result:
     """Evaluate on the test part, if any: RecBole's figures, those of the slices, and by user."""
     if not test_data:
         return {"test_result": None, "slices": [], "users": None}
@@ -217,7 +219,7 @@ def run_recbole_llmkt(
     model: str | type | None = None,
     dataset: str | None = None,
     config_file_list: Sequence[str] | None = None,
-    config_dict: Mapping[str, Any] | None = None,
+    config_dict: Mapping[str, object] | None = None,
     saved: bool = True,
     queue: Any = None,
 ) -> Result:
@@ -260,7 +262,7 @@ def run(
     model: str | None = None,
     dataset: str | None = None,
     config_file_list: Sequence[str] | None = None,
-    config_dict: Mapping[str, Any] | None = None,
+    config_dict: Mapping[str, object] | None = None,
     saved: bool = True,
     nproc: int = 1,
     world_size: int = -1,
@@ -318,7 +320,7 @@ def _run_rank(rank: int, *arguments: Any) -> None:
 
 
 def objective_function(
-    config_dict: Mapping[str, Any] | None = None,
+    config_dict: Mapping[str, object] | None = None,
     config_file_list: Sequence[str] | None = None,
     saved: bool = True,
 ) -> Result:
@@ -344,7 +346,7 @@ def objective_function(
 
 
 def load_data_and_model(
-    model_file: str, config_dict: Mapping[str, Any] | None = None, trust: bool = False
+    model_file: str, config_dict: Mapping[str, object] | None = None, trust: bool = False
 ) -> tuple[Any, ...]:
     """Load a checkpoint with the data it was trained on.
 

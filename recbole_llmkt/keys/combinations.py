@@ -13,6 +13,7 @@ from recbole.utils import EvaluatorType, InputType, ModelType
 
 from recbole_llmkt.datasets.checks import check_candidates, check_files
 from recbole_llmkt.utils.exceptions import ConfigError, nearest
+from recbole_llmkt.utils.types import RunConfig
 
 Settings = Mapping[str, Any]
 Check = Callable[[Settings, type], "str | None"]
@@ -282,7 +283,7 @@ def check_together(settings: Settings, model: type, checks: Sequence[Check]) -> 
             raise ConfigError(wrong)
 
 
-def check_run(config: Any, parts: Sequence[str] = ()) -> None:
+def check_run(config: RunConfig, parts: Sequence[str] = ()) -> None:
     """Refuse what would make a run fail, before anything is read or written.
 
     Parameters

@@ -56,7 +56,7 @@ HISTORIES = ("recent", "top_rated", "mixed")
 ENGINES = ("local", "ray")
 
 
-def _phase_length(value: Any) -> str | None:
+def _phase_length(value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return (
             "a share of `epochs` (a float above 0.0, up to 1.0) or a count (an int of 1 or more)."
@@ -67,7 +67,7 @@ def _phase_length(value: Any) -> str | None:
     return None if 0.0 < value <= 1.0 else "a share above 0.0, up to 1.0 (a count is an int)."
 
 
-def _entity(value: Any) -> str | None:
+def _entity(value: object) -> str | None:
     if isinstance(value, (list, tuple)) and "both" in value:
         return "user or item within a list: [user, item] says both."
     return None
@@ -269,7 +269,7 @@ def without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, **addresses}
 
 
-def check_keys(values: Mapping[str, Any], where: str) -> None:
+def check_keys(values: Mapping[str, object], where: str) -> None:
     """Refuse unknown ``kt_``/``profile_`` keys and values out of range.
 
     Parameters

@@ -51,7 +51,7 @@ class Ranker:
     """
 
     def __init__(
-        self, model_file: str, config_dict: Mapping[str, Any] | None = None, trust: bool = False
+        self, model_file: str, config_dict: Mapping[str, object] | None = None, trust: bool = False
     ) -> None:
         config, model, _, train_data, valid_data, _ = load_data_and_model(
             model_file, config_dict, trust
