@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Mapping
 from logging import getLogger
 from pathlib import Path
@@ -15,6 +13,7 @@ from torch import nn
 from recbole_llmkt.compat import forget_computed, load_plain
 from recbole_llmkt.datasets.vocabulary import Vocabulary
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
+from recbole_llmkt.utils.files import replacing
 
 logger = getLogger(__name__)
 
@@ -30,13 +29,8 @@ _CLUSTERS = ("user_centroids", "user_2cluster", "item_centroids", "item_2cluster
 
 def save_file(state: dict[str, Any], path: str) -> None:
     """Write a checkpoint in one piece: a reader sees the old file or the new one."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    partial = f"{path}.{uuid.uuid4().hex[:8]}.partial"  # of several writers, the last one counts
-    try:
-        torch.save(state, partial)
-        os.replace(partial, path)
-    finally:
-        Path(partial).unlink(missing_ok=True)
+    with replacing(Path(path)) as file:
+        torch.save(state, file)
 
 
 def load_checkpoint(path: str, device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""Whose row is whose: the tokens of a checkpoint's rows, and data of a later day in its numbering.
+"""The token of each row of a checkpoint's tables, and later data numbered in the same way.
 
 RecBole numbers users, items and all other tokens by their first appearance in the atomic files.
-Sort the lines of a file, erase a user or append one, and every row of a trained table belongs to
-somebody else. So a checkpoint carries the token of every row, and data are renumbered by token.
+If the lines of a file are sorted, or a user is added or removed, every row of a trained table may
+belong to another entity. So a checkpoint stores the token of every row, and data are renumbered by
+token.
 """
 
 from __future__ import annotations
@@ -50,14 +51,14 @@ class Vocabulary:
 
     @classmethod
     def of(cls, dataset: Dataset) -> Vocabulary:
-        """Read it off a dataset, or one of its splits."""
+        """Return the vocabulary of a dataset or a split."""
         tokens = {str(name): np.asarray(ids) for name, ids in dataset.field2id_token.items()}
         return cls(tokens, dict(getattr(dataset, "row_hashes", {})))
 
     # ---- in checkpoints -----------------------------------------------------------------------
 
     def pack(self) -> Values:
-        """Return it as tensors and plain values, which ``weights_only`` reads."""
+        """Return tensors and plain values, which ``weights_only`` can read."""
         packed: Values = {}
         first: dict[int, str] = {}
         for name, tokens in self.tokens.items():
@@ -101,7 +102,7 @@ class Vocabulary:
     # ---- against data -------------------------------------------------------------------------
 
     def difference(self, dataset: Dataset) -> str | None:
-        """Name the first id that a dataset numbers otherwise; None where all rows agree.
+        """Describe the first id that a dataset numbers differently; None if all agree.
 
         Parameters
         ----------
@@ -121,7 +122,7 @@ class Vocabulary:
         return None
 
     def renumber(self, dataset: Dataset) -> None:
-        """Give a dataset's tokens the ids that they have here.
+        """Renumber a dataset's tokens as in this vocabulary.
 
         Tokens that are unknown here are left out, with the interactions and triples they occur in;
         as the value of another field (a new genre) they become padding. Both kinds are logged, and
@@ -151,7 +152,7 @@ class Vocabulary:
         self._log(dataset)
 
     def _essential(self, dataset: Dataset) -> set[str]:
-        """Return the fields without whose token a row says nothing."""
+        """Return the fields without which a row is dropped."""
         names = ("uid_field", "iid_field", "head_entity_field", "tail_entity_field")
         fields = {getattr(dataset, name, None) for name in (*names, "relation_field")}
         return {name for name in fields if name}

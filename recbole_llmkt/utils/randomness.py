@@ -47,7 +47,7 @@ def isolated_randomness(seed: int | None = None) -> Iterator[None]:
     Parameters
     ----------
     seed : int, optional
-        Seed of all streams inside the block; by default they go on from where they are.
+        Seed of all streams inside the block; by default they continue from their state.
     """
     state = get_random_state()
     try:

@@ -109,7 +109,7 @@ class OpenAIGenerator(Generator):
         ProfileError
             The server refuses the key or the model, or the account has no credit.
         """
-        # A thread of its own: requests go on while the caller writes answers to the disk.
+        # A thread of its own: requests continue while the caller writes answers to the disk.
         arrived: _Arrived = queue.SimpleQueue()
         loop = asyncio.new_event_loop()
         asking = loop.create_task(self._ask_all(iter(requests), arrived))
