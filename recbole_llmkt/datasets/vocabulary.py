@@ -20,7 +20,7 @@ import torch
 from recbole.utils import FeatureType
 
 from recbole_llmkt.utils.exceptions import DataError
-from recbole_llmkt.utils.types import Dataset, Values
+from recbole_llmkt.utils.types import Dataset, NumberedDataset, Values
 
 logger = getLogger(__name__)
 
@@ -121,7 +121,7 @@ class Vocabulary:
                 return f"row {row} of '{name}' is '{tokens[row]}' there and '{known[row]}' here"
         return None
 
-    def renumber(self, dataset: Dataset) -> None:
+    def renumber(self, dataset: NumberedDataset) -> None:
         """Renumber a dataset's tokens as in this vocabulary.
 
         Tokens that are unknown here are left out, with the interactions and triples they occur in;
@@ -151,13 +151,13 @@ class Vocabulary:
             dataset.field2token_id[name] = {token: row for row, token in enumerate(tokens)}
         self._log(dataset)
 
-    def _essential(self, dataset: Dataset) -> set[str]:
+    def _essential(self, dataset: NumberedDataset) -> set[str]:
         """Return the fields without which a row is dropped."""
         names = ("uid_field", "iid_field", "head_entity_field", "tail_entity_field")
         fields = {getattr(dataset, name, None) for name in (*names, "relation_field")}
         return {name for name in fields if name}
 
-    def _map(self, dataset: Dataset, name: str) -> IntArray:
+    def _map(self, dataset: NumberedDataset, name: str) -> IntArray:
         """Return the id here of each of the dataset's ids: 0 for unknown tokens."""
         known = {str(token): row for row, token in enumerate(self.tokens[name])}
         today = [str(token) for token in dataset.field2id_token[name]]
@@ -170,7 +170,7 @@ class Vocabulary:
         dataset.departed_tokens[name] = [str(token) for token in self.tokens[name][departed]]
         return ids
 
-    def _log(self, dataset: Dataset) -> None:
+    def _log(self, dataset: NumberedDataset) -> None:
         for name, tokens in dataset.unknown_tokens.items():
             if tokens:
                 logger.warning(
@@ -183,7 +183,7 @@ class Vocabulary:
             if tokens:
                 logger.info("%s: %s no longer in the data.", name, _counted(tokens))
 
-    def restore_order(self, dataset: Dataset) -> None:
+    def restore_order(self, dataset: NumberedDataset) -> None:
         """Put the rows of a renumbered dataset in the order in which they were saved.
 
         RecBole's random splits, its ties in time and the rounding of sums over a graph depend on
@@ -252,7 +252,7 @@ def _renumber_column(frame: Any, name: str, ids: IntArray, kind: FeatureType) ->
         frame[name] = [ids[np.asarray(values, dtype=np.int64)] for values in frame[name]]
 
 
-def _drop_rows(dataset: Dataset, feature: str, kept: npt.NDArray[np.bool_]) -> None:
+def _drop_rows(dataset: NumberedDataset, feature: str, kept: npt.NDArray[np.bool_]) -> None:
     sizes = getattr(dataset, "file_size_list", None)
     if feature == "inter_feat" and sizes:
         ends = np.cumsum(sizes)
