@@ -13,7 +13,7 @@ from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
 from recbole_llmkt.compat import check_keys_of_release, check_release, numpy_names
-from recbole_llmkt.keys.combinations import CONFIG_CHECKS, check_together
+from recbole_llmkt.keys.combinations import CLOSED_FORM, CONFIG_CHECKS, check_together
 from recbole_llmkt.keys.names import hyperparameters, unknown_names
 from recbole_llmkt.keys.recbole_table import check_values
 from recbole_llmkt.keys.table import ADDRESS_KEYS, check_keys, without_secrets
@@ -25,7 +25,7 @@ from recbole_llmkt.utils.parsing import is_plain, load_yaml, parse_value
 logger = getLogger(__name__)
 
 # Solved in closed form, though RecBole does not file it among its traditional models.
-CLOSED_FORM = ("NCEPLRec",)
+_SOLVED = ("NCEPLRec",)
 
 _TEACHERS = ("CIN", "CINComp", "CrossNet", "DAGFM")
 _PICKLES = ("dataset_save_path", "dataloaders_save_path", "save_dataset", "save_dataloaders")
@@ -200,8 +200,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         check_values({**final, "dataset": self.dataset}, self.model)
         check_together(final, self.model_class, CONFIG_CHECKS)
         untrained = self.model_class.type in (ModelType.TRADITIONAL, ModelType.DECISIONTREE)
-        if untrained or self.model in CLOSED_FORM:
-            final["kt_enabled"] = self._refuse_untrained(final)
+        if untrained or self.model in _SOLVED:
+            final["kt_enabled"] = self._with_profiles(final)
         return final
 
     def _keys_without_reader(self, strict: bool) -> list[str]:
@@ -227,12 +227,22 @@ class Config(RecBoleConfig):  # type: ignore[misc]
                 )
             final["train_neg_sample_args"] = None
 
-    def _refuse_untrained(self, final: Mapping[str, Any]) -> bool:
+    def _with_profiles(self, final: Mapping[str, Any]) -> bool:
+        """Tell whether a model that no gradient trains uses profiles."""
         if self.external_config_dict.get("kt_enabled", True) is False:
             return False
+        solvable = self.model in CLOSED_FORM
+        if solvable and final["kt_closed_form"] != "none":
+            return True
+        remedy = (
+            "Set kt_closed_form: drawn, or kt_enabled: False."
+            if solvable
+            else "Train it with kt_enabled: False, or choose another model (EASE takes profiles by "
+            "kt_closed_form)."
+        )
         raise ConfigError(
             f"{self.model} is not trained by gradient descent, so there is no loss to add the "
-            "transfer loss to. Train it with kt_enabled: False, or choose another model."
+            f"transfer loss to. {remedy}"
         )
 
     def __getitem__(self, item: str) -> Any:

@@ -33,8 +33,9 @@ class _Profile(click.Group):
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         write = self.commands["write"]
-        options = [one for one in write.params if isinstance(one, click.Option)]
-        rows = [row for one in options if (row := one.get_help_record(context)) is not None]
+        options = [option for option in write.params if isinstance(option, click.Option)]
+        records = (option.get_help_record(context) for option in options)
+        rows = [row for row in records if row is not None]
         with formatter.section("Options"):
             formatter.write_dl(rows)
         self.format_commands(context, formatter)
@@ -98,7 +99,7 @@ def _embed(config: Config, stores: list[ProfileStore], dtype: str) -> None:
 def write(
     dataset: str,
     model: str,
-    config_files: str,
+    config_files: list[str],
     keys: tuple[str, ...],
     entity: str,
     dry_run: bool,
@@ -157,13 +158,13 @@ def _show_estimate(
 ) -> None:
     from recbole_llmkt.profiles.generation.run import estimate
 
-    found = estimate(config, entity, price_in, price_out, selection)
-    for text in found.first:
+    needed = estimate(config, entity, price_in, price_out, selection)
+    for text in needed.first:
         click.echo(f"{printable(text)}\n{'-' * 72}")
-    cost = "" if found.cost is None else f", {found.cost:.2f} in the currency of the prices"
+    cost = "" if needed.cost is None else f", {needed.cost:.2f} in the currency of the prices"
     click.echo(
-        f"{entity}: {found.count} profiles to write, {found.skipped} fresh; about "
-        f"{found.tokens_in} tokens in, at most {found.tokens_out} out{cost}"
+        f"{entity}: {needed.count} profiles to write, {needed.skipped} fresh; about "
+        f"{needed.tokens_in} tokens in, at most {needed.tokens_out} out{cost}"
     )
 
 
@@ -172,7 +173,12 @@ def _show_estimate(
 @entities_option
 @_dtype
 def embed(
-    dataset: str, model: str, config_files: str, keys: tuple[str, ...], entity: str, dtype: str
+    dataset: str,
+    model: str,
+    config_files: list[str],
+    keys: tuple[str, ...],
+    entity: str,
+    dtype: str,
 ) -> None:
     """Encode the profiles; texts that this encoder has read before are not read again.
 
@@ -195,7 +201,7 @@ def embed(
 def check(
     dataset: str,
     model: str,
-    config_files: str,
+    config_files: list[str],
     keys: tuple[str, ...],
     entity: str,
     plot: Path | None,
@@ -213,11 +219,11 @@ def check(
     config = make_config(dataset, model, config_files, keys)
     stores = existing_stores(config, entity)
     checks = check_stores(config, stores)
-    click.echo("\n".join(one_line(line) for found in checks for line in found.lines()))
+    click.echo("\n".join(one_line(line) for checked in checks for line in checked.lines()))
     if plot:
         plot_lengths(checks, plot)
         click.echo(f"{plot}: words per profile")
-    n_problems = sum(found.n_problems for found in checks)
+    n_problems = sum(checked.n_problems for checked in checks)
     if n_problems:
         raise click.ClickException(
             f"{n_problems} profiles should be fixed: write them again (`llmkt profile`, with "
@@ -228,10 +234,12 @@ def check(
 @profile.command(context_settings=ANY_KEY)
 @dataset_options
 @entities_option
-def merge(dataset: str, model: str, config_files: str, keys: tuple[str, ...], entity: str) -> None:
+def merge(
+    dataset: str, model: str, config_files: list[str], keys: tuple[str, ...], entity: str
+) -> None:
     """Gather the parts that `llmkt profile --shard=I/N` wrote.
 
-    May be run again and again: what is there already is passed over.
+    May be run repeatedly: profiles that are already there are skipped.
 
     \b
     Example:
@@ -241,14 +249,14 @@ def merge(dataset: str, model: str, config_files: str, keys: tuple[str, ...], en
 
     config = make_config(dataset, model, config_files, keys)
     folder = own_folder(config)
-    for one in both(entity):
-        parts = [ProfileStore(part, one) for part in sorted((folder / "shards").glob("*-of-*"))]
+    for whose in both(entity):
+        parts = [ProfileStore(part, whose) for part in sorted((folder / "shards").glob("*-of-*"))]
         parts = [part for part in parts if part.exists()]
         if not parts:
-            click.echo(f"{one}: no parts in {folder / 'shards'}")
+            click.echo(f"{whose}: no parts in {folder / 'shards'}")
             continue
-        added = ProfileStore(folder, one).merge(parts)
-        click.echo(f"{one}: {added} profiles taken from {len(parts)} parts")
+        added = ProfileStore(folder, whose).merge(parts)
+        click.echo(f"{whose}: {added} profiles taken from {len(parts)} parts")
 
 
 for command in (show, edit, export_profiles, import_profiles):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 import click
 
@@ -28,7 +28,12 @@ from recbole_llmkt.utils.text import one_line, printable
 @dataset_options
 @entity_option
 def show(
-    token: str, dataset: str, model: str, config_files: str, keys: tuple[str, ...], entity: str
+    token: str,
+    dataset: str,
+    model: str,
+    config_files: list[str],
+    keys: tuple[str, ...],
+    entity: str,
 ) -> None:
     """Show a profile and where it comes from; TOKEN is the id in the atomic files.
 
@@ -71,15 +76,15 @@ def edit(
     token: str,
     dataset: str,
     model: str,
-    config_files: str,
+    config_files: list[str],
     keys: tuple[str, ...],
     entity: str,
     text: str | None,
-    file: Any,
+    file: TextIO | None,
 ) -> None:
     """Correct a profile by hand: with --text, --file, or in $EDITOR.
 
-    The correction is marked as one, and stays when profiles are written anew, unless
+    The profile is marked as edited, and stays when profiles are written again, unless
     --overwrite-edits is given.
 
     \b
@@ -96,7 +101,7 @@ def edit(
         text = file.read() if file is not None else click.edit(old.text)
     text = None if text is None else printable(text).strip()
     if text is None or text == old.text.strip():
-        click.echo("Nothing is changed.")
+        click.echo("Nothing changed.")
         return
     problem = too_long(text, longest_text(config))
     if problem:
@@ -106,8 +111,8 @@ def edit(
     with store.writing():
         store.append(replace(old, text=text, edited=True, error=None, time=utc_now()))
     click.echo(
-        f"The profile of {entity} '{one_line(token)}' is corrected; its embedding follows by "
-        "itself."
+        f"The profile of {entity} '{one_line(token)}' is corrected; its embedding is "
+        "updated by the next run."
     )
 
 
@@ -125,7 +130,7 @@ def edit(
 def export_profiles(
     dataset: str,
     model: str,
-    config_files: str,
+    config_files: list[str],
     keys: tuple[str, ...],
     entity: str,
     output: Path,
@@ -166,7 +171,7 @@ def import_profiles(
     source: Path,
     dataset: str,
     model: str,
-    config_files: str,
+    config_files: list[str],
     keys: tuple[str, ...],
     entity: str,
     overwrite_edits: bool,

@@ -84,13 +84,13 @@ class Key:
             return f"a list{' of strings' if plain else ''}, like [A, B] or []."
         if self.many == "some" and not values:
             return "not an empty list."
-        refusals = (self._refusal_of_one(single) for single in values)
+        refusals = (self._refusal_of_value(single) for single in values)
         wrong = next((words for words in refusals if words), None)
         if wrong and plain:
             return "a list of strings, like [A, B] or []."
         return wrong or (self.rule(value) if self.rule else None)
 
-    def _refusal_of_one(self, value: Any) -> str | None:
+    def _refusal_of_value(self, value: Any) -> str | None:
         if self.choices:
             return self._refusal_of_choice(value)
         check = _TYPE_CHECKS.get(self.type)

@@ -1,6 +1,6 @@
 """RecBole's own keys and what their values may be.
 
-RecBole takes nearly any value and trips over it later, after hours of training perhaps.
+RecBole accepts nearly any value and fails later, perhaps after hours of training.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ def _benchmark(value: Any) -> str | None:
 
 def _gpu_id(value: Any) -> str | None:
     numbers = value if isinstance(value, (list, tuple)) else str(value).split(",")
-    good = value == "" or all(re.fullmatch(r"\s*(-1|\d{1,4})\s*", str(one)) for one in numbers)
+    good = value == "" or all(
+        re.fullmatch(r"\s*(-1|\d{1,4})\s*", str(number)) for number in numbers
+    )
     words = "GPU numbers, like 0 or '0,1'; '' trains on the CPU."
     return None if good and not isinstance(value, (bool, list)) else words
 

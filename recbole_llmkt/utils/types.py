@@ -13,6 +13,8 @@ Settings = dict[str, Any]
 # Plain values and tensors by name: parts of checkpoints, variables of a prompt.
 Values = dict[str, Any]
 Array = npt.NDArray[Any]
+# Tensors and plain values by name: a checkpoint, or a method's part of it.
+State = dict[str, Any]
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 Matrix = npt.NDArray[np.float32]
@@ -70,6 +72,7 @@ class Dataset(Protocol):
     inter_feat: Any
     user_feat: Any
     item_feat: Any
+    row_hashes: dict[str, IntArray]  # set by recbole_llmkt.datasets.loading
 
     def __len__(self) -> int: ...
 

@@ -204,7 +204,7 @@ def test_edits_from_a_file_from_stdin_and_from_an_editor(tiny, llmkt, tmp_path, 
         "From stdin.",
         "From an editor.",
     ]
-    assert "Nothing is changed" in llmkt("edit", "u3")
+    assert "Nothing changed" in llmkt("edit", "u3")
     assert "empty" in llmkt("edit", "u3", "--text= ", exit_code=2)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +31,17 @@ class Encoder(ABC):
     def __init__(self, name: str, batch_size: int = 32) -> None:
         self.name = name
         self.batch_size = batch_size
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Encoder:
+        """Make the encoder that a configuration describes.
+
+        Parameters
+        ----------
+        config : recbole_llmkt.config.Config
+            The ``profile_*`` keys.
+        """
+        return cls(config["profile_encoder"], config["profile_encoder_batch_size"])
 
     @abstractmethod
     def split(self, texts: list[str]) -> list[list[tuple[str, int]]]:

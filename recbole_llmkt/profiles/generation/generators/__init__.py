@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from recbole_llmkt.profiles.generation.generators.base import Answer, Generator, Request
-from recbole_llmkt.utils.exceptions import ConfigError
-from recbole_llmkt.utils.importing import import_class
+from recbole_llmkt.utils.importing import import_subclass, make_own
 from recbole_llmkt.utils.types import SettingsLike
 
 __all__ = ["Answer", "Generator", "Request", "get_generator", "get_generator_class"]
 
+_KEY = "profile_generator"
 _CLASSES = {
     "template": f"{__name__}.template.TemplateGenerator",
     "transformers": f"{__name__}.transformers.TransformersGenerator",
@@ -24,10 +24,8 @@ def get_generator_class(name: str) -> type[Generator]:
     ConfigError
         It cannot be imported, or is no :class:`Generator`.
     """
-    generator_class = import_class(_CLASSES.get(name, name))
-    if not issubclass(generator_class, Generator):
-        raise ConfigError(f"profile_generator: {name} is no subclass of {Generator.__module__}.")
-    return generator_class
+    path = _CLASSES.get(name, name)
+    return import_subclass(_KEY, path, Generator)  # type: ignore[type-abstract]
 
 
 def get_generator(settings: SettingsLike) -> Generator:
@@ -41,6 +39,11 @@ def get_generator(settings: SettingsLike) -> Generator:
     Raises
     ------
     ConfigError
-        A key that the generator needs is missing, or a library is not installed.
+        A key that the generator needs is missing, a library is not installed, or an own class
+        cannot be made.
     """
-    return get_generator_class(settings["profile_generator"])(settings)
+    name = settings[_KEY]
+    generator = get_generator_class(name)
+    if name in _CLASSES:
+        return generator(settings)
+    return make_own(_KEY, name, lambda: generator(settings))

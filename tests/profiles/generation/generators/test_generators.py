@@ -107,7 +107,7 @@ def test_unusable_answers_are_asked_for_once_more() -> None:
 def test_generator_by_class_path() -> None:
     path = f"{Stubborn.__module__}.Stubborn"
     assert type(get_generator({**SETTINGS, "profile_generator": path})).__name__ == "Stubborn"
-    with pytest.raises(ConfigError, match="no subclass"):
+    with pytest.raises(ConfigError, match="not a subclass of Generator"):
         get_generator({**SETTINGS, "profile_generator": "collections.OrderedDict"})
 
 
