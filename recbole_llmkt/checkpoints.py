@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from logging import getLogger
 from pathlib import Path
 from typing import Any
