@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Mapping
 from logging import getLogger
 from pathlib import Path
@@ -16,6 +14,7 @@ from torch import nn
 from recbole_llmkt.compat import load_plain, weights_loaded
 from recbole_llmkt.datasets.vocabulary import Vocabulary
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
+from recbole_llmkt.utils.files import replacing
 from recbole_llmkt.utils.types import Dataset, Settings, State
 
 logger = getLogger(__name__)
@@ -31,13 +30,8 @@ _DOTTED = {"kt_layer", "kt_user_layer", "kt_item_layer", "kt_init_tables"}
 
 def save_file(state: State, path: str) -> None:
     """Write a checkpoint in one piece: a reader sees the old file or the new one."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    partial = f"{path}.{uuid.uuid4().hex[:8]}.partial"  # of several writers, the last one counts
-    try:
-        torch.save(state, partial)
-        os.replace(partial, path)
-    finally:
-        Path(partial).unlink(missing_ok=True)
+    with replacing(Path(path)) as file:
+        torch.save(state, file)
 
 
 def load_checkpoint(path: str, device: torch.device | str = "cpu") -> State:

@@ -1,4 +1,4 @@
-"""RecBole's atomic files, read and written cell by cell."""
+"""RecBole's atomic files: headers, cells, and writing them."""
 
 from __future__ import annotations
 
@@ -151,10 +151,10 @@ class AtomicFile:
         return column
 
     def rows(self) -> Iterator[dict[str, str]]:
-        """Give each row as column -> cell, to the letter as RecBole reads tokens.
+        """Yield each row as a mapping of column to cell, exactly as RecBole reads tokens.
 
-        Blanks at the ends stay, also those that Python's ``strip`` takes (U+00A0), and so do ids
-        such as ``NaN``, ``null``, ``1e5`` and ``007``.
+        Nothing is stripped or converted: blanks at the ends, U+00A0 among them, and ids such as
+        ``NaN``, ``null``, ``1e5`` and ``007`` stay as they are.
         """
         for cells in self._lines():
             missing = len(self.columns) - len(cells)
@@ -196,7 +196,7 @@ class AtomicFile:
             ) from error
 
     def _swallowed(self, cell: str) -> bool:
-        """Whether a quotation mark that is never closed took in the next row."""
+        """Whether a cell contains the next row, because its quotation mark is never closed."""
         return "\n" in cell and self.separator in cell
 
     def _too_long(self, number: int, n_cells: int) -> str:
@@ -214,7 +214,7 @@ def value_of(cell: str) -> str:
 
 
 def _surrogates(encoding: str) -> str:
-    """Return how lone surrogates are coded: as they are where the encoding can do that."""
+    """Return the error handler for lone surrogates, which only some encodings can represent."""
     return "surrogatepass" if encoding.lower().startswith("utf") else "strict"
 
 
@@ -232,7 +232,7 @@ def write_atomic_file(
     rows : iterable of list of str
         Cells.
     config : recbole_llmkt.config.Config
-        For ``field_separator`` and ``encoding``; what the encoding lacks becomes ``?``.
+        For ``field_separator`` and ``encoding``; characters that the encoding lacks become ``?``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a run needs of its atomic files, checked before RecBole reads them, and once it has."""
+"""Checks of a run's data: of the atomic files before RecBole reads them, and of the result."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def downloadable() -> Settings:
 
 
 def check_files(config: RunConfig, strict: bool = True) -> None:
-    """Make sure that the atomic files and the columns that a run asks for are there.
+    """Check that the atomic files and columns that a run needs exist.
 
     Parameters
     ----------
     config : Config
         The run's configuration.
     strict : bool
-        False checks the files that are there, and lets ``load_col`` name columns that none has, as
-        RecBole does: profiles need less than a run.
+        False skips missing files, and columns of ``load_col`` that no file has: writing profiles
+        needs less than a run.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def _files(config: RunConfig, source: str) -> Iterator[Path]:
 
 
 def _wanted(config: RunConfig) -> dict[str, dict[str, str]]:
-    """Return for each atomic file the columns that must be there, and the key that wants them."""
+    """Return the required columns of each atomic file, and the key that requires them."""
     wanted: dict[str, dict[str, str]] = {"inter": {}}
     for source, columns in (config["load_col"] or {}).items():
         listed = [] if columns in (None, "*") else columns
@@ -108,7 +108,7 @@ def _loaded(config: RunConfig, source: str, header: dict[str, str]) -> dict[str,
 
 
 class Needed(NamedTuple):
-    """A column that must be loaded: for what, its name, the key that names it, its types."""
+    """A column that must be loaded: who needs it, its name, the key that names it, its types."""
 
     what: str
     column: str | None
@@ -172,7 +172,7 @@ def _require(loaded: dict[str, str], needed: Needed) -> None:
 
 
 def check_candidates(config: RunConfig) -> None:
-    """Make sure that there are as many items as topk asks for, reading no more than it takes.
+    """Check that there are at least topk items, reading no more rows than necessary.
 
     Filters may leave fewer; :func:`check_loaded` counts those.
 
@@ -201,14 +201,14 @@ def _column(path: Path, config: RunConfig, column: str) -> Iterator[str]:
 
 
 def _too_few(wanted: int, n_items: int) -> str:
-    return f"topk: {wanted} is more than the {n_items:,} items that there are: set topk to fewer."
+    return f"topk: {wanted} is more than the {n_items:,} items of the dataset: lower topk."
 
 
 # ---- after loading -------------------------------------------------------------------------------
 
 
 def check_loaded(config: RunConfig, dataset: Dataset, training: Dataset) -> None:
-    """Refuse what only shows once RecBole has read, filtered and split the data.
+    """Check what is known only after RecBole has read, filtered and split the data.
 
     Parameters
     ----------
@@ -245,7 +245,7 @@ def _few_items(config: RunConfig, dataset: Dataset, training: Dataset) -> str | 
 
 
 def _no_label(config: RunConfig, dataset: Dataset, training: Dataset) -> str | None:
-    """See that a context-aware model has something to predict."""
+    """Check that a context-aware model has labels."""
     sampled = config["train_neg_sample_args"].get("distribution", "none") != "none"
     known = sampled or config["LABEL_FIELD"] in training.inter_feat.interaction
     if config["MODEL_TYPE"] != ModelType.CONTEXT or known:
@@ -258,7 +258,7 @@ def _no_label(config: RunConfig, dataset: Dataset, training: Dataset) -> str | N
 
 
 def _one_sided_floats(config: RunConfig, dataset: Dataset, training: Dataset) -> str | None:
-    """See that DSSM's two towers both have float columns, or neither."""
+    """Check that both of DSSM's towers have float columns, or neither."""
     if config["model"] != "DSSM":
         return None
     sides = {}
@@ -277,13 +277,13 @@ def _one_sided_floats(config: RunConfig, dataset: Dataset, training: Dataset) ->
 
 
 def _few_for_clusters(config: RunConfig, dataset: Dataset, training: Dataset) -> str | None:
-    """See that NCL finds as many users and items as it makes clusters of them."""
+    """Check that NCL has at least as many users and items as clusters."""
     fewest = min(dataset.user_num, dataset.item_num)
     if config["model"] != "NCL" or config["num_clusters"] <= fewest:
         return None
     return (
         f"num_clusters: {config['num_clusters']}: NCL cannot make that many clusters of "
-        f"{dataset.user_num:,} users and {dataset.item_num:,} items: set it to fewer."
+        f"{dataset.user_num:,} users and {dataset.item_num:,} items: lower it."
     )
 
 

@@ -1,4 +1,4 @@
-"""What each user did in RecBole's own training split, and a digest of it."""
+"""Each user's interactions in RecBole's training split, and a digest of them."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def _first_of_each_pair(columns: dict[str, Array], dataset: Dataset) -> dict[str
 
 
 def plain_column(values: Any, keep: int = 1) -> Array:
-    """Return a column of an Interaction; numerical features carry a constant beside the value."""
+    """Return a column of an Interaction; numerical features have a constant beside it."""
     array: Array = values.numpy()
     while array.ndim > keep:
         array = array[..., 0]

@@ -1,4 +1,4 @@
-"""RecBole's datasets and loaders, with each refusal as one clear error."""
+"""RecBole's datasets and loaders, and its errors as messages that name the fix."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def load_data(
     config : Config
         The run's configuration.
     vocabulary : Vocabulary, optional
-        A checkpoint's: ids and the order of rows are as in its run, whatever the order in the
-        files today; what it does not know is left out, with a warning.
+        A checkpoint's: ids and rows get the order of its run, whatever the order in the files;
+        ids that it does not have are left out, with a warning.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def sample_users(valid_data: Loader | None, count: int | None) -> Loader | None:
 
 
 def download(config: RunConfig) -> None:
-    """Fetch a dataset that is not there and that RecBole knows where to get, once and for all runs.
+    """Download a missing dataset, if RecBole knows where it is, before any run starts.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def download(config: RunConfig) -> None:
     Raises
     ------
     DataError
-        It cannot be fetched.
+        It cannot be downloaded.
     """
     if Path(config["data_path"]).exists() or config["dataset"] not in downloadable():
         return
@@ -119,7 +119,7 @@ def download(config: RunConfig) -> None:
     except OSError as error:
         raise DataError(
             f"There is no folder {config['data_path']}, and the dataset '{config['dataset']}' "
-            f"cannot be downloaded ({error}). Correct `data_path`, or fetch it elsewhere."
+            f"cannot be downloaded ({error}). Correct `data_path`, or download it yourself."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""What the atomic files tell about items and users: titles, categories, texts."""
+"""Metadata of items and users in the atomic files: titles, categories, texts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def read_item_metadata(config: RunConfig) -> dict[str, ItemMetadata]:
     """Read the ``.item`` file of a dataset, whichever columns ``load_col`` loads.
 
     ``profile_title_field``, ``profile_category_field`` and ``profile_text_field`` name the
-    columns; what is not named is guessed from the header, and the guess is logged.
+    columns; others are guessed from the header, and the guess is logged.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""RecBole's own splits of a dataset, built outside a training run."""
+"""RecBole's splits of a dataset, built outside a training run."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _loading(load_col: Settings | None, field: str) -> Settings | None:
 
 
 def _restore_ratings(split: Dataset, ratings: FloatArray) -> None:
-    """Put the file's ratings into the split, through the row numbers that went along."""
+    """Put the file's ratings into the split, by row number."""
     field, suffix = rating_field(split.config), split.config["LIST_SUFFIX"]
     values = torch.from_numpy(ratings)
     feat = split.inter_feat

@@ -1,4 +1,4 @@
-"""Judge profiles before they are trained on: gaps, refusals, repetitions, leaks by name."""
+"""Check profiles before training: gaps, refusals, repetitions, titles of test items."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ class Check:
 
     @property
     def n_problems(self) -> int:
-        """Profiles that should be mended before training.
+        """Number of profiles that should be fixed before training.
 
-        Gaps, languages, plain descriptions that are the same and named titles are not counted:
-        the last can be a coincidence, and want a look.
+        Gaps, languages, equal plain descriptions and named titles are not counted: a named title
+        can be a coincidence, so look at it.
         """
         repeated = sum(len(group) for group in self.duplicates)
         rest = (self.failed, self.empty, self.refusals, self.other_history)
@@ -124,14 +124,14 @@ def check_profiles(
     histories: Mapping[str, str] | None = None,
     unseen_titles: Mapping[str, Sequence[str]] | None = None,
 ) -> Check:
-    """Look for what is wrong with profiles.
+    """Look for problems in profiles.
 
     Parameters
     ----------
     entity : str
         ``"user"`` or ``"item"``.
     profiles : mapping of str to Profile
-        By id; those of entities that are not in ``tokens`` are passed over.
+        By id; those of entities that are not in ``tokens`` are ignored.
     tokens : iterable of str
         The entities of the dataset.
     histories : mapping of str to str, optional
@@ -226,7 +226,7 @@ def _unseen_titles(config: RunConfig, splits: Sequence[Dataset]) -> dict[str, li
     try:
         items = read_item_metadata(config)
     except DataError as error:
-        logger.warning("Named titles cannot be looked for: %s", error)
+        logger.warning("Titles in profiles are not checked: %s", error)
         return {}
     titles: dict[str, list[str]] = {}
     for split in splits:

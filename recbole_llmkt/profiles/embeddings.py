@@ -1,4 +1,4 @@
-"""Profile embeddings on disk: one table per encoder and entity, in step with the texts."""
+"""Profile embeddings on disk: one table per encoder and entity, updated as texts change."""
 
 from __future__ import annotations
 

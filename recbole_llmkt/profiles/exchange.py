@@ -40,7 +40,7 @@ def export_profiles(store: ProfileStore, path: Path, config: RunConfig) -> int:
     """Write the usable profiles as an atomic file, and return their number.
 
     The columns are ``uid:token`` (``iid`` for items), ``profile:token_seq`` and where each
-    profile comes from. Ids stay to the letter; line breaks and tabs inside a text become blanks.
+    profile comes from. Ids are not changed; line breaks and tabs inside a text become blanks.
     """
     header = [f"{_ID[store.entity]}:token", "profile:token_seq"]
     header += [f"{name}:token" for name in _COLUMNS]
@@ -89,8 +89,7 @@ def import_profiles(
     config : recbole_llmkt.config.Config
         For the separators and the encoding.
     overwrite_edits : bool
-        Take also what differs from a text that a person has corrected; otherwise the correction
-        stays, and a warning counts such profiles.
+        Replace texts that a person has corrected; otherwise they stay, and a warning counts them.
 
     Raises
     ------
@@ -197,7 +196,7 @@ def _profiles_of(table: AtomicFile, entity: str, config: RunConfig) -> list[Prof
 
 
 def _same(stored: Profile, imported: Profile, table: AtomicFile) -> bool:
-    """Whether a file says nothing new: the same words, and the same origin where it tells one."""
+    """Whether an imported profile has the same words, and the same origin if the file has one."""
     origin = [name for name in _COLUMNS if name in table.columns and name != "time"]
     return (
         stored.error is None
@@ -207,13 +206,13 @@ def _same(stored: Profile, imported: Profile, table: AtomicFile) -> bool:
 
 
 def _words(text: str, table: AtomicFile) -> list[str]:
-    """Return what is left of a text in a file: its words, as far as the encoding has them."""
+    """Return a text's words as a file of this encoding can hold them."""
     encoded = text.encode(table.encoding, errors="replace").decode(table.encoding)
     return encoded.replace(table.seq_separator, " ").split()
 
 
 def import_embeddings(store: ProfileStore, path: Path, config: RunConfig) -> int:
-    """Take the vectors of an atomic file as those of ``profile_encoder``; return their number.
+    """Import the vectors of an atomic file as those of ``profile_encoder``; return their number.
 
     A vector is left out if the file of profiles beside it has another text than the store, as of
     a correction by hand that :func:`import_profiles` left alone.
@@ -234,18 +233,18 @@ def import_embeddings(store: ProfileStore, path: Path, config: RunConfig) -> int
         )
     vectors = _vectors_of(table, id_column, others[0])
     profiles = store.usable()
-    lacking = [profile.id for profile in profiles if profile.id not in vectors]
-    if lacking or len(vectors) > len(profiles):
+    without = [profile.id for profile in profiles if profile.id not in vectors]
+    if without or len(vectors) > len(profiles):
         raise ProfileError(
             f"'{path}' has {len(vectors)} vectors, and {store.path} {len(profiles)} profiles; "
-            f"{len(lacking)} profiles have no vector. Import the profiles first (`.{store.entity}"
+            f"{len(without)} profiles have no vector. Import the profiles first (`.{store.entity}"
             "prof`), both from the same export."
         )
     fitting = _with_these_texts(profiles, path.with_suffix(f".{store.entity}prof"), store, config)
     if len(fitting) < len(profiles):
         logger.warning(
-            "%d vectors in '%s' are of other texts than %s has: they are left out, and made anew "
-            "when they are needed.",
+            "%d vectors in '%s' belong to other texts than those in %s: they are left out, and "
+            "made again when needed.",
             len(profiles) - len(fitting),
             path,
             store.path,

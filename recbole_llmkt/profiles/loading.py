@@ -208,7 +208,7 @@ def without_absent(
 ) -> dict[str, Profile]:
     """Leave out whoever has no training interactions, but a profile from some.
 
-    Nobody would write it anew: `llmkt profile` has nothing to write it from.
+    `llmkt profile` cannot replace such a profile: there is no history to write it from.
 
     Parameters
     ----------
@@ -267,7 +267,7 @@ def _check_leaks(
         raise LeakError(
             f"{message} Write profiles for this split with `llmkt profile "
             f"--dataset={config['dataset']} --model={config['model']}` and the same eval_args, "
-            f"filters, seed and profile_dir{_of_edits(profiles, leaks)}, or use them all the same "
+            f"filters, seed and profile_dir{_of_edits(profiles, leaks)}, or use them anyway "
             "with profile_allow_leak: True, which reports show in red."
         )
     logger.warning("%s They are used because of profile_allow_leak: True.", message)
@@ -290,7 +290,7 @@ def _embeddings(config: RunConfig, store: ProfileStore, profiles: list[Profile])
 
 
 def stored_embeddings(config: RunConfig, store: ProfileStore) -> Embeddings | None:
-    """Return the vectors of the configured encoder, be they up to date or not.
+    """Return the vectors of the configured encoder, up to date or not.
 
     Those in the cache go first: they are made only where the ones beside the profiles do not fit.
     Damaged ones in the cache count as missing, with a warning; beside the profiles they may be the
@@ -302,7 +302,7 @@ def stored_embeddings(config: RunConfig, store: ProfileStore) -> Embeddings | No
         except ProfileError as error:
             if home == store.folder:
                 raise
-            logger.warning("Vectors in the cache are made anew. %s", error)
+            logger.warning("Vectors in the cache are made again. %s", error)
             continue
         if stored is not None:
             return stored

@@ -1,4 +1,4 @@
-"""Where profiles and their vectors lie."""
+"""Where profiles and their vectors are stored."""
 
 from __future__ import annotations
 

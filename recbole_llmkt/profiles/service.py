@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server: its address, its key, and that no secret is ever shown."""
+"""An OpenAI-compatible server: its address, its key, and messages without secrets."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Service:
         ------
         ConfigError
             The address has no scheme or no host, or the key is missing and the server is
-            OpenAI's. A server of one's own may want no key: it is sent ``"none"``.
+            OpenAI's. Your own server may need no key: it is sent ``"none"``.
         """
         variable, given = settings["profile_api_key_env"], settings["profile_api_base"]
         problem = address_problem(given) if given else None

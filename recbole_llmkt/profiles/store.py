@@ -292,7 +292,7 @@ def stale(
         The wanted ids and the digest of each one's history today; None for entities that are
         described without a history.
     is_replaced : callable
-        Tells of a profile whether it is written anew although its history is today's.
+        Tells whether a profile is replaced although its history is up to date.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The errors of this package: each message says what is wrong, where, and the mend."""
+"""The errors of this package: each message says what is wrong, where, and how to fix it."""
 
 from __future__ import annotations
 

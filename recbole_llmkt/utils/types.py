@@ -85,6 +85,16 @@ class Dataset(Protocol):
         ...
 
 
+class NumberedDataset(Dataset, Protocol):
+    """A whole dataset, and what :mod:`recbole_llmkt.datasets.vocabulary` adds to it."""
+
+    feat_name_list: list[str]
+    file_size_list: list[int]
+    row_hashes: dict[str, IntArray]
+    unknown_tokens: dict[str, list[str]]
+    departed_tokens: dict[str, list[str]]
+
+
 class Loader(Protocol):
     """One of RecBole's loaders."""
 

@@ -168,7 +168,7 @@ def _is_index(row: Settings) -> bool:
     return type(row.get("index")) is int
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     try:
         return repr(value)[:80]
     except RecursionError:

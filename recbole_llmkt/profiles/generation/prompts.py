@@ -7,7 +7,6 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -160,7 +159,7 @@ def _path(name: str) -> Path:
     )
 
 
-def _check(content: Any, keys: tuple[str, ...], where: str) -> None:
+def _check(content: object, keys: tuple[str, ...], where: str) -> None:
     if not isinstance(content, dict):
         raise ConfigError(f"{where} must hold 'key: value' lines.")
     unknown = [str(key) for key in content if key not in keys]

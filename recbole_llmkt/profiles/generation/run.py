@@ -1,4 +1,4 @@
-"""The generation run: which profiles are wanted, who writes them, and where they are kept."""
+"""Generate profiles, and estimate what that costs."""
 
 from __future__ import annotations
 
@@ -88,13 +88,13 @@ class Estimate:
 
 
 class _FailuresInARow:
-    """Stops a run in which nothing succeeds any more."""
+    """Stops a run in which nothing succeeds."""
 
     def __init__(self) -> None:
         self._reasons: list[str] = []
 
     def note(self, profile: Profile) -> None:
-        """Take note of a profile that is stored already.
+        """Count a profile that has been stored.
 
         Raises
         ------
@@ -113,8 +113,8 @@ class _FailuresInARow:
         fix = usual if usual != example else "see what the server or the model wants"
         raise ProfileError(
             f"Stopped: {_PATIENCE} profiles in a row failed, {count} of them because {example}. "
-            f"Fix: {fix}. What was written is stored; the same command resumes behind these "
-            f"{_PATIENCE}, and --retry-failed takes them up again."
+            f"Fix: {fix}. What was written is stored; the same command resumes after these "
+            f"{_PATIENCE}, and --retry-failed tries them again."
         )
 
 

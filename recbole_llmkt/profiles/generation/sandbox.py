@@ -101,7 +101,7 @@ def _size(value: Any) -> int:
     return max(1, len(value))
 
 
-def _check_inputs(values: Iterable[Any]) -> None:
+def _check_inputs(values: Iterable[object]) -> None:
     product = 1
     for value in values:
         product *= _size(value) if isinstance(value, _SIZED) else 1

@@ -1,4 +1,4 @@
-"""Which profiles a generation run takes up."""
+"""Which profiles a generation run writes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Selection:
-    """Which profiles a generation run takes up, beside those that are missing or out of date.
+    """Which profiles a generation run writes, besides those that are missing or out of date.
 
     Attributes
     ----------
@@ -27,12 +27,12 @@ class Selection:
         ``"3/16"``: the third of sixteen parts only, into a folder of its own
         (:func:`shard_folder`). An entity is in the same part whatever else the data hold.
     retry_failed : bool
-        Take up again what failed earlier.
+        Retry profiles that failed earlier.
     overwrite_others : bool
-        Write anew what another generator, model or prompt wrote. What ``template`` wrote is
+        Replace what another generator, model or prompt wrote. What ``template`` wrote is
         always replaced when a language model is asked.
     overwrite_edits : bool
-        Write texts anew that a person has corrected.
+        Replace texts that a person has corrected.
 
     Raises
     ------
@@ -50,7 +50,7 @@ class Selection:
             parse_shard(self.shard)
         if self.shard and self.overwrite_edits:
             raise ConfigError(
-                "--overwrite-edits does not go with --shard: `llmkt profile merge` keeps what a "
+                "--overwrite-edits cannot be used with --shard: `llmkt profile merge` keeps what a "
                 "person has corrected. Run it once without --shard."
             )
 
@@ -79,7 +79,7 @@ def parse_shard(shard: str) -> tuple[int, int]:
 
 
 def origin_of(requests: RequestMaker) -> dict[str, str]:
-    """Return what a profile's line says about who writes it."""
+    """Return generator, model and prompt as they are stored with each profile."""
     settings = requests.settings
     name = settings["profile_generator"]
     return {
@@ -90,7 +90,7 @@ def origin_of(requests: RequestMaker) -> dict[str, str]:
 
 
 class _ByOthers:
-    """Tells whether a profile is written anew because of who wrote it."""
+    """Tells whether a profile is replaced because of who wrote it."""
 
     def __init__(self, origin: Mapping[str, str], overwrite: bool) -> None:
         self._origin = origin
@@ -103,7 +103,7 @@ class _ByOthers:
         return any(getattr(profile, name) != value for name, value in self._origin.items())
 
     def warn(self, profiles: Mapping[str, Profile], kept: Iterable[str]) -> None:
-        """Say how many profiles stay although others wrote them."""
+        """Warn of profiles that are kept although another generator, model or prompt wrote them."""
         known = [profiles[token] for token in kept if token in profiles]
         others = [
             profile
@@ -114,7 +114,7 @@ class _ByOthers:
             example = others[0]
             logger.warning(
                 "%d profiles stay that another generator, model or prompt wrote, that of '%s' (%s) "
-                "for one. Write them anew with --overwrite-others.",
+                "for one. Replace them with --overwrite-others.",
                 len(others),
                 example.id,
                 f"{example.generator} {example.model}".strip(),

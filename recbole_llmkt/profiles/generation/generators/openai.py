@@ -109,7 +109,7 @@ class OpenAIGenerator(Generator):
         ProfileError
             The server refuses the key or the model, or the account has no credit.
         """
-        # A thread of its own: requests go on while the caller writes answers to the disk.
+        # A thread of its own: requests continue while the caller writes answers to the disk.
         arrived: _Arrived = queue.SimpleQueue()
         loop = asyncio.new_event_loop()
         asking = loop.create_task(self._ask_all(iter(requests), arrived))
@@ -271,7 +271,7 @@ def _body(error: Any) -> str:
     return str(error.response.text) or str(error)
 
 
-def _text_of(content: Any) -> str:
+def _text_of(content: object) -> str:
     """Return the text of a message: ``content`` itself, or its parts that are text."""
     if isinstance(content, list):
         parts = [part for part in content if part.get("type") in ("text", "output_text")]
@@ -281,7 +281,7 @@ def _text_of(content: Any) -> str:
     return content or ""
 
 
-def _count(usage: Any, name: str) -> int:
+def _count(usage: object, name: str) -> int:
     """Return a number of tokens; 0 where the server gives none, or something else."""
     value = usage.get(name) if isinstance(usage, dict) else None
     if not isinstance(value, int) or isinstance(value, bool):

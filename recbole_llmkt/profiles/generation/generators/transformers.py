@@ -158,7 +158,7 @@ class TransformersGenerator(Generator):
 
 
 def _location(name: str) -> dict[str, str]:
-    """Return what ``from_pretrained`` wants for a hub name, a folder or a GGUF file."""
+    """Return the arguments of ``from_pretrained`` for a hub name, a folder or a GGUF file."""
     path = Path(name)
     if path.suffix.lower() == ".gguf":
         if not path.is_file():
