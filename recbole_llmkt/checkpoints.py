@@ -62,7 +62,9 @@ def load_checkpoint(path: str, device: torch.device | str = "cpu") -> State:
     return state
 
 
-def saved_settings(checkpoint: Settings, path: str, today: Settings, trust: bool = False) -> State:
+def saved_settings(
+    checkpoint: Settings, path: str, today: Mapping[str, object], trust: bool = False
+) -> State:
     """Return the settings of a checkpoint's run, without those that an untrusted file must not set.
 
     Which code is imported, which server is asked with which key, where files are written and which

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Callable
 from logging import getLogger
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from recbole_llmkt.compat import create_dataset, data_preparation
 from recbole_llmkt.datasets.checks import check_files, check_loaded, downloadable
 from recbole_llmkt.datasets.vocabulary import Vocabulary, hash_rows, numbered_as
 from recbole_llmkt.utils.exceptions import DataError, recbole_refusals
-from recbole_llmkt.utils.types import Dataset, Loader, RunConfig
+from recbole_llmkt.utils.types import Dataset, Loader, NumberedDataset, RunConfig
 
 logger = getLogger(__name__)
 
@@ -62,7 +63,7 @@ def load_data(
 
 def _create(config: RunConfig, vocabulary: Vocabulary | None) -> Dataset:
     adapt = None if vocabulary is None else functools.partial(numbered_as, vocabulary)
-    dataset = create_dataset(config, adapt)
+    dataset: NumberedDataset = create_dataset(config, adapt)
     dataset.row_hashes = hash_rows(dataset)
     if vocabulary is not None:
         vocabulary.restore_order(dataset)
@@ -96,7 +97,8 @@ def sample_users(valid_data: Loader | None, count: int | None) -> Loader | None:
     chosen = np.random.default_rng(0).choice(users, count, replace=False)
     logger.info("Validation on %s of %s users (kt_valid_users).", f"{count:,}", f"{len(users):,}")
     sampled = part.copy(part.inter_feat[torch.from_numpy(np.isin(owners, chosen))])
-    return type(valid_data)(valid_data.config, sampled, valid_data._sampler, shuffle=False)
+    loader_class: Callable[..., Loader] = type(valid_data)
+    return loader_class(valid_data.config, sampled, valid_data._sampler, shuffle=False)
 
 
 def download(config: RunConfig) -> None:

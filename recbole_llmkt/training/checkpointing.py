@@ -155,7 +155,7 @@ class CheckpointMixin:
             return
         if epoch < 0 < self.start_epoch:
             return  # A resumed run that has nothing left to train: the file stays as it is.
-        target = keywords.pop("saved_model_file", self.saved_model_file)
+        target = str(keywords.pop("saved_model_file", self.saved_model_file))
         save_file(self._state(epoch), target)
         if verbose:
             getLogger().info(set_color("Saving current", "blue") + f": {target}")
@@ -268,7 +268,7 @@ class CheckpointMixin:
             set_random_state(extra["random"])  # of all processes these would be the same draws
 
 
-def _plain(values: object) -> Any:
+def _plain(values: State | None) -> State:
     """Copy a model's other parameters as tensors and plain values.
 
     What is neither is left out, because the model's constructor makes it again: modules

@@ -74,6 +74,10 @@ class Dataset(Protocol):
     item_feat: Any
     row_hashes: dict[str, IntArray]  # set by recbole_llmkt.datasets.loading
 
+    def __getattr__(self, name: str) -> Any: ...  # what else RecBole's datasets have
+
+    def __getitem__(self, rows: Any) -> Any: ...
+
     def __len__(self) -> int: ...
 
     def num(self, field: str) -> int:
@@ -100,6 +104,8 @@ class Loader(Protocol):
 
     config: RunConfig
     _dataset: Dataset
+
+    def __getattr__(self, name: str) -> Any: ...  # what else RecBole's loaders have
 
     def __iter__(self) -> Iterator[Any]: ...
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
 from recbole_llmkt.utils.exceptions import ProfileError
+from recbole_llmkt.utils.types import SettingsLike
 
 
 class Encoder(ABC):
@@ -33,7 +32,7 @@ class Encoder(ABC):
         self.batch_size = batch_size
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Encoder:
+    def from_config(cls, config: SettingsLike) -> Encoder:
         """Make the encoder that a configuration describes.
 
         Parameters

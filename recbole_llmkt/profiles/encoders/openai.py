@@ -14,7 +14,7 @@ from recbole_llmkt.profiles.service import (
     stops_for_good,
 )
 from recbole_llmkt.utils.exceptions import ProfileError
-from recbole_llmkt.utils.types import RunConfig, Settings, SettingsLike
+from recbole_llmkt.utils.types import Settings, SettingsLike
 
 # The service reads 8191 tokens, and no token is shorter than one byte.
 _LONGEST_BYTES = 8000
@@ -66,7 +66,7 @@ class OpenAIEncoder(Encoder):
         )
 
     @classmethod
-    def from_config(cls, config: RunConfig) -> OpenAIEncoder:
+    def from_config(cls, config: SettingsLike) -> OpenAIEncoder:
         """Make the encoder that a configuration describes.
 
         Raises

@@ -168,7 +168,7 @@ class Tap:
         """Forget what was recorded; a parameter is there without a call."""
         self.calls = [Call(self.pick(self.place))] if self.is_parameter else []
 
-    def pick(self, value: object) -> Tensor:
+    def pick(self, value: Any) -> Tensor:
         """Follow the layer's indices and make sure that a hidden state lies there."""
         selected = value
         if self.layer.port == "input" and len(value) == 1:
@@ -202,7 +202,7 @@ class Tap:
     def _hook(self, module: nn.Module) -> Any:
         is_table = isinstance(module, nn.Embedding)
 
-        def on_output(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        def on_output(module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
             ids = inputs[0] if is_table and inputs else None
             self.calls.append(Call(self.pick(output), ids))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -178,7 +178,7 @@ class Method:
         return {}
 
 
-def places(summary: Settings) -> list[tuple[str, Settings]]:
+def places(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """List the places that profiles were used in, in words, with the facts of each.
 
     Parameters
@@ -196,7 +196,7 @@ def places(summary: Settings) -> list[tuple[str, Settings]]:
     return listed
 
 
-def _in_words(key: str, facts: Settings) -> str:
+def _in_words(key: str, facts: Mapping[str, Any]) -> str:
     """Return where profiles were used; results of older versions do not say it in words."""
     if "place" in facts:
         return str(facts["place"])
