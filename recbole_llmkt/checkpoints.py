@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import uuid
+from collections.abc import Mapping
 from logging import getLogger
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from recbole_llmkt.compat import load_plain, weights_loaded
 from recbole_llmkt.datasets.vocabulary import Vocabulary
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
+from recbole_llmkt.utils.files import replacing
 from recbole_llmkt.utils.types import Dataset, Settings, State
 
 logger = getLogger(__name__)
@@ -29,13 +30,8 @@ _DOTTED = {"kt_layer", "kt_user_layer", "kt_item_layer", "kt_init_tables"}
 
 def save_file(state: State, path: str) -> None:
     """Write a checkpoint in one piece: a reader sees the old file or the new one."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    partial = f"{path}.{uuid.uuid4().hex[:8]}.partial"  # of several writers, the last one counts
-    try:
-        torch.save(state, partial)
-        os.replace(partial, path)
-    finally:
-        Path(partial).unlink(missing_ok=True)
+    with replacing(Path(path)) as file:
+        torch.save(state, file)
 
 
 def load_checkpoint(path: str, device: torch.device | str = "cpu") -> State:
@@ -110,6 +106,18 @@ def saved_settings(checkpoint: Settings, path: str, today: Settings, trust: bool
             ", ".join(named),
         )
     return {**{key: value for key, value in saved.items() if key not in ignored}, **today}
+
+
+def needs_trust(settings: Mapping[str, Any]) -> bool:
+    """Tell whether a checkpoint with these settings is used as in its run only if it is trusted.
+
+    Parameters
+    ----------
+    settings : mapping
+        Those of its run.
+    """
+    unused = (key for key in _WARNED if settings.get(key) is not None)
+    return "." in str(settings["model"]) or any(_untrusted(key, settings[key]) for key in unused)
 
 
 def _untrusted(key: str, value: object) -> bool:
@@ -193,6 +201,7 @@ def load_weights(model: nn.Module, checkpoint: State, path: str) -> None:
     model.load_other_parameter(other)  # type: ignore[operator]
     weights_loaded(model)
     vars(model).update(_moved(checkpoint["transfer"].get("clusters", {}), device))
+    _put_solved(model, checkpoint["transfer"].get("solved", {}), path)
     modules = dict(model.named_modules())
     for name, values in checkpoint["transfer"]["counters"].items():
         modules[name].__dict__.update(values)
@@ -237,3 +246,26 @@ def counters(model: nn.Module, start: Counters | None = None) -> Counters:
         if numbers:
             by_module[name] = numbers
     return by_module
+
+
+def solved(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the matrices that a model of closed form got from profiles, by attribute.
+
+    Its constructor makes them without profiles, so the checkpoint must hold them.
+    """
+    names = vars(model).get("solved_names", ())
+    return {name: torch.from_numpy(vars(model)[name]) for name in names}
+
+
+def _put_solved(model: nn.Module, matrices: Mapping[str, torch.Tensor], path: str) -> None:
+    for name, matrix in matrices.items():
+        made = vars(model).get(name)
+        if not isinstance(made, np.ndarray) or made.shape != tuple(matrix.shape):
+            raise DataError(
+                f"'{path}' does not fit this {type(model).__name__}: {name} has the shape "
+                f"{tuple(matrix.shape)}. The model and the dataset must be those it was trained "
+                "with."
+            )
+        vars(model)[name] = matrix.cpu().numpy()
+    if matrices:
+        vars(model)["solved_names"] = tuple(matrices)

@@ -18,6 +18,7 @@ from recbole_llmkt.checkpoints import (
     load_checkpoint,
     load_weights,
     save_file,
+    solved,
 )
 from recbole_llmkt.compat import kept_tensors
 from recbole_llmkt.datasets.vocabulary import Vocabulary
@@ -114,6 +115,7 @@ class CheckpointMixin:
                 },
                 "counters": counters(self.model, self._settings),
                 "clusters": kept_tensors(self.model),
+                "solved": solved(self.model),
                 "best_valid_result": self._best_result(),
                 "best_of_phase_1": self.best_of_phase_1,
                 "random": get_random_state(),

@@ -5,8 +5,11 @@ from __future__ import annotations
 import inspect
 
 import pytest
+import torch
 from recbole.utils import get_model
+from torch import nn
 
+from recbole_llmkt.compat import forget_computed
 from recbole_llmkt.compat.models import QUIRKS, later_stage, pretrains, quirks, trained_parts
 from recbole_llmkt.config import Config
 
@@ -38,3 +41,17 @@ def test_stages_and_warm_ups_are_told_from_the_configuration():
     stages = ("actor_pretrain", "critic_pretrain", "finetune")
     pretrained = [vars(model).update(train_stage=stage) or pretrains(model) for stage in stages]
     assert pretrained == [True, True, False]
+
+
+def test_vectors_kept_from_one_evaluation_to_the_next_are_forgotten():
+    model = nn.Linear(2, 2)
+    weight = model.weight.clone()
+    model.restore_user_e = torch.ones(3)
+    model.restore_item_e = torch.ones(3)
+    model.restore_flag = True
+    model.other_parameter_name = ["restore_item_e"]  # what a checkpoint puts back itself
+    forget_computed(model)
+    assert model.restore_user_e is None
+    assert torch.equal(model.restore_item_e, torch.ones(3))
+    assert model.restore_flag is True
+    assert torch.equal(model.weight, weight)

@@ -9,6 +9,7 @@ from typing import Any
 from recbole_llmkt.profiles.encoders.base import Encoder
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.importing import import_subclass, make_own
+from recbole_llmkt.utils.types import RunConfig
 
 __all__ = ["Encoder", "get_encoder"]
 
@@ -16,7 +17,7 @@ _KEY = "profile_encoder"
 _CLASS_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 
-def get_encoder(config: Any) -> Encoder:
+def get_encoder(config: RunConfig) -> Encoder:
     """Return the encoder that ``profile_encoder`` names.
 
     Parameters

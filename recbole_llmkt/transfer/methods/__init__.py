@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from recbole_llmkt.transfer.methods.base import Method
+from recbole_llmkt.transfer.methods.closed_form import ClosedForm
 from recbole_llmkt.transfer.methods.cold_start import ColdStart
 from recbole_llmkt.transfer.methods.hybrid import HybridTables
 from recbole_llmkt.transfer.methods.initialize import Initialization
@@ -14,7 +15,14 @@ from recbole_llmkt.utils.types import RunConfig
 
 # In the order in which they are called: the loss joins the optimizers while they still
 # hold the model's own tables, which hybrid tables then replace.
-BUILT_IN: tuple[type[Method], ...] = (KAR, Initialization, AuxiliaryLoss, HybridTables, ColdStart)
+BUILT_IN: tuple[type[Method], ...] = (
+    KAR,
+    Initialization,
+    AuxiliaryLoss,
+    HybridTables,
+    ColdStart,
+    ClosedForm,
+)
 _OF_KT_METHOD = ("transfer", "kar")
 
 
@@ -35,6 +43,8 @@ def wanted_methods(config: RunConfig) -> list[type[Method]]:
         method.check(config)
     if not config["kt_enabled"]:
         return []
+    if config["kt_closed_form"] != "none":  # the model has nothing for the others to work on
+        return [method for method in (ClosedForm,) if method.wanted(config)]
     return [method for method in (*_own(config["kt_method"]), *BUILT_IN) if method.wanted(config)]
 
 

@@ -54,20 +54,20 @@ class TargetTable:
         return TargetTable(self.values.to(device), self.mask.to(device))
 
 
-def _pca(fit: Matrix, vectors: Matrix, width: int, seed: int, whiten: bool = False) -> Matrix:
+def pca(fit: Matrix, vectors: Matrix, width: int, seed: int, whiten: bool = False) -> Matrix:
     """Project on the directions of largest variance."""
     from sklearn.decomposition import PCA
 
     # Exact where it is cheap; scikit-learn's own choice where there are many rows.
     solver = "full" if len(fit) <= EXACT_PCA_ROWS else "auto"
-    pca = PCA(width, whiten=whiten, random_state=seed, svd_solver=solver).fit(fit)
-    mapped: Matrix = pca.transform(vectors)
+    fitted = PCA(width, whiten=whiten, random_state=seed, svd_solver=solver).fit(fit)
+    mapped: Matrix = fitted.transform(vectors)
     return mapped
 
 
 def _pca_whiten(fit: Matrix, vectors: Matrix, width: int, seed: int) -> Matrix:
     """Project as ``pca`` does, then scale every direction to unit variance."""
-    return _pca(fit, vectors, width, seed, whiten=True)
+    return pca(fit, vectors, width, seed, whiten=True)
 
 
 def _random(fit: Matrix, vectors: Matrix, width: int, seed: int) -> Matrix:
@@ -120,7 +120,7 @@ def _none(fit: Matrix, vectors: Matrix, width: int, seed: int) -> Matrix:
 
 
 TRANSFORMS: dict[str, Callable[[Matrix, Matrix, int, int], Matrix]] = {
-    "pca": _pca,
+    "pca": pca,
     "pca_whiten": _pca_whiten,
     "umap": _umap,
     "random": _random,

@@ -13,7 +13,7 @@ import torch
 from recbole_llmkt.config import Config
 from recbole_llmkt.experiment.report.report import make_report
 from recbole_llmkt.experiment.runs.compare import compare
-from recbole_llmkt.experiment.runs.consistency import texts_of, uses
+from recbole_llmkt.experiment.runs.consistency import profile_uses, texts_of
 from recbole_llmkt.experiment.runs.plan import Plan
 from recbole_llmkt.experiment.tuning.space import arm_space, search_spaces
 from recbole_llmkt.profiles.store import ProfileStore
@@ -122,17 +122,18 @@ def test_it_is_compared_and_reported(tiny, tmp_path):
         own_arms={"toy": {"kt_method": PATH}},
     )
     output = tmp_path / "out"
-    records = {record["arm"]: record for record in compare(plan, output, 1)}
-    assert {record["status"] for record in records.values()} == {"ok"}
+    records = {record.arm: record for record in compare(plan, output, 1)}
+    assert {record.status for record in records.values()} == {"ok"}
     own, control = records["toy"], records["toy+shuffled"]
-    assert own["valid"] != control["valid"]
-    assert own["transfer"]["pushes"] == 2
-    assert [place for place, _ in uses(own)] == [
+    assert own.valid != control.valid
+    assert own.transfer["pushes"] == 2
+    assert [place for place, _ in profile_uses(own)] == [
         "push of user_embedding.weight[0..30] (user)",
         "push of item_embedding.weight[0..40] (item)",
     ]
-    assert {*texts_of(own)} == {"user", "item"} and texts_of(own) == texts_of(control)
-    assert texts_of(records["base"]) == {}
+    assert {*texts_of(own.to_json())} == {"user", "item"}
+    assert texts_of(own.to_json()) == texts_of(control.to_json())
+    assert texts_of(records["base"].to_json()) == {}
     make_report(output)
     page = (output / "report.md").read_text()
     row = next(line for line in page.splitlines() if "| toy " in line and "test-encoder" in line)

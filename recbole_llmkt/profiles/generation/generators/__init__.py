@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from recbole_llmkt.profiles.generation.generators.base import Answer, Generator, Request
 from recbole_llmkt.utils.importing import import_subclass, make_own
+from recbole_llmkt.utils.types import SettingsLike
 
 __all__ = ["Answer", "Generator", "Request", "get_generator", "get_generator_class"]
 
@@ -15,7 +13,6 @@ _CLASSES = {
     "template": f"{__name__}.template.TemplateGenerator",
     "transformers": f"{__name__}.transformers.TransformersGenerator",
     "openai": f"{__name__}.openai.OpenAIGenerator",
-    "file": f"{__name__}.file.FileGenerator",
 }
 
 
@@ -31,7 +28,7 @@ def get_generator_class(name: str) -> type[Generator]:
     return import_subclass(_KEY, path, Generator)  # type: ignore[type-abstract]
 
 
-def get_generator(settings: Mapping[str, Any]) -> Generator:
+def get_generator(settings: SettingsLike) -> Generator:
     """Make the generator that ``profile_generator`` names.
 
     Parameters
