@@ -56,7 +56,7 @@ class Echo(Generator):
     """Repeats ids."""
 
     def answer_batch(self, requests):
-        return [Answer(request.id, f"A viewer called {request.id}.", "h") for request in requests]
+        return [Answer(r.id, f"A viewer called {r.id}.", r.history) for r in requests]
 
 
 class Broken(Echo):
