@@ -103,7 +103,7 @@ def training_histories(train_dataset: Dataset) -> Histories:
     user_field, item_field = _entity_fields(train_dataset).values()
     columns = _interactions(train_dataset)
     users = columns[user_field].astype(np.int64)
-    times = columns.get(train_dataset.time_field)
+    times = columns.get(train_dataset.time_field or "")
     order = np.argsort(users, kind="stable") if times is None else np.lexsort((times, users))
     n_users = train_dataset.num(user_field)
     offsets = np.zeros(n_users + 1, dtype=np.int64)
@@ -158,7 +158,7 @@ def _interactions(dataset: Dataset) -> dict[str, Array]:
         rating_field(dataset.config),
     )
     feat = dataset.inter_feat
-    columns = {field: plain_column(feat[field]) for field in wanted if field in feat}
+    columns = {field: plain_column(feat[field]) for field in wanted if field and field in feat}
     length_field = dataset.config["ITEM_LIST_LENGTH_FIELD"]
     suffix = dataset.config["LIST_SUFFIX"]
     if length_field not in feat or dataset.iid_field + suffix not in feat:
