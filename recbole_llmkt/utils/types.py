@@ -69,6 +69,7 @@ class Dataset(Protocol):
     field2id_token: dict[str, npt.NDArray[np.str_]]
     field2token_id: dict[str, dict[str, int]]
     field2type: dict[str, Any]
+    dataset_name: str
     inter_feat: Any
     user_feat: Any
     item_feat: Any
