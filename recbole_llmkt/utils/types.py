@@ -85,6 +85,10 @@ class Dataset(Protocol):
         """Return the number of ids of a field, padding included."""
         ...
 
+    def inter_matrix(self, form: str) -> Any:
+        """Return the interactions as a scipy matrix, users in rows."""
+        ...
+
     def copy(self, features: Any) -> Dataset:
         """Return the same dataset with other interactions."""
         ...
@@ -104,9 +108,14 @@ class Loader(Protocol):
     """One of RecBole's loaders."""
 
     config: RunConfig
+    sample_size: int
     _dataset: Dataset
 
     def __getattr__(self, name: str) -> Any: ...  # what else RecBole's loaders have
+
+    def collate_fn(self, index: IntArray) -> Any:
+        """Return the batch of these rows."""
+        ...
 
     def __iter__(self) -> Iterator[Any]: ...
 

@@ -171,7 +171,7 @@ class Tap:
     def pick(self, value: Any) -> Tensor:
         """Follow the layer's indices and make sure that a hidden state lies there."""
         selected = value
-        if self.layer.port == "input" and len(value) == 1:
+        if self.layer.port == "input" and isinstance(value, tuple) and len(value) == 1:
             selected = value[0]
         for position in self.layer.index:
             if not isinstance(selected, (tuple, list)) or position >= len(selected):
@@ -202,7 +202,7 @@ class Tap:
     def _hook(self, module: nn.Module) -> Any:
         is_table = isinstance(module, nn.Embedding)
 
-        def on_output(module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
+        def on_output(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
             ids = inputs[0] if is_table and inputs else None
             self.calls.append(Call(self.pick(output), ids))
 
