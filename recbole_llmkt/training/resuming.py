@@ -12,7 +12,7 @@ from recbole_llmkt.datasets.loading import load_data
 from recbole_llmkt.datasets.vocabulary import Vocabulary
 from recbole_llmkt.keys.table import IRRELEVANT_KEYS
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
-from recbole_llmkt.utils.types import Dataset, IntArray, Loader, Settings
+from recbole_llmkt.utils.types import Dataset, Loader, Settings
 
 # How long a run trains may change, and the memory that its evaluation takes.
 _MAY_CHANGE = {"epochs", "eval_batch_size", "kt_epochs", "pretrain_epochs", "stopping_step"}
