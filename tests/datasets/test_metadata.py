@@ -99,7 +99,7 @@ def test_users(tiny):
         ('item_id:token\ttitle:token\ni1\t"T\ni2\tU\n', {}, "quotation mark"),
         (b"item_id:token\ttitle:token\ni1\t\xff\n", {}, "encoding"),
         ("movie:token\ttitle:token\ni1\tT\n", {}, "ITEM_ID_FIELD"),
-        ("", {}, "ITEM_ID_FIELD"),
+        ("", {}, "has no header"),
     ],
 )
 def test_what_cannot_be_read_is_one_clear_error(items, content, keys, message):

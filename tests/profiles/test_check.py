@@ -131,7 +131,7 @@ def test_titles_outside_the_training_split_are_taken_from_the_dataset(tiny):
 def test_without_titles_the_rest_is_checked(tiny, caplog):
     store = ProfileStore(tiny.folder / "profiles", "user")
     (found,) = check_stores(tiny.config(), [store])
-    assert found.n_profiles == 30 and "Named titles cannot be looked for" in caplog.text
+    assert found.n_profiles == 30 and "Titles in profiles are not checked" in caplog.text
 
 
 def test_the_bundled_profiles_pass():
