@@ -10,6 +10,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo_output
 STAMP := $(VENV)/installed
+# A test process for each core; those that start processes themselves run in one of them.
+PARALLEL := -n auto --maxprocesses=8 --dist=loadgroup
 # Small models gain nothing from many threads; the demo runs one training per core instead.
 export OMP_NUM_THREADS ?= 1
 
@@ -26,7 +28,7 @@ demo: env
 	  --dataset=ml-100k --kt_preset=properties/experiments/demo.yaml --output=$(DEMO)
 
 test: env lint
-	$(BIN)/python -m pytest -m "not slow" tests
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" tests
 
 test-core: env
 	$(BIN)/python tools/versions.py --no-write $(BIN)/python
@@ -37,7 +39,8 @@ lint: env
 	$(BIN)/mypy
 
 test-all: env lint
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" tests
+	$(BIN)/python -m pytest -m slow tests
 
 bench: env
 	@for script in $(filter-out benchmarks/results%.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done

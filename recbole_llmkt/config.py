@@ -13,7 +13,7 @@ from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
 from recbole_llmkt.compat import check_keys_of_release, check_release, numpy_names
-from recbole_llmkt.keys.combinations import CONFIG_CHECKS, check_together
+from recbole_llmkt.keys.combinations import CLOSED_FORM, CONFIG_CHECKS, check_together
 from recbole_llmkt.keys.names import hyperparameters, unknown_names
 from recbole_llmkt.keys.recbole_table import check_values
 from recbole_llmkt.keys.table import ADDRESS_KEYS, check_keys, without_secrets
@@ -21,11 +21,12 @@ from recbole_llmkt.registry import get_model
 from recbole_llmkt.utils import resources
 from recbole_llmkt.utils.exceptions import ConfigError, nearest, recbole_refusals
 from recbole_llmkt.utils.parsing import is_plain, load_yaml, parse_value
+from recbole_llmkt.utils.types import Settings
 
 logger = getLogger(__name__)
 
 # Solved in closed form, though RecBole does not file it among its traditional models.
-CLOSED_FORM = ("NCEPLRec",)
+_SOLVED = ("NCEPLRec",)
 
 _TEACHERS = ("CIN", "CINComp", "CrossNet", "DAGFM")
 _PICKLES = ("dataset_save_path", "dataloaders_save_path", "save_dataset", "save_dataloaders")
@@ -70,11 +71,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         model: str | type | None = None,
         dataset: str | None = None,
         config_file_list: Sequence[str] | None = None,
-        config_dict: Mapping[str, Any] | None = None,
+        config_dict: Mapping[str, object] | None = None,
         command_line: Sequence[str] | None = None,
     ) -> None:
         self._command_line = command_line
-        self._eval_args: dict[str, Any] = {}  # those of our dataset files and presets
+        self._eval_args: Settings = {}  # those of our dataset files and presets
         self._preset_keys: set[str] = set()
         # Addresses with a password: RecBole writes all that it finds among its values into logs
         # and TensorBoard's files, so those have the addresses without it.
@@ -90,14 +91,14 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     # ---- reading what the user gave ------------------------------------------------------------
 
-    def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
+    def _convert_config_dict(self, config_dict: Settings) -> Settings:
         return {
             key: parse_value(value) if isinstance(value, str) else value
             for key, value in config_dict.items()
         }
 
-    def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, Any]:
-        merged: dict[str, Any] = {}
+    def _load_config_files(self, file_list: Sequence[str] | None) -> Settings:
+        merged: Settings = {}
         for file in file_list or []:
             content = load_yaml(file)
             if isinstance(content.get("models"), dict):
@@ -109,17 +110,17 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             merged.update(content)
         return merged
 
-    def _load_variable_config_dict(self, config_dict: dict[str, Any] | None) -> dict[str, Any]:
+    def _load_variable_config_dict(self, config_dict: Settings | None) -> Settings:
         values = self._convert_config_dict(config_dict or {})
         check_keys(values, "config_dict")
         return values
 
-    def _load_cmd_line(self) -> dict[str, Any]:
+    def _load_cmd_line(self) -> Settings:
         strict = self._command_line is not None
         arguments = self._command_line
         if arguments is None:
             arguments = [] if "ipykernel_launcher" in sys.argv[0] else sys.argv[1:]
-        values: dict[str, Any] = {}
+        values: Settings = {}
         for argument in arguments:
             key, equals, value = argument.partition("=")
             if key.startswith("--") and equals:
@@ -179,12 +180,12 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self.internal_config_dict.update(content)
         return list(content)
 
-    def _get_final_config_dict(self) -> dict[str, Any]:
+    def _get_final_config_dict(self) -> Settings:
         given = self.external_config_dict.get("eval_args")
         if isinstance(given, dict):
             # `eval_args: {mode: uni100}` asks for other candidates, not for another split.
             self.external_config_dict["eval_args"] = {**self._eval_args, **given}
-        final: dict[str, Any] = super()._get_final_config_dict()
+        final: Settings = super()._get_final_config_dict()
         public = without_secrets(final)
         self._secrets = {
             key: final[key] for key in ADDRESS_KEYS if final.get(key) != public.get(key)
@@ -200,8 +201,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         check_values({**final, "dataset": self.dataset}, self.model)
         check_together(final, self.model_class, CONFIG_CHECKS)
         untrained = self.model_class.type in (ModelType.TRADITIONAL, ModelType.DECISIONTREE)
-        if untrained or self.model in CLOSED_FORM:
-            final["kt_enabled"] = self._refuse_untrained(final)
+        if untrained or self.model in _SOLVED:
+            final["kt_enabled"] = self._with_profiles(final)
         return final
 
     def _keys_without_reader(self, strict: bool) -> list[str]:
@@ -212,7 +213,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         others = hyperparameters().difference(self.internal_config_dict)
         return sorted({*unknown, *others.intersection(alone)})
 
-    def _adapt_to_model(self, final: dict[str, Any]) -> None:
+    def _adapt_to_model(self, final: Settings) -> None:
         """Set what RecBole asks for and does not set itself: its defaults contradict each other."""
         cross_entropy = (
             not hasattr(self.model_class, "input_type") and final.get("loss_type") == "CE"
@@ -227,24 +228,34 @@ class Config(RecBoleConfig):  # type: ignore[misc]
                 )
             final["train_neg_sample_args"] = None
 
-    def _refuse_untrained(self, final: Mapping[str, Any]) -> bool:
+    def _with_profiles(self, final: Settings) -> bool:
+        """Tell whether a model that no gradient trains uses profiles."""
         if self.external_config_dict.get("kt_enabled", True) is False:
             return False
+        solvable = self.model in CLOSED_FORM
+        if solvable and final["kt_closed_form"] != "none":
+            return True
+        remedy = (
+            "Set kt_closed_form: drawn, or kt_enabled: False."
+            if solvable
+            else "Train it with kt_enabled: False, or choose another model (EASE takes profiles by "
+            "kt_closed_form)."
+        )
         raise ConfigError(
             f"{self.model} is not trained by gradient descent, so there is no loss to add the "
-            "transfer loss to. Train it with kt_enabled: False, or choose another model."
+            f"transfer loss to. {remedy}"
         )
 
     def __getitem__(self, item: str) -> Any:
         return self._secrets[item] if item in self._secrets else super().__getitem__(item)
 
-    def __setitem__(self, key: str, value: Any) -> None:
+    def __setitem__(self, key: str, value: object) -> None:
         self._secrets.pop(key, None)
         super().__setitem__(key, value)
 
     # ---- for checkpoints and results ----------------------------------------------------------
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> Settings:
         """Return what this configuration was made from, as plain Python values.
 
         ``Config(config_dict=config.plain(), command_line=[])`` makes an equal configuration. What
@@ -263,7 +274,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return key in self.external_config_dict or key in self._preset_keys
 
 
-def _refuse_code(values: Mapping[str, Any]) -> None:
+def _refuse_code(values: Settings) -> None:
     """Refuse values that RecBole would run: caches of data, which are pickles, and expressions."""
     teacher = values.get("teacher")
     if teacher is not None and teacher not in _TEACHERS:  # kd_dagfm.py hands it to eval
@@ -276,7 +287,7 @@ def _refuse_code(values: Mapping[str, Any]) -> None:
             )
 
 
-def _quoted(value: Any) -> Any:
+def _quoted(value: object) -> object:
     """Return what :func:`parse_value` turns into ``value``: a string like '0.3' needs quotes."""
     looks_like_more = isinstance(value, str) and parse_value(value) != value
     return repr(value) if looks_like_more else value

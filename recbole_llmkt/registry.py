@@ -32,10 +32,10 @@ def get_model(name: str) -> type:
     """
     if "." in name:
         with importing_models():
-            found = import_class(name)
-        if not issubclass(found, AbstractRecommender):
+            own_class = import_class(name)
+        if not issubclass(own_class, AbstractRecommender):
             raise ConfigError(f"'{name}' is not a RecBole model: derive it from one of RecBole's.")
-        return found
+        return own_class
     try:
         with importing_models():
             model: type = recbole_model(name)

@@ -38,6 +38,7 @@ LAYERS = (
     "profiles.generation.generators",
     "profiles.loading",
     "profiles.exchange",
+    "profiles.external",
     "profiles.locations",
     "profiles.embeddings",
     "profiles.store",

@@ -97,6 +97,16 @@ def test_a_benchmark_of_ready_made_parts(make_dataset):
         run(dataset)  # the split by eval_args is another one
 
 
+def test_an_error_is_not_below_the_whole_configuration(tiny, capfd):
+    """Whatever is refused is refused before RecBole's settings are logged."""
+    for keys in ({"kt_layer": "no_such_layer"}, {"kt_freeze_phase1": ["no_such_*"]}):
+        with pytest.raises(LLMKTError):
+            train(tiny.config("BPR", **keys))
+    assert "train_batch_size" not in capfd.readouterr().err
+    train(tiny.config("BPR", epochs=1))
+    assert "train_batch_size" in capfd.readouterr().err
+
+
 def test_loaded_again_it_predicts_the_same(tiny):
     result = run(tiny, "NeuMF", saved=True, kt_projector="linear")
     config, model, _, train_data, _, test_data = load_data_and_model(result["checkpoint"])
@@ -128,7 +138,7 @@ def test_an_exported_checkpoint_loads_in_stock_recbole(tiny):
         [sys.executable, "-m", "recbole_llmkt.stock", "stock.py", "stock/model.pth"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     line = next((one for one in done.stdout.splitlines() if one.startswith("SCORES")), "")

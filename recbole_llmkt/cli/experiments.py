@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recbole_llmkt.cli.options import ANY_KEY, LARGEST_SEED, names, split_words
+from recbole_llmkt.cli.options import (
+    ANY_KEY,
+    LARGEST_SEED,
+    config_files_option,
+    names,
+    split_words,
+)
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -53,9 +59,7 @@ def _plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=click.IntRange(min=1),
             help="Runs at a time [default: one per core; one with a GPU].",
         ),
-        click.option(
-            "--config-files", "--config_files", default="", help='YAML files: "a.yaml b.yaml".'
-        ),
+        config_files_option,
         click.argument("keys", nargs=-1, type=click.UNPROCESSED),
     ]
     for add in reversed(added):
@@ -69,7 +73,7 @@ def _plan(
     arms: list[str],
     own_arms: tuple[str, ...],
     seeds: list[int],
-    config_files: str,
+    config_files: list[str],
     keys: Sequence[str],
 ) -> Plan:
     from recbole_llmkt.cli.overrides import parse_overrides
@@ -86,7 +90,7 @@ def _plan(
         arms=arms,
         seeds=seeds,
         dataset=dataset,
-        config_files=split_words(config_files, "--config-files"),
+        config_files=config_files,
         overrides=parse_overrides(keys),
         own_arms=own,
     )
@@ -132,7 +136,7 @@ def compare(
     jobs: int | None,
     tuned: Path | None,
     allow_unequal: bool,
-    config_files: str,
+    config_files: list[str],
     keys: tuple[str, ...],
 ) -> None:
     """Compare arms over models and seeds, and report who won.
@@ -213,7 +217,7 @@ def tune(
     retry_failed: bool,
     output: Path,
     jobs: int | None,
-    config_files: str,
+    config_files: list[str],
     keys: tuple[str, ...],
 ) -> None:
     """Tune every arm of every model with the same number of trials, by validation alone.

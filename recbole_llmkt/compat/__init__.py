@@ -5,7 +5,15 @@ call of RecBole's that needs it. There is a file for each repaired library.
 """
 
 from recbole_llmkt.compat.imports import importing_models, report_trial
-from recbole_llmkt.compat.models import forget_computed, trained_parts
+from recbole_llmkt.compat.models import (
+    MASK_TOKENS,
+    forget_computed,
+    kept_tensors,
+    later_stage,
+    pretrains,
+    trained_parts,
+    weights_loaded,
+)
 from recbole_llmkt.compat.numpy import numpy_names
 from recbole_llmkt.compat.pandas import pandas_data
 from recbole_llmkt.compat.pickles import load_plain, pickles_refused
@@ -31,6 +39,7 @@ from recbole_llmkt.compat.torch import (
 )
 
 __all__ = [
+    "MASK_TOKENS",
     "anomaly_detection_kept",
     "building_model",
     "check_keys_of_release",
@@ -40,12 +49,15 @@ __all__ = [
     "data_preparation",
     "forget_computed",
     "importing_models",
+    "kept_tensors",
     "lacks_model",
+    "later_stage",
     "load_plain",
     "log_held_back",
     "numpy_names",
     "pandas_data",
     "pickles_refused",
+    "pretrains",
     "report_trial",
     "scipy_matrices",
     "start_log",
@@ -53,4 +65,5 @@ __all__ = [
     "torch_quiet",
     "trained_parts",
     "versions",
+    "weights_loaded",
 ]

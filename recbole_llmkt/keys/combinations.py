@@ -1,4 +1,4 @@
-"""Settings that are good one by one and do not go together, checked before anything is written."""
+"""Settings that are valid alone and not together, checked before anything is written."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from recbole.utils import EvaluatorType, InputType, ModelType
 
 from recbole_llmkt.datasets.checks import check_candidates, check_files
 from recbole_llmkt.utils.exceptions import ConfigError, nearest
+from recbole_llmkt.utils.types import RunConfig
 
 Settings = Mapping[str, Any]
 Check = Callable[[Settings, type], "str | None"]
@@ -24,6 +25,14 @@ _WHOLE_USERS = (
     *("MultiDAE", "MultiVAE", "MacridVAE", "CDAE", "ENMF", "RaCT", "RecVAE", "DiffRec"),
     "LDiffRec",
 )
+# Models that kt_closed_form solves with profiles.
+CLOSED_FORM = ("EASE",)
+_NOT_IN_CLOSED_FORM = {
+    "kt_method": "transfer",
+    "kt_init": "none",
+    "kt_hybrid": "none",
+    "kt_cold_start": False,
+}
 # What RecBole imports in the middle of a run, and where PyPI has it.
 _LIBRARIES: dict[str, tuple[str, str, Callable[[Settings], bool]]] = {
     "KGAT": ("dgl", "dgl", lambda settings: True),
@@ -213,12 +222,30 @@ def _computed_metrics(settings: Settings, model: type) -> str | None:
     )
 
 
+def _closed_form(settings: Settings, model: type) -> str | None:
+    kind = settings["kt_closed_form"]
+    if kind == "none" or not settings["kt_enabled"]:
+        return None
+    if model.__name__ not in CLOSED_FORM:
+        return (
+            f"kt_closed_form: {kind}: {model.__name__} is not solved in closed form, as "
+            f"{' and '.join(CLOSED_FORM)} is: set kt_closed_form: none."
+        )
+    for key, off in _NOT_IN_CLOSED_FORM.items():
+        if settings[key] != off:
+            return (
+                f"{key}: {settings[key]}: {model.__name__} is solved in closed form, without "
+                f"layers or tables: set {key}: {off}."
+            )
+    return None
+
+
 def _is_sequential(model: type) -> bool:
     return bool(getattr(model, "type", None) == ModelType.SEQUENTIAL)
 
 
 # Those that RecBole's Config refuses as well, without the fix; those that only a run needs.
-CONFIG_CHECKS = (_mixed_metrics, _metrics_and_mode, _loss_type, _repeatable)
+CONFIG_CHECKS = (_mixed_metrics, _metrics_and_mode, _loss_type, _repeatable, _closed_form)
 RUN_CHECKS = (
     _computed_metrics,
     _places,
@@ -256,8 +283,8 @@ def check_together(settings: Settings, model: type, checks: Sequence[Check]) -> 
             raise ConfigError(wrong)
 
 
-def check_run(config: Any, parts: Sequence[str] = ()) -> None:
-    """Refuse what a run would trip over, before anything is read or written.
+def check_run(config: RunConfig, parts: Sequence[str] = ()) -> None:
+    """Refuse what would make a run fail, before anything is read or written.
 
     Parameters
     ----------

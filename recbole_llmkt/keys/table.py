@@ -16,7 +16,27 @@ from recbole_llmkt.utils.text import without_credentials
 PREFIXES = ("kt_", "profile_")
 # Addresses, which may hold a user and a password.
 ADDRESS_KEYS = ("profile_api_base",)
-
+# Keys that do not change the result of a run: folders, devices, logging.
+IRRELEVANT_KEYS = {
+    "checkpoint_dir",
+    "data_path",
+    "dataloaders_save_path",
+    "dataset_save_path",
+    "gpu_id",
+    "kt_preset",  # the keys it sets count, not its name
+    "kt_strict_keys",
+    "kt_slices",  # further measurements
+    "kt_tail_share",
+    "log_wandb",
+    "loss_decimal_place",
+    "save_dataloaders",
+    "save_dataset",
+    "show_progress",
+    "state",
+    "use_gpu",
+    "wandb_project",
+    "worker",
+}
 
 METHODS = ("transfer", "kar")
 ROWS = ("auto", "batch", "table", "node", "lookup", "field", "field_first", "flat", "time")
@@ -28,13 +48,15 @@ BALANCES = ("fixed", "loss_ratio")
 TRANSFORMS = ("pca", "pca_whiten", "umap", "random", "none")
 PROJECTORS = ("none", "linear", "mlp", "profile_mlp")
 CONTROLS = ("none", "shuffled", "random", "zero")
+HYBRIDS = ("none", "linear", "neighbours")
+CLOSED_FORMS = ("none", "drawn", "rows")
 SLICES = ("history", "cold_users", "tail_items")
 GENERATORS = ("template", "transformers", "openai", "file")
 HISTORIES = ("recent", "top_rated", "mixed")
 ENGINES = ("local", "ray")
 
 
-def _phase_length(value: Any) -> str | None:
+def _phase_length(value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return (
             "a share of `epochs` (a float above 0.0, up to 1.0) or a count (an int of 1 or more)."
@@ -45,7 +67,7 @@ def _phase_length(value: Any) -> str | None:
     return None if 0.0 < value <= 1.0 else "a share above 0.0, up to 1.0 (a count is an int)."
 
 
-def _entity(value: Any) -> str | None:
+def _entity(value: object) -> str | None:
     if isinstance(value, (list, tuple)) and "both" in value:
         return "user or item within a list: [user, item] says both."
     return None
@@ -114,7 +136,7 @@ _TRANSFER_KEYS = (
         "kt_transform can.",
         low=1, optional=True),
     Key("kt_control", "str", "none",
-        "Break the knowledge on purpose: none, shuffled, random, zero (kar only).",
+        "Break the knowledge on purpose: none, shuffled, random, zero (kar, closed form).",
         choices=CONTROLS),
     Key("kt_init", "str", "none",
         "Start of the embedding tables: none (the model's own), targets (from the profiles).",
@@ -126,10 +148,24 @@ _TRANSFER_KEYS = (
         "item: where unclear.",
         many="some"),
     Key("kt_hybrid", "str", "none",
-        "linear: train each row as its own plus a learned linear map of the profile.",
-        choices=("none", "linear")),
+        "Train each row as its own plus a learned map of its profile (linear), or plus the mean "
+        "row of those with the nearest profiles (neighbours).",
+        choices=HYBRIDS),
     Key("kt_hybrid_scale", "float", 1.0,
-        "Length of a profile there: how strongly it is shared.", low=1e-6),
+        "linear: length of a profile, which is how strongly it is shared.", low=1e-6),
+    Key("kt_hybrid_width", "int", 32,
+        "linear: profiles as their so many principal components; ~ takes them whole.",
+        low=1, optional=True),
+    Key("kt_hybrid_rate", "float", 0.2,
+        "linear: the map's learning rate, in multiples of the rows'.", low=1e-6),
+    Key("kt_neighbours", "int", 10, "neighbours: how many.", low=1),
+    Key("kt_neighbours_share", "float", 0.5,
+        "neighbours: weight of their mean row, next to 1 of the row itself.", low=0.0),
+    Key("kt_closed_form", "str", "none",
+        "EASE with item profiles: drawn (towards the profiles' own item-item matrix), rows "
+        "(profiles as further rows of the interactions).", choices=CLOSED_FORMS),
+    Key("kt_closed_form_weight", "float", 1000.0,
+        "Weight of the profiles there; 0 is RecBole's own.", low=0.0),
     Key("kt_cold_start", "bool", False,
         "Before the test, embeddings of cold users and items come from their profiles."),
     Key("kt_cold_threshold", "int", 5, "Cold: at most so many training interactions.", low=0),
@@ -163,7 +199,7 @@ _PROFILE_KEYS = (
     Key("profile_allow_leak", "bool", False,
         "Use profiles written from other interactions than this training split."),
     Key("profile_encoder", "str", "sentence-transformers/all-MiniLM-L6-v2",
-        "Text encoder: hub name, folder, wordllama, openai:<model>."),
+        "Text encoder: hub name, folder, wordllama, openai:<model>, or a class path."),
     Key("profile_encoder_batch_size", "int", 32, "Profiles in one call of the encoder.", low=1),
     Key("profile_generator", "str", "template",
         "Who writes new profiles: template (no language model), transformers, openai, file.",
@@ -233,7 +269,7 @@ def without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, **addresses}
 
 
-def check_keys(values: Mapping[str, Any], where: str) -> None:
+def check_keys(values: Mapping[str, object], where: str) -> None:
     """Refuse unknown ``kt_``/``profile_`` keys and values out of range.
 
     Parameters

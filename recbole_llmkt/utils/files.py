@@ -1,13 +1,15 @@
-"""Whole files, whole lines, and locks that die with their process."""
+"""Atomic writes, complete lines, and locks that end with their process."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -67,13 +69,22 @@ def exclusive(
         lock.release()
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of another one when the block has ended without an error.
+
+    A reader sees the old file or the new one; of several writers, the last one counts.
+
+    Parameters
+    ----------
+    path : Path
+        The file to replace; its folder is made.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         with partial.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -81,11 +92,17 @@ def replace_file(path: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    with replacing(path) as file:
+        file.write(content)
+
+
 def whole_lines(content: bytes) -> tuple[bytes, bytes]:
     r"""Split a file of JSON objects, one a line, into whole lines and what a crash cut short.
 
-    A last object that only lacks its line break is whole: an editor, a copy or a power cut took
-    the line break alone.
+    A last object without a line break is complete: an editor, a copy or a power cut may have
+    removed the line break alone.
 
     Returns
     -------
@@ -109,10 +126,10 @@ def whole_lines(content: bytes) -> tuple[bytes, bytes]:
 
 
 def drop_cut_line(path: Path) -> None:
-    """Take off what a crash cut short, so that the next object starts a line.
+    """Remove an incomplete last line, so that the next object starts on a line of its own.
 
-    A last object that is whole stays, and gets the line break that it lacks. The caller must be
-    the only writer.
+    A complete last object is kept, and gets a line break if it has none. The caller must be the
+    only writer.
     """
     if not path.exists():
         return

@@ -49,7 +49,7 @@ class Fields:
     values : object
         What JSON gave.
     place : str
-        Where it stands, for messages: ``"results.jsonl, line 3"``.
+        Where it stands, for messages: ``"results.jsonl, line 3"``; also an attribute.
     fix : str
         What to do about a wrong field: a sentence.
 
@@ -60,14 +60,14 @@ class Fields:
     """
 
     def __init__(self, values: object, place: str, fix: str) -> None:
-        self._place, self._fix = place, fix
+        self.place, self._fix = place, fix
         if not isinstance(values, dict):
             raise self.error(f"holds {_shown(values)}, not a JSON object")
         self._values: dict[str, object] = values
 
     def error(self, problem: str) -> DataError:
         """Return the error that names the place, the problem and the fix."""
-        return DataError(f"{self._place}: {problem}. {self._fix}")
+        return DataError(f"{self.place}: {problem}. {self._fix}")
 
     def names(self) -> list[str]:
         """Return the names of all fields."""
@@ -107,13 +107,13 @@ class Fields:
 
     def part(self, name: str) -> Fields:
         """Return the fields of an object within this one."""
-        return Fields(self.required(name, dict), f"{self._place}, '{name}'", self._fix)
+        return Fields(self.required(name, dict), f"{self.place}, '{name}'", self._fix)
 
     def parts(self, name: str) -> list[Fields]:
         """Return the fields of every object in a list; a missing list is empty."""
         values = self.items(name, dict)
         return [
-            Fields(value, f"{self._place}, '{name}[{i}]'", self._fix)
+            Fields(value, f"{self.place}, '{name}[{i}]'", self._fix)
             for i, value in enumerate(values)
         ]
 

@@ -23,6 +23,15 @@ BPR: dict[str, Any] = {"model": "BPR", "weight_decay": 1e-3}
 LIGHTGCN = {"model": "LightGCN", "n_layers": 2, "reg_weight": 1e-3}
 LOSS = {"kt_entity": "both", "kt_weight": 0.6}
 START = {"kt_entity": "both", "kt_weight": 0.0, "kt_init": "targets"}
+NEIGHBOURS = {"kt_entity": "both", "kt_weight": 0.0, "kt_hybrid": "neighbours"}
+EASE: dict[str, Any] = {"model": "EASE", "reg_weight": 30.0}
+FAST = {
+    "loss": (BPR, LOSS),
+    "start": (BPR, START),
+    "neighbours": (BPR, NEIGHBOURS),
+    "drawn": (EASE, {"kt_closed_form": "drawn", "kt_closed_form_weight": 100.0}),
+    "rows": (EASE, {"kt_closed_form": "rows", "kt_closed_form_weight": 100.0}),
+}
 
 
 @dataclass(frozen=True)
@@ -74,14 +83,14 @@ def check_found(found: Found) -> None:
     assert found.mean("kt") > 1.3 * found.mean("base"), found
 
 
-@pytest.mark.parametrize("kt", [LOSS, START], ids=["loss", "start"])
-def test_knowledge_that_decides_the_test_wins_and_its_control_does_not(tmp_path, kt):
-    check_found(compare(tmp_path, True, BPR, kt))
+@pytest.mark.parametrize("way", FAST)
+def test_knowledge_that_decides_the_test_wins_and_its_control_does_not(tmp_path, way):
+    check_found(compare(tmp_path, True, *FAST[way]))
 
 
-@pytest.mark.parametrize("kt", [LOSS, START], ids=["loss", "start"])
-def test_profiles_that_are_noise_do_not_win(tmp_path, kt):
-    found = compare(tmp_path, False, BPR, kt)
+@pytest.mark.parametrize("way", FAST)
+def test_profiles_that_are_noise_do_not_win(tmp_path, way):
+    found = compare(tmp_path, False, *FAST[way])
     assert found.verdict.outcome in ("no win", "worse"), found
     assert found.mean("kt") < 1.15 * found.mean("base"), found
 
@@ -121,6 +130,8 @@ WAYS = {
         LOSS,
     ),
     "SimpleX": ({"model": "SimpleX", "reg_weight": 1e-4}, START),
+    "linear": (BPR, {"kt_entity": "both", "kt_weight": 0.0, "kt_hybrid": "linear"}),
+    "LightGCN neighbours": (LIGHTGCN, NEIGHBOURS),
 }
 
 

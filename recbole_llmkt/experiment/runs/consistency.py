@@ -54,7 +54,7 @@ def check_comparable(runs: Iterable[Run], records: Iterable[RunRecord]) -> None:
                 continue
             if record.key != run.key:
                 _check_settings(run, record)
-            if run.data and (record.data or run.data) != run.data:
+            if run.has_other_data(record.data):
                 raise DataError(
                     f"{record.name} was recorded with other data: the atomic files of "
                     f"'{run.dataset}' have changed. Choose another --output, or delete its line "

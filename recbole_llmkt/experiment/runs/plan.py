@@ -85,6 +85,21 @@ class Run:
         last = int({"epochs": self.epochs, **self.changes}["epochs"])
         return last if validated + step > last else validated
 
+    def has_other_data(self, recorded: str) -> bool:
+        """Tell whether the dataset's files differ from those of a recorded digest.
+
+        Parameters
+        ----------
+        recorded : str
+            What :func:`~recbole_llmkt.datasets.loading.files_digest` returned then, in this
+            version or an earlier one; "" is unknown, and no difference.
+        """
+        if not self.data or not recorded or recorded == self.data:
+            return False
+        return recorded != files_digest(
+            Path(self.config()["data_path"]), self.dataset, recorded=recorded
+        )
+
     def config(self) -> Config:
         """Make this run's configuration."""
         return Config(config_dict={**self.given, **self.changes}, command_line=[])

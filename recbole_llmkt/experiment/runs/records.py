@@ -13,13 +13,6 @@ OK, FAILED = "ok", "failed"
 RunKey = tuple[str, str, int, str]
 # The JSON object of a line.
 Record = Settings
-# Where a transfer uses profiles, and the facts that each place must have.
-_USES: Mapping[str, Mapping[str, type]] = {
-    "terms": {},
-    "init": {"table": str},
-    "hybrid": {"table": str},
-    "cold_start": {"tables": list},
-}
 
 
 @dataclass(frozen=True)
@@ -305,11 +298,10 @@ def _transfer(fields: Fields) -> Settings | None:
     transfer.optional("phase_switch", float)
     for name in transfer.names():
         values = transfer.value(name)
-        if name in _USES or (isinstance(values, list) and any(isinstance(v, dict) for v in values)):
+        if isinstance(values, list) and any(isinstance(value, dict) for value in values):
             for use in transfer.parts(name):
                 use.optional("coverage", float)
-                for fact, kind in _USES.get(name, {}).items():
-                    use.required(fact, kind)
+                use.items("tables", str)
                 for fact in ("entity", "texts"):
                     use.optional(fact, str)
     return fields.required("transfer", dict)

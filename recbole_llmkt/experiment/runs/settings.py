@@ -8,32 +8,11 @@ import json
 from collections.abc import Collection
 
 from recbole_llmkt.config import Config
-from recbole_llmkt.keys.table import is_knowledge_key
+from recbole_llmkt.keys.table import IRRELEVANT_KEYS, is_knowledge_key
 from recbole_llmkt.utils import resources
 from recbole_llmkt.utils.parsing import load_yaml
 from recbole_llmkt.utils.types import Settings
 
-# Keys that do not change the result of a run: folders, devices, logging.
-IRRELEVANT_KEYS = {
-    "checkpoint_dir",
-    "data_path",
-    "dataloaders_save_path",
-    "dataset_save_path",
-    "gpu_id",
-    "kt_preset",  # the keys it sets count, not its name
-    "kt_strict_keys",
-    "kt_slices",  # further measurements
-    "kt_tail_share",
-    "log_wandb",
-    "loss_decimal_place",
-    "save_dataloaders",
-    "save_dataset",
-    "show_progress",
-    "state",
-    "use_gpu",
-    "wandb_project",
-    "worker",
-}
 # These keys decide which profiles a run reads; the other profile keys decide how they are made.
 _READING_KEYS = {"profile_dir", "profile_encoder", "profile_allow_leak"}
 

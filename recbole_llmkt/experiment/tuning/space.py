@@ -91,7 +91,9 @@ Space = dict[str, Dimension]
 
 
 def search_spaces(config: Config, file: Path | None = None) -> dict[str, Space]:
-    """Return the search space of a model: its sections ``shared``, ``transfer`` and ``kar``.
+    """Return the search space of a model by section: ``shared``, ``transfer``, ``kar``, ...
+
+    An own method's section is called by its class path, as ``kt_method`` is.
 
     Parameters
     ----------
@@ -111,7 +113,7 @@ def search_spaces(config: Config, file: Path | None = None) -> dict[str, Space]:
     for path in (folder / "overall.yaml", folder / f"{model}.yaml", file):
         if path is not None and (path == file or path.is_file()):
             for section, keys in _read(path, model):
-                merged[section].update(keys)
+                merged.setdefault(section, {}).update(keys)
                 warn_unknown(keys, {*config.internal_config_dict, *hyperparameters()})
     return {
         section: {key: _dimension(key, value) for key, value in keys.items() if value is not None}
@@ -149,7 +151,7 @@ def _read(path: Path, model: str) -> Iterator[tuple[str, Settings]]:
         raise ConfigError(f"'{path}': 'models' must hold a section for each model.")
     for part in (content, models.get(model) or {}):
         for section, keys in part.items():
-            if section not in SECTIONS:
+            if section not in SECTIONS and "." not in str(section):
                 raise ConfigError(
                     f"'{path}': unknown section '{section}'; known are {', '.join(SECTIONS)} and "
                     f"models.{nearest(str(section), SECTIONS)}"
@@ -218,11 +220,11 @@ def arm_space(spaces: Mapping[str, Space], config: Config, held: Collection[str]
     """
     sections = ["shared"]
     if config["kt_enabled"]:
-        sections.append("kar" if config["kt_method"] == "kar" else "transfer")
+        sections.append(config["kt_method"])
     return {
         key: dimension
         for section in sections
-        for key, dimension in spaces[section].items()
+        for key, dimension in spaces.get(section, {}).items()
         if key not in held
     }
 
@@ -244,7 +246,7 @@ def quasi_random(spaces: Mapping[str, Space], count: int, seed: int) -> list[Set
     """
     from scipy.stats import qmc
 
-    dimensions = [item for section in SECTIONS for item in spaces[section].items()]
+    dimensions = [item for space in spaces.values() for item in space.items()]
     if not dimensions or count < 1:
         return []
     sobol = qmc.Sobol(len(dimensions), scramble=True, seed=seed)

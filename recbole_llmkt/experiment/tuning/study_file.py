@@ -254,7 +254,7 @@ def _check_study(output: Path, before: ArmStudy, now: ArmStudy) -> None:
 
 
 def _check_run(output: Path, study: ArmStudy, run: Run) -> None:
-    if study.data and run.data:
+    if run.has_other_data(study.data):
         _check_unchanged(output, "digest of the dataset's files", study.data, run.data)
     old, new = not_default(study.settings), not_default(run.settings)
     for key in sorted({*old, *new}):

@@ -11,7 +11,7 @@ from recbole_llmkt.experiment.runs.arms import ARMS
 from recbole_llmkt.experiment.runs.consistency import check_profiles_used
 from recbole_llmkt.experiment.runs.plan import Plan
 from recbole_llmkt.experiment.runs.records import Winner
-from recbole_llmkt.experiment.runs.settings import IRRELEVANT_KEYS, same
+from recbole_llmkt.experiment.runs.settings import same
 from recbole_llmkt.experiment.tuning.finals import best_trials, further_seeds, runs_of
 from recbole_llmkt.experiment.tuning.study_file import StudyFile
 from recbole_llmkt.experiment.tuning.trials import (
@@ -21,6 +21,7 @@ from recbole_llmkt.experiment.tuning.trials import (
     read_finals,
     read_trials,
 )
+from recbole_llmkt.keys.table import IRRELEVANT_KEYS
 from recbole_llmkt.utils.exceptions import ConfigError, DataError, nearest
 
 logger = getLogger(__name__)

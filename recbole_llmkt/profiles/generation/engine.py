@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import inspect
 import pickle
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from recbole_llmkt.utils.exceptions import ConfigError, ProfileError
@@ -13,6 +14,8 @@ from recbole_llmkt.utils.exceptions import ConfigError, ProfileError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Worker = Callable[[Iterable[Item]], Iterable[Result]]
+# A worker's error on its way through Ray.
+_CARRIED = re.compile(r"A worker failed: <([A-Za-z0-9+/=]+)>")
 
 
 def spread(
@@ -94,11 +97,11 @@ def _spread_over_cluster(
     try:
         for block in done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             for result in block["result"]:
-                value = pickle.loads(result.as_py())
-                if isinstance(value, _Failure):
-                    raise value.error
-                yield value
+                yield pickle.loads(result.as_py())
     except ray.exceptions.RayError as error:
+        carried = _CARRIED.search(str(error))
+        if carried:
+            raise pickle.loads(base64.b64decode(carried[1])) from None
         # Ray's message has the actor's traceback before it.
         reason = str(error).strip().splitlines()[-1]
         raise ProfileError(f"A worker of the Ray cluster failed: {reason}") from error
@@ -127,13 +130,6 @@ def _actors(resources: Mapping[str, float], on_gpu: bool) -> tuple[int, dict[str
     return max(1, n_cores), {"num_cpus": 1 if n_cores > 0 else 0}
 
 
-@dataclass(frozen=True)
-class _Failure:
-    """The error that ended a block: Ray would wrap it, each version in another way."""
-
-    error: Exception
-
-
 class _Actor:
     """A worker in a process of the cluster."""
 
@@ -146,10 +142,10 @@ class _Actor:
         import pyarrow
 
         items = [pickle.loads(item.as_py()) for item in block["item"]]
-        results = []
         try:
-            for result in self._work(items):
-                results.append(pickle.dumps(result))
+            results = [pickle.dumps(result) for result in self._work(items)]
         except Exception as error:
-            results.append(pickle.dumps(_Failure(error)))
+            # Each version of Ray wraps errors in another way; all of them keep the message.
+            carried = base64.b64encode(pickle.dumps(error)).decode()
+            raise RuntimeError(f"A worker failed: <{carried}>") from error
         return pyarrow.table({"result": pyarrow.array(results, type=pyarrow.binary())})

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from recbole_llmkt.transfer.methods.base import Method
+from recbole_llmkt.transfer.methods.closed_form import ClosedForm
 from recbole_llmkt.transfer.methods.cold_start import ColdStart
 from recbole_llmkt.transfer.methods.hybrid import HybridTables
 from recbole_llmkt.transfer.methods.initialize import Initialization
 from recbole_llmkt.transfer.methods.kar import KAR
 from recbole_llmkt.transfer.methods.loss import AuxiliaryLoss
 from recbole_llmkt.utils.exceptions import ConfigError
-from recbole_llmkt.utils.importing import import_class
+from recbole_llmkt.utils.importing import import_subclass
 from recbole_llmkt.utils.types import RunConfig
 
-# In the order in which their hooks are called: the loss joins the optimizers while they still
+# In the order in which they are called: the loss joins the optimizers while they still
 # hold the model's own tables, which hybrid tables then replace.
-BUILT_IN: tuple[type[Method], ...] = (KAR, Initialization, AuxiliaryLoss, HybridTables, ColdStart)
+BUILT_IN: tuple[type[Method], ...] = (
+    KAR,
+    Initialization,
+    AuxiliaryLoss,
+    HybridTables,
+    ColdStart,
+    ClosedForm,
+)
 _OF_KT_METHOD = ("transfer", "kar")
 
 
@@ -35,18 +43,15 @@ def wanted_methods(config: RunConfig) -> list[type[Method]]:
         method.check(config)
     if not config["kt_enabled"]:
         return []
+    if config["kt_closed_form"] != "none":  # the model has nothing for the others to work on
+        return [method for method in (ClosedForm,) if method.wanted(config)]
     return [method for method in (*_own(config["kt_method"]), *BUILT_IN) if method.wanted(config)]
 
 
 def _own(path: str) -> list[type[Method]]:
     if path in _OF_KT_METHOD:
         return []
-    method = import_class(path)
-    if not issubclass(method, Method):
-        raise ConfigError(
-            f"kt_method: '{path}' is no method: derive the class from "
-            "recbole_llmkt.transfer.methods.base.Method."
-        )
+    method = import_subclass("kt_method", path, Method)
     if not isinstance(getattr(method, "name", None), str):
         raise ConfigError(f"kt_method: '{path}' has no name: set it in the class, name = 'mine'.")
     return [method]

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from logging import getLogger
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ from recbole_llmkt.transfer.targets.cache import cached, content_digest, install
 from recbole_llmkt.transfer.targets.controls import apply_control
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.randomness import isolated_randomness
+from recbole_llmkt.utils.types import Settings
 
 Matrix = npt.NDArray[np.float32]
 UMAP_SLOW_ROWS = 200_000
@@ -54,20 +54,20 @@ class TargetTable:
         return TargetTable(self.values.to(device), self.mask.to(device))
 
 
-def _pca(fit: Matrix, vectors: Matrix, width: int, seed: int, whiten: bool = False) -> Matrix:
+def pca(fit: Matrix, vectors: Matrix, width: int, seed: int, whiten: bool = False) -> Matrix:
     """Project on the directions of largest variance."""
     from sklearn.decomposition import PCA
 
     # Exact where it is cheap; scikit-learn's own choice where there are many rows.
     solver = "full" if len(fit) <= EXACT_PCA_ROWS else "auto"
-    pca = PCA(width, whiten=whiten, random_state=seed, svd_solver=solver).fit(fit)
-    mapped: Matrix = pca.transform(vectors)
+    fitted = PCA(width, whiten=whiten, random_state=seed, svd_solver=solver).fit(fit)
+    mapped: Matrix = fitted.transform(vectors)
     return mapped
 
 
 def _pca_whiten(fit: Matrix, vectors: Matrix, width: int, seed: int) -> Matrix:
     """Project as ``pca`` does, then scale every direction to unit variance."""
-    return _pca(fit, vectors, width, seed, whiten=True)
+    return pca(fit, vectors, width, seed, whiten=True)
 
 
 def _random(fit: Matrix, vectors: Matrix, width: int, seed: int) -> Matrix:
@@ -89,13 +89,13 @@ def _umap(fit: Matrix, vectors: Matrix, width: int, seed: int) -> Matrix:
         ) from error
     if len(fit) > UMAP_SLOW_ROWS:
         logger.warning("UMAP of %d profiles takes long: kt_transform: pca takes seconds.", len(fit))
-    settings: dict[str, Any] = {"n_components": width, "random_state": seed, "n_jobs": 1}
+    settings: Settings = {"n_components": width, "random_state": seed, "n_jobs": 1}
     if fit is vectors and UMAP_EXACT_ROWS[0] <= len(fit) <= UMAP_EXACT_ROWS[1]:
         settings["precomputed_knn"] = _neighbours(fit)
     threads = torch.get_num_threads()
     try:
         with warnings.catch_warnings():
-            # It says that no further vectors can be mapped; there are none.
+            # It warns that no other vectors can be mapped later; none are.
             warnings.filterwarnings("ignore", message="precomputed_knn")
             umap = UMAP(**settings).fit(fit)
         mapped: Matrix = umap.embedding_ if fit is vectors else umap.transform(vectors)
@@ -120,7 +120,7 @@ def _none(fit: Matrix, vectors: Matrix, width: int, seed: int) -> Matrix:
 
 
 TRANSFORMS: dict[str, Callable[[Matrix, Matrix, int, int], Matrix]] = {
-    "pca": _pca,
+    "pca": pca,
     "pca_whiten": _pca_whiten,
     "umap": _umap,
     "random": _random,

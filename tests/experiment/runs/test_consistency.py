@@ -118,6 +118,18 @@ def test_other_data_under_the_same_name_do_not_mix(tiny):
     assert files_digest(tiny.folder / "nowhere", "tiny") == ""
 
 
+def test_digests_of_earlier_versions_are_compared_in_their_format(tiny):
+    run = Plan(["BPR"], ["base"], [1], "tiny", overrides=tiny.settings()).runs()[0]
+    partial = files_digest(tiny.folder, "tiny", recorded="0" * 16)
+    assert len(partial) == 16
+    check_comparable([run], records_of([run], data=partial))
+    with (tiny.folder / "tiny.inter").open("a") as file:
+        file.write("u1\ti2\t3\t9\n")
+    later = Plan(["BPR"], ["base"], [1], "tiny", overrides=tiny.settings()).runs()
+    with pytest.raises(DataError, match="BPR-base-1 was recorded with other data"):
+        check_comparable(later, records_of([run], data=partial))
+
+
 # ---- seeds ------------------------------------------------------------------------------------
 
 

@@ -74,12 +74,14 @@ WRONG = {
     "half a point": (json.dumps(line(curve=[[1]])), "'curve' must hold pairs"),
     "tuned without keys": (json.dumps(line(tuned={"trial": 1})), "'tuned': the field 'keys'"),
     "a part of a slice": (json.dumps(line(slices=[{"slice": 1}])), "'slices[0]': 'slice' must be"),
-    "a term as text": (json.dumps(line(transfer={"terms": ["a"]})), "'terms[0]' must be an object"),
     "coverage as text": (
         json.dumps(line(transfer={"init": [{"table": "t", "coverage": "all"}]})),
         "'coverage' must be a number",
     ),
-    "no table": (json.dumps(line(transfer={"hybrid": [{}]})), "the field 'table' is missing"),
+    "tables as text": (
+        json.dumps(line(transfer={"cold_start": [{"tables": "t"}]})),
+        "'tables' must be a list",
+    ),
     "texts of another method": (
         json.dumps(line(transfer={"mine": [{"entity": "user", "texts": 3}]})),
         "'texts' must be text",

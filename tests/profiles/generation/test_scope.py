@@ -6,7 +6,6 @@ import zlib
 from types import SimpleNamespace
 
 import pytest
-
 from recbole_llmkt.profiles.generation.scope import (
     Scope,
     origin_of,
@@ -14,6 +13,7 @@ from recbole_llmkt.profiles.generation.scope import (
     shard_folder,
     wanted_tokens,
 )
+
 from recbole_llmkt.profiles.store import Profile, ProfileStore
 from recbole_llmkt.utils.exceptions import ConfigError
 from tests.profiles.generation.helpers import SETTINGS

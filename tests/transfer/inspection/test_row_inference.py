@@ -10,7 +10,7 @@ from recbole_llmkt.transfer.inspection.layers import Layer
 from recbole_llmkt.transfer.inspection.probe import Probe
 from recbole_llmkt.transfer.inspection.row_inference import (
     check_gradient,
-    decide_rows,
+    infer_rows,
     probed_layers,
 )
 from recbole_llmkt.transfer.inspection.rows import Entities
@@ -46,7 +46,7 @@ def decide(dataset, layer, entity="user", wanted="auto", model=Odd, **keys):
     spec = Layer.parse(layer)
     probe = Probe(ready.model, ready.train_data, probed_layers(ready.model, [spec]))
     entities = Entities.of(ready.dataset, entity, probe.batches[0])
-    return decide_rows(probe, spec, entities, wanted), probe
+    return infer_rows(probe, spec, entities, wanted), probe
 
 
 @pytest.mark.parametrize(

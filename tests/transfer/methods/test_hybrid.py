@@ -7,7 +7,8 @@ import torch
 
 from recbole_llmkt.profiles.loading import RunProfiles
 from recbole_llmkt.quick_start import load_data_and_model
-from recbole_llmkt.transfer.methods.hybrid import HybridTables, profile_features
+from recbole_llmkt.transfer.methods.hybrid import HybridTables
+from recbole_llmkt.transfer.methods.linear_map import profile_features
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.randomness import get_random_state
 from tests.helpers import prepare, same_parameters
@@ -25,10 +26,12 @@ def table_sum(hybrid):
     return rows
 
 
+@pytest.mark.parametrize("rate", [1.0, 0.2])
 @pytest.mark.parametrize("learner", ["adam", "sgd", "adagrad"])
-def test_a_step_is_that_of_the_sum_written_out(tiny, learner):
-    """Against autograd on E = R + P W, with R and W as leaves."""
-    run = prepare(tiny.config("BPR", learner=learner, weight_decay=0.01, **KEYS))
+def test_a_step_is_that_of_the_sum_written_out(tiny, learner, rate):
+    """Against autograd on E = R + P W, with R and W as leaves, W at its own learning rate."""
+    keys = {**KEYS, "kt_hybrid_rate": rate}
+    run = prepare(tiny.config("BPR", learner=learner, weight_decay=0.01, **keys))
     tables = run.prepared(HybridTables)
     tables.join_optimizers([run.trainer.optimizer])
     leaves = {
@@ -37,9 +40,10 @@ def test_a_step_is_that_of_the_sum_written_out(tiny, learner):
     }
     features = {one.name: one.parts[0].features for one in tables.parameters}
     makers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD, "adagrad": torch.optim.Adagrad}
-    flat = [leaf for own in leaves.values() for leaf in own]
     lr = run.config["learning_rate"]
-    reference = makers[learner](flat, lr=lr, weight_decay=0.01)
+    groups = [{"params": [own for own, _ in leaves.values()]}]
+    groups.append({"params": [weights for _, weights in leaves.values()], "lr": rate * lr})
+    reference = makers[learner](groups, lr=lr, weight_decay=0.01)
     for step, batch in enumerate(run.train_data):
         run.trainer.optimizer.zero_grad()
         run.model.calculate_loss(batch).backward()
@@ -148,6 +152,18 @@ def test_features_are_centred_by_token_and_scaled(tiny):
     true = torch.from_numpy(part.profiles.vectors)
     ratio = (true - true.mean(0)) / known
     torch.testing.assert_close(ratio, ratio[0, 0].expand_as(ratio))
+
+
+def test_features_are_the_leading_principal_components(tiny):
+    whole, some = (
+        profile_features_of(prepare(tiny.config("BPR", **KEYS, kt_hybrid_width=width)))
+        for width in (None, 3)
+    )
+    assert some.shape == (len(whole), 3)
+    left, values, _ = torch.linalg.svd(whole, full_matrices=False)
+    expected = left[:, :3] * values[:3]  # all of them are trained, so these are centred
+    expected *= some.norm() / expected.norm()
+    torch.testing.assert_close(some.abs(), expected.abs(), atol=1e-5, rtol=1e-4)
 
 
 def test_who_has_no_profile_has_no_features(make_dataset):

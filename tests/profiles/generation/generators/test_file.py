@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from recbole_llmkt.profiles.generation.generators.file import entities_of, read_profiles
 
 from recbole_llmkt.profiles.generation.generators import get_generator
-from recbole_llmkt.profiles.generation.generators.file import entities_of, read_profiles
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
 from tests.profiles.generation.helpers import SETTINGS, request
 

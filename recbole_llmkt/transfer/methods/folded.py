@@ -1,0 +1,217 @@
+"""Parameters that the model holds as a sum and the optimizer trains by its summands."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recbole_llmkt.compat import complete_adagrad
+from recbole_llmkt.profiles.loading import ProfileVectors
+from recbole_llmkt.transfer.inspection.tables import EntityTable
+from recbole_llmkt.utils.exceptions import ConfigError, LayerError
+from recbole_llmkt.utils.types import Settings
+
+
+class Part:
+    """What profiles add to the rows of one table: a linear function of what is trained.
+
+    Parameters
+    ----------
+    table : EntityTable
+        The users or items of one parameter.
+    profiles : ProfileVectors
+        Their profiles.
+    """
+
+    def __init__(self, table: EntityTable, profiles: ProfileVectors) -> None:
+        self.table, self.profiles = table, profiles
+
+    def learned(self) -> list[nn.Parameter]:
+        """Return what is trained beside the rows' own values."""
+        return []
+
+    def rate(self) -> float:
+        """Return the learning rate of :meth:`learned`, as a share of the optimizer's."""
+        return 1.0
+
+    def added(self, own: Tensor) -> Tensor:
+        """Return what is added to the rows.
+
+        Parameters
+        ----------
+        own : Tensor, shape (n, width)
+            R, the rows' own values.
+        """
+        raise NotImplementedError
+
+    def take_gradient(self, gradient: Tensor) -> Tensor | None:
+        """Set the gradients of :meth:`learned`, and return what R's gets on top of that of E.
+
+        Parameters
+        ----------
+        gradient : Tensor, shape (n, width)
+            That of the rows that the model holds (E).
+
+        Returns
+        -------
+        Tensor of shape (n, width), or None for nothing
+        """
+        raise NotImplementedError
+
+    def summary(self) -> Settings:
+        """Describe the part in plain values."""
+        return {}
+
+
+class FoldedParameter:
+    r"""One parameter of the model, trained as :math:`E = R + f(R, W)` with a linear f.
+
+    R are the rows' own values; f is given by the parts. The model holds E, as ever; the optimizer
+    holds R and W in its place. Their gradients follow from that of E.
+
+    Parameters
+    ----------
+    name : str
+        The parameter, as in ``state_dict``.
+    parameter : nn.Parameter
+        E, which holds R so far.
+    parts : sequence of Part
+        Its users and items.
+    """
+
+    def __init__(self, name: str, parameter: nn.Parameter, parts: Sequence[Part]) -> None:
+        self.name, self.parameter, self.parts = name, parameter, parts
+        self.own = nn.Parameter(parameter.detach().clone())
+
+    def learned(self) -> list[nn.Parameter]:
+        """Return what the optimizer trains in the parameter's place."""
+        return [self.own, *(one for part in self.parts for one in part.learned())]
+
+    @torch.no_grad()
+    def take_gradient(self) -> None:
+        """Hand the gradient of E on to R and W."""
+        gradient, self.parameter.grad = self.parameter.grad, None
+        self.own.grad = gradient
+        for part in self.parts:
+            if gradient is None:
+                for weights in part.learned():
+                    weights.grad = None
+                continue
+            rows = part.table.rows({self.name: gradient})
+            more = part.take_gradient(rows)
+            if more is not None:
+                rows += more  # these rows are no other part's
+
+    def fold(self) -> None:
+        """Write the sum to the model, if the optimizer has just moved its summands."""
+        if self.own.grad is None:
+            return
+        self.write()
+        for summand in self.learned():
+            summand.grad = None
+
+    @torch.no_grad()
+    def write(self) -> None:
+        """Write the sum to the model."""
+        self.parameter.copy_(self.own)
+        for part in self.parts:
+            rows = part.table.rows({self.name: self.parameter})
+            rows += part.added(part.table.rows({self.name: self.own}))
+
+
+def join_optimizers(
+    parameters: Sequence[FoldedParameter], optimizers: Sequence[torch.optim.Optimizer]
+) -> ExitStack:
+    """Put the summands in the parameters' place, and keep the model's sums up to date.
+
+    Parameters
+    ----------
+    parameters : sequence of FoldedParameter
+        What is trained as a sum.
+    optimizers : sequence of Optimizer
+        Those of the run.
+
+    Returns
+    -------
+    ExitStack
+        Closing it leaves the optimizers alone.
+
+    Raises
+    ------
+    LayerError
+        No optimizer trains a table.
+    ConfigError
+        An optimizer for sparse gradients does.
+    """
+    joined = ExitStack()
+    for optimizer in optimizers:
+        mine = [parameter for parameter in parameters if _replace(optimizer, parameter)]
+        if mine and isinstance(optimizer, torch.optim.SparseAdam):
+            raise ConfigError("learner: sparse_adam cannot train kt_hybrid: use another one.")
+        if mine:
+            _join(optimizer, mine, joined)
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    held = {id(parameter) for group in groups for parameter in group["params"]}
+    for parameter in parameters:
+        if id(parameter.own) not in held:
+            raise LayerError(f"No optimizer trains '{parameter.name}', so kt_hybrid cannot.")
+    return joined
+
+
+def _join(
+    optimizer: torch.optim.Optimizer, mine: Sequence[FoldedParameter], joined: ExitStack
+) -> None:
+    def take(*_: Any) -> None:
+        for folded in mine:
+            folded.take_gradient()
+
+    def fold(*_: Any) -> None:
+        for folded in mine:
+            folded.fold()
+
+    clear_own = optimizer.zero_grad
+
+    @functools.wraps(clear_own)
+    def clear(set_to_none: bool = True) -> None:
+        # It no longer holds E. RecVAE's two optimizers alternate over one backward pass, and
+        # each drops so what has piled up while the other one trained.
+        clear_own(set_to_none)
+        for folded in mine:
+            folded.parameter.grad = None
+
+    joined.callback(optimizer.register_step_pre_hook(take).remove)
+    joined.callback(optimizer.register_step_post_hook(fold).remove)
+    vars(optimizer)["zero_grad"] = clear
+    joined.callback(vars(optimizer).pop, "zero_grad", None)
+
+
+def _replace(optimizer: torch.optim.Optimizer, folded: FoldedParameter) -> bool:
+    """Put the summands where an optimizer holds E; tell whether it does."""
+    for group in optimizer.param_groups:
+        for place, parameter in enumerate(group["params"]):
+            if parameter is folded.parameter:
+                group["params"][place] = folded.own
+                optimizer.state.pop(folded.parameter, None)
+                settings = {key: value for key, value in group.items() if key != "params"}
+                for part in folded.parts:
+                    if part.learned():
+                        lr = group["lr"] * part.rate()
+                        optimizer.add_param_group({**settings, "params": part.learned(), "lr": lr})
+                complete_adagrad(optimizer)
+                return True
+    return False
+
+
+def flushed(values: Tensor) -> Tensor:
+    """Return values with 0 for what is next to nothing.
+
+    Where a part of the model has died (ReLUs that never fire), weight decay wears maps and
+    gradients down to denormal numbers, and a CPU multiplies matrices of those a hundred times
+    slower.
+    """
+    return nn.functional.hardshrink(values, 1e-30)
