@@ -6,6 +6,7 @@ import zlib
 from types import SimpleNamespace
 
 import pytest
+
 from recbole_llmkt.profiles.generation.selection import (
     Selection,
     origin_of,
@@ -13,7 +14,6 @@ from recbole_llmkt.profiles.generation.selection import (
     shard_folder,
     wanted_tokens,
 )
-
 from recbole_llmkt.profiles.store import Profile, ProfileStore
 from recbole_llmkt.utils.exceptions import ConfigError
 from tests.profiles.generation.helpers import SETTINGS
