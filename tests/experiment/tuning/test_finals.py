@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from recbole_llmkt.experiment.tuning import finals as module
 from recbole_llmkt.experiment.tuning.finals import Finals, best_trials, run_finals, runs_of
 from recbole_llmkt.experiment.tuning.trials import Outcome, TrialRecord, read_finals
-from tests.experiment.fake_runs import PLAN, fake_train, forbidden_train
+from tests.experiment.fake_runs import PLAN, forbidden_train
 
 
 def trial(number, score, arm="base", seed=7, rate=0.002):
@@ -26,18 +27,28 @@ def test_runs_of_a_finalist_are_told_by_its_keys_too():
     assert [run.seed for run in runs_of(finals, TRIALS[1], range(8, 11))] == [8, 9]
 
 
-def test_finalists_run_with_the_seeds_that_follow_and_only_once(tmp_path):
+def test_finalists_run_with_the_seeds_that_follow_and_only_once(tmp_path, monkeypatch):
     base = PLAN.runs()[0]
-    run_finals(Finals(2, 2), [(base, True)], TRIALS, tmp_path, 1, fake_train)
-    finals = read_finals(tmp_path)
-    assert sorted((record.trial, record.seed) for record in finals) == [
-        (1, 8),
-        (1, 9),
-        (3, 8),
-        (3, 9),
-    ]
-    assert all(record.ok for record in finals)
+    trained = []
+
+    def outcomes(runs, count, output, jobs, train):
+        for run in runs:
+            trained.append(run)
+            yield run, Outcome(1.0, 2, 0.5)
+
+    monkeypatch.setattr(module, "outcomes", outcomes)
     run_finals(Finals(2, 2), [(base, True)], TRIALS, tmp_path, 1, forbidden_train)
+    assert [(run.seed, run.changes["seed"], run.label) for run in trained] == [
+        (8, 8, "t001-s8"),
+        (9, 9, "t001-s9"),
+        (8, 8, "t003-s8"),
+        (9, 9, "t003-s9"),
+    ]
+    assert trained[0].changes["learning_rate"] == 0.002
+    finals = read_finals(tmp_path)
+    assert [(record.trial, record.seed) for record in finals] == [(1, 8), (1, 9), (3, 8), (3, 9)]
+    run_finals(Finals(2, 2), [(base, True)], TRIALS, tmp_path, 1, forbidden_train)
+    assert len(trained) == 4
     assert read_finals(tmp_path) == finals
 
 

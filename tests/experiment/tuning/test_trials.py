@@ -7,9 +7,18 @@ import math
 
 import pytest
 
-from recbole_llmkt.experiment.tuning.trials import TRIALS, TrialRecord, outcomes, read_trials
+from recbole_llmkt.experiment.runs.pool import Ended, Validated
+from recbole_llmkt.experiment.runs.records import RunResult
+from recbole_llmkt.experiment.tuning import trials
+from recbole_llmkt.experiment.tuning.trials import (
+    TRIALS,
+    Outcome,
+    TrialRecord,
+    outcomes,
+    read_trials,
+)
 from recbole_llmkt.utils.exceptions import DataError
-from tests.experiment.fake_runs import PLAN
+from tests.experiment.fake_runs import PLAN, forbidden_train
 
 LINE = {
     "model": "BPR",
@@ -64,13 +73,11 @@ def test_a_wrong_field_is_named(tmp_path, changes, message):
     ("score", "error"),
     [(math.nan, "the validation score is nan"), (None, "the validation score is None")],
 )
-def test_a_run_without_a_usable_score_failed(tmp_path, score, error):
-    def train(config, saved=True, on_epoch=None):
-        on_epoch(0, 0.1)
-        return {"best_valid_score": score, "best_valid_result": {}, "test_result": None}
-
+def test_a_run_without_a_usable_score_failed(tmp_path, monkeypatch, score, error):
     run = PLAN.runs()[0]
-    ((trained, outcome),) = outcomes([run], 1, tmp_path, 1, train)
+    ended = Ended(run, 1.5, RunResult(score, {}, {}))
+    monkeypatch.setattr(trials, "run_all", lambda *arguments: [Validated(run, 1, 0.1), ended])
+    ((trained, outcome),) = outcomes([run], 1, tmp_path, 1, forbidden_train)
     assert trained == run
-    assert (outcome.score, outcome.error) == (None, error)
+    assert outcome == Outcome(1.5, 2, error=error)
     assert not TrialRecord("BPR", "base", 0, 7, "ml-100k", {}, outcome).ok

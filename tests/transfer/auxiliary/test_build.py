@@ -45,6 +45,6 @@ def test_targets_are_as_wide_as_the_layer_or_the_projector_says(tiny):
 
 
 def test_a_layer_of_width_one_is_refused(tiny):
-    run = prepare(tiny.config("LR", kt_enabled=True, kt_weight=0.5, kt_layer="first_order_linear"))
-    with pytest.raises(LayerError):
+    run = prepare(tiny.config(kt_enabled=True, kt_weight=0.5, embedding_size=1))
+    with pytest.raises(LayerError, match="'user_embedding' is 1 wide: there is nothing"):
         task_of(run)

@@ -19,7 +19,7 @@ from tests.helpers import prepare
 
 @pytest.fixture
 def run(make_dataset):
-    return prepare(make_dataset(n_users=12, n_items=20).config(kt_enabled=False))
+    return prepare(make_dataset(n_users=12, n_items=20, per_user=(10, 15)).config(kt_enabled=False))
 
 
 def test_a_shadow_shares_parameters_and_owns_counters_and_buffers():

@@ -34,7 +34,7 @@ def test_rows_are_views_by_id_along_either_axis():
 
 @pytest.fixture
 def run(make_dataset):
-    return prepare(make_dataset(n_users=12, n_items=20).config(kt_enabled=False))
+    return prepare(make_dataset(n_users=12, n_items=20, per_user=(10, 15)).config(kt_enabled=False))
 
 
 def names(tables):

@@ -1,4 +1,4 @@
-"""Which profiles a generation run takes up."""
+"""Which profiles a generation run writes."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import zlib
 from types import SimpleNamespace
 
 import pytest
-from recbole_llmkt.profiles.generation.scope import (
-    Scope,
+
+from recbole_llmkt.profiles.generation.selection import (
+    Selection,
     origin_of,
     parse_shard,
     shard_folder,
     wanted_tokens,
 )
-
 from recbole_llmkt.profiles.store import Profile, ProfileStore
 from recbole_llmkt.utils.exceptions import ConfigError
 from tests.profiles.generation.helpers import SETTINGS
@@ -28,8 +28,8 @@ def test_shards_that_are_none(text):
 def test_a_shard_has_a_folder_of_its_own(tmp_path):
     assert parse_shard(" 3/16 ") == (3, 16)
     assert shard_folder(tmp_path, "3/16") == tmp_path / "shards" / "3-of-16"
-    with pytest.raises(ConfigError, match="--overwrite-edits does not go with --shard"):
-        Scope(shard="1/2", overwrite_edits=True)
+    with pytest.raises(ConfigError, match="--overwrite-edits cannot be used with --shard"):
+        Selection(shard="1/2", overwrite_edits=True)
 
 
 @pytest.fixture
@@ -56,38 +56,36 @@ def write(folder, requests, **changes):
 
 
 @pytest.mark.parametrize(
-    ("scope", "wanted"),
+    ("selection", "wanted"),
     [
-        (Scope(), ["new", "old"]),
-        (Scope(retry_failed=True), ["new", "old", "failed"]),
-        (Scope(overwrite_edits=True), ["new", "old", "edited"]),
+        (Selection(), ["new", "old"]),
+        (Selection(retry_failed=True), ["new", "old", "failed"]),
+        (Selection(overwrite_edits=True), ["new", "old", "edited"]),
     ],
 )
-def test_what_is_missing_or_out_of_date_is_written(tmp_path, requests, scope, wanted):
+def test_what_is_missing_or_out_of_date_is_written(tmp_path, requests, selection, wanted):
     write(tmp_path, requests)
-    assert wanted_tokens(requests, None, tmp_path, scope) == (wanted, 5 - len(wanted))
+    assert wanted_tokens(requests, tmp_path, selection) == (wanted, 5 - len(wanted))
 
 
 def test_what_others_wrote_stays_with_a_warning_unless_asked_for(tmp_path, requests, caplog):
     write(tmp_path, requests, generator="openai", model="a-model")
-    assert wanted_tokens(requests, None, tmp_path, Scope())[0] == ["new", "old"]
+    assert wanted_tokens(requests, tmp_path, Selection())[0] == ["new", "old"]
     assert "'good' (openai a-model) for one" in caplog.text
-    again, _ = wanted_tokens(requests, None, tmp_path, Scope(overwrite_others=True))
+    again, _ = wanted_tokens(requests, tmp_path, Selection(overwrite_others=True))
     assert "good" in again
     assert "edited" not in again
 
 
 def test_shards_share_the_entities_out_and_each_looks_at_its_own_store(tmp_path, requests):
     parts = [
-        wanted_tokens(requests, None, tmp_path, Scope(shard=f"{number}/3"))[0]
-        for number in (1, 2, 3)
+        wanted_tokens(requests, tmp_path, Selection(shard=f"{number}/3"))[0] for number in (1, 2, 3)
     ]
     assert sorted(token for part in parts for token in part) == sorted(requests.digests)
     assert all(zlib.crc32(token.encode()) % 3 == 0 for token in parts[0])
     for number in (1, 2, 3):
         write(shard_folder(tmp_path, f"{number}/3"), requests)
     left = [
-        wanted_tokens(requests, None, tmp_path, Scope(shard=f"{number}/3"))[0]
-        for number in (1, 2, 3)
+        wanted_tokens(requests, tmp_path, Selection(shard=f"{number}/3"))[0] for number in (1, 2, 3)
     ]
     assert sorted(token for part in left for token in part) == ["new", "old"]

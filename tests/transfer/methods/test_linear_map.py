@@ -1,0 +1,59 @@
+"""The learned map of profiles, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_llmkt.profiles.loading import ProfileVectors
+from recbole_llmkt.transfer.inspection.tables import EntityTable
+from recbole_llmkt.transfer.methods.linear_map import LinearMap, profile_features
+from recbole_llmkt.utils.exceptions import ConfigError, ProfileError
+
+CONFIG = {
+    "kt_hybrid_scale": 2.0,
+    "kt_hybrid_width": None,
+    "kt_control": "none",
+    "kt_seed": 1,
+    "seed": 1,
+}
+
+
+def profiles(*vectors, n_entities=5):
+    ids = np.arange(1, len(vectors) + 1)
+    return ProfileVectors("item", ids, np.float32(vectors), n_entities, "", "")
+
+
+def test_a_map_starts_at_zero_and_learns_from_rows_by_their_features():
+    features = torch.tensor([[0.0, 0.0], [1.0, 2.0], [0.0, 1.0]])
+    part = LinearMap(EntityTable("t", "item", 3), None, features, width=1, rate=0.25)
+    assert part.added(torch.ones(3, 1)).tolist() == [[0], [0], [0]]
+    assert part.take_gradient(torch.tensor([[9.0], [1.0], [3.0]])) is None
+    assert part.weights.grad.tolist() == [[1.0], [5.0]]  # 1 x 1; 2 x 1 + 1 x 3
+    with torch.no_grad():
+        part.weights.copy_(torch.tensor([[3.0], [4.0]]))
+    assert part.added(torch.ones(3, 1)).tolist() == [[0], [11], [4]]
+    assert part.summary() == {"features": 2, "map_norm": 5.0}
+    assert part.rate() == 0.25
+
+
+def test_features_are_centred_and_scaled_on_the_trained_alone():
+    # Of the trained ids 1 and 2 the mean is (2, 0), and their centred length is 1.
+    features = profile_features(CONFIG, profiles([1, 0], [3, 0], [2, 5]), np.array([1, 2, 4]))
+    assert features.tolist() == [[0, 0], [-2, 0], [2, 0], [0, 10], [0, 0]]
+
+
+def test_a_width_keeps_the_largest_variance_and_the_scale():
+    vectors = profiles([5, 1], [-5, 1], [5, -1], [-5, -1])
+    features = profile_features({**CONFIG, "kt_hybrid_width": 1}, vectors, np.arange(1, 5))
+    assert features.shape == (5, 1)
+    torch.testing.assert_close(features[1:].abs(), torch.full((4, 1), 2.0))
+    assert (features[1] * features[2]).item() < 0 < (features[1] * features[3]).item()
+
+
+def test_nothing_to_learn_from_is_an_error():
+    with pytest.raises(ProfileError, match="None of the 2 items with a profile occurs"):
+        profile_features(CONFIG, profiles([1, 0], [0, 1]), np.array([3, 4]))
+    with pytest.raises(ConfigError, match="item profile embeddings are all the same"):
+        profile_features(CONFIG, profiles([1, 0], [1, 0]), np.array([1, 2]))
