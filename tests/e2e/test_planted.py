@@ -1,8 +1,8 @@
 """Planted knowledge is found, and knowledge that is not there is not.
 
 The base arm has the weight decay and the number of epochs that suit it best on these data, out of
-seven (0 to 0.03) and three (5, 20, 40); EASE's has the best ridge of four (1 to 100). All other arms take
-the same, untuned.
+seven (0 to 0.03) and three (5, 20, 40); EASE's has the best ridge of four (1 to 100). All other
+arms take the same, untuned.
 """
 
 from __future__ import annotations
