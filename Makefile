@@ -1,5 +1,6 @@
 # make demo   train with and without transfer on MovieLens-100K and show who won
 # make test   run the fast tests and the linters
+# make test-core  run what must hold with every supported Python, under six minutes on two cores
 # make results      make the tables of the documents from benchmarks/results/*.jsonl (seconds)
 # make results-run  run what they rest on, hours of it; TABLES="NAME ..." chooses
 # make env    only make the environment (.venv); PYTHON=python3.10 chooses the interpreter
@@ -9,10 +10,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo_output
 STAMP := $(VENV)/installed
+# A test process for each core; those that start processes themselves run in one of them.
+PARALLEL := -n auto --maxprocesses=8 --dist=loadgroup
 # Small models gain nothing from many threads; the demo runs one training per core instead.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: env demo test lint test-all bench results results-run clean
+.PHONY: env demo test test-core lint test-all bench results results-run clean
 
 env: $(STAMP)
 
@@ -25,7 +28,10 @@ demo: env
 	  --dataset=ml-100k --kt_preset=properties/experiments/demo.yaml --output=$(DEMO)
 
 test: env lint
-	$(BIN)/python -m pytest -m "not slow" tests
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" tests
+
+test-core: env
+	$(BIN)/python tools/versions.py --no-write $(BIN)/python
 
 lint: env
 	$(BIN)/ruff check .
@@ -33,7 +39,8 @@ lint: env
 	$(BIN)/mypy
 
 test-all: env lint
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" tests
+	$(BIN)/python -m pytest -m slow tests
 
 bench: env
 	@for script in $(filter-out benchmarks/results%.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done

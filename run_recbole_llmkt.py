@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 
+from recbole_llmkt.cli.options import yaml_files
 from recbole_llmkt.quick_start import run
 from recbole_llmkt.utils.exceptions import LLMKTError
 
@@ -16,7 +17,9 @@ if __name__ == "__main__":
     )
     parser.add_argument("--model", "-m", default="BPR", help="name of the model")
     parser.add_argument("--dataset", "-d", default="ml-100k", help="name of the dataset")
-    parser.add_argument("--config_files", default="", help='YAML files: "a.yaml b.yaml"')
+    parser.add_argument(
+        "--config_files", action="append", default=[], help='YAML files: "a.yaml b.yaml"'
+    )
     parser.add_argument("--nproc", type=int, default=1, help="processes on this machine")
     parser.add_argument("--ip", default="localhost", help="address of the first machine")
     parser.add_argument("--port", default="5678", help="port of the first machine")
@@ -30,7 +33,7 @@ if __name__ == "__main__":
         run(
             arguments.model,
             arguments.dataset,
-            config_file_list=arguments.config_files.split() or None,
+            config_file_list=yaml_files(arguments.config_files) or None,
             nproc=arguments.nproc,
             world_size=arguments.world_size,
             ip=arguments.ip,

@@ -32,7 +32,7 @@ from recbole_llmkt.transfer.context import RunContext
 from recbole_llmkt.transfer.inspection.catalog import is_pure
 from recbole_llmkt.transfer.inspection.layers import Layer
 from recbole_llmkt.transfer.inspection.probe import Probe, make_batch, recommendation_loss
-from recbole_llmkt.transfer.inspection.row_inference import decide_rows, probed_layers
+from recbole_llmkt.transfer.inspection.row_inference import infer_rows, probed_layers
 from recbole_llmkt.transfer.inspection.rows import Entities
 
 PAIRS = 9
@@ -166,7 +166,7 @@ def measure(model: str, dataset: str, batch_size: int) -> dict[str, Any]:
     network, train_data = build(config)
     layer = Layer.parse(str(config["kt_user_layer"]))
     probe = Probe(network, train_data, probed_layers(network, [layer]))
-    rows = decide_rows(probe, layer, Entities.of(train_data._dataset, "user", probe.batches[0]))
+    rows = infer_rows(probe, layer, Entities.of(train_data._dataset, "user", probe.batches[0]))
     pure = is_pure(probe, layer, rows)
     if hasattr(network, "e_step"):
         network.e_step()

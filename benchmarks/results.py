@@ -5,7 +5,6 @@ python benchmarks/results.py [--check] [--run] [TABLE ...]
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import subprocess
@@ -14,15 +13,16 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import click
-from results_tables import ROOT, Table, markdown, read_findings, read_manifest
+from results_tables import ROOT, Table, markdown, read_findings, read_lines, read_manifest
 
 from recbole_llmkt.experiment.report.evidence_figures import forest_figure
 from recbole_llmkt.experiment.report.figures import save_png
 from recbole_llmkt.experiment.report.findings import Findings
-from recbole_llmkt.experiment.runs.results import Record, read_results
-from recbole_llmkt.experiment.tuning.trials import read_lines
+from recbole_llmkt.experiment.runs.records import Record, RunRecord
+from recbole_llmkt.experiment.runs.results import read_results
 from recbole_llmkt.utils.exceptions import ConfigError, DataError, LLMKTError, nearest
 from recbole_llmkt.utils.files import replace_file
+from recbole_llmkt.utils.jsonl import encoded_line
 
 # What a record needs for a table; paths and long curves stay with whoever ran it.
 _KEPT = (
@@ -75,7 +75,7 @@ def draw(table: Table, root: Path = ROOT) -> None:
 
 
 def run_commands(table: Table, root: Path = ROOT) -> None:
-    """Run a table's commands, which go on where they stopped, and keep their records.
+    """Run a table's commands, which resume where they stopped, and keep their records.
 
     Raises
     ------
@@ -104,35 +104,35 @@ def collect(table: Table, root: Path = ROOT) -> None:
     Models that the output does not have keep the lines they have: they were run elsewhere.
     """
     folders = sorted(root.glob(table.output))
-    records = [one for folder in folders for one in read_results(folder / "results.jsonl")]
-    models = {record["model"] for record in records}
+    records = [r for folder in folders for r in read_results(folder / "results.jsonl")]
+    models = {record.model for record in records}
     keep(table.path, models, [_without_paths(record) for record in records])
     for what in ("trials", "finals"):
         files = [folder.parent / "tune" / f"{what}.jsonl" for folder in folders]
-        lines = [line for path in files for line in read_lines(path, ("model",))]
+        lines = [line for path in files for line in read_lines(path)]
         keep(table.beside(what), models, lines)
     pairs = [vars(p) for folder in folders for p in Findings.read(folder).pairs if p.users]
     tested = [{name: pair[name] for name in _TESTED} for pair in pairs]
     keep(table.beside("tests"), models, tested)
 
 
-def _without_paths(record: Record) -> Record:
+def _without_paths(record: RunRecord) -> Record:
     """Leave out curves and paths."""
-    kept = {name: record[name] for name in _KEPT if name in record}
-    settings = {k: v for k, v in record["settings"].items() if k not in _PATHS}
+    line = record.to_json()
+    kept = {name: line[name] for name in _KEPT if name in line}
+    settings = {k: v for k, v in record.settings.items() if k not in _PATHS}
     return {**kept, "settings": settings}
 
 
 def keep(path: Path, models: Collection[str], lines: Sequence[Record]) -> None:
     """Write lines in the place of those that a file has of the models."""
-    others = [line for line in read_lines(path, ("model",)) if line["model"] not in models]
+    others = [line for line in read_lines(path) if line["model"] not in models]
     if lines or path.is_file():
-        text = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in (*others, *lines))
-        replace_file(path, text.encode())
+        replace_file(path, b"".join(encoded_line(line) for line in (*others, *lines)))
 
 
 @click.command()
-@click.option("--run", is_flag=True, help="Run the commands first; they go on where they stopped.")
+@click.option("--run", is_flag=True, help="Run the commands first; they resume where they stopped.")
 @click.option("--check", is_flag=True, help="Write nothing; fail if a page is out of date.")
 @click.argument("names", nargs=-1)
 def main(run: bool, check: bool, names: tuple[str, ...]) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from recbole.evaluator import smaller_metrics
 from tabulate import tabulate
@@ -23,8 +21,10 @@ from recbole_llmkt.experiment.report.tables import (
     value_text,
 )
 from recbole_llmkt.experiment.runs.arms import control_of
-from recbole_llmkt.experiment.runs.results import Record, read_results
+from recbole_llmkt.experiment.runs.records import Record, RunRecord, of_arm
+from recbole_llmkt.experiment.runs.results import read_results
 from recbole_llmkt.utils.exceptions import ConfigError, DataError, nearest
+from recbole_llmkt.utils.jsonl import read_objects
 from recbole_llmkt.utils.parsing import load_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -134,9 +134,9 @@ def read_findings(table: Table) -> Findings:
     records = sorted_records(read_results(table.path))
     if not records:
         raise DataError(f"{table.path} holds no results: benchmarks/results.py --run {table.name}.")
-    good = [record for record in records if record["status"] == "ok"]
+    good = [record for record in records if record.ok]
     pairs = []
-    for line in _lines(table.beside("tests")):
+    for line in read_lines(table.beside("tests")):
         names = (line["model"], line["arm"], line["rival"], line["metric"])
         seeds = seed_differences(good, names, smaller_metrics)
         pairs.append(Pair(**line, holm=float("nan"), seeds=seeds))
@@ -147,10 +147,19 @@ def read_findings(table: Table) -> Findings:
     )
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def read_lines(path: Path) -> list[Record]:
+    """Read a file of JSON lines about models; a missing file holds none.
+
+    Raises
+    ------
+    DataError
+        A line cannot be read, or names no model.
+    """
+    lines = []
+    for fields in read_objects(path, "Restore the file."):
+        fields.required("model", str)
+        lines.append({name: fields.value(name) for name in fields.names()})
+    return lines
 
 
 def _by_row(found: Findings, metrics: Sequence[str], rival: str | None) -> Iterator[list[str]]:
@@ -164,7 +173,7 @@ def _by_row(found: Findings, metrics: Sequence[str], rival: str | None) -> Itera
     by_name = {(cell.model, cell.arm, cell.metric): cell for cell in cells}
     for model, arm in dict.fromkeys((cell.model, cell.arm) for cell in cells):
         own, first = [by_name.get((model, arm, metric)) for metric in metrics], firsts[model]
-        times = [r["seconds"] for r in found.good if (r["model"], r["arm"]) == (model, arm)]
+        times = [record.seconds for record in of_arm(found.good, model, arm)]
         yield [
             model,
             arm,
@@ -289,14 +298,16 @@ def _first(cells: Sequence[Cell], model: str, metrics: Sequence[str]) -> str:
     return shown[0]
 
 
-def over(records: Sequence[Record], model: str, arm: str, rival: str, metric: str) -> Cell | None:
+def over(
+    records: Sequence[RunRecord], model: str, arm: str, rival: str, metric: str
+) -> Cell | None:
     """Return an arm's cell with its gain over ``rival``, paired by seed; None without a rival."""
     renamed = [
-        {**record, "arm": BASE if record["arm"] == rival else arm}
+        replace(record, arm=BASE if record.arm == rival else arm)
         for record in records
-        if record["model"] == model and record["arm"] in (arm, rival)
+        if record.model == model and record.arm in (arm, rival)
     ]
-    if len({record["arm"] for record in renamed}) < 2 or arm == BASE:
+    if len({record.arm for record in renamed}) < 2 or arm == BASE:
         return None
     cells = summarise(renamed, smaller_metrics)
     return next((c for c in cells if (c.arm, c.metric) == (arm, metric)), None)
@@ -333,13 +344,13 @@ _LEGENDS = {
 }
 
 
-def _facts(table: Table, records: Sequence[Record]) -> str:
+def _facts(table: Table, records: Sequence[RunRecord]) -> str:
     """Say in a sentence or two what the figures rest on."""
-    seeds = sorted({record["seed"] for record in records})
-    trials = sorted({one["tuned"]["trials"] if one.get("tuned") else 0 for one in records})
+    seeds = sorted({record.seed for record in records})
+    trials = sorted({record.tuned.trials if record.tuned else 0 for record in records})
     counts = " or ".join(str(count) for count in trials if count)
     tuned = f"{counts} trials for every arm of every model" if counts else "no tuning"
-    rounds = {one["tuned"].get("seeds", 1) for one in records if one.get("tuned")}
+    rounds = {record.tuned.seeds for record in records if record.tuned}
     if max(rounds, default=1) > 1:
         tuned += f", the best of each again with other seeds, {max(rounds)} in all"
         tuned += " (some models: no second round)" if min(rounds) == 1 else ""
@@ -351,9 +362,9 @@ def _facts(table: Table, records: Sequence[Record]) -> str:
         f"Raw results: [{table.path.name}]"
         f"({Path(os.path.relpath(table.path, ROOT / Path(table.page).parent)).as_posix()})."
     )
-    if any((one.get("tuned") or {}).get("unequal") for one in records):
+    if any(record.tuned is not None and record.tuned.unequal for record in records):
         text += " **Arms were tuned with different budgets.**"
     if any(leaks(one) for one in records):
         text += " **Profiles may know more than the training part: `profile_allow_leak` is on.**"
-    failed = sum(record["status"] != "ok" for record in records)
+    failed = sum(not record.ok for record in records)
     return text + (f" **{failed} runs failed.**" if failed else "")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from recbole_llmkt.config import Config
     from recbole_llmkt.quick_start import (
-        export_stock_checkpoint,
         load_data_and_model,
         objective_function,
         run_recbole_llmkt,
     )
+    from recbole_llmkt.training.export import export_stock_checkpoint
 
 __version__ = "0.1.0"
 __all__ = [
@@ -29,5 +29,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'recbole_llmkt' has no attribute '{name}'")
     from recbole_llmkt import config, quick_start
+    from recbole_llmkt.training import export
 
-    return getattr(config if name == "Config" else quick_start, name)
+    modules = {"Config": config, "export_stock_checkpoint": export}
+    return getattr(modules.get(name, quick_start), name)

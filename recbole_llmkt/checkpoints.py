@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Mapping
 from logging import getLogger
 from pathlib import Path
@@ -13,34 +11,30 @@ import numpy as np
 import torch
 from torch import nn
 
-from recbole_llmkt.compat import forget_computed, load_plain
+from recbole_llmkt.compat import load_plain, weights_loaded
 from recbole_llmkt.datasets.vocabulary import Vocabulary
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
+from recbole_llmkt.utils.files import replacing
+from recbole_llmkt.utils.types import Dataset, Settings, State
 
 logger = getLogger(__name__)
 
-# Up to who loads a checkpoint: where files go, and whether anything is logged elsewhere.
-_OURS = {"checkpoint_dir", "log_wandb", "wandb_project", "tensorboard_dir"}
+# Set by the one who loads a checkpoint: where files go, and whether anything is logged elsewhere.
+_LOCAL = {"checkpoint_dir", "log_wandb", "wandb_project", "tensorboard_dir"}
 # Reasons need the profiles and the encoder that the run had; the rest is only for writing profiles.
-_MISSED = ("profile_dir", "profile_encoder", "profile_api_base")
+_WARNED = ("profile_dir", "profile_encoder", "profile_api_base")
 _OFFLINE_ENCODERS = ("wordllama", "sentence-transformers/all-MiniLM-L6-v2")
-# Names with dots in them that are no class paths.
+# Keys whose values may have dots and are no class paths.
 _DOTTED = {"kt_layer", "kt_user_layer", "kt_item_layer", "kt_init_tables"}
-_CLUSTERS = ("user_centroids", "user_2cluster", "item_centroids", "item_2cluster")
 
 
-def save_file(state: dict[str, Any], path: str) -> None:
+def save_file(state: State, path: str) -> None:
     """Write a checkpoint in one piece: a reader sees the old file or the new one."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    partial = f"{path}.{uuid.uuid4().hex[:8]}.partial"  # of several writers, the last one counts
-    try:
-        torch.save(state, partial)
-        os.replace(partial, path)
-    finally:
-        Path(partial).unlink(missing_ok=True)
+    with replacing(Path(path)) as file:
+        torch.save(state, file)
 
 
-def load_checkpoint(path: str, device: torch.device | str = "cpu") -> dict[str, Any]:
+def load_checkpoint(path: str, device: torch.device | str = "cpu") -> State:
     """Read a checkpoint of this package; nothing in the file is executed.
 
     Raises
@@ -69,13 +63,13 @@ def load_checkpoint(path: str, device: torch.device | str = "cpu") -> dict[str, 
 
 
 def saved_settings(
-    checkpoint: Mapping[str, Any], path: str, today: Mapping[str, Any], trust: bool = False
-) -> dict[str, Any]:
-    """Return the settings of a checkpoint's run, without what a stranger's file must not decide.
+    checkpoint: Settings, path: str, today: Mapping[str, object], trust: bool = False
+) -> State:
+    """Return the settings of a checkpoint's run, without those that an untrusted file must not set.
 
     Which code is imported, which server is asked with which key, where files are written and which
-    profiles are read is up to today's settings. The folder of the dataset is the checkpoint's: it
-    is only read, as text.
+    profiles are read comes from the current settings. The folder of the dataset is the
+    checkpoint's: it is only read, as text.
 
     Parameters
     ----------
@@ -84,7 +78,7 @@ def saved_settings(
     path : str
         Its file, for messages.
     today : mapping
-        Settings of today, which go over the checkpoint's.
+        Current settings, which override the checkpoint's.
     trust : bool
         Take all of the checkpoint's settings as they are.
 
@@ -103,9 +97,9 @@ def saved_settings(
             "import that module and run its code: if the file is yours, pass --trust (trust=True)."
         )
     ignored = {
-        key: value for key, value in saved.items() if key not in today and _decides(key, value)
+        key: value for key, value in saved.items() if key not in today and _untrusted(key, value)
     }
-    named = [key for key in _MISSED if ignored.get(key) is not None]
+    named = [key for key in _WARNED if ignored.get(key) is not None]
     if named:
         logger.warning(
             "Not taken from '%s': %s. Pass what you need of them as --key=value, or --trust "
@@ -116,9 +110,21 @@ def saved_settings(
     return {**{key: value for key, value in saved.items() if key not in ignored}, **today}
 
 
-def _decides(key: str, value: Any) -> bool:
-    """Tell whether a setting decides what is imported, asked, written or read as a profile."""
-    if key in _OURS or (key.startswith("profile_") and key != "profile_encoder"):
+def needs_trust(settings: Mapping[str, Any]) -> bool:
+    """Tell whether a checkpoint with these settings is used as in its run only if it is trusted.
+
+    Parameters
+    ----------
+    settings : mapping
+        Those of its run.
+    """
+    unused = (key for key in _WARNED if settings.get(key) is not None)
+    return "." in str(settings["model"]) or any(_untrusted(key, settings[key]) for key in unused)
+
+
+def _untrusted(key: str, value: object) -> bool:
+    """Tell whether a setting says what is imported, asked, written or read as a profile."""
+    if key in _LOCAL or (key.startswith("profile_") and key != "profile_encoder"):
         return True
     if key == "profile_encoder":
         return value not in _OFFLINE_ENCODERS
@@ -126,8 +132,8 @@ def _decides(key: str, value: Any) -> bool:
     return key.startswith("kt_") and is_class_path and key not in _DOTTED
 
 
-def saved_vocabulary(checkpoint: Mapping[str, Any], path: str) -> Vocabulary:
-    """Return whose row is whose in a checkpoint.
+def saved_vocabulary(checkpoint: State, path: str) -> Vocabulary:
+    """Return which user or item each row of a checkpoint belongs to.
 
     Parameters
     ----------
@@ -150,8 +156,8 @@ def saved_vocabulary(checkpoint: Mapping[str, Any], path: str) -> Vocabulary:
     return Vocabulary.unpack(ids, path)
 
 
-def check_ids(checkpoint: Mapping[str, Any], dataset: Any, path: str) -> None:
-    """Refuse weights whose rows belong to others than those of the data at hand.
+def check_ids(checkpoint: State, dataset: Dataset, path: str) -> None:
+    """Refuse weights whose rows belong to other users or items than those of the data.
 
     Parameters
     ----------
@@ -176,7 +182,7 @@ def check_ids(checkpoint: Mapping[str, Any], dataset: Any, path: str) -> None:
         )
 
 
-def load_weights(model: nn.Module, checkpoint: dict[str, Any], path: str) -> None:
+def load_weights(model: nn.Module, checkpoint: State, path: str) -> None:
     """Put a checkpoint's weights and counters into a model.
 
     Raises
@@ -195,11 +201,7 @@ def load_weights(model: nn.Module, checkpoint: dict[str, Any], path: str) -> Non
     device = next(model.parameters()).device
     other = _moved(checkpoint["other_parameter"], device)
     model.load_other_parameter(other)  # type: ignore[operator]
-    forget_computed(model)
-    if hasattr(model, "update_attentive_A"):
-        # KGAT keeps its attention matrix nowhere; it follows from the embeddings after each epoch.
-        with torch.no_grad():
-            model.update_attentive_A()  # type: ignore[operator]
+    weights_loaded(model)
     vars(model).update(_moved(checkpoint["transfer"].get("clusters", {}), device))
     _put_solved(model, checkpoint["transfer"].get("solved", {}), path)
     modules = dict(model.named_modules())
@@ -207,7 +209,7 @@ def load_weights(model: nn.Module, checkpoint: dict[str, Any], path: str) -> Non
         modules[name].__dict__.update(values)
 
 
-def _moved(values: Any, device: torch.device) -> Any:
+def _moved(values: object, device: torch.device) -> Any:
     """Copy tensors, also those in dicts and lists, to a device."""
     if isinstance(values, torch.Tensor):
         return values.to(device)
@@ -222,7 +224,7 @@ Counters = dict[str, "dict[str, int | float]"]
 
 
 def counters(model: nn.Module, start: Counters | None = None) -> Counters:
-    """Return the plain numbers that a model's modules hold beside their tensors, by module.
+    """Return the plain numbers that a model's modules hold besides their tensors, by module.
 
     Some models count their steps in them (MultiVAE's annealing), and ``state_dict`` leaves them
     out.
@@ -235,23 +237,17 @@ def counters(model: nn.Module, start: Counters | None = None) -> Counters:
         What this returned before training: only what has moved since is a counter, the rest are
         settings (dropout rates, say), which belong to the configuration.
     """
-    found = {}
+    by_module = {}
     for name, module in model.named_modules():
         before = (start or {}).get(name, {})
         numbers = {
-            key: one
-            for key, one in vars(module).items()
-            if type(one) in (int, float) and (key not in before or before[key] != one)
+            key: number
+            for key, number in vars(module).items()
+            if type(number) in (int, float) and (key not in before or before[key] != number)
         }
         if numbers:
-            found[name] = numbers
-    return found
-
-
-def clusters(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return NCL's clusters, which it makes anew every ``m_step`` epochs only."""
-    found = {name: vars(model).get(name) for name in _CLUSTERS}
-    return {name: one for name, one in found.items() if isinstance(one, torch.Tensor)}
+            by_module[name] = numbers
+    return by_module
 
 
 def solved(model: nn.Module) -> dict[str, torch.Tensor]:

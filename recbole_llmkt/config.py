@@ -12,6 +12,7 @@ from typing import Any
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
+from recbole_llmkt.compat import check_keys_of_release, check_release, numpy_names
 from recbole_llmkt.keys.combinations import CLOSED_FORM, CONFIG_CHECKS, check_together
 from recbole_llmkt.keys.names import hyperparameters, unknown_names
 from recbole_llmkt.keys.recbole_table import check_values
@@ -20,6 +21,7 @@ from recbole_llmkt.registry import get_model
 from recbole_llmkt.utils import resources
 from recbole_llmkt.utils.exceptions import ConfigError, nearest, recbole_refusals
 from recbole_llmkt.utils.parsing import is_plain, load_yaml, parse_value
+from recbole_llmkt.utils.types import Settings
 
 logger = getLogger(__name__)
 
@@ -69,32 +71,34 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         model: str | type | None = None,
         dataset: str | None = None,
         config_file_list: Sequence[str] | None = None,
-        config_dict: Mapping[str, Any] | None = None,
+        config_dict: Mapping[str, object] | None = None,
         command_line: Sequence[str] | None = None,
     ) -> None:
         self._command_line = command_line
-        self._eval_args: dict[str, Any] = {}  # those of our dataset files and presets
+        self._eval_args: Settings = {}  # those of our dataset files and presets
         self._preset_keys: set[str] = set()
         # Addresses with a password: RecBole writes all that it finds among its values into logs
         # and TensorBoard's files, so those have the addresses without it.
         self._secrets: dict[str, str] = {}
+        check_release()
         # RecBole fills in defaults in place: the caller's values stay as they are.
         values = copy.deepcopy(dict(config_dict or {}))
-        with recbole_refusals(
+        refusals = recbole_refusals(
             lambda reason: ConfigError(f"RecBole refuses the configuration: {reason}.")
-        ):
+        )
+        with refusals, numpy_names():
             super().__init__(model, dataset, config_file_list, values)
 
     # ---- reading what the user gave ------------------------------------------------------------
 
-    def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
+    def _convert_config_dict(self, config_dict: Settings) -> Settings:
         return {
             key: parse_value(value) if isinstance(value, str) else value
             for key, value in config_dict.items()
         }
 
-    def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, Any]:
-        merged: dict[str, Any] = {}
+    def _load_config_files(self, file_list: Sequence[str] | None) -> Settings:
+        merged: Settings = {}
         for file in file_list or []:
             content = load_yaml(file)
             if isinstance(content.get("models"), dict):
@@ -106,17 +110,17 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             merged.update(content)
         return merged
 
-    def _load_variable_config_dict(self, config_dict: dict[str, Any] | None) -> dict[str, Any]:
+    def _load_variable_config_dict(self, config_dict: Settings | None) -> Settings:
         values = self._convert_config_dict(config_dict or {})
         check_keys(values, "config_dict")
         return values
 
-    def _load_cmd_line(self) -> dict[str, Any]:
+    def _load_cmd_line(self) -> Settings:
         strict = self._command_line is not None
         arguments = self._command_line
         if arguments is None:
             arguments = [] if "ipykernel_launcher" in sys.argv[0] else sys.argv[1:]
-        values: dict[str, Any] = {}
+        values: Settings = {}
         for argument in arguments:
             key, equals, value = argument.partition("=")
             if key.startswith("--") and equals:
@@ -176,12 +180,12 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self.internal_config_dict.update(content)
         return list(content)
 
-    def _get_final_config_dict(self) -> dict[str, Any]:
+    def _get_final_config_dict(self) -> Settings:
         given = self.external_config_dict.get("eval_args")
         if isinstance(given, dict):
             # `eval_args: {mode: uni100}` asks for other candidates, not for another split.
             self.external_config_dict["eval_args"] = {**self._eval_args, **given}
-        final: dict[str, Any] = super()._get_final_config_dict()
+        final: Settings = super()._get_final_config_dict()
         public = without_secrets(final)
         self._secrets = {
             key: final[key] for key in ADDRESS_KEYS if final.get(key) != public.get(key)
@@ -191,6 +195,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self._given = copy.deepcopy(final)
         self.unknown_keys = self._keys_without_reader(bool(final["kt_strict_keys"]))
         _refuse_code(final)
+        check_keys_of_release(self.model, final)
         if not final.get("data_path"):
             raise ConfigError("'data_path' is empty: name the folder that holds the dataset.")
         check_values({**final, "dataset": self.dataset}, self.model)
@@ -208,7 +213,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         others = hyperparameters().difference(self.internal_config_dict)
         return sorted({*unknown, *others.intersection(alone)})
 
-    def _adapt_to_model(self, final: dict[str, Any]) -> None:
+    def _adapt_to_model(self, final: Settings) -> None:
         """Set what RecBole asks for and does not set itself: its defaults contradict each other."""
         cross_entropy = (
             not hasattr(self.model_class, "input_type") and final.get("loss_type") == "CE"
@@ -223,7 +228,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
                 )
             final["train_neg_sample_args"] = None
 
-    def _with_profiles(self, final: Mapping[str, Any]) -> bool:
+    def _with_profiles(self, final: Settings) -> bool:
         """Tell whether a model that no gradient trains uses profiles."""
         if self.external_config_dict.get("kt_enabled", True) is False:
             return False
@@ -244,13 +249,13 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def __getitem__(self, item: str) -> Any:
         return self._secrets[item] if item in self._secrets else super().__getitem__(item)
 
-    def __setitem__(self, key: str, value: Any) -> None:
+    def __setitem__(self, key: str, value: object) -> None:
         self._secrets.pop(key, None)
         super().__setitem__(key, value)
 
     # ---- for checkpoints and results ----------------------------------------------------------
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> Settings:
         """Return what this configuration was made from, as plain Python values.
 
         ``Config(config_dict=config.plain(), command_line=[])`` makes an equal configuration. What
@@ -269,7 +274,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return key in self.external_config_dict or key in self._preset_keys
 
 
-def _refuse_code(values: Mapping[str, Any]) -> None:
+def _refuse_code(values: Settings) -> None:
     """Refuse values that RecBole would run: caches of data, which are pickles, and expressions."""
     teacher = values.get("teacher")
     if teacher is not None and teacher not in _TEACHERS:  # kd_dagfm.py hands it to eval
@@ -282,7 +287,7 @@ def _refuse_code(values: Mapping[str, Any]) -> None:
             )
 
 
-def _quoted(value: Any) -> Any:
+def _quoted(value: object) -> object:
     """Return what :func:`parse_value` turns into ``value``: a string like '0.3' needs quotes."""
     looks_like_more = isinstance(value, str) and parse_value(value) != value
     return repr(value) if looks_like_more else value

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from logging import getLogger
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,29 +16,41 @@ from recbole.data.transform import construct_transform
 from recbole.utils import ModelType, get_environment, get_flops, init_seed, set_color
 
 from recbole_llmkt.checkpoints import (
-    check_ids,
     load_checkpoint,
     load_weights,
-    save_file,
     saved_settings,
     saved_vocabulary,
 )
-from recbole_llmkt.compat import log_held_back, start_log
+from recbole_llmkt.compat import log_held_back, report_trial, start_log, torch_quiet
 from recbole_llmkt.config import Config
 from recbole_llmkt.datasets.loading import load_data, sample_users
 from recbole_llmkt.evaluation.per_user import recorded, user_metrics
 from recbole_llmkt.evaluation.slices import slice_metrics, wanted_tail
 from recbole_llmkt.keys.combinations import check_run
-from recbole_llmkt.keys.table import PREFIXES
 from recbole_llmkt.profiles.loading import RunProfiles
+from recbole_llmkt.training.checkpointing import CheckpointMixin
 from recbole_llmkt.training.factory import build_model, get_trainer
+from recbole_llmkt.training.resuming import resumed_data
 from recbole_llmkt.training.tracking import tracked
-from recbole_llmkt.transfer.methods import wanted_methods
 from recbole_llmkt.utils.exceptions import ConfigError
-from recbole_llmkt.utils.parsing import parse_value
 from recbole_llmkt.utils.text import without_credentials
+from recbole_llmkt.utils.types import Loader, Metrics, Settings
 
-Result = dict[str, Any]
+Result = Settings
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during training.
+
+    Attributes
+    ----------
+    checkpoint : str
+        Holds the best epoch so far: training can resume from it.
+    """
+
+    def __init__(self, checkpoint: str) -> None:
+        super().__init__()
+        self.checkpoint = checkpoint
 
 
 def train(
@@ -45,6 +59,7 @@ def train(
     verbose: bool = True,
     on_epoch: Callable[[int, float], None] | None = None,
     evaluate_test: bool = True,
+    resume: str | None = None,
 ) -> Result:
     """Train and test one model as ``config`` says.
 
@@ -61,6 +76,9 @@ def train(
         Called with (epoch, validation score) after every validation.
     evaluate_test : bool
         Whether to evaluate on the test part; tuning must not see it, and ``test_result`` is None.
+    resume : str, optional
+        A checkpoint of an earlier run with the same settings and data: training continues after
+        its epoch as if it had never stopped, and better epochs are saved to the same file.
 
     Returns
     -------
@@ -77,10 +95,12 @@ def train(
     ------
     LLMKTError
         Settings or data that cannot be used, before anything is written.
+    Interrupted
+        Ctrl-C during training, where there is a checkpoint to resume from.
     """
     check_run(config)
-    with tracked(config) as log_result:
-        result = _train(config, saved, verbose, on_epoch, evaluate_test)
+    with tracked(config) as log_result, torch_quiet():
+        result = _train(config, saved, verbose, on_epoch, evaluate_test, resume)
         log_result(result)
     return result
 
@@ -97,40 +117,42 @@ def _train(
     verbose: bool,
     on_epoch: Callable[[int, float], None] | None,
     evaluate_test: bool,
+    resume: str | None,
 ) -> Result:
     init_seed(config["seed"], config["reproducibility"])
     logger = getLogger()
-    with log_held_back(config):  # what cannot be used leaves no folders behind
+    with ExitStack() as checking:
+        # Until all checks are through nothing is logged, and no folders are made for logs.
+        checking.enter_context(log_held_back(config))
         if verbose:
             logger.info([_shown(argument) for argument in sys.argv])
             logger.info(config)
-        dataset, train_data, valid_data, test_data = load_data(config)
+        dataset, train_data, valid_data, test_data = (
+            load_data(config) if resume is None else resumed_data(config, resume)
+        )
         valid_data = sample_users(valid_data, config["kt_valid_users"])
         if verbose:
             logger.info(dataset)
         init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
         profiles = RunProfiles(config, train_data._dataset)
         model = build_model(config, train_data._dataset, profiles=profiles)
-    if verbose:
-        logger.info(model)
-        transform = construct_transform(config)
-        flops = get_flops(model, dataset, config["device"], logger, transform)
-        logger.info(set_color("FLOPs", "blue") + f": {flops}")
-
-    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
-    trainer.run_profiles = profiles
-    for key in config.unknown_keys:  # here, and not above the lines of all settings
-        logger.warning("%s does not read the key '%s'.", config["model"], key)
-    # RecBole's trainer of decision trees has no epochs to report.
-    trees = config["MODEL_TYPE"] == ModelType.DECISIONTREE
-    best_valid_score, best_valid_result = trainer.fit(
-        train_data,
-        valid_data,
-        verbose=verbose,
-        saved=saved,
-        show_progress=config["show_progress"],
-        **({} if trees else {"callback_fn": on_epoch}),
-    )
+        if verbose:
+            logger.info(model)
+            transform = construct_transform(config)
+            flops = get_flops(model, dataset, config["device"], logger, transform)
+            logger.info(set_color("FLOPs", "blue") + f": {flops}")
+        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+        trainer.run_profiles = profiles
+        if resume is not None:
+            trainer.resume_checkpoint(resume)
+        for key in config.unknown_keys:  # here, and not above the lines of all settings
+            logger.warning("%s does not read the key '%s'.", config["model"], key)
+        if config["MODEL_TYPE"] == ModelType.DECISIONTREE:
+            checking.close()
+        trainer.before_training = checking.close
+        best_valid_score, best_valid_result = _fit(
+            trainer, train_data, valid_data, verbose, saved, on_epoch
+        )
     tested = _test(config, trainer, train_data, test_data, saved) if evaluate_test else {}
     test_result = tested.pop("test_result", None)
     if verbose:
@@ -148,7 +170,36 @@ def _train(
     }
 
 
-def _test(config: Config, trainer: Any, train_data: Any, test_data: Any, saved: bool) -> Result:
+def _fit(
+    trainer: Any,
+    train_data: Loader,
+    valid_data: Loader | None,
+    verbose: bool,
+    saved: bool,
+    on_epoch: Callable[[int, float], None] | None,
+) -> tuple[float, Metrics | None]:
+    """Train, and say what is left of a training that the user ends."""
+    # RecBole's trainer of decision trees has no epochs to report, and nothing to resume from.
+    by_epochs = isinstance(trainer, CheckpointMixin)
+    try:
+        score, metrics = trainer.fit(
+            train_data,
+            valid_data,
+            verbose=verbose,
+            saved=saved,
+            show_progress=trainer.config["show_progress"],
+            **({"callback_fn": on_epoch} if by_epochs else {}),
+        )
+    except KeyboardInterrupt:
+        if saved and by_epochs and Path(trainer.saved_model_file).is_file():
+            raise Interrupted(trainer.saved_model_file) from None
+        raise
+    return score, metrics
+
+
+def _test(
+    config: Config, trainer: Any, train_data: Loader, test_data: Loader | None, saved: bool
+) -> Result:
     """Evaluate on the test part, if any: RecBole's figures, those of the slices, and by user."""
     if not test_data:
         return {"test_result": None, "slices": [], "users": None}
@@ -168,7 +219,7 @@ def run_recbole_llmkt(
     model: str | type | None = None,
     dataset: str | None = None,
     config_file_list: Sequence[str] | None = None,
-    config_dict: Mapping[str, Any] | None = None,
+    config_dict: Mapping[str, object] | None = None,
     saved: bool = True,
     queue: Any = None,
 ) -> Result:
@@ -211,7 +262,7 @@ def run(
     model: str | None = None,
     dataset: str | None = None,
     config_file_list: Sequence[str] | None = None,
-    config_dict: Mapping[str, Any] | None = None,
+    config_dict: Mapping[str, object] | None = None,
     saved: bool = True,
     nproc: int = 1,
     world_size: int = -1,
@@ -269,7 +320,7 @@ def _run_rank(rank: int, *arguments: Any) -> None:
 
 
 def objective_function(
-    config_dict: Mapping[str, Any] | None = None,
+    config_dict: Mapping[str, object] | None = None,
     config_file_list: Sequence[str] | None = None,
     saved: bool = True,
 ) -> Result:
@@ -290,20 +341,12 @@ def objective_function(
         root.removeHandler(handler)
     logging.basicConfig(level=logging.ERROR)
     result = train(config, saved, verbose=False)
-    if "ray.tune" in sys.modules:
-        _report_to_ray(result["test_result"] or result["best_valid_result"] or {})
+    report_trial(result["test_result"] or result["best_valid_result"] or {})
     return {"model": config["model"], **result}
 
 
-def _report_to_ray(metrics: Mapping[str, float]) -> None:
-    from ray import tune
-
-    if tune.is_session_enabled():
-        tune.report(**metrics)
-
-
 def load_data_and_model(
-    model_file: str, config_dict: Mapping[str, Any] | None = None, trust: bool = False
+    model_file: str, config_dict: Mapping[str, object] | None = None, trust: bool = False
 ) -> tuple[Any, ...]:
     """Load a checkpoint with the data it was trained on.
 
@@ -341,58 +384,3 @@ def load_data_and_model(
     model = build_model(config, train_data._dataset, checkpoint["state_dict"])
     load_weights(model, checkpoint, model_file)
     return config, model, dataset, train_data, valid_data, test_data
-
-
-def export_stock_checkpoint(model_file: str, stock_file: str, trust: bool = False) -> None:
-    """Turn a checkpoint into one that stock RecBole's ``load_data_and_model`` reads.
-
-    Stock checkpoints hold a pickled configuration; PyTorch 2.6 and newer read those only with
-    ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1`` in the environment.
-
-    Parameters
-    ----------
-    model_file : str
-        A checkpoint of this package.
-    stock_file : str
-        Where to write.
-    trust : bool
-        See :func:`load_data_and_model`.
-
-    Raises
-    ------
-    ConfigError
-        The model was trained with ``kt_method: kar``: stock RecBole has no such architecture.
-    DataError
-        The file is no checkpoint of this package, or the atomic files number users or items
-        otherwise than in its run.
-    """
-    from recbole.config import Config as RecBoleConfig
-
-    settings = saved_settings(load_checkpoint(model_file), model_file, {}, trust)
-    trained = Config(config_dict=settings, command_line=[])
-    # Stock RecBole leaves tensors on the device that they were saved from.
-    checkpoint = load_checkpoint(model_file, trained["device"])
-    # It numbers ids by the order of today's files, and cannot tell that a row is somebody else's.
-    check_ids(checkpoint, load_data(trained)[0], model_file)
-    for method in wanted_methods(trained):
-        if method.changes_architecture:
-            raise ConfigError(
-                f"'{model_file}' holds a {trained['model']} with kt_method: {method.name}, which "
-                "is not stock RecBole's architecture. Load it with "
-                "recbole_llmkt.load_data_and_model, or train with kt_method: transfer."
-            )
-    values = trained.plain()
-    plain = {
-        # Stock Config hands strings to eval: as literals they are nothing but strings.
-        key: repr(parse_value(value)) if isinstance(value, str) else value
-        for key, value in values.items()
-        if not key.startswith(PREFIXES)
-    }
-    model, dataset = values["model"], values["dataset"]
-    arguments, sys.argv = sys.argv, sys.argv[:1]  # stock Config reads the command line
-    try:
-        config = RecBoleConfig(model, dataset, config_dict=plain)
-    finally:
-        sys.argv = arguments
-    stock = {key: value for key, value in checkpoint.items() if key not in ("config", "transfer")}
-    save_file({"config": config, **stock}, stock_file)

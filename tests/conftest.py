@@ -9,8 +9,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.helpers import TinyDataset, add_profiles
+
+# What starts processes of its own, and wants the machine to itself.
+_STARTS_PROCESSES = (
+    "tests/cli/test_main.py",
+    "tests/compat/test_stock.py",
+    "tests/e2e/",
+    "tests/experiment/runs/test_compare.py",
+    "tests/experiment/runs/test_pool.py",
+    "tests/experiment/tuning/test_tune.py",
+    "tests/experiment/tuning/test_winners.py",
+    "tests/profiles/generation/test_kill.py",
+    "tests/test_packaging.py",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have tests that start processes run one after the other, whatever runs beside them."""
+    for item in items:
+        if item.nodeid.startswith(_STARTS_PROCESSES):
+            item.add_marker(pytest.mark.xdist_group("processes"))
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +44,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     monkeypatch.setattr(sys, "argv", ["test"])
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
+    torch.autograd.set_detect_anomaly(False)  # importing RecBole's sequential models sets it
     yield
     root.setLevel(level)  # RecBole's HyperTuning lets errors through only
     for handler in [one for one in root.handlers if one not in before]:

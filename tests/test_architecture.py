@@ -1,4 +1,4 @@
-"""The layers of the package: no import circle, none uphill, no overgrown file or function."""
+"""The layers of the package, the sizes of its parts, and a test file for every module."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ LAYERS = (
     "recommend",
     "",  # the package itself, which names what is public
     "quick_start",
+    "stock",
     "training",
     "transfer.methods",
     "transfer.auxiliary",
@@ -37,6 +38,7 @@ LAYERS = (
     "profiles.generation.generators",
     "profiles.loading",
     "profiles.exchange",
+    "profiles.external",
     "profiles.locations",
     "profiles.embeddings",
     "profiles.store",
@@ -57,6 +59,8 @@ LAYERS = (
 )
 # The version is the package's own, and importing it imports nothing else.
 CONSTANTS = {"__version__"}
+# Modules without a test file of their name: they hold names alone, and nothing that could fail.
+UNTESTED = {"utils.entities", "utils.types"}
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_FOLDER_FILES = 400, 60, 16
 
 
@@ -167,6 +171,20 @@ def test_files_functions_and_folders_stay_small():
     folders = Counter(path.parent for path in paths)
     large += [str(folder) for folder, count in folders.items() if count > MAX_FOLDER_FILES]
     assert large == []
+
+
+def untested(root: Path) -> list[str]:
+    """Return the modules that ``tests`` has no file for: ``tests/<room>/test_<module>.py``."""
+    mirrored = {
+        module: path.relative_to(root / PACKAGE).with_name(f"test_{path.name}")
+        for module, path in module_paths(root).items()
+        if path.name != "__init__.py"
+    }
+    return [module for module, path in mirrored.items() if not (root / "tests" / path).is_file()]
+
+
+def test_every_module_has_a_test_file_of_its_name():
+    assert set(untested(ROOT)) == UNTESTED
 
 
 UPHILL = {

@@ -15,6 +15,7 @@ from recbole_llmkt.keys.table import KEYS
 from recbole_llmkt.utils import resources
 from recbole_llmkt.utils.exceptions import ConfigError, LLMKTError
 from recbole_llmkt.utils.parsing import load_yaml
+from tests.helpers import ASYMKNN
 
 OVERALL = resources.properties_dir() / "overall.yaml"
 
@@ -292,7 +293,7 @@ def test_model_and_dataset_from_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "model", ["Pop", "ItemKNN", "EASE", "SLIMElastic", "ADMMSLIM", "NCEPLRec", "Random", "AsymKNN"]
+    "model", ["Pop", "ItemKNN", "EASE", "SLIMElastic", "ADMMSLIM", "NCEPLRec", "Random", ASYMKNN]
 )
 def test_models_without_gradient_training_are_refused_with_the_reason(model):
     with pytest.raises(

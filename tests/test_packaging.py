@@ -123,29 +123,76 @@ def test_the_installed_command_runs(installed):
     assert "compare" in done.stdout
 
 
-def test_stock_recbole_runs_in_the_same_environment(installed):
-    code = (
+def test_stock_recbole_runs_in_the_same_environment(installed, tmp_path):
+    (tmp_path / "script.py").write_text(
         "from recbole.quick_start import run_recbole\n"
         "settings = {'epochs': 1, 'train_batch_size': 8192, 'eval_batch_size': 2000000}\n"
-        "result = run_recbole('BPR', 'ml-100k', config_dict=settings, saved=False)\n"
+        "result = run_recbole('BPR', 'ml-100k', config_dict=settings)\n"
         "assert 0.0 < result['test_result']['ndcg@10'] < 1.0\n"
     )
-    done = installed(sys.executable, "-c", code)
+    done = installed(sys.executable, "-m", "recbole_llmkt.stock", tmp_path / "script.py")
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(
-    ("named", "sentence"),
-    [
-        ([], "No Python 3.9, 3.10 or 3.11"),
-        (["python3.12"], "'python3.12' is no Python 3.9, 3.10 or 3.11"),
-    ],
-)
-def test_without_a_supported_python_one_sentence_says_so(tmp_path, named, sentence):
-    bare = {"PATH": str(tmp_path / "bin"), "HOME": str(tmp_path)}
-    program = [shutil.which("bash"), str(ROOT / "tools" / "make_env.sh"), str(tmp_path / "venv")]
-    done = subprocess.run([*program, *named], env=bare, capture_output=True, text=True)
+@pytest.fixture
+def make_env(tmp_path):
+    """Return what runs tools/make_env.sh where no Python is in sight but those named."""
+
+    def run(*named):
+        bare = {"PATH": str(tmp_path / "bin"), "HOME": str(tmp_path)}
+        script = str(ROOT / "tools" / "make_env.sh")
+        program = [shutil.which("bash"), script, str(tmp_path / "venv"), *named]
+        return subprocess.run(program, env=bare, capture_output=True, text=True)
+
+    return run
+
+
+def fake_python(path, lie):
+    """Write an interpreter that lies about itself."""
+    path.write_text(f'#!{shutil.which("bash")}\nexec {sys.executable} -c "{lie}; $2"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+LIES = {
+    "too old": "import sys; sys.version_info = (3, 8, 18)",
+    "too new": "import sys; sys.version_info = (3, 99, 0)",
+    "32 bits": "import sys; sys.maxsize = 2**31 - 1",
+}
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+def test_an_unsupported_python_is_refused_in_one_sentence(make_env, tmp_path, lie):
+    python = fake_python(tmp_path / "python", lie)
+    done = make_env(python)
     assert done.returncode == 1
-    assert done.stderr.startswith(sentence)
-    assert len(done.stderr.splitlines()) == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"'{python}' is no 64-bit Python 3.9 to 3.14 with venv: ")
     assert not (tmp_path / "venv").exists()
+
+
+def test_without_any_python_one_sentence_says_so(make_env, tmp_path):
+    done = make_env()
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("No 64-bit Python 3.9 to 3.14 with venv was found: ")
+    assert not (tmp_path / "venv").exists()
+
+
+def fake_tool(path, body):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!{shutil.which('bash')}\n{body}\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_uv_takes_the_build_of_torch_that_fits_the_machine(make_env, tmp_path, gpu):
+    venv = tmp_path / "venv" / "bin"
+    venv.mkdir(parents=True)
+    (venv / "python").symlink_to(sys.executable)
+    fake_tool(tmp_path / "bin" / "uv", f"echo uv $@ >> {tmp_path}/calls")
+    fake_tool(tmp_path / "bin" / "nvidia-smi", f"exit {int(not gpu)}")
+    assert make_env().returncode == 0
+    calls = (tmp_path / "calls").read_text()
+    assert f"--torch-backend={'auto' if gpu else 'cpu'} --editable .[test,dev]" in calls
+    assert ("--no-deps recbole==1.2.1" in calls) == (sys.version_info >= (3, 12))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
-from recbole.model.general_recommender import BPR
 
 from recbole_llmkt import (
     export_stock_checkpoint,
@@ -25,6 +23,7 @@ from recbole_llmkt import (
 from recbole_llmkt.cli.main import main
 from recbole_llmkt.profiles.embeddings import embedding_paths
 from recbole_llmkt.quick_start import train
+from recbole_llmkt.registry import get_model
 from recbole_llmkt.utils.exceptions import (
     ConfigError,
     DataError,
@@ -37,7 +36,7 @@ from recbole_llmkt.utils.exceptions import (
 from tests.helpers import ENCODER, TinyDataset, add_profiles, random_vectors, write_profiles
 
 
-class MyBPR(BPR):
+class MyBPR(get_model("BPR")):
     """A model of the user's own, known by its class path."""
 
 
@@ -98,6 +97,16 @@ def test_a_benchmark_of_ready_made_parts(make_dataset):
         run(dataset)  # the split by eval_args is another one
 
 
+def test_an_error_is_not_below_the_whole_configuration(tiny, capfd):
+    """Whatever is refused is refused before RecBole's settings are logged."""
+    for keys in ({"kt_layer": "no_such_layer"}, {"kt_freeze_phase1": ["no_such_*"]}):
+        with pytest.raises(LLMKTError):
+            train(tiny.config("BPR", **keys))
+    assert "train_batch_size" not in capfd.readouterr().err
+    train(tiny.config("BPR", epochs=1))
+    assert "train_batch_size" in capfd.readouterr().err
+
+
 def test_loaded_again_it_predicts_the_same(tiny):
     result = run(tiny, "NeuMF", saved=True, kt_projector="linear")
     config, model, _, train_data, _, test_data = load_data_and_model(result["checkpoint"])
@@ -124,12 +133,12 @@ def test_an_exported_checkpoint_loads_in_stock_recbole(tiny):
     attack = "__import__('os').system('touch owned')"
     result = run(tiny, "NeuMF", saved=True, my_key=attack)
     export_stock_checkpoint(result["checkpoint"], "stock/model.pth")
+    Path("stock.py").write_text(STOCK)
     done = subprocess.run(
-        [sys.executable, "-c", STOCK, "stock/model.pth"],
-        env={**os.environ, "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"},
+        [sys.executable, "-m", "recbole_llmkt.stock", "stock.py", "stock/model.pth"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     line = next((one for one in done.stdout.splitlines() if one.startswith("SCORES")), "")
@@ -278,7 +287,7 @@ def test_a_layer_without_gradient(tiny):
         run(tiny, f"{__name__}.Constant", kt_layer="fixed")
 
 
-class Constant(BPR):
+class Constant(get_model("BPR")):
     """A model with a layer that depends on no parameter."""
 
     def __init__(self, config, dataset):

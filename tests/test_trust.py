@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from recbole_llmkt.cli.main import main
 from recbole_llmkt.compat import load_plain
-from recbole_llmkt.quick_start import export_stock_checkpoint, load_data_and_model
+from recbole_llmkt.quick_start import load_data_and_model
+from recbole_llmkt.training.export import export_stock_checkpoint
 from recbole_llmkt.utils.exceptions import ConfigError
 from tests.helpers import prepare
 

@@ -1,4 +1,4 @@
-"""The commands ``llmkt compare``, ``tune`` and ``report``; what they need is imported when run."""
+"""The commands ``llmkt compare``, ``tune`` and ``report``; each imports what it needs when run."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recbole_llmkt.cli.options import ANY_KEY, LARGEST_SEED, names, split_words
+from recbole_llmkt.cli.options import (
+    ANY_KEY,
+    LARGEST_SEED,
+    config_files_option,
+    names,
+    split_words,
+)
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
 
 if TYPE_CHECKING:
     from recbole_llmkt.experiment.runs.plan import Plan
+    from recbole_llmkt.experiment.tuning.trials import TrialRecord
 
 
 def _seeds(context: click.Context, parameter: click.Parameter, value: str) -> list[int]:
@@ -26,22 +33,22 @@ def _seeds(context: click.Context, parameter: click.Parameter, value: str) -> li
 
 
 def _plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what both say: models, arms, data, output, keys."""
+    """Add the options of both commands: models, arms, data, output, keys."""
     added = [
         click.option("--models", callback=names, help="Models, separated by commas."),
         click.option("--dataset", "-d", default="", help="The dataset's name."),
         click.option(
             "--arms",
             callback=names,
-            help="base (no transfer), kt, the controls shuffled and random, those of --arm, and "
-            "NAME+shuffled or NAME+random, their controls [default: base,kt,shuffled].",
+            help="base (no transfer), kt, its controls shuffled and random, and the arms of --arm "
+            "with their controls NAME+shuffled and NAME+random [default: base,kt,shuffled].",
         ),
         click.option(
             "--arm",
             "own_arms",
             multiple=True,
             metavar="'NAME: KEY=VALUE ...'",
-            help="Define an arm: the arm kt with other keys. May be given several times.",
+            help="Define an arm: the arm kt with other keys. Can be repeated.",
         ),
         click.option(
             "--output", "-o", required=True, type=click.Path(path_type=Path), help="Folder."
@@ -50,11 +57,9 @@ def _plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--jobs",
             "-j",
             type=click.IntRange(min=1),
-            help="Runs at a time [default: one per core; one on a GPU].",
+            help="Runs at a time [default: one per core; one with a GPU].",
         ),
-        click.option(
-            "--config-files", "--config_files", default="", help='YAML files: "a.yaml b.yaml".'
-        ),
+        config_files_option,
         click.argument("keys", nargs=-1, type=click.UNPROCESSED),
     ]
     for add in reversed(added):
@@ -68,7 +73,7 @@ def _plan(
     arms: list[str],
     own_arms: tuple[str, ...],
     seeds: list[int],
-    config_files: str,
+    config_files: list[str],
     keys: Sequence[str],
 ) -> Plan:
     from recbole_llmkt.cli.overrides import parse_overrides
@@ -78,14 +83,14 @@ def _plan(
     unused = [name for name in own if arms and not {name} & {arm.partition("+")[0] for arm in arms}]
     if unused:
         raise ConfigError(
-            f"The arm '{unused[0]}' is defined, but not among --arms ({', '.join(arms)}): add it."
+            f"The arm '{unused[0]}' is defined but not in --arms ({', '.join(arms)}): add it."
         )
     return Plan(
         models=models,
         arms=arms,
         seeds=seeds,
         dataset=dataset,
-        config_files=split_words(config_files, "--config-files"),
+        config_files=config_files,
         overrides=parse_overrides(keys),
         own_arms=own,
     )
@@ -114,10 +119,12 @@ def _complete(models: list[str], dataset: str, arms: list[str]) -> list[str]:
 @click.option(
     "--tuned",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of `llmkt tune`: run its winners. Models, arms, data and keys are then its own.",
+    help="Run the winners in a folder of `llmkt tune`, with its models, arms, data and keys.",
 )
 @click.option(
-    "--allow-unequal", is_flag=True, help="Compare arms that had different numbers of trials."
+    "--allow-unequal",
+    is_flag=True,
+    help="Compare arms tuned with different numbers of trials.",
 )
 def compare(
     models: list[str],
@@ -129,13 +136,13 @@ def compare(
     jobs: int | None,
     tuned: Path | None,
     allow_unequal: bool,
-    config_files: str,
+    config_files: list[str],
     keys: tuple[str, ...],
 ) -> None:
     """Compare arms over models and seeds, and report who won.
 
-    Any RecBole, kt_ or profile_ key goes as --key=value, for every run. Started again, a
-    comparison goes on where it stopped.
+    Pass any RecBole, kt_ or profile_ key as --key=value; it holds for every run. The same command
+    resumes a comparison that was stopped.
 
     \b
     Example:
@@ -159,41 +166,45 @@ def compare(
     try:
         records = run_comparison(plan, output, jobs, when_done=ensure_maps)
     except KeyboardInterrupt:
-        raise click.ClickException("Stopped. The same command goes on from here.") from None
+        raise click.ClickException("Stopped. The same command resumes from here.") from None
     click.echo(f"\n{make_report(output)}\n\n{output / 'report.html'}")
-    failed = [record for record in records if record["status"] != "ok"]
+    failed = [record for record in records if not record.ok]
     if failed:
         raise click.ClickException(
-            f"{len(failed)} of {len(records)} runs failed; what each of them printed is in "
-            f"{output / 'runs'}/<run>/output.log. The same command tries them again."
+            f"{len(failed)} of {len(records)} runs failed; their output is in "
+            f"{output / 'runs'}/<run>/output.log. The same command repeats them."
         )
 
 
 @click.command(context_settings=ANY_KEY)
 @_plan_options
 @click.option(
-    "--trials", default=30, show_default=True, type=click.IntRange(min=1), help="For every arm."
+    "--trials",
+    default=30,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Trials per arm.",
 )
 @click.option(
     "--finalists",
     default=3,
     show_default=True,
     type=click.IntRange(min=0),
-    help="The best so many trials of an arm run again with two more seeds; 0: none.",
+    help="How many of an arm's best trials are repeated with two more seeds; 0: none.",
 )
 @click.option(
     "--seed",
     default=2020,
     show_default=True,
     type=click.IntRange(0, LARGEST_SEED),
-    help="Seed of every trial and its draws.",
+    help="Seed of every trial and of the search.",
 )
 @click.option(
     "--space",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A search space file over the packaged ones.",
 )
-@click.option("--retry-failed", is_flag=True, help="Try again what failed, as if it had not run.")
+@click.option("--retry-failed", is_flag=True, help="Repeat failed trials.")
 def tune(
     models: list[str],
     dataset: str,
@@ -206,14 +217,14 @@ def tune(
     retry_failed: bool,
     output: Path,
     jobs: int | None,
-    config_files: str,
+    config_files: list[str],
     keys: tuple[str, ...],
 ) -> None:
     """Tune every arm of every model with the same number of trials, by validation alone.
 
-    The best trials run again with two more seeds, and the best mean wins: one seed is luck, too.
-    Keys given as --key=value are held fixed; values in files are where the first trial starts.
-    Started again, also with more trials, a study goes on where it stopped.
+    The best trials are repeated with two more seeds, and the best mean wins: a single seed is also
+    luck. Keys given as --key=value are held fixed; the first trial starts from the values in
+    files. The same command, even with more trials, resumes a study that was stopped.
 
     \b
     Example:
@@ -229,63 +240,58 @@ def tune(
     plan = _plan(models, dataset, arms, own_arms, [seed], config_files, keys)
     try:
         tuning = Tuning(plan, trials, space, Finals(finalists), retry_failed)
-        lines = run_tuning(tuning, output, jobs)
+        trials_done = run_tuning(tuning, output, jobs)
     except KeyboardInterrupt:
-        raise click.ClickException("Stopped. The same command goes on from here.") from None
-    click.echo(f"\n{_winners_table(output, lines)}")
-    failed = sum(line["status"] != "ok" for line in lines)
+        raise click.ClickException("Stopped. The same command resumes from here.") from None
+    click.echo(f"\n{_winners_table(output, trials_done)}")
+    failed = sum(not trial.ok for trial in trials_done)
     if failed:
         click.echo(
-            f"\n{failed} of {len(lines)} trials failed; {output / 'trials.jsonl'} has the reasons. "
-            "They count, unless --retry-failed tries them again."
+            f"\n{failed} of {len(trials_done)} trials failed, for reasons in "
+            f"{output / 'trials.jsonl'}. They count as trials unless --retry-failed repeats them."
         )
-    _refuse_none_good(lines)
+    _check_successes(trials_done)
 
 
-def _refuse_none_good(lines: Sequence[dict[str, Any]]) -> None:
-    good = {(line["model"], line["arm"]) for line in lines if line["status"] == "ok"}
-    reasons = {
-        (line["model"], line["arm"]): line["error"] for line in lines if line["status"] != "ok"
-    }
-    for (model, arm), error in reasons.items():
-        if (model, arm) not in good:
+def _check_successes(trials: Sequence[TrialRecord]) -> None:
+    succeeded = {(trial.model, trial.arm) for trial in trials if trial.ok}
+    errors = {(trial.model, trial.arm): trial.outcome.error for trial in trials if not trial.ok}
+    for (model, arm), error in errors.items():
+        if (model, arm) not in succeeded:
             raise click.ClickException(
-                f"{model}, arm {arm}: no trial succeeded, the last one because {error}"
+                f"{model}, arm {arm}: no trial succeeded; the last one failed because {error}"
             )
 
 
-def _winners_table(output: Path, lines: Sequence[dict[str, Any]]) -> str:
+def _winners_table(output: Path, trials: Sequence[TrialRecord]) -> str:
     from tabulate import tabulate
 
-    from recbole_llmkt.experiment.tuning.finals import read_finals
-    from recbole_llmkt.experiment.tuning.tune import read_about
-    from recbole_llmkt.experiment.tuning.winners import winner
+    from recbole_llmkt.experiment.tuning.winners import TunedStudy
 
-    about, finals, rows = read_about(output), read_finals(output), []
-    good = [(line["model"], line["arm"]) for line in lines if line["status"] == "ok"]
-    for model, arm in dict.fromkeys(good):
+    study, rows = TunedStudy.read(output), []
+    for model, arm in dict.fromkeys((trial.model, trial.arm) for trial in trials if trial.ok):
         try:
-            best = winner(output, about, lines, finals, model, arm)
-        except DataError as error:  # that of another arm's last round, which was stopped
+            best = study.winner(model, arm)
+        except DataError as error:  # another arm's final round that was stopped
             rows.append([model, arm, "", str(error), ""])
             continue
-        keys = ", ".join(f"{key}={_short(value)}" for key, value in best["keys"].items())
-        counts = f"{best['trials']}" + (f" ({best['failed']} failed)" if best["failed"] else "")
-        score = f"{best['metric']} {best['score']:.4f}"
-        score += f" (mean of {best['seeds']} seeds)" if best["seeds"] > 1 else ""
+        keys = ", ".join(f"{key}={_short(value)}" for key, value in best.keys.items())
+        counts = f"{best.trials}" + (f" ({best.failed} failed)" if best.failed else "")
+        score = f"{best.metric} {best.score:.4f}"
+        score += f" (mean of {best.seeds} seeds)" if best.seeds > 1 else ""
         rows.append([model, arm, counts, score, keys or "as configured"])
     headers = ["model", "arm", "trials", "best validation", "with"]
     return str(tabulate(rows, headers, disable_numparse=True))
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def report(folder: Path) -> None:
-    """Make the report of a comparison anew.
+    """Write the report of a comparison again.
 
     \b
     Example:

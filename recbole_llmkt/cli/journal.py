@@ -16,13 +16,13 @@ from recbole_llmkt.utils.text import one_line
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--model", default="", callback=split_names, help="These models only, by commas.")
-@click.option("--arm", default="", callback=split_names, help="These arms only, by commas.")
-@click.option("--dataset", default="", callback=split_names, help="These datasets only, by commas.")
-@click.option("--seed", default="", callback=split_names, help="These seeds only, by commas.")
-@click.option("--status", type=click.Choice(["ok", "failed"]), help="Runs that ended so.")
-@click.option("--since", type=click.DateTime(), help="Runs that ended then or later, UTC.")
-@click.option("--diff", nargs=2, metavar="RUN RUN", help="How the settings of two runs differ.")
+@click.option("--model", default="", callback=split_names, help="Only these models (a,b,c).")
+@click.option("--arm", default="", callback=split_names, help="Only these arms (a,b,c).")
+@click.option("--dataset", default="", callback=split_names, help="Only these datasets (a,b,c).")
+@click.option("--seed", default="", callback=split_names, help="Only these seeds (a,b,c).")
+@click.option("--status", type=click.Choice(["ok", "failed"]), help="Only runs with this status.")
+@click.option("--since", type=click.DateTime(), help="Only runs that ended then or later, UTC.")
+@click.option("--diff", nargs=2, metavar="RUN RUN", help="Compare the settings of two runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def journal(
     folder: Path,
@@ -35,7 +35,7 @@ def journal(
     diff: tuple[str, str] | None,
     as_json: bool,
 ) -> None:
-    """List all runs of an output folder and of the folders in it.
+    """List all runs of an output folder and its subfolders.
 
     \b
     Example:
@@ -57,40 +57,36 @@ def journal(
         status=[status] if status else [],
     )
     if as_json:
-        rows = [{"run": one.name, "time": one.time.isoformat(), **one.record} for one in shown]
+        rows = [
+            {"run": entry.name, **entry.record.to_json(), "time": entry.time.isoformat()}
+            for entry in shown
+        ]
         click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
         return
     head = ["run", "dataset", "ended (UTC)", "status", "test", "epochs", "seconds", "settings"]
-    click.echo(
-        tabulate(
-            [[one_line(cell) for cell in _row(entry)] for entry in shown],
-            head,
-            disable_numparse=True,
-        )
-    )
+    click.echo(tabulate([_row(entry) for entry in shown], head, disable_numparse=True))
     click.echo(f"\n{len(shown)} of {len(entries)} runs.")
 
 
 def _row(entry: Entry) -> list[str]:
     record = entry.record
-    failed = record["status"] != "ok"
     return [
         entry.name,
-        record["dataset"],
+        record.dataset,
         f"{entry.time.astimezone(timezone.utc):%Y-%m-%d %H:%M}",
-        record["status"],
-        str(record.get("error", ""))[:60] if failed else entry.score,
-        str(record.get("epochs", "")),
-        f"{record.get('seconds', 0):.0f}",
-        record["digest"],
+        record.status,
+        entry.score if record.ok else record.error[:60],
+        "" if record.epochs is None else str(record.epochs),
+        f"{record.seconds:.0f}",
+        record.digest,
     ]
 
 
 def _show_difference(first: Entry, second: Entry, as_json: bool) -> None:
     rows = differences(first, second)
     if as_json:
-        found = {key: [one, other] for key, one, other in rows}
-        click.echo(json.dumps({"runs": [first.name, second.name], "settings": found}, indent=2))
+        settings = {key: [old, new] for key, old, new in rows}
+        click.echo(json.dumps({"runs": [first.name, second.name], "settings": settings}, indent=2))
         return
     cells = [[one_line(cell) for cell in row] for row in rows]
     click.echo(tabulate(cells, ["key", first.name, second.name], disable_numparse=True))

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
-from recbole_llmkt.cli.options import ANY_KEY
+from recbole_llmkt.cli.options import ANY_KEY, config_files_option
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from recbole_llmkt.config import Config
+    from recbole_llmkt.transfer.inspection.catalog import Place
+    from recbole_llmkt.utils.types import Loader
 
 HEADER = ("", "layer", "kind", "shape", "rows", "entity", "width", "calls", "trains")
 
 
-def build(config: Any) -> tuple[Any, Any]:
+def build(config: Config) -> tuple[nn.Module, Loader]:
     """Make the model of a configuration and the loader of its training split.
 
     Parameters
@@ -53,14 +60,14 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
 )
 @click.option("--model", required=True, help="A RecBole model's name or a class path.")
 @click.option("--dataset", required=True, help="The dataset's name.")
-@click.option("--config-files", default="", help="YAML files, separated by spaces.")
+@config_files_option
 @click.option("--json", "as_json", is_flag=True, help="Print the same as JSON.")
 @click.option("--all", "everything", is_flag=True, help="List states that mix user and item too.")
 @click.argument("keys", nargs=-1, type=click.UNPROCESSED)
 def layers(
     model: str,
     dataset: str,
-    config_files: str,
+    config_files: list[str],
     as_json: bool,
     everything: bool,
     keys: tuple[str, ...],
@@ -81,30 +88,32 @@ def layers(
 
     arguments = ["--kt_enabled=False", *keys]
     try:
-        config = Config(model, dataset, config_files.split(), command_line=arguments)
+        config = Config(model, dataset, config_files, command_line=arguments)
     except ConfigError as error:
         if "loss_type is CE" not in str(error):
             raise
-        # RecBole wants it said that such a model needs no negatives; for a listing it goes without.
+        # RecBole insists on being told that such a model samples no negatives.
         arguments = ["--train_neg_sample_args=None", *arguments]
-        config = Config(model, dataset, config_files.split(), command_line=arguments)
-    # Experiments with a dozen rows: more threads would only wait for each other.
+        config = Config(model, dataset, config_files, command_line=arguments)
+    # The batches have a dozen rows: more threads would only wait for each other.
     torch.set_num_threads(1)
     network, train_data = build(config)
     places = catalog(network, train_data)
     defaults = default_layers(config, network, train_data, places)
     if not everything:
-        places = [one for one in places if one.pure or one.layer == defaults.get(one.entity)]
+        places = [place for place in places if place.pure or _is_default(place, defaults)]
     if as_json:
-        records = [
-            {**one.as_dict(), "default": one.layer == defaults.get(one.entity)} for one in places
-        ]
+        records = [{**place.as_dict(), "default": _is_default(place, defaults)} for place in places]
         click.echo(json.dumps(records, indent=1))
         return
     rows: list[tuple[str, ...]] = [HEADER]
-    for one in places:
-        mark = "*" if one.layer == defaults.get(one.entity) else ""
-        whose = one.entity if one.pure else f"{one.entity} (mixed)"
-        numbers = (str(one.width), str(one.calls), f"{one.reach:,}")
-        rows.append((mark, one.layer, one.kind, one.shape, one.rows, whose, *numbers))
+    for place in places:
+        mark = "*" if _is_default(place, defaults) else ""
+        whose = place.entity if place.pure else f"{place.entity} (mixed)"
+        numbers = (str(place.width), str(place.calls), f"{place.reach:,}")
+        rows.append((mark, place.layer, place.kind, place.shape, place.rows, whose, *numbers))
     click.echo(table(rows))
+
+
+def _is_default(place: Place, defaults: Mapping[str, str]) -> bool:
+    return place.layer == defaults.get(place.entity)

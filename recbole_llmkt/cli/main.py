@@ -11,15 +11,15 @@ from typing import Any
 import click
 
 from recbole_llmkt import __version__
-from recbole_llmkt.cli.options import ANY_KEY, split_words
 from recbole_llmkt.utils.exceptions import LLMKTError
 from recbole_llmkt.utils.text import printable
 
 _EXPERIMENT = "recbole_llmkt.cli.experiments"
-_ELSEWHERE = {
+_COMMANDS = {
+    "train": ("recbole_llmkt.cli.train", "train", "Train and test one model."),
     "compare": (_EXPERIMENT, "compare", "Compare arms over models and seeds."),
-    "tune": (_EXPERIMENT, "tune", "Tune every arm alike, by validation alone."),
-    "report": (_EXPERIMENT, "report", "Make the report of a comparison anew."),
+    "tune": (_EXPERIMENT, "tune", "Tune every arm the same way, by validation alone."),
+    "report": (_EXPERIMENT, "report", "Write the report of a comparison again."),
     "journal": ("recbole_llmkt.cli.journal", "journal", "List all runs of a folder."),
     "profile": ("recbole_llmkt.cli.profile", "profile", "Write, check and embed profiles."),
     "layers": ("recbole_llmkt.cli.layers", "layers", "List the layers of a model."),
@@ -28,23 +28,20 @@ _ELSEWHERE = {
 
 
 class _Commands(click.Group):
-    """A group that imports some of its commands when they run, and shows errors in one line."""
+    """A group that imports its commands when they run, and shows errors in one line."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        return sorted([*super().list_commands(context), *_ELSEWHERE])
+        return sorted(_COMMANDS)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        if name not in _ELSEWHERE:
-            return super().get_command(context, name)
-        module, attribute, _ = _ELSEWHERE[name]
+        if name not in _COMMANDS:
+            return None
+        module, attribute, _ = _COMMANDS[name]
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = []
-        for name in self.list_commands(context):
-            known = super().get_command(context, name)
-            rows.append((name, known.get_short_help_str() if known else _ELSEWHERE[name][2]))
+        rows = [(name, _COMMANDS[name][2]) for name in self.list_commands(context)]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
@@ -55,13 +52,34 @@ class _Commands(click.Group):
             if context.params["debug"]:
                 raise
             raise _Refusal(printable(str(error))) from error
+        except (click.ClickException, click.exceptions.Exit, click.Abort, KeyboardInterrupt):
+            raise
+        except Exception:
+            from recbole_llmkt.compat import versions
+
+            click.echo(f"This is a fault of the program, seen with {versions()}:", err=True)
+            raise
 
 
 class _PlainFormatter(logging.Formatter):
-    """Log lines without whatever a terminal acts on: they name ids and titles of others."""
+    """Log lines without control characters: ids and titles come from other people's files."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
+
+
+class _OnceFilter(logging.Filter):
+    """Drops repeated information: users and items are read with the same settings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._messages: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        is_new = message not in self._messages
+        self._messages.add(message)
+        return is_new or record.levelno > logging.INFO
 
 
 class _Refusal(click.ClickException):
@@ -79,42 +97,9 @@ def main(debug: bool) -> None:
       llmkt compare --models=NeuMF,SimpleX --arms=base,kt --seeds=1,2 --dataset=ml-100k -o out
     """  # noqa: D301 - click reads the control character
     handler = logging.StreamHandler()
+    handler.addFilter(_OnceFilter())
     handler.setFormatter(_PlainFormatter("%(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("recbole_llmkt").setLevel(logging.INFO)
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # for class paths of the user's own models and losses
-
-
-@main.command(context_settings=ANY_KEY)
-@click.option("--model", "-m", required=True, help="A RecBole model, or package.module.Class.")
-@click.option("--dataset", "-d", required=True, help="The dataset's name.")
-@click.option("--config-files", "--config_files", default="", help='YAML files: "a.yaml b.yaml".')
-@click.option("--saved/--no-saved", default=True, help="Keep the best checkpoint and test it.")
-@click.argument("keys", nargs=-1, type=click.UNPROCESSED)
-def train(model: str, dataset: str, config_files: str, saved: bool, keys: tuple[str, ...]) -> None:
-    """Train and test one model.
-
-    Any RecBole, kt_ or profile_ key goes as --key=value.
-
-    \b
-    Example:
-      llmkt train --model=NeuMF --dataset=ml-100k --config-files="my.yaml" --kt_weight=0.3
-    """  # noqa: D301 - click reads the control character
-    from recbole_llmkt.cli.overrides import parse_overrides
-    from recbole_llmkt.config import Config
-    from recbole_llmkt.quick_start import train as train_model
-
-    overrides = parse_overrides(keys)
-    config = Config(
-        model, dataset, split_words(config_files, "--config-files"), overrides, command_line=[]
-    )
-    logging.getLogger().handlers.clear()  # RecBole sets up its own
-    result = train_model(config, saved=saved)
-    if result["test_result"] is None:
-        click.echo("The split has no test part. Best validation:")
-    for metric, value in (result["test_result"] or result["best_valid_result"] or {}).items():
-        click.echo(f"{metric}: {value}")
-    for one in result["slices"]:
-        values = ", ".join(f"{name}: {value:.4f}" for name, value in one["metrics"].items())
-        click.echo(f"{one['part']} ({one['bounds']}; {one['users']} users): {values}")

@@ -1,7 +1,8 @@
-"""What the commands of ``llmkt`` share in reading their command lines."""
+"""Options that several commands of ``llmkt`` have."""
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,35 @@ def split_words(text: str, place: str) -> list[str]:
         ) from error
 
 
+def yaml_files(values: Sequence[str]) -> list[str]:
+    """Return the files that the values of ``--config-files`` name.
+
+    Parameters
+    ----------
+    values : sequence of str
+        Each one is the path of a file, or several paths separated by blanks.
+
+    Raises
+    ------
+    ConfigError
+        A quote does not end.
+    """
+    files = []
+    for value in values:
+        files += [value] if os.path.isfile(value) else split_words(value, "--config-files")
+    return files
+
+
+config_files_option = click.option(
+    "--config-files",
+    "--config_files",
+    multiple=True,
+    metavar="FILE",
+    callback=lambda context, parameter, values: yaml_files(values),
+    help='A YAML file; may be given several times, or as "a.yaml b.yaml".',
+)
+
+
 def dataset_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add what every command needs to find the dataset and its profiles."""
     added = [
@@ -61,9 +91,7 @@ def dataset_options(function: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="The model that will train on them: it decides how RecBole splits the data.",
         ),
-        click.option(
-            "--config-files", "--config_files", default="", help='YAML files: "a.yaml b.yaml".'
-        ),
+        config_files_option,
         click.argument("keys", nargs=-1, type=click.UNPROCESSED),
     ]
     for add in reversed(added):
@@ -83,14 +111,14 @@ entity_option = click.option(
 )
 
 
-def make_config(dataset: str, model: str, config_files: str, keys: Sequence[str]) -> Config:
+def make_config(
+    dataset: str, model: str, config_files: Sequence[str], keys: Sequence[str]
+) -> Config:
     """Return the configuration of a command, which does not read the program's own arguments."""
     from recbole_llmkt.config import Config, warn_unknown
 
     overrides = parse_overrides(keys)
-    config = Config(
-        model, dataset, split_words(config_files, "--config-files"), overrides, command_line=[]
-    )
+    config = Config(model, dataset, config_files, overrides, command_line=[])
     warn_unknown(overrides, config.internal_config_dict)
     return config
 
@@ -106,5 +134,5 @@ def existing_stores(config: Config, entity: str) -> list[ProfileStore]:
     from recbole_llmkt.profiles.store import ProfileStore
 
     folder = profile_folder(config, None if entity == "both" else entity)
-    stores = [ProfileStore(folder, one) for one in both(entity)]
+    stores = [ProfileStore(folder, name) for name in both(entity)]
     return [store for store in stores if store.exists()]

@@ -1,4 +1,4 @@
-"""The command ``llmkt profile``: write, embed, look at, mend and carry profiles."""
+"""The command ``llmkt profile``: write, embed, check, correct and exchange profiles."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from recbole_llmkt.profiles.store import ProfileStore
 from recbole_llmkt.utils.text import one_line, printable
 
 if TYPE_CHECKING:
-    from recbole_llmkt.profiles.generation.scope import Scope
+    from recbole_llmkt.profiles.generation.selection import Selection
 
 
 class _Profile(click.Group):
@@ -33,8 +33,9 @@ class _Profile(click.Group):
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         write = self.commands["write"]
-        options = [one for one in write.params if isinstance(one, click.Option)]
-        rows = [row for one in options if (row := one.get_help_record(context)) is not None]
+        options = [option for option in write.params if isinstance(option, click.Option)]
+        records = (option.get_help_record(context) for option in options)
+        rows = [row for row in records if row is not None]
         with formatter.section("Options"):
             formatter.write_dl(rows)
         self.format_commands(context, formatter)
@@ -45,7 +46,7 @@ def profile() -> None:
     """Write the profiles of a dataset's users and items, and embed them.
 
     Only what is missing, or was written from another history, is written; started again, the
-    command goes on where it stopped. Any RecBole or profile_ key goes as --key=value. Without
+    command resumes. Any RecBole or profile_ key goes as --key=value. Without
     options, one of the commands below.
 
     \b
@@ -65,15 +66,19 @@ _dtype = click.option(
 )
 
 
-def _embed(config: Config, store: ProfileStore, dtype: str) -> None:
+def _embed(config: Config, stores: list[ProfileStore], dtype: str) -> None:
     from recbole_llmkt.profiles.embeddings import build_embeddings
     from recbole_llmkt.profiles.encoders import get_encoder
     from recbole_llmkt.profiles.locations import embedding_home
 
-    home = store.folder if config["profile_dir"] else embedding_home(store.folder)
-    made = build_embeddings(store, get_encoder(config), home, dtype)
-    n_profiles, width = made.vectors.shape
-    click.echo(f"{store.entity}: {n_profiles} embeddings of width {width} by {made.encoder}")
+    if not stores:
+        return
+    encoder = get_encoder(config)
+    for store in stores:
+        home = store.folder if config["profile_dir"] else embedding_home(store.folder)
+        made = build_embeddings(store, encoder, home, dtype)
+        n_profiles, width = made.vectors.shape
+        click.echo(f"{store.entity}: {n_profiles} embeddings of width {width} by {made.encoder}")
 
 
 @profile.command(context_settings=ANY_KEY, hidden=True)
@@ -83,18 +88,18 @@ def _embed(config: Config, store: ProfileStore, dtype: str) -> None:
 @click.option("--price-in", type=float, help="Price of a million prompt tokens, for --dry-run.")
 @click.option("--price-out", type=float, help="Price of a million answer tokens, for --dry-run.")
 @click.option("--shard", metavar="I/N", help="Write part I of N; see `llmkt profile merge`.")
-@click.option("--retry-failed", is_flag=True, help="Take up again what failed earlier.")
+@click.option("--retry-failed", is_flag=True, help="Try again what failed earlier.")
 @click.option(
     "--overwrite-others",
     is_flag=True,
-    help="Write anew what another generator, model or prompt wrote (template's always is).",
+    help="Replace what another generator, model or prompt wrote (template's always is).",
 )
-@click.option("--overwrite-edits", is_flag=True, help="Write anew what a person corrected.")
+@click.option("--overwrite-edits", is_flag=True, help="Replace what a person corrected.")
 @_dtype
 def write(
     dataset: str,
     model: str,
-    config_files: str,
+    config_files: list[str],
     keys: tuple[str, ...],
     entity: str,
     dry_run: bool,
@@ -112,32 +117,32 @@ def write(
     Example:
       llmkt profile --dataset=ml-1m --shard=3/16
     """  # noqa: D301 - \b is click's
-    from recbole_llmkt.profiles.generation.generators.file import entities_of
+    from recbole_llmkt.profiles.external import entities_in
     from recbole_llmkt.profiles.generation.run import generate_profiles
-    from recbole_llmkt.profiles.generation.scope import Scope
+    from recbole_llmkt.profiles.generation.selection import Selection
 
     config = make_config(dataset, model, config_files, keys)
     entities = both(entity)
     if entity == "both" and config["profile_generator"] == "file" and config["profile_file"]:
-        entities = entities_of(Path(config["profile_file"]))
-    scope = Scope(shard, retry_failed, overwrite_others, overwrite_edits)
+        entities = entities_in(Path(config["profile_file"]), config)
+    selection = Selection(shard, retry_failed, overwrite_others, overwrite_edits)
     if dry_run:
-        for one in entities:
-            _show_estimate(config, one, price_in, price_out, scope)
+        for name in entities:
+            _show_estimate(config, name, price_in, price_out, selection)
         return
     n_failed = 0
-    for one in entities:
-        summary = generate_profiles(config, one, scope)
+    for name in entities:
+        summary = generate_profiles(config, name, selection)
         n_failed += summary.failed
         click.echo(
-            f"{one}: {summary.written} profiles written, {summary.failed} failed, "
+            f"{name}: {summary.written} profiles written, {summary.failed} failed, "
             f"{summary.skipped} fresh before; {summary.tokens_in} tokens in, "
             f"{summary.tokens_out} out; {summary.seconds:.1f} s"
         )
     if not shard:
-        for store in existing_stores(config, entity):
-            if any(one.usable for one in store.read().values()):
-                _embed(config, store, dtype)
+        _embed(
+            config, [store for store in existing_stores(config, entity) if store.usable()], dtype
+        )
     if n_failed:
         raise click.ClickException(
             f"{n_failed} profiles failed; their reasons are stored. --retry-failed tries again."
@@ -149,17 +154,17 @@ def _show_estimate(
     entity: str,
     price_in: float | None,
     price_out: float | None,
-    scope: Scope,
+    selection: Selection,
 ) -> None:
     from recbole_llmkt.profiles.generation.run import estimate
 
-    found = estimate(config, entity, price_in, price_out, scope)
-    for text in found.first:
+    needed = estimate(config, entity, price_in, price_out, selection)
+    for text in needed.first:
         click.echo(f"{printable(text)}\n{'-' * 72}")
-    cost = "" if found.cost is None else f", {found.cost:.2f} in the currency of the prices"
+    cost = "" if needed.cost is None else f", {needed.cost:.2f} in the currency of the prices"
     click.echo(
-        f"{entity}: {found.count} profiles to write, {found.skipped} fresh; about "
-        f"{found.tokens_in} tokens in, at most {found.tokens_out} out{cost}"
+        f"{entity}: {needed.count} profiles to write, {needed.skipped} fresh; about "
+        f"{needed.tokens_in} tokens in, at most {needed.tokens_out} out{cost}"
     )
 
 
@@ -168,7 +173,12 @@ def _show_estimate(
 @entities_option
 @_dtype
 def embed(
-    dataset: str, model: str, config_files: str, keys: tuple[str, ...], entity: str, dtype: str
+    dataset: str,
+    model: str,
+    config_files: list[str],
+    keys: tuple[str, ...],
+    entity: str,
+    dtype: str,
 ) -> None:
     """Encode the profiles; texts that this encoder has read before are not read again.
 
@@ -177,8 +187,7 @@ def embed(
       llmkt profile embed --dataset=ml-100k --profile_encoder=wordllama
     """  # noqa: D301 - \b is click's
     config = make_config(dataset, model, config_files, keys)
-    for store in existing_stores(config, entity):
-        _embed(config, store, dtype)
+    _embed(config, existing_stores(config, entity), dtype)
 
 
 @profile.command(context_settings=ANY_KEY)
@@ -192,14 +201,14 @@ def embed(
 def check(
     dataset: str,
     model: str,
-    config_files: str,
+    config_files: list[str],
     keys: tuple[str, ...],
     entity: str,
     plot: Path | None,
 ) -> None:
     """Check profiles: coverage, failures, refusals, repetitions, leaks, language, lengths.
 
-    Ends with exit code 1 if something should be mended before training.
+    Ends with exit code 1 if something should be fixed before training.
 
     \b
     Example:
@@ -210,14 +219,14 @@ def check(
     config = make_config(dataset, model, config_files, keys)
     stores = existing_stores(config, entity)
     checks = check_stores(config, stores)
-    click.echo("\n".join(one_line(line) for found in checks for line in found.lines()))
+    click.echo("\n".join(one_line(line) for checked in checks for line in checked.lines()))
     if plot:
         plot_lengths(checks, plot)
         click.echo(f"{plot}: words per profile")
-    n_problems = sum(found.n_problems for found in checks)
+    n_problems = sum(checked.n_problems for checked in checks)
     if n_problems:
         raise click.ClickException(
-            f"{n_problems} profiles should be mended: write them anew (`llmkt profile`, with "
+            f"{n_problems} profiles should be fixed: write them again (`llmkt profile`, with "
             "--retry-failed for failures) or correct them (`llmkt profile edit`)."
         )
 
@@ -225,10 +234,12 @@ def check(
 @profile.command(context_settings=ANY_KEY)
 @dataset_options
 @entities_option
-def merge(dataset: str, model: str, config_files: str, keys: tuple[str, ...], entity: str) -> None:
+def merge(
+    dataset: str, model: str, config_files: list[str], keys: tuple[str, ...], entity: str
+) -> None:
     """Gather the parts that `llmkt profile --shard=I/N` wrote.
 
-    May be run again and again: what is there already is passed over.
+    May be run repeatedly: profiles that are already there are skipped.
 
     \b
     Example:
@@ -238,14 +249,14 @@ def merge(dataset: str, model: str, config_files: str, keys: tuple[str, ...], en
 
     config = make_config(dataset, model, config_files, keys)
     folder = own_folder(config)
-    for one in both(entity):
-        parts = [ProfileStore(part, one) for part in sorted((folder / "shards").glob("*-of-*"))]
+    for whose in both(entity):
+        parts = [ProfileStore(part, whose) for part in sorted((folder / "shards").glob("*-of-*"))]
         parts = [part for part in parts if part.exists()]
         if not parts:
-            click.echo(f"{one}: no parts in {folder / 'shards'}")
+            click.echo(f"{whose}: no parts in {folder / 'shards'}")
             continue
-        added = ProfileStore(folder, one).merge(parts)
-        click.echo(f"{one}: {added} profiles taken from {len(parts)} parts")
+        added = ProfileStore(folder, whose).merge(parts)
+        click.echo(f"{whose}: {added} profiles taken from {len(parts)} parts")
 
 
 for command in (show, edit, export_profiles, import_profiles):

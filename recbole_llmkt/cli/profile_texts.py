@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 import click
 
@@ -28,7 +28,12 @@ from recbole_llmkt.utils.text import one_line, printable
 @dataset_options
 @entity_option
 def show(
-    token: str, dataset: str, model: str, config_files: str, keys: tuple[str, ...], entity: str
+    token: str,
+    dataset: str,
+    model: str,
+    config_files: list[str],
+    keys: tuple[str, ...],
+    entity: str,
 ) -> None:
     """Show a profile and where it comes from; TOKEN is the id in the atomic files.
 
@@ -37,15 +42,21 @@ def show(
       llmkt profile show 42 --dataset=ml-100k
     """  # noqa: D301 - \b is click's
     store = existing_stores(make_config(dataset, model, config_files, keys), entity)[0]
-    found = _profile(store, token)
-    click.echo(printable(found.text) or f"(no profile: {one_line(str(found.error))})")
-    origin = [found.generator, found.model, found.time, "edited" if found.edited else ""]
+    stored = _profile(store, token)
+    click.echo(printable(stored.text) or f"(no profile: {one_line(str(stored.error))})")
+    origin = [stored.generator, stored.model, stored.time, "edited" if stored.edited else ""]
     click.echo(f"\n{store.path}: {one_line(', '.join(part for part in origin if part))}")
 
 
 def _profile(store: ProfileStore, token: str) -> Profile:
     profiles = store.read()
     if token not in profiles:
+        other = ProfileStore(store.folder, "item" if store.entity == "user" else "user")
+        if token in other.read():
+            raise ProfileError(
+                f"{store.path} has no profile of the {store.entity} '{token}', but there is one of "
+                f"the {other.entity} '{token}': add --entity={other.entity}."
+            )
         raise ProfileError(
             f"{store.path} has no profile of the {store.entity} '{token}'; ids there look like "
             f"'{next(iter(profiles), '')}'. `llmkt profile` writes what is missing."
@@ -65,15 +76,15 @@ def edit(
     token: str,
     dataset: str,
     model: str,
-    config_files: str,
+    config_files: list[str],
     keys: tuple[str, ...],
     entity: str,
     text: str | None,
-    file: Any,
+    file: TextIO | None,
 ) -> None:
     """Correct a profile by hand: with --text, --file, or in $EDITOR.
 
-    The correction is marked as one, and stays when profiles are written anew, unless
+    The profile is marked as edited, and stays when profiles are written again, unless
     --overwrite-edits is given.
 
     \b
@@ -90,7 +101,7 @@ def edit(
         text = file.read() if file is not None else click.edit(old.text)
     text = None if text is None else printable(text).strip()
     if text is None or text == old.text.strip():
-        click.echo("Nothing is changed.")
+        click.echo("Nothing changed.")
         return
     problem = too_long(text, longest_text(config))
     if problem:
@@ -100,8 +111,8 @@ def edit(
     with store.writing():
         store.append(replace(old, text=text, edited=True, error=None, time=utc_now()))
     click.echo(
-        f"The profile of {entity} '{one_line(token)}' is corrected; its embedding follows by "
-        "itself."
+        f"The profile of {entity} '{one_line(token)}' is corrected; its embedding is "
+        "updated by the next run."
     )
 
 
@@ -119,7 +130,7 @@ def edit(
 def export_profiles(
     dataset: str,
     model: str,
-    config_files: str,
+    config_files: list[str],
     keys: tuple[str, ...],
     entity: str,
     output: Path,
@@ -152,45 +163,55 @@ def export_profiles(
 
 
 @click.command("import", context_settings=ANY_KEY)
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("source", type=click.Path(exists=True, path_type=Path))
 @dataset_options
 @entities_option
-@click.option("--overwrite-edits", is_flag=True, help="Take also what a person corrected here.")
+@click.option("--overwrite-edits", is_flag=True, help="Replace what a person corrected here, too.")
 def import_profiles(
-    folder: Path,
+    source: Path,
     dataset: str,
     model: str,
-    config_files: str,
+    config_files: list[str],
     keys: tuple[str, ...],
     entity: str,
     overwrite_edits: bool,
 ) -> None:
-    """Take profiles and embeddings from the atomic files in FOLDER.
+    """Import profiles: a file that was made elsewhere, or the folder of an export.
 
-    Embeddings count as made by profile_encoder. Texts that a person corrected stay, unless
-    --overwrite-edits is given.
+    A file has JSON lines or is an atomic file, with ids (user_id, item_id, or id with --entity),
+    text and, if known, history. A folder may hold embeddings, too; they count as made by
+    profile_encoder. Texts that a person corrected stay, unless --overwrite-edits is given.
 
     \b
-    Example:
+    Examples:
       llmkt profile import out --dataset=mine
+      llmkt profile import films.jsonl --dataset=mine --entity=item
     """  # noqa: D301 - \b is click's
     from recbole_llmkt.profiles import exchange
+    from recbole_llmkt.profiles.external import entities_in
     from recbole_llmkt.profiles.locations import own_store
 
     config = make_config(dataset, model, config_files, keys)
+    if source.is_file():
+        for name in entities_in(source, config) if entity == "both" else (entity,):
+            store = own_store(config, name)
+            count = exchange.import_external(store, source, config, overwrite_edits)
+            click.echo(f"{source}: {count} {name} profiles imported")
+        return
     take_profiles = partial(exchange.import_profiles, overwrite_edits=overwrite_edits)
-    found = False
-    for one in both(entity):
+    is_empty = True
+    for name in both(entity):
         for kind, path_of, take in (
             ("profiles", exchange.profile_path, take_profiles),
             ("embeddings", exchange.embedding_path, exchange.import_embeddings),
         ):
-            path = path_of(folder, dataset, one)
+            path = path_of(source, dataset, name)
             if path.is_file():
-                found = True
-                click.echo(f"{path}: {take(own_store(config, one), path, config)} {kind} taken")
-    if not found:
+                is_empty = False
+                count = take(own_store(config, name), path, config)
+                click.echo(f"{path}: {count} {kind} imported")
+    if is_empty:
         raise ProfileError(
-            f"{folder} has no {dataset}.userprof, .useremb, .itemprof or .itememb: name the folder "
+            f"{source} has no {dataset}.userprof, .useremb, .itemprof or .itememb: name the folder "
             "of an export, with the same --dataset."
         )

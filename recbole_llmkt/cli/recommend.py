@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from recbole_llmkt.cli.options import ANY_KEY
 from recbole_llmkt.utils.exceptions import ConfigError
+
+if TYPE_CHECKING:
+    from recbole_llmkt.config import Config
+    from recbole_llmkt.recommend.recommendation import Recommendation
 
 # More users than these go to a file.
 _SCREENFUL = 100
@@ -50,7 +54,7 @@ def _tokens(context: click.Context, parameter: click.Parameter, value: str) -> l
     help="Sentences of the user's profile for each item.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per user and line.")
-@click.option("--html", "as_html", is_flag=True, help="A page that needs no other file.")
+@click.option("--html", "as_html", is_flag=True, help="A self-contained page.")
 @click.option("--trust", is_flag=True, help="The checkpoint is yours: use all that it names.")
 @click.option(
     "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file."
@@ -70,9 +74,9 @@ def recommend(
     """Recommend items to users, with the profile sentences that fit each item.
 
     The ranking is the model's. A reason is a match of texts that is looked up afterwards: the
-    sentence of the user's profile that lies nearest to the item's profile. Keys of today, such as
-    --data_path=DIR or --profile_dir=DIR, go over those of the checkpoint. Addresses, folders of
-    profiles and class paths that it names are used with --trust alone.
+    sentence of the user's profile that is nearest to the item's profile. Settings given here, such
+    as --data_path=DIR or --profile_dir=DIR, override those of the checkpoint. Addresses, profile
+    folders and class paths in it are used only with --trust.
 
     \b
     Example:
@@ -92,8 +96,8 @@ def recommend(
             f"{len(ids)} users are too many for a screen: name a file with --output=FILE, or fewer "
             "--users."
         )
-    made = recommendation.recommend(ranker, ids, topk, reasons)
-    lines = _lines(made, ranker.config, as_json, as_html)
+    recommendations = recommendation.recommend(ranker, ids, topk, reasons)
+    lines = _lines(recommendations, ranker.config, as_json, as_html)
     if output is None:
         for line in lines:
             click.echo(line)
@@ -102,14 +106,16 @@ def recommend(
     click.echo(f"{output}: {len(ids)} users")
 
 
-def _lines(made: Iterable[Any], config: Any, as_json: bool, as_html: bool) -> Iterable[str]:
+def _lines(
+    recommendations: Iterable[Recommendation], config: Config, as_json: bool, as_html: bool
+) -> Iterable[str]:
     from recbole_llmkt.recommend import render
 
     if as_html:
-        return [render.page(made, config)]
+        return [render.page(recommendations, config)]
     if as_json:
-        return map(render.json_line, made)
-    return (line for one in made for line in render.text_lines(one))
+        return map(render.json_line, recommendations)
+    return (line for each in recommendations for line in render.text_lines(each))
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:

@@ -1,38 +1,35 @@
-"""What a run needs of its atomic files, checked before RecBole reads them, and once it has."""
+"""Checks of a run's data: of the atomic files before RecBole reads them, and of the result."""
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import recbole
 from recbole.utils import FeatureType, ModelType
 
+from recbole_llmkt.datasets.atomic import COLUMN_TYPES, AtomicFile, read_header
 from recbole_llmkt.utils.exceptions import DataError, nearest
 from recbole_llmkt.utils.parsing import load_yaml
-
-_TYPES = ("token", "token_seq", "float", "float_seq")
-_LONGEST = 2**20  # characters of a header
-_SEPARATORS = ("\t", ",", ";", "|")
+from recbole_llmkt.utils.types import Dataset, RunConfig, Settings
 
 
-def downloadable() -> dict[str, Any]:
+def downloadable() -> Settings:
     """Return the datasets that RecBole knows how to download."""
     return load_yaml(Path(recbole.__file__).parent / "properties" / "dataset" / "url.yaml")
 
 
-def check_files(config: Any, strict: bool = True) -> None:
-    """Make sure that the atomic files and the columns that a run asks for are there.
+def check_files(config: RunConfig, strict: bool = True) -> None:
+    """Check that the atomic files and columns that a run needs exist.
 
     Parameters
     ----------
     config : Config
         The run's configuration.
     strict : bool
-        False checks the files that are there, and lets ``load_col`` name columns that none has, as
-        RecBole does: profiles need less than a run.
+        False skips missing files, and columns of ``load_col`` that no file has: writing profiles
+        needs less than a run.
 
     Raises
     ------
@@ -63,87 +60,18 @@ def check_files(config: Any, strict: bool = True) -> None:
         _require(loaded, needed)
 
 
-# ---- headers -------------------------------------------------------------------------------------
+# ---- files and columns ------------------------------------------------------------------------
 
 
-def read_header(path: Path, config: Any) -> dict[str, str]:
-    """Read an atomic file's header.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    config : Config
-        For ``encoding`` and ``field_separator``.
-
-    Returns
-    -------
-    dict of str to str
-        Column to its type, such as ``token_seq``.
-
-    Raises
-    ------
-    DataError
-        There is no such file, or its first line is no header of RecBole's atomic format.
-    """
-    if not path.is_file():
-        raise DataError(
-            f"There is no file {path}. Add it in RecBole's atomic format (a header like "
-            "user_id:token<TAB>item_id:token), or correct `data_path` or `load_col`."
-        )
-    encoding = str(config["encoding"] or "utf-8")
-    with path.open("rb") as raw:
-        marked = raw.read(3) == codecs.BOM_UTF8
-    if marked and codecs.lookup(encoding).name != "utf-8-sig":
-        raise DataError(
-            f"'{path}' starts with a byte-order mark, which RecBole takes for a part of the "
-            "first column's name. Set encoding: utf-8-sig, or save the file without it."
-        )
-    try:
-        with path.open(encoding=encoding) as file:
-            line = file.readline(_LONGEST).rstrip("\r\n")
-    except UnicodeError as error:
-        reason = getattr(error, "reason", error)
-        raise DataError(
-            f"{path} is not {encoding} ({reason}): set encoding to the file's (latin-1, for "
-            "example), or convert it."
-        ) from error
-    if not line:
-        raise DataError(f"{path} has no header in its first line, like user_id:token.")
-    return _parse_header(path, line, config["field_separator"])
-
-
-def _parse_header(path: Path, line: str, separator: str) -> dict[str, str]:
-    if separator not in line:
-        other = next((mark for mark in _SEPARATORS if mark != separator and mark in line), None)
-        if other is not None:
-            raise DataError(
-                f"{path}: the columns are separated by {other!r}, not by {separator!r}: set "
-                f"field_separator: {other!r}, or convert the file."
-            )
-    header: dict[str, str] = {}
-    for cell in line.split(separator):
-        name, colon, kind = cell.partition(":")
-        if not name or not colon or kind not in _TYPES:
-            raise DataError(
-                f"{path}: '{cell[:40]}' in the first line is no column of RecBole's atomic format: "
-                f"write name:type, with one of the types {', '.join(_TYPES)}."
-            )
-        if name in header:
-            raise DataError(f"{path} has two columns '{name}': rename one of them.")
-        header[name] = kind
-    return header
-
-
-def _files(config: Any, source: str) -> Iterator[Path]:
+def _files(config: RunConfig, source: str) -> Iterator[Path]:
     stem = Path(config["data_path"]) / config["dataset"]
     parts = config["benchmark_filename"] if source == "inter" else None
     for part in parts or [None]:
         yield stem.with_name(f"{stem.name}.{part}.{source}" if part else f"{stem.name}.{source}")
 
 
-def _wanted(config: Any) -> dict[str, dict[str, str]]:
-    """Return for each atomic file the columns that must be there, and the key that wants them."""
+def _wanted(config: RunConfig) -> dict[str, dict[str, str]]:
+    """Return the required columns of each atomic file, and the key that requires them."""
     wanted: dict[str, dict[str, str]] = {"inter": {}}
     for source, columns in (config["load_col"] or {}).items():
         listed = [] if columns in (None, "*") else columns
@@ -165,7 +93,7 @@ def _check_columns(path: Path, header: dict[str, str], columns: dict[str, str]) 
             )
 
 
-def _loaded(config: Any, source: str, header: dict[str, str]) -> dict[str, str]:
+def _loaded(config: RunConfig, source: str, header: dict[str, str]) -> dict[str, str]:
     """Return the columns of a file that RecBole loads, and their types."""
     listed = None if config["load_col"] is None else config["load_col"].get(source, [])
     left_out = (config["unload_col"] or {}).get(source, [])
@@ -180,16 +108,16 @@ def _loaded(config: Any, source: str, header: dict[str, str]) -> dict[str, str]:
 
 
 class Needed(NamedTuple):
-    """A column that must be loaded: for what, its name, the key that names it, its types."""
+    """A column that must be loaded: who needs it, its name, the key that names it, its types."""
 
     what: str
     column: str | None
     key: str = ""
-    types: tuple[str, ...] = _TYPES
+    types: tuple[str, ...] = COLUMN_TYPES
     source: str = "inter"
 
 
-def _needed(config: Any) -> Iterator[Needed]:
+def _needed(config: RunConfig) -> Iterator[Needed]:
     """Return the columns that settings need among those that are loaded."""
     benchmark, eval_args = config["benchmark_filename"], config["eval_args"]
     for key in ("USER_ID_FIELD", "ITEM_ID_FIELD"):
@@ -207,7 +135,7 @@ def _needed(config: Any) -> Iterator[Needed]:
             yield Needed(key, column)
 
 
-def _needed_by_model(config: Any) -> Iterator[Needed]:
+def _needed_by_model(config: RunConfig) -> Iterator[Needed]:
     model, kind = config["model"], config["MODEL_TYPE"]
     if kind == ModelType.SEQUENTIAL and config["benchmark_filename"]:
         items = config["ITEM_ID_FIELD"] + config["LIST_SUFFIX"]
@@ -243,8 +171,8 @@ def _require(loaded: dict[str, str], needed: Needed) -> None:
 # ---- numbers of items ----------------------------------------------------------------------------
 
 
-def check_candidates(config: Any) -> None:
-    """Make sure that there are as many items as topk asks for, reading no more than it takes.
+def check_candidates(config: RunConfig) -> None:
+    """Check that there are at least topk items, reading no more rows than necessary.
 
     Filters may leave fewer; :func:`check_loaded` counts those.
 
@@ -266,28 +194,21 @@ def check_candidates(config: Any) -> None:
         raise DataError(_too_few(wanted, len(items)))
 
 
-def _column(path: Path, config: Any, column: str) -> Iterator[str]:
-    separator = config["field_separator"]
-    with path.open(encoding=config["encoding"] or "utf-8", errors="replace") as lines:
-        names = [cell.partition(":")[0] for cell in next(lines, "").rstrip("\r\n").split(separator)]
-        if column not in names:
-            return
-        place = names.index(column)
-        for line in lines:
-            cells = line.rstrip("\r\n").split(separator)
-            if len(cells) > place:
-                yield cells[place]
+def _column(path: Path, config: RunConfig, column: str) -> Iterator[str]:
+    table = AtomicFile(path, config)
+    if column in table.columns:
+        yield from (row[column] for row in table.rows())
 
 
 def _too_few(wanted: int, n_items: int) -> str:
-    return f"topk: {wanted} is more than the {n_items:,} items that there are: set topk to fewer."
+    return f"topk: {wanted} is more than the {n_items:,} items of the dataset: lower topk."
 
 
 # ---- after loading -------------------------------------------------------------------------------
 
 
-def check_loaded(config: Any, dataset: Any, training: Any) -> None:
-    """Refuse what only shows once RecBole has read, filtered and split the data.
+def check_loaded(config: RunConfig, dataset: Dataset, training: Dataset) -> None:
+    """Check what is known only after RecBole has read, filtered and split the data.
 
     Parameters
     ----------
@@ -309,7 +230,7 @@ def check_loaded(config: Any, dataset: Any, training: Any) -> None:
             raise DataError(wrong)
 
 
-def _no_training(config: Any, dataset: Any, training: Any) -> str | None:
+def _no_training(config: RunConfig, dataset: Dataset, training: Dataset) -> str | None:
     if len(training) > 0:
         return None
     return (
@@ -318,13 +239,13 @@ def _no_training(config: Any, dataset: Any, training: Any) -> str | None:
     )
 
 
-def _few_items(config: Any, dataset: Any, training: Any) -> str | None:
+def _few_items(config: RunConfig, dataset: Dataset, training: Dataset) -> str | None:
     wanted, n_items = max(config["topk"]), dataset.item_num - 1  # without the padding
     return _too_few(wanted, n_items) if wanted > n_items else None
 
 
-def _no_label(config: Any, dataset: Any, training: Any) -> str | None:
-    """See that a context-aware model has something to predict."""
+def _no_label(config: RunConfig, dataset: Dataset, training: Dataset) -> str | None:
+    """Check that a context-aware model has labels."""
     sampled = config["train_neg_sample_args"].get("distribution", "none") != "none"
     known = sampled or config["LABEL_FIELD"] in training.inter_feat.interaction
     if config["MODEL_TYPE"] != ModelType.CONTEXT or known:
@@ -336,8 +257,8 @@ def _no_label(config: Any, dataset: Any, training: Any) -> str | None:
     )
 
 
-def _one_sided_floats(config: Any, dataset: Any, training: Any) -> str | None:
-    """See that DSSM's two towers both have float columns, or neither."""
+def _one_sided_floats(config: RunConfig, dataset: Dataset, training: Dataset) -> str | None:
+    """Check that both of DSSM's towers have float columns, or neither."""
     if config["model"] != "DSSM":
         return None
     sides = {}
@@ -355,18 +276,18 @@ def _one_sided_floats(config: Any, dataset: Any, training: Any) -> str | None:
     )
 
 
-def _few_for_clusters(config: Any, dataset: Any, training: Any) -> str | None:
-    """See that NCL finds as many users and items as it makes clusters of them."""
+def _few_for_clusters(config: RunConfig, dataset: Dataset, training: Dataset) -> str | None:
+    """Check that NCL has at least as many users and items as clusters."""
     fewest = min(dataset.user_num, dataset.item_num)
     if config["model"] != "NCL" or config["num_clusters"] <= fewest:
         return None
     return (
         f"num_clusters: {config['num_clusters']}: NCL cannot make that many clusters of "
-        f"{dataset.user_num:,} users and {dataset.item_num:,} items: set it to fewer."
+        f"{dataset.user_num:,} users and {dataset.item_num:,} items: lower it."
     )
 
 
-LOADED_CHECKS: tuple[Callable[[Any, Any, Any], str | None], ...] = (
+LOADED_CHECKS: tuple[Callable[[RunConfig, Dataset, Dataset], str | None], ...] = (
     _no_training,
     _few_items,
     _no_label,

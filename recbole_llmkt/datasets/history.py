@@ -1,4 +1,4 @@
-"""What each user did in RecBole's own training split, and a digest of it."""
+"""Each user's interactions in RecBole's training split, and a digest of them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from recbole_llmkt.datasets.splits import rating_field
 from recbole_llmkt.utils.exceptions import DataError
+from recbole_llmkt.utils.types import Array, Dataset
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -50,8 +51,8 @@ class Histories:
         Ratings, where the training split has such a column.
     """
 
-    user_tokens: npt.NDArray[Any]
-    item_tokens: npt.NDArray[Any]
+    user_tokens: Array
+    item_tokens: Array
     offsets: IntArray
     item_ids: IntArray
     rating_values: FloatArray | None = None
@@ -70,18 +71,18 @@ class Histories:
         rank = np.empty(len(order), dtype=np.int64)
         rank[order] = np.arange(len(order))
         sorted_tokens = self.item_tokens[order].astype(object)
-        found = {}
+        digests = {}
         for user_id in range(1, len(self.user_tokens)):
             tokens = sorted_tokens[np.sort(rank[self.items(user_id)])]
             # Sorted already: sorting it once more in history_digest takes linear time.
-            found[str(self.user_tokens[user_id])] = history_digest(tokens)
-        return found
+            digests[str(self.user_tokens[user_id])] = history_digest(tokens)
+        return digests
 
     def _span(self, user_id: int) -> slice:
         return slice(int(self.offsets[user_id]), int(self.offsets[user_id + 1]))
 
 
-def training_histories(train_dataset: Any) -> Histories:
+def training_histories(train_dataset: Dataset) -> Histories:
     """Collect the histories of all users from RecBole's training split.
 
     Parameters
@@ -102,7 +103,7 @@ def training_histories(train_dataset: Any) -> Histories:
     user_field, item_field = _entity_fields(train_dataset).values()
     columns = _interactions(train_dataset)
     users = columns[user_field].astype(np.int64)
-    times = columns.get(train_dataset.time_field)
+    times = columns.get(train_dataset.time_field or "")
     order = np.argsort(users, kind="stable") if times is None else np.lexsort((times, users))
     n_users = train_dataset.num(user_field)
     offsets = np.zeros(n_users + 1, dtype=np.int64)
@@ -117,7 +118,7 @@ def training_histories(train_dataset: Any) -> Histories:
     )
 
 
-def interaction_counts(train_dataset: Any) -> dict[str, IntArray]:
+def interaction_counts(train_dataset: Dataset) -> dict[str, IntArray]:
     """Count the training interactions of every user and item, by internal id.
 
     Parameters
@@ -138,7 +139,7 @@ def interaction_counts(train_dataset: Any) -> dict[str, IntArray]:
     }
 
 
-def _entity_fields(dataset: Any) -> dict[str, str]:
+def _entity_fields(dataset: Dataset) -> dict[str, str]:
     fields = {"user": dataset.uid_field, "item": dataset.iid_field}
     if None in fields.values():
         raise DataError(
@@ -148,7 +149,7 @@ def _entity_fields(dataset: Any) -> dict[str, str]:
     return fields
 
 
-def _interactions(dataset: Any) -> dict[str, npt.NDArray[Any]]:
+def _interactions(dataset: Dataset) -> dict[str, Array]:
     """Return user, item, rating and time columns with one entry per training interaction."""
     wanted = (
         dataset.uid_field,
@@ -157,7 +158,7 @@ def _interactions(dataset: Any) -> dict[str, npt.NDArray[Any]]:
         rating_field(dataset.config),
     )
     feat = dataset.inter_feat
-    columns = {field: plain_column(feat[field]) for field in wanted if field in feat}
+    columns = {field: plain_column(feat[field]) for field in wanted if field and field in feat}
     length_field = dataset.config["ITEM_LIST_LENGTH_FIELD"]
     suffix = dataset.config["LIST_SUFFIX"]
     if length_field not in feat or dataset.iid_field + suffix not in feat:
@@ -179,8 +180,8 @@ def _interactions(dataset: Any) -> dict[str, npt.NDArray[Any]]:
 
 
 def _prepend(
-    columns: dict[str, npt.NDArray[Any]], listed: dict[str, npt.NDArray[Any]], rows: IntArray
-) -> dict[str, npt.NDArray[Any]]:
+    columns: dict[str, Array], listed: dict[str, Array], rows: IntArray
+) -> dict[str, Array]:
     """Put interactions of the item lists before the targets; users have no list of their own."""
     known = {
         field: listed[field] if field in listed else values[rows]
@@ -189,18 +190,16 @@ def _prepend(
     return {field: np.concatenate([known[field], columns[field]]) for field in columns}
 
 
-def _first_of_each_pair(
-    columns: dict[str, npt.NDArray[Any]], dataset: Any
-) -> dict[str, npt.NDArray[Any]]:
+def _first_of_each_pair(columns: dict[str, Array], dataset: Dataset) -> dict[str, Array]:
     pairs = columns[dataset.uid_field].astype(np.int64) * dataset.num(dataset.iid_field)
     _, first = np.unique(pairs + columns[dataset.iid_field], return_index=True)
     first.sort()
     return {field: values[first] for field, values in columns.items()}
 
 
-def plain_column(values: Any, keep: int = 1) -> npt.NDArray[Any]:
-    """Return a column of an Interaction; numerical features carry a constant beside the value."""
-    array: npt.NDArray[Any] = values.numpy()
+def plain_column(values: Any, keep: int = 1) -> Array:
+    """Return a column of an Interaction; numerical features have a constant beside it."""
+    array: Array = values.numpy()
     while array.ndim > keep:
         array = array[..., 0]
     return array

@@ -1,28 +1,32 @@
-"""RecBole's datasets and loaders, with each refusal as one clear error."""
+"""RecBole's datasets and loaders, and its errors as messages that name the fix."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Callable
 from logging import getLogger
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from recbole_llmkt.compat import create_dataset, data_preparation, quiet_pandas
+from recbole_llmkt.compat import create_dataset, data_preparation
 from recbole_llmkt.datasets.checks import check_files, check_loaded, downloadable
 from recbole_llmkt.datasets.vocabulary import Vocabulary, hash_rows, numbered_as
 from recbole_llmkt.utils.exceptions import DataError, recbole_refusals
+from recbole_llmkt.utils.types import Dataset, Loader, NumberedDataset, RunConfig
 
 logger = getLogger(__name__)
 
 _ATOMIC = ("inter", "user", "item", "kg", "link", "net")
 _PART = 2**20  # bytes
+_FULL = "full-"
 
 
-def load_data(config: Any, vocabulary: Vocabulary | None = None) -> tuple[Any, Any, Any, Any]:
+def load_data(
+    config: RunConfig, vocabulary: Vocabulary | None = None
+) -> tuple[Dataset, Loader, Loader | None, Loader | None]:
     """Read a dataset and split it, as RecBole does.
 
     Parameters
@@ -30,8 +34,8 @@ def load_data(config: Any, vocabulary: Vocabulary | None = None) -> tuple[Any, A
     config : Config
         The run's configuration.
     vocabulary : Vocabulary, optional
-        A checkpoint's: ids and the order of rows are as in its run, whatever the order in the
-        files today; what it does not know is left out, with a warning.
+        A checkpoint's: ids and rows get the order of its run, whatever the order in the files;
+        ids that it does not have are left out, with a warning.
 
     Returns
     -------
@@ -44,7 +48,6 @@ def load_data(config: Any, vocabulary: Vocabulary | None = None) -> tuple[Any, A
         A file or a column is missing, or RecBole cannot use what is there.
     """
     check_files(config)
-    quiet_pandas()
     with recbole_refusals(
         lambda reason: DataError(
             f"RecBole cannot use the dataset '{config['dataset']}' in {config['data_path']}: "
@@ -58,16 +61,16 @@ def load_data(config: Any, vocabulary: Vocabulary | None = None) -> tuple[Any, A
     return (dataset, *loaders)
 
 
-def _create(config: Any, vocabulary: Vocabulary | None) -> Any:
+def _create(config: RunConfig, vocabulary: Vocabulary | None) -> Dataset:
     adapt = None if vocabulary is None else functools.partial(numbered_as, vocabulary)
-    dataset = create_dataset(config, adapt)
+    dataset: NumberedDataset = create_dataset(config, adapt)
     dataset.row_hashes = hash_rows(dataset)
     if vocabulary is not None:
         vocabulary.restore_order(dataset)
     return dataset
 
 
-def sample_users(valid_data: Any, count: int | None) -> Any:
+def sample_users(valid_data: Loader | None, count: int | None) -> Loader | None:
     """Return a loader of the validation part with some of its users.
 
     The users depend on the data alone, so all arms and seeds of a comparison have the same ones.
@@ -94,11 +97,12 @@ def sample_users(valid_data: Any, count: int | None) -> Any:
     chosen = np.random.default_rng(0).choice(users, count, replace=False)
     logger.info("Validation on %s of %s users (kt_valid_users).", f"{count:,}", f"{len(users):,}")
     sampled = part.copy(part.inter_feat[torch.from_numpy(np.isin(owners, chosen))])
-    return type(valid_data)(valid_data.config, sampled, valid_data._sampler, shuffle=False)
+    loader_class: Callable[..., Loader] = type(valid_data)
+    return loader_class(valid_data.config, sampled, valid_data._sampler, shuffle=False)
 
 
-def download(config: Any) -> None:
-    """Fetch a dataset that is not there and that RecBole knows where to get, once and for all runs.
+def download(config: RunConfig) -> None:
+    """Download a missing dataset, if RecBole knows where it is, before any run starts.
 
     Parameters
     ----------
@@ -108,7 +112,7 @@ def download(config: Any) -> None:
     Raises
     ------
     DataError
-        It cannot be fetched.
+        It cannot be downloaded.
     """
     if Path(config["data_path"]).exists() or config["dataset"] not in downloadable():
         return
@@ -117,38 +121,59 @@ def download(config: Any) -> None:
     except OSError as error:
         raise DataError(
             f"There is no folder {config['data_path']}, and the dataset '{config['dataset']}' "
-            f"cannot be downloaded ({error}). Correct `data_path`, or fetch it elsewhere."
+            f"cannot be downloaded ({error}). Correct `data_path`, or download it yourself."
         ) from error
 
 
-def files_digest(folder: Path, dataset: str) -> str:
-    """Return a digest of a dataset's atomic files: sizes, and the first and the last megabyte.
+def files_digest(folder: Path, dataset: str, recorded: str = "") -> str:
+    """Return a digest of all bytes of a dataset's atomic files.
+
+    A file is read again in the same process only if its size, its time or its inode has changed.
 
     Parameters
     ----------
     folder : Path
-        Where they are.
+        The files' folder.
     dataset : str
         The dataset's name.
+    recorded : str
+        A digest to compare with: the result has its format. Those without ``full-`` are of
+        earlier versions, and cover each file's size and its first and last megabyte.
 
     Returns
     -------
     str
-        BLAKE2b, 8 bytes, hex; "" where there are no files.
+        ``full-`` and BLAKE2b, 8 bytes, hex; "" if there are no files.
     """
-    found = sorted(folder.glob(f"{dataset}.*")) if folder.is_dir() else []
-    files = [path for path in found if path.suffix[1:] in _ATOMIC and path.is_file()]
-    stamps = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
-    return _digest_files(stamps) if stamps else ""
-
-
-@functools.lru_cache(maxsize=64)
-def _digest_files(stamps: tuple[tuple[str, int, int], ...]) -> str:
+    paths = sorted(folder.glob(f"{dataset}.*")) if folder.is_dir() else []
+    files = [path for path in paths if path.suffix[1:] in _ATOMIC and path.is_file()]
+    if not files:
+        return ""
+    is_partial = bool(recorded) and not recorded.startswith(_FULL)
     digest = hashlib.blake2b(digest_size=8)
-    for name, size, _ in stamps:
-        digest.update(f"{Path(name).name} {size}\n".encode())
-        with open(name, "rb") as file:
-            digest.update(file.read(_PART))
-            file.seek(max(0, size - _PART))
-            digest.update(file.read(_PART))
-    return digest.hexdigest()
+    for path in files:
+        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+        digest.update(_ends(path) if is_partial else _file_digest(path))
+    return digest.hexdigest() if is_partial else f"{_FULL}{digest.hexdigest()}"
+
+
+def _file_digest(path: Path) -> bytes:
+    state = path.stat()
+    return _content_digest(str(path), state.st_size, state.st_mtime_ns, state.st_ino)
+
+
+@functools.lru_cache(maxsize=256)
+def _content_digest(path: str, size: int, mtime_ns: int, inode: int) -> bytes:
+    digest = hashlib.blake2b(digest_size=32)
+    with open(path, "rb") as file:
+        while part := file.read(_PART):
+            digest.update(part)
+    return digest.digest()
+
+
+def _ends(path: Path) -> bytes:
+    """Return the first and the last megabyte of a file."""
+    with path.open("rb") as file:
+        start = file.read(_PART)
+        file.seek(max(0, path.stat().st_size - _PART))
+        return start + file.read(_PART)

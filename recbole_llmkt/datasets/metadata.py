@@ -1,14 +1,14 @@
-"""What the atomic files tell about items and users: titles, categories, texts."""
+"""Metadata of items and users in the atomic files: titles, categories, texts."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from recbole_llmkt.datasets.atomic import AtomicFile, value_of
 from recbole_llmkt.utils.exceptions import DataError
+from recbole_llmkt.utils.types import RunConfig
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +42,11 @@ class ItemMetadata:
     other: dict[str, str] = field(default_factory=dict)
 
 
-def read_item_metadata(config: Any) -> dict[str, ItemMetadata]:
+def read_item_metadata(config: RunConfig) -> dict[str, ItemMetadata]:
     """Read the ``.item`` file of a dataset, whichever columns ``load_col`` loads.
 
     ``profile_title_field``, ``profile_category_field`` and ``profile_text_field`` name the
-    columns; what is not named is guessed from the header, and the guess is logged.
+    columns; others are guessed from the header, and the guess is logged.
 
     Parameters
     ----------
@@ -79,20 +79,20 @@ def read_item_metadata(config: Any) -> dict[str, ItemMetadata]:
             f"No column of '{path}' looks like a title; there are {', '.join(table.columns)}. "
             "Set profile_title_field to one of them."
         )
-    found = {}
+    items = {}
     named = {id_field, title, category, text}
     for cells in table.rows():
         row = {name: value_of(cell) for name, cell in cells.items()}
-        found[cells[id_field]] = ItemMetadata(
+        items[cells[id_field]] = ItemMetadata(
             title=row[title],
             categories=table.split(category, row) if category else (),
             text=row[text] if text else "",
             other={name: value for name, value in row.items() if value and name not in named},
         )
-    return found
+    return items
 
 
-def read_user_metadata(config: Any) -> dict[str, dict[str, str]]:
+def read_user_metadata(config: RunConfig) -> dict[str, dict[str, str]]:
     """Read the ``.user`` file: per user token the columns that have a value; ``{}`` without it."""
     path = _path(config, "user")
     if not path.is_file():
@@ -109,11 +109,11 @@ def read_user_metadata(config: Any) -> dict[str, dict[str, str]]:
     }
 
 
-def _path(config: Any, suffix: str) -> Path:
+def _path(config: RunConfig, suffix: str) -> Path:
     return Path(config["data_path"]) / f"{config['dataset']}.{suffix}"
 
 
-def _choose(table: AtomicFile, config: Any, kind: str) -> str | None:
+def _choose(table: AtomicFile, config: RunConfig, kind: str) -> str | None:
     key = f"profile_{kind}_field"
     if config[key]:
         return table.require(config[key], key)

@@ -1,11 +1,9 @@
-"""RecBole's own splits of a dataset, built outside a training run."""
+"""RecBole's splits of a dataset, built outside a training run."""
 
 from __future__ import annotations
 
 import copy
-import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,17 +11,19 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
-from recbole_llmkt.compat import create_dataset
-from recbole_llmkt.datasets.checks import check_files, read_header
+from recbole_llmkt.compat import create_dataset, pandas_data
+from recbole_llmkt.datasets.atomic import read_header
+from recbole_llmkt.datasets.checks import check_files
 from recbole_llmkt.utils.exceptions import DataError, recbole_refusals
 from recbole_llmkt.utils.randomness import isolated_randomness
+from recbole_llmkt.utils.types import Dataset, RunConfig, Settings
 
 FloatArray = npt.NDArray[np.float64]
 
 _ROW_FIELD = "profile_row_number"
 
 
-def training_split(config: Any) -> Any:
+def training_split(config: RunConfig) -> Dataset:
     """Build RecBole's training split of a configuration, outside a training run.
 
     Parameters and errors are those of :func:`build_splits`, whose first dataset this is.
@@ -31,7 +31,7 @@ def training_split(config: Any) -> Any:
     return build_splits(config)[0]
 
 
-def build_splits(config: Any) -> list[Any]:
+def build_splits(config: RunConfig) -> list[Dataset]:
     """Build RecBole's training, validation and test splits, outside a training run.
 
     The splits are those of a run with the same configuration and seed. Ratings come on the scale
@@ -60,22 +60,20 @@ def build_splits(config: Any) -> list[Any]:
             f"{reason}. Check data_path, load_col and eval_args."
         )
     )
-    with refusals, isolated_randomness(config["seed"]), warnings.catch_warnings():
-        # pandas 2 warns of the chained assignments in RecBole's data preparation.
-        warnings.simplefilter("ignore", FutureWarning)
+    with refusals, isolated_randomness(config["seed"]), pandas_data():
         dataset = create_dataset(config)
         ratings = _file_ratings(config, dataset)
         if ratings is not None:
             dataset.inter_feat[_ROW_FIELD] = np.arange(len(ratings))
             dataset.set_field_property(_ROW_FIELD, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
-        splits: list[Any] = dataset.build()
+        splits: list[Dataset] = dataset.build()
     if ratings is not None:
         for split in splits:
             _restore_ratings(split, ratings)
     return splits
 
 
-def _file_ratings(config: Any, dataset: Any) -> FloatArray | None:
+def _file_ratings(config: RunConfig, dataset: Dataset) -> FloatArray | None:
     """Return the file's ratings, one per row that the filters leave; None: nothing to restore.
 
     Normalisation and labels change values after the filters, never rows or their order, so a
@@ -103,15 +101,15 @@ def _file_ratings(config: Any, dataset: Any) -> FloatArray | None:
     return ratings
 
 
-def _loading(load_col: dict[str, Any] | None, field: str) -> dict[str, Any] | None:
+def _loading(load_col: Settings | None, field: str) -> Settings | None:
     """Return ``load_col`` with a column of the interactions added."""
     if load_col is None or load_col.get("inter", "*") == "*":
         return load_col
     return {**load_col, "inter": [*load_col["inter"], field]}
 
 
-def _restore_ratings(split: Any, ratings: FloatArray) -> None:
-    """Put the file's ratings into the split, through the row numbers that went along."""
+def _restore_ratings(split: Dataset, ratings: FloatArray) -> None:
+    """Put the file's ratings into the split, by row number."""
     field, suffix = rating_field(split.config), split.config["LIST_SUFFIX"]
     values = torch.from_numpy(ratings)
     feat = split.inter_feat
@@ -121,13 +119,13 @@ def _restore_ratings(split: Any, ratings: FloatArray) -> None:
             feat.update(Interaction({name: values[feat[row_name]]}))
 
 
-def interaction_file(config: Any) -> Path:
+def interaction_file(config: RunConfig) -> Path:
     """Return the (first) file of interactions that a configuration reads."""
     parts = config["benchmark_filename"]
     name = f"{config['dataset']}.{parts[0]}.inter" if parts else f"{config['dataset']}.inter"
     return Path(config["data_path"]) / name
 
 
-def rating_field(config: Any) -> str:
+def rating_field(config: RunConfig) -> str:
     """Return the name of the column with the ratings."""
     return str(config["profile_rating_field"] or config["RATING_FIELD"])

@@ -1,8 +1,9 @@
-"""Whose row is whose: the tokens of a checkpoint's rows, and data of a later day in its numbering.
+"""The token of each row of a checkpoint's tables, and later data numbered in the same way.
 
 RecBole numbers users, items and all other tokens by their first appearance in the atomic files.
-Sort the lines of a file, erase a user or append one, and every row of a trained table belongs to
-somebody else. So a checkpoint carries the token of every row, and data are renumbered by token.
+If the lines of a file are sorted, or a user is added or removed, every row of a trained table may
+belong to another entity. So a checkpoint stores the token of every row, and data are renumbered by
+token.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from recbole.utils import FeatureType
 
 from recbole_llmkt.utils.exceptions import DataError
+from recbole_llmkt.utils.types import Dataset, NumberedDataset, Values
 
 logger = getLogger(__name__)
 
@@ -48,16 +50,16 @@ class Vocabulary:
     rows: dict[str, IntArray] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, dataset: Any) -> Vocabulary:
-        """Read it off a dataset, or one of its splits."""
+    def of(cls, dataset: Dataset) -> Vocabulary:
+        """Return the vocabulary of a dataset or a split."""
         tokens = {str(name): np.asarray(ids) for name, ids in dataset.field2id_token.items()}
         return cls(tokens, dict(getattr(dataset, "row_hashes", {})))
 
     # ---- in checkpoints -----------------------------------------------------------------------
 
-    def pack(self) -> dict[str, Any]:
-        """Return it as tensors and plain values, which ``weights_only`` reads."""
-        packed: dict[str, Any] = {}
+    def pack(self) -> Values:
+        """Return tensors and plain values, which ``weights_only`` can read."""
+        packed: Values = {}
         first: dict[int, str] = {}
         for name, tokens in self.tokens.items():
             known = first.setdefault(id(tokens), name)
@@ -99,8 +101,8 @@ class Vocabulary:
 
     # ---- against data -------------------------------------------------------------------------
 
-    def difference(self, dataset: Any) -> str | None:
-        """Name the first id that a dataset numbers otherwise; None where all rows agree.
+    def difference(self, dataset: Dataset) -> str | None:
+        """Describe the first id that a dataset numbers differently; None if all agree.
 
         Parameters
         ----------
@@ -119,8 +121,8 @@ class Vocabulary:
                 return f"row {row} of '{name}' is '{tokens[row]}' there and '{known[row]}' here"
         return None
 
-    def renumber(self, dataset: Any) -> None:
-        """Give a dataset's tokens the ids that they have here.
+    def renumber(self, dataset: NumberedDataset) -> None:
+        """Renumber a dataset's tokens as in this vocabulary.
 
         Tokens that are unknown here are left out, with the interactions and triples they occur in;
         as the value of another field (a new genre) they become padding. Both kinds are logged, and
@@ -149,13 +151,13 @@ class Vocabulary:
             dataset.field2token_id[name] = {token: row for row, token in enumerate(tokens)}
         self._log(dataset)
 
-    def _essential(self, dataset: Any) -> set[str]:
-        """Return the fields without whose token a row says nothing."""
+    def _essential(self, dataset: NumberedDataset) -> set[str]:
+        """Return the fields without which a row is dropped."""
         names = ("uid_field", "iid_field", "head_entity_field", "tail_entity_field")
         fields = {getattr(dataset, name, None) for name in (*names, "relation_field")}
         return {name for name in fields if name}
 
-    def _map(self, dataset: Any, name: str) -> IntArray:
+    def _map(self, dataset: NumberedDataset, name: str) -> IntArray:
         """Return the id here of each of the dataset's ids: 0 for unknown tokens."""
         known = {str(token): row for row, token in enumerate(self.tokens[name])}
         today = [str(token) for token in dataset.field2id_token[name]]
@@ -168,7 +170,7 @@ class Vocabulary:
         dataset.departed_tokens[name] = [str(token) for token in self.tokens[name][departed]]
         return ids
 
-    def _log(self, dataset: Any) -> None:
+    def _log(self, dataset: NumberedDataset) -> None:
         for name, tokens in dataset.unknown_tokens.items():
             if tokens:
                 logger.warning(
@@ -181,7 +183,7 @@ class Vocabulary:
             if tokens:
                 logger.info("%s: %s no longer in the data.", name, _counted(tokens))
 
-    def restore_order(self, dataset: Any) -> None:
+    def restore_order(self, dataset: NumberedDataset) -> None:
         """Put the rows of a renumbered dataset in the order in which they were saved.
 
         RecBole's random splits, its ties in time and the rounding of sums over a graph depend on
@@ -197,7 +199,7 @@ class Vocabulary:
             setattr(dataset, feature, frame.iloc[order].reset_index(drop=True))
 
 
-def hash_rows(dataset: Any) -> dict[str, IntArray]:
+def hash_rows(dataset: Dataset) -> dict[str, IntArray]:
     """Return a hash of each row of a dataset's interactions and triples: ids and numbers.
 
     Parameters
@@ -239,7 +241,7 @@ def _saved_order(saved: IntArray, today: IntArray, sizes: Any = None) -> IntArra
     return order
 
 
-def _has(dataset: Any, name: str) -> bool:
+def _has(dataset: Dataset, name: str) -> bool:
     return name in dataset.field2id_token
 
 
@@ -250,7 +252,7 @@ def _renumber_column(frame: Any, name: str, ids: IntArray, kind: FeatureType) ->
         frame[name] = [ids[np.asarray(values, dtype=np.int64)] for values in frame[name]]
 
 
-def _drop_rows(dataset: Any, feature: str, kept: npt.NDArray[np.bool_]) -> None:
+def _drop_rows(dataset: NumberedDataset, feature: str, kept: npt.NDArray[np.bool_]) -> None:
     sizes = getattr(dataset, "file_size_list", None)
     if feature == "inter_feat" and sizes:
         ends = np.cumsum(sizes)
@@ -266,7 +268,7 @@ def _counted(tokens: list[str]) -> str:
     return f"{len(tokens)} ({shown}{more}) {'is' if len(tokens) == 1 else 'are'}"
 
 
-def _pack(tokens: Tokens) -> dict[str, Any]:
+def _pack(tokens: Tokens) -> Values:
     encoded = [str(token).encode("utf-8", "surrogatepass") for token in tokens]
     lengths = np.array([len(token) for token in encoded], dtype=np.int64)
     content = np.frombuffer(b"".join(encoded), dtype=np.uint8).copy()

@@ -1,29 +1,38 @@
-"""Test metrics user by user: listened in on RecBole's evaluation, without a second pass."""
+"""Test metrics user by user, recorded during RecBole's own evaluation: no second pass."""
 
 from __future__ import annotations
 
 import copy
-import io
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from recbole.evaluator.base_metric import LossMetric, TopkMetric
+from recbole.evaluator.base_metric import AbstractMetric, LossMetric, TopkMetric
 from recbole.evaluator.collector import DataStruct
 
 from recbole_llmkt.datasets.history import interaction_counts
+from recbole_llmkt.evaluation.labelled import is_vectorised, metric_by_group
+from recbole_llmkt.utils.arrays import check_array, read_arrays, write_arrays
 from recbole_llmkt.utils.exceptions import DataError
-from recbole_llmkt.utils.files import replace_file
+from recbole_llmkt.utils.types import (
+    Dataset,
+    Features,
+    FloatArray,
+    IntArray,
+    Matrix,
+    Metrics,
+    RunConfig,
+)
 
 FILE_NAME = "users.npz"
-Array = npt.NDArray[Any]
+_METRIC = "metric "
 Mask = npt.NDArray[np.bool_]
+ByUser = tuple[IntArray, IntArray, dict[str, FloatArray]]
 
 
 @dataclass(frozen=True)
@@ -45,18 +54,16 @@ class UserMetrics:
         are of a user's rows alone; NaN where they do not exist (AUC of one label).
     """
 
-    tokens: Array
-    rows: npt.NDArray[np.int64]
-    history: npt.NDArray[np.int64]
-    values: Mapping[str, npt.NDArray[np.float64]]
+    tokens: npt.NDArray[np.str_]
+    rows: IntArray
+    history: IntArray
+    values: Mapping[str, FloatArray]
 
     def save(self, path: Path) -> None:
         """Write an ``.npz`` file, whole or not at all; nothing in it is pickled."""
-        content = io.BytesIO()
         own = {"tokens": self.tokens, "rows": self.rows, "history": self.history}
-        metrics = {f"metric {name}": value for name, value in self.values.items()}
-        np.savez_compressed(content, **own, **metrics)
-        replace_file(path, content.getvalue())
+        metrics = {f"{_METRIC}{name}": value for name, value in self.values.items()}
+        write_arrays(path, {**own, **metrics})
 
     @classmethod
     def load(cls, path: Path) -> UserMetrics:
@@ -65,18 +72,23 @@ class UserMetrics:
         Raises
         ------
         DataError
-            The file cannot be read.
+            The file cannot be read, or an array is missing or has another shape or type.
         """
+        fix = "Delete the file and its run's line in results.jsonl; the run is then repeated."
+        arrays = read_arrays(path, fix)
         try:
-            with np.load(path, allow_pickle=False) as file:
-                found = {name: file[name] for name in file.files}
-            own = {name: found.pop(name) for name in ("tokens", "rows", "history")}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(
-                f"{path}: not readable as metrics by user ({error}). Delete the file and its run's "
-                "line in results.jsonl; the run is then done again."
-            ) from error
-        return cls(values={name.partition(" ")[2]: found[name] for name in found}, **own)
+            tokens = check_array(arrays, "tokens", (None,), "U")
+            shape = tokens.shape
+            rows = check_array(arrays, "rows", shape, "iu").astype(np.int64)
+            history = check_array(arrays, "history", shape, "iu").astype(np.int64)
+            values = {
+                name.removeprefix(_METRIC): check_array(arrays, name, shape, "f").astype(np.float64)
+                for name in arrays
+                if name.startswith(_METRIC)
+            }
+        except ValueError as error:
+            raise DataError(f"{path}: not metrics by user ({error}). {fix}") from error
+        return cls(tokens.astype(str), rows, history, values)
 
 
 # ---- the rows of an evaluation ----------------------------------------------------------------
@@ -94,14 +106,14 @@ class RankedRows:
         Each top-k metric of each row, by RecBole's own code.
     """
 
-    users: npt.NDArray[np.int64]
-    values: Mapping[str, npt.NDArray[np.float64]]
+    users: IntArray
+    values: Mapping[str, FloatArray]
 
     def metrics(self, mask: Mask) -> dict[str, float]:
-        """Return the mean over the rows of a mask, as RecBole's own over all rows."""
+        """Return the mean over the rows of a mask, as RecBole's own is over all rows."""
         return {name: float(value[mask].mean()) for name, value in self.values.items()}
 
-    def by_user(self) -> tuple[Array, Array, dict[str, Array]]:
+    def by_user(self) -> ByUser:
         """Return user ids, rows and metrics of each user."""
         ids, place, rows = np.unique(self.users, return_inverse=True, return_counts=True)
         values = {
@@ -125,14 +137,14 @@ class LabelledRows:
         RecBole's metrics, by name.
     """
 
-    users: npt.NDArray[np.int64]
-    items: npt.NDArray[np.int64]
-    scores: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.float32]
-    functions: Mapping[str, Any]
+    users: IntArray
+    items: IntArray
+    scores: Matrix
+    labels: Matrix
+    functions: Mapping[str, LossMetric]
 
-    def metrics(self, mask: Array) -> dict[str, float]:
-        """Return RecBole's metrics of the rows of a mask, pooled over users; NaN if undefined."""
+    def metrics(self, mask: Mask | IntArray) -> dict[str, float]:
+        """Return RecBole's metrics of some rows, pooled over users; NaN if undefined."""
         scores, labels = self.scores[mask], self.labels[mask]
         if len(scores) == 1:  # RecBole's LogLoss fails on one row; none of them changes with two
             scores, labels = scores.repeat(2), labels.repeat(2)
@@ -143,33 +155,47 @@ class LabelledRows:
             for name, function in self.functions.items()
         }
 
-    def by_user(self) -> tuple[Array, Array, dict[str, Array]]:
+    def by_user(self) -> ByUser:
         """Return user ids, rows and metrics of each user."""
         ids, place, rows = np.unique(self.users, return_inverse=True, return_counts=True)
-        order = np.argsort(place, kind="stable")
-        parts = np.split(order, np.cumsum(rows)[:-1])
-        found = [self.metrics(part) for part in parts]
-        values = {name: np.array([one[name] for one in found]) for name in self.functions}
-        return ids, rows, values
+        values = {
+            name: metric_by_group(function, place, self.scores, self.labels)
+            for name, function in self.functions.items()
+            if is_vectorised(function)
+        }
+        if len(values) < len(self.functions):  # a metric of somebody's own
+            parts = np.split(np.argsort(place, kind="stable"), np.cumsum(rows)[:-1])
+            metrics = [self.metrics(part) for part in parts]
+            for name in {*self.functions} - {*values}:
+                values[name] = np.array([metric[name] for metric in metrics])
+        return ids, rows, {name: values[name] for name in self.functions}
 
 
-# ---- listening --------------------------------------------------------------------------------
+# ---- recording --------------------------------------------------------------------------------
+
+
+class EvaluatingTrainer(Protocol):
+    """What is needed of RecBole's ``Trainer``."""
+
+    config: RunConfig
+    eval_collector: Any
+    evaluator: Any
 
 
 class Recording:
-    """What an evaluation told: made by :func:`recorded`.
+    """The rows of an evaluation: made by :func:`recorded`.
 
     Attributes
     ----------
     rows : RankedRows, LabelledRows or None
-        None if the trainer does not evaluate batch by batch (XGBoost, LightGBM), or only a part
-        of the users in each of several processes.
+        None if the trainer does not evaluate batch by batch (XGBoost, LightGBM), or evaluates
+        only a part of the users in each of several processes.
     tail_rows : RankedRows or None
-        The same lists where only the marked items count as relevant, without the rows that have
-        no such positive; None unless ``relevant`` was given and lists were ranked.
+        The same lists with only the marked items as relevant, without the rows that have no such
+        positive; None unless ``relevant`` was given and lists were ranked.
     """
 
-    def __init__(self, config: Any, relevant: Mask | None) -> None:
+    def __init__(self, config: RunConfig, relevant: Mask | None) -> None:
         self.rows: RankedRows | LabelledRows | None = None
         self.tail_rows: RankedRows | None = None
         self._uid, self._iid = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]
@@ -179,8 +205,14 @@ class Recording:
         self._items: list[torch.Tensor] = []
         self._tail: list[torch.Tensor] = []
 
-    def add_batch(self, scores: Any, interaction: Any, rows: Any, items: Any) -> None:
-        """Note whose rows a batch holds; parameters as RecBole's ``eval_batch_collect``."""
+    def add_batch(
+        self,
+        scores: torch.Tensor,
+        interaction: Features,
+        rows: torch.Tensor,
+        items: torch.Tensor,
+    ) -> None:
+        """Record whose rows a batch holds; parameters as RecBole's ``eval_batch_collect``."""
         users = interaction[self._uid].cpu()
         labelled = scores.dim() < 2 or scores.shape[1] == 1  # some models (KD_DAGFM) keep a column
         if labelled:
@@ -191,12 +223,12 @@ class Recording:
         if self._relevant is not None and not labelled:
             self._tail.append(_relevant_lists(scores, rows, items, self._relevant, self._depth))
 
-    def finish(self, functions: Mapping[str, Any], struct: DataStruct) -> None:
+    def finish(self, functions: Mapping[str, AbstractMetric], struct: DataStruct) -> None:
         """Turn what RecBole collected into rows."""
         if not self._users:
             return
         users = torch.cat(self._users).numpy()
-        ranked = [one for one in functions.values() if isinstance(one, TopkMetric)]
+        ranked = [metric for metric in functions.values() if isinstance(metric, TopkMetric)]
         if "rec.topk" in struct:
             self.rows = RankedRows(users, topk_values(ranked, struct.get("rec.topk")))
             if self._tail:
@@ -204,24 +236,26 @@ class Recording:
                 kept = lists[:, -1] > 0
                 self.tail_rows = RankedRows(users[kept.numpy()], topk_values(ranked, lists[kept]))
         elif "rec.score" in struct:
-            labelled = {n: one for n, one in functions.items() if isinstance(one, LossMetric)}
+            labelled = {
+                name: metric for name, metric in functions.items() if isinstance(metric, LossMetric)
+            }
             scores, labels = next(iter(labelled.values())).used_info(struct)
             items = torch.cat(self._items).numpy()
             self.rows = LabelledRows(users, items, scores, labels, labelled)
 
 
 @contextmanager
-def recorded(trainer: Any, relevant: Mask | None = None) -> Iterator[Recording]:
-    """Listen in on the evaluation that ``trainer`` does while the context is open.
+def recorded(trainer: EvaluatingTrainer, relevant: Mask | None = None) -> Iterator[Recording]:
+    """Record the evaluation that ``trainer`` makes while the context is open.
 
     Nothing is scored twice, nothing that RecBole computes changes, and no random number is drawn.
 
     Parameters
     ----------
     trainer : recbole.trainer.Trainer
-        Its ``evaluate`` is to be called once.
+        Its ``evaluate`` must be called once.
     relevant : ndarray of bool, shape (n_items,), optional
-        Also rank with these items alone as relevant ones (see :attr:`Recording.tail_rows`).
+        Also rank with only these items as relevant (see :attr:`Recording.tail_rows`).
     """
     recording = Recording(trainer.config, relevant)
     if not trainer.config["single_spec"]:
@@ -230,22 +264,24 @@ def recorded(trainer: Any, relevant: Mask | None = None) -> Iterator[Recording]:
     collector, evaluator = trainer.eval_collector, trainer.evaluator
     collect, evaluate = collector.eval_batch_collect, evaluator.evaluate
 
-    def listening_collect(scores: Any, interaction: Any, rows: Any, items: Any) -> None:
+    def recording_collect(
+        scores: torch.Tensor, interaction: Features, rows: torch.Tensor, items: torch.Tensor
+    ) -> None:
         collect(scores, interaction, rows, items)
         recording.add_batch(scores, interaction, rows, items)
 
-    def listening_evaluate(struct: DataStruct) -> Any:
+    def recording_evaluate(struct: DataStruct) -> Metrics:
         recording.finish(evaluator.metric_class, struct)
-        return evaluate(struct)
+        return evaluate(struct)  # type: ignore[no-any-return]
 
-    collector.eval_batch_collect, evaluator.evaluate = listening_collect, listening_evaluate
+    collector.eval_batch_collect, evaluator.evaluate = recording_collect, recording_evaluate
     try:
         yield recording
     finally:
         del collector.eval_batch_collect, evaluator.evaluate
 
 
-def topk_values(metrics: Sequence[Any], lists: torch.Tensor) -> dict[str, npt.NDArray[np.float64]]:
+def topk_values(metrics: Sequence[TopkMetric], lists: torch.Tensor) -> dict[str, FloatArray]:
     """Return every top-k metric of every row, as RecBole computes it before it takes the mean.
 
     Parameters
@@ -257,23 +293,23 @@ def topk_values(metrics: Sequence[Any], lists: torch.Tensor) -> dict[str, npt.ND
     """
     struct = DataStruct()
     struct.set("rec.topk", lists)
-    found: dict[str, npt.NDArray[np.float64]] = {}
+    values: dict[str, FloatArray] = {}
     for metric in metrics if len(lists) else ():
-        listener = copy.copy(metric)
+        recorder = copy.copy(metric)
 
-        def keep(name: str, value: Array, topk: Sequence[int] = metric.topk) -> dict[str, float]:
-            found.update({f"{name}@{k}": value[:, k - 1].astype(np.float64) for k in topk})
+        def keep(name: str, rows: FloatArray, topk: Sequence[int] = metric.topk) -> Metrics:
+            values.update({f"{name}@{k}": rows[:, k - 1].astype(np.float64) for k in topk})
             return {}
 
-        listener.topk_result = keep
-        listener.calculate_metric(struct)
-    return found
+        recorder.topk_result = keep
+        recorder.calculate_metric(struct)
+    return values
 
 
 def _relevant_lists(
     scores: torch.Tensor, rows: torch.Tensor, items: torch.Tensor, relevant: torch.Tensor, k: int
 ) -> torch.Tensor:
-    """Return RecBole's ``rec.topk`` of a batch with ``relevant`` items as the only positives."""
+    """Return RecBole's ``rec.topk`` of a batch with only ``relevant`` items as positives."""
     top = torch.topk(scores, k, dim=-1).indices
     kept = relevant[items.cpu()]
     positive = torch.zeros(scores.shape, dtype=torch.int, device=scores.device)
@@ -282,7 +318,7 @@ def _relevant_lists(
     return torch.cat((hits, positive.sum(dim=1, keepdim=True)), dim=1).cpu()
 
 
-def user_metrics(recording: Recording, train_dataset: Any) -> UserMetrics | None:
+def user_metrics(recording: Recording, train_dataset: Dataset) -> UserMetrics | None:
     """Turn a recording into metrics by user.
 
     Parameters
@@ -295,7 +331,7 @@ def user_metrics(recording: Recording, train_dataset: Any) -> UserMetrics | None
     Returns
     -------
     UserMetrics or None
-        None if the evaluation told nothing of users.
+        None if the recording has no rows.
     """
     if recording.rows is None:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,10 @@ import numpy.typing as npt
 from recbole_llmkt.datasets.history import interaction_counts
 from recbole_llmkt.evaluation.per_user import LabelledRows, RankedRows, Recording
 from recbole_llmkt.keys.table import SLICES
+from recbole_llmkt.utils.types import Dataset, RunConfig
 
 HISTORY, COLD_USERS, TAIL_ITEMS = SLICES
-# What a comparison measures unless kt_slices says otherwise: both cost next to nothing.
+# What a comparison measures unless kt_slices is set: both cost next to nothing.
 DEFAULT = (HISTORY, TAIL_ITEMS)
 Part = tuple[str, str, npt.NDArray[np.bool_]]
 _ORDINALS = ("shortest", "short", "long", "longest")
@@ -23,9 +24,8 @@ _ORDINALS = ("shortest", "short", "long", "longest")
 def tail_items(counts: npt.NDArray[np.int64], share: float) -> npt.NDArray[np.bool_]:
     """Mark the least popular items.
 
-    Of the n items (padding left out) the ``floor(share * n)`` with the fewest training
-    interactions are the tail, those without any among them; of equally popular ones those with the
-    lower id go first.
+    Of the n items (without the padding) the ``floor(share * n)`` with the fewest training
+    interactions are the tail, items without any included; ties go to the lower id.
 
     Parameters
     ----------
@@ -49,18 +49,31 @@ def tail_items(counts: npt.NDArray[np.int64], share: float) -> npt.NDArray[np.bo
     return marked
 
 
-def wanted_tail(config: Any, train_dataset: Any) -> npt.NDArray[np.bool_] | None:
+class SliceMetrics(TypedDict):
+    """The metrics of one part of a slice, as :func:`slice_metrics` returns them."""
+
+    slice: str
+    part: str
+    bounds: str
+    users: int
+    rows: int
+    metrics: dict[str, float]
+
+
+def wanted_tail(config: RunConfig, train_dataset: Dataset) -> npt.NDArray[np.bool_] | None:
     """Return the tail's mask if ``kt_slices`` asks for it."""
     if TAIL_ITEMS not in config["kt_slices"]:
         return None
     return tail_items(interaction_counts(train_dataset)["item"], config["kt_tail_share"])
 
 
-def slice_metrics(config: Any, recording: Recording, train_dataset: Any) -> list[dict[str, Any]]:
+def slice_metrics(
+    config: RunConfig, recording: Recording, train_dataset: Dataset
+) -> list[SliceMetrics]:
     """Measure the slices of ``kt_slices``.
 
     - ``history``: the test users in quartiles of their number of training interactions; users
-      with as many stay together, so parts may differ in size.
+      with equal numbers stay together, so parts may differ in size.
     - ``cold_users``: users with at most ``kt_cold_threshold`` training interactions.
     - ``tail_items``: the ranking stays as it is, over all candidates, but only the tail's items
       (:func:`tail_items`) count as relevant; users without such a positive are left out. Of
@@ -80,30 +93,29 @@ def slice_metrics(config: Any, recording: Recording, train_dataset: Any) -> list
 
     Returns
     -------
-    list of dict
-        ``slice``, ``part`` (a name that does not depend on the seed), ``bounds`` (a sentence that
-        may), ``users``, ``rows`` and ``metrics`` (those that exist). A part without rows is left
-        out.
+    list of SliceMetrics
+        The name of a ``part`` does not depend on the seed, its ``bounds`` may. Undefined metrics
+        and parts without rows are left out.
     """
     if recording.rows is None:
         return []
-    found = []
+    measured = []
     for name in config["kt_slices"]:
         ranked_tail = name == TAIL_ITEMS and isinstance(recording.rows, RankedRows)
         rows = recording.tail_rows if ranked_tail else recording.rows
         if rows is not None:
             parts = _parts(config, name, rows, train_dataset)
-            found += [_measure(name, rows, part) for part in parts if part[2].any()]
-    return found
+            measured += [_measure(name, rows, part) for part in parts if part[2].any()]
+    return measured
 
 
 def _parts(
-    config: Any, name: str, rows: RankedRows | LabelledRows, train_dataset: Any
+    config: RunConfig, name: str, rows: RankedRows | LabelledRows, train_dataset: Dataset
 ) -> Iterator[Part]:
     """Yield the name, the bounds and the rows of each part of a slice."""
     if name == TAIL_ITEMS:
         share = f"the {config['kt_tail_share']:.0%} least popular items"
-        if isinstance(rows, RankedRows):  # their relevant items are the tail's already
+        if isinstance(rows, RankedRows):  # their relevant items are already those of the tail
             yield "tail items", share, np.ones(len(rows.users), dtype=bool)
         else:
             tail = wanted_tail(config, train_dataset)
@@ -126,7 +138,7 @@ def _parts(
             yield f"{ordinal} histories", bounds, mask
 
 
-def _measure(name: str, rows: RankedRows | LabelledRows, part: Part) -> dict[str, Any]:
+def _measure(name: str, rows: RankedRows | LabelledRows, part: Part) -> SliceMetrics:
     label, bounds, mask = part
     return {
         "slice": name,

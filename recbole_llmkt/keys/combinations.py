@@ -1,4 +1,4 @@
-"""Settings that are good one by one and do not go together, checked before anything is written."""
+"""Settings that are valid alone and not together, checked before anything is written."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from recbole.utils import EvaluatorType, InputType, ModelType
 
 from recbole_llmkt.datasets.checks import check_candidates, check_files
 from recbole_llmkt.utils.exceptions import ConfigError, nearest
+from recbole_llmkt.utils.types import RunConfig
 
 Settings = Mapping[str, Any]
 Check = Callable[[Settings, type], "str | None"]
@@ -282,8 +283,8 @@ def check_together(settings: Settings, model: type, checks: Sequence[Check]) -> 
             raise ConfigError(wrong)
 
 
-def check_run(config: Any, parts: Sequence[str] = ()) -> None:
-    """Refuse what a run would trip over, before anything is read or written.
+def check_run(config: RunConfig, parts: Sequence[str] = ()) -> None:
+    """Refuse what would make a run fail, before anything is read or written.
 
     Parameters
     ----------

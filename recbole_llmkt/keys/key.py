@@ -48,7 +48,7 @@ class Key:
 
     name: str
     type: str
-    default: Any = None
+    default: object = None
     meaning: str = ""
     low: float | None = None
     high: float | None = None
@@ -74,7 +74,7 @@ class Key:
             return ", ".join(self.choices) + (" or a class path" if self.class_path else "")
         return self._range() if self.low is not None or self.high is not None else ""
 
-    def refusal(self, value: Any) -> str | None:
+    def refusal(self, value: object) -> str | None:
         """Return what a value must be, or None if ``value`` is good."""
         if value is None and self.optional:
             return None
@@ -84,13 +84,13 @@ class Key:
             return f"a list{' of strings' if plain else ''}, like [A, B] or []."
         if self.many == "some" and not values:
             return "not an empty list."
-        refusals = (self._refusal_of_one(single) for single in values)
+        refusals = (self._refusal_of_value(single) for single in values)
         wrong = next((words for words in refusals if words), None)
         if wrong and plain:
             return "a list of strings, like [A, B] or []."
         return wrong or (self.rule(value) if self.rule else None)
 
-    def _refusal_of_one(self, value: Any) -> str | None:
+    def _refusal_of_value(self, value: Any) -> str | None:
         if self.choices:
             return self._refusal_of_choice(value)
         check = _TYPE_CHECKS.get(self.type)
@@ -103,7 +103,7 @@ class Key:
             return None
         return f"{'an integer' if self.type == 'int' else 'a number'} {self._range()}."
 
-    def _refusal_of_choice(self, value: Any) -> str | None:
+    def _refusal_of_choice(self, value: object) -> str | None:
         own_class = self.class_path and isinstance(value, str) and "." in value
         if own_class or (isinstance(value, str) and value in self.choices):
             return None
@@ -129,7 +129,7 @@ class Key:
         return f"from {low} to {high}" if self.high is not None else f"of {low} or more"
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """Return a value as text for a message: at most 80 characters, and no other line."""
     try:
         text = " ".join(str(value).split())
@@ -138,19 +138,19 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _boolean(value: Any) -> str | None:
+def _boolean(value: object) -> str | None:
     return None if isinstance(value, bool) else "True or False."
 
 
-def _text(value: Any) -> str | None:
+def _text(value: object) -> str | None:
     return None if isinstance(value, str) and value else "a non-empty string."
 
 
-def _mapping(value: Any) -> str | None:
+def _mapping(value: object) -> str | None:
     return None if isinstance(value, Mapping) else "a mapping, like {key: value}."
 
 
-def address(value: Any) -> str | None:
+def address(value: object) -> str | None:
     """Refuse what is no address of a server."""
     problem = address_problem(value) if isinstance(value, str) else None
     return problem and f"the address of a server. {problem}."

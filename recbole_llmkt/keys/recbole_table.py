@@ -1,6 +1,6 @@
 """RecBole's own keys and what their values may be.
 
-RecBole takes nearly any value and trips over it later, after hours of training perhaps.
+RecBole accepts nearly any value and fails later, perhaps after hours of training.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import functools
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import recbole
 from recbole.evaluator import metric_types
@@ -22,6 +22,7 @@ from recbole.evaluator import metric_types
 from recbole_llmkt.keys.key import Check, Key, shown
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.parsing import load_yaml
+from recbole_llmkt.utils.types import Settings
 
 _METRICS = tuple(metric_types)
 _LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
@@ -34,17 +35,18 @@ _TRANSFORMS = (
 # ---- rules of single keys ------------------------------------------------------------------------
 
 
-def _whole(value: Any, low: int) -> bool:
+def _whole(value: object, low: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and low <= value < 2**31
 
 
-def _number(value: Any, low: float) -> bool:
-    good = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return good and low <= value <= 1e9
+def _number(value: object, low: float) -> bool:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return low <= value <= 1e9
 
 
 def _any_case(names: tuple[str, ...]) -> Check:
-    def check(value: Any) -> str | None:
+    def check(value: object) -> str | None:
         good = isinstance(value, str) and value.lower() in names
         near = difflib.get_close_matches(shown(value).lower(), names, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
@@ -53,34 +55,36 @@ def _any_case(names: tuple[str, ...]) -> Check:
     return check
 
 
-def _dataset(value: Any) -> str | None:
+def _dataset(value: object) -> str | None:
     name = str(value)
     odd = name in (".", "..") or name != name.strip() or not name.isprintable()
     return "the name of a folder." if odd or not name else None
 
 
-def _path(value: Any) -> str | None:
+def _path(value: object) -> str | None:
     good = isinstance(value, (str, os.PathLike)) and str(value) and "\0" not in str(value)
     return None if good else "the path of a folder."
 
 
-def _metrics(value: Any) -> str | None:
+def _metrics(value: str | Sequence[str]) -> str | None:
     names = [value] if isinstance(value, str) else value
     return next((wrong for wrong in map(_any_case(_METRICS), names) if wrong), None)
 
 
-def _benchmark(value: Any) -> str | None:
+def _benchmark(value: Sequence[str]) -> str | None:
     return None if len(value) == 3 else "a list of three names, like [train, valid, test]."
 
 
-def _gpu_id(value: Any) -> str | None:
+def _gpu_id(value: object) -> str | None:
     numbers = value if isinstance(value, (list, tuple)) else str(value).split(",")
-    good = value == "" or all(re.fullmatch(r"\s*(-1|\d{1,4})\s*", str(one)) for one in numbers)
+    good = value == "" or all(
+        re.fullmatch(r"\s*(-1|\d{1,4})\s*", str(number)) for number in numbers
+    )
     words = "GPU numbers, like 0 or '0,1'; '' trains on the CPU."
     return None if good and not isinstance(value, (bool, list)) else words
 
 
-def _encoding(value: Any) -> str | None:
+def _encoding(value: str) -> str | None:
     try:
         "".encode(value)
         codecs.lookup(value)
@@ -89,13 +93,13 @@ def _encoding(value: Any) -> str | None:
     return None
 
 
-def _topk(value: Any) -> str | None:
+def _topk(value: object) -> str | None:
     sizes = value if isinstance(value, list) else [value]
     good = bool(sizes) and all(_whole(size, 1) for size in sizes)
     return None if good else "an integer of 1 or more, or a list of them, like [10, 20]."
 
 
-def _interval(value: Any) -> str | None:
+def _interval(value: object) -> str | None:
     """Check intervals like ``[5,inf)`` or ``[0,2];(5,10]``."""
     words = "an interval like '[5,inf)', or several like '[0,2];(5,10]'."
     for part in str(value).split(";"):
@@ -112,13 +116,13 @@ def _interval(value: Any) -> str | None:
 def _mapping(example: str, rule: Check) -> Key:
     """Return a key that takes a mapping; what the rule says of it is a sentence."""
 
-    def check(value: Any) -> str | None:
+    def check(value: object) -> str | None:
         return rule(value) if isinstance(value, Mapping) else f"a mapping, like {example}."
 
     return Key("", "mapping", optional=True, rule=check)
 
 
-def _val_interval(value: Any) -> str | None:
+def _val_interval(value: Settings) -> str | None:
     for column, allowed in value.items():
         if isinstance(allowed, str):
             wrong = _interval(allowed)
@@ -129,12 +133,12 @@ def _val_interval(value: Any) -> str | None:
     return None
 
 
-def _threshold(value: Any) -> str | None:
+def _threshold(value: Settings) -> str | None:
     good = len(value) == 1 and all(_number(least, -1e9) for least in value.values())
     return None if good else "it takes one column and a number, like {rating: 4}."
 
 
-def _load_col(value: Any) -> str | None:
+def _load_col(value: Settings) -> str | None:
     for suffix, columns in value.items():
         listed = isinstance(columns, (list, tuple)) and all(isinstance(c, str) for c in columns)
         if not (isinstance(suffix, str) and (columns == "*" or listed)):
@@ -142,7 +146,7 @@ def _load_col(value: Any) -> str | None:
     return None
 
 
-def _clipping(value: Any) -> str | None:
+def _clipping(value: Settings) -> str | None:
     known = ("max_norm", "norm_type", "error_if_nonfinite", "foreach")
     good = _number(value.get("max_norm"), 1e-12) and set(value) <= {*known}
     norm = value.get("norm_type", 2)
@@ -151,7 +155,7 @@ def _clipping(value: Any) -> str | None:
     return "it takes max_norm above 0, and norm_type if wanted, like {max_norm: 5}."
 
 
-_SAMPLING: dict[str, tuple[Callable[[Any], bool], str]] = {
+_SAMPLING: dict[str, tuple[Callable[[object], bool], str]] = {
     "distribution": (
         lambda v: v in ("uniform", "popularity", "None", None),
         "uniform or popularity",
@@ -163,7 +167,7 @@ _SAMPLING: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def _sampling(value: Any) -> str | None:
+def _sampling(value: Settings) -> str | None:
     for key, setting in value.items():
         if key not in _SAMPLING:
             return f"there is no '{shown(key)}' in it, but {', '.join(_SAMPLING)}."
@@ -177,7 +181,7 @@ def _sampling(value: Any) -> str | None:
     return None
 
 
-def _eval_args(value: Any) -> str | None:
+def _eval_args(value: Settings) -> str | None:
     checks: dict[str, Check] = {
         "split": _split,
         "group_by": lambda v: None if v in ("user", "none", "None", None) else "user or none",
@@ -195,7 +199,7 @@ def _eval_args(value: Any) -> str | None:
     return None
 
 
-def _split(value: Any) -> str | None:
+def _split(value: object) -> str | None:
     if not isinstance(value, dict) or len(value) != 1:
         return "one way to split, like {RS: [0.8, 0.1, 0.1]} or {LS: valid_and_test}"
     way, parts = next(iter(value.items()))
@@ -210,7 +214,7 @@ def _split(value: Any) -> str | None:
     return None
 
 
-def _mode(value: Any) -> str | None:
+def _mode(value: object) -> str | None:
     modes = value if isinstance(value, dict) else {"valid": value, "test": value}
     good = modes and all(
         phase in ("valid", "test")
@@ -281,13 +285,13 @@ _TEMPERATURES = re.compile(r"^(temperature|tau|ssl_tau|ssl_temp)$")
 
 
 @functools.lru_cache(maxsize=2)
-def properties(folder: str) -> dict[str, dict[str, Any]]:
+def properties(folder: str) -> dict[str, Settings]:
     """Return the content of a folder of RecBole's properties, by file."""
     paths = (Path(recbole.__file__).parent / "properties" / folder).glob("*.yaml")
     return {path.stem: load_yaml(path) for path in paths if path.stem != "url"}
 
 
-def hyperparameter(name: str, default: Any) -> Key | None:
+def hyperparameter(name: str, default: object) -> Key | None:
     """Return what a model's hyperparameter may be, from its name and its default in RecBole.
 
     Parameters
@@ -305,7 +309,7 @@ def hyperparameter(name: str, default: Any) -> Key | None:
     first = default[0] if isinstance(default, list) and default else default
     if isinstance(first, bool) or not isinstance(first, (int, float)):
         return None
-    many: Any = "list" if isinstance(default, list) else ""
+    many: Literal["", "list"] = "list" if isinstance(default, list) else ""
     key = Key(name, "float", many=many)
     if _SIZES.search(name):
         key = Key(name, "int", low=1, many=many)
@@ -320,7 +324,7 @@ def hyperparameter(name: str, default: Any) -> Key | None:
     return None if key.refusal(default) else key
 
 
-def check_values(values: Mapping[str, Any], model: str) -> None:
+def check_values(values: Mapping[str, object], model: str) -> None:
     """Refuse values of RecBole's keys that it cannot use.
 
     Parameters

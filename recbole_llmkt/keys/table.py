@@ -16,7 +16,27 @@ from recbole_llmkt.utils.text import without_credentials
 PREFIXES = ("kt_", "profile_")
 # Addresses, which may hold a user and a password.
 ADDRESS_KEYS = ("profile_api_base",)
-
+# Keys that do not change the result of a run: folders, devices, logging.
+IRRELEVANT_KEYS = {
+    "checkpoint_dir",
+    "data_path",
+    "dataloaders_save_path",
+    "dataset_save_path",
+    "gpu_id",
+    "kt_preset",  # the keys it sets count, not its name
+    "kt_strict_keys",
+    "kt_slices",  # further measurements
+    "kt_tail_share",
+    "log_wandb",
+    "loss_decimal_place",
+    "save_dataloaders",
+    "save_dataset",
+    "show_progress",
+    "state",
+    "use_gpu",
+    "wandb_project",
+    "worker",
+}
 
 METHODS = ("transfer", "kar")
 ROWS = ("auto", "batch", "table", "node", "lookup", "field", "field_first", "flat", "time")
@@ -36,7 +56,7 @@ HISTORIES = ("recent", "top_rated", "mixed")
 ENGINES = ("local", "ray")
 
 
-def _phase_length(value: Any) -> str | None:
+def _phase_length(value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return (
             "a share of `epochs` (a float above 0.0, up to 1.0) or a count (an int of 1 or more)."
@@ -47,7 +67,7 @@ def _phase_length(value: Any) -> str | None:
     return None if 0.0 < value <= 1.0 else "a share above 0.0, up to 1.0 (a count is an int)."
 
 
-def _entity(value: Any) -> str | None:
+def _entity(value: object) -> str | None:
     if isinstance(value, (list, tuple)) and "both" in value:
         return "user or item within a list: [user, item] says both."
     return None
@@ -179,7 +199,7 @@ _PROFILE_KEYS = (
     Key("profile_allow_leak", "bool", False,
         "Use profiles written from other interactions than this training split."),
     Key("profile_encoder", "str", "sentence-transformers/all-MiniLM-L6-v2",
-        "Text encoder: hub name, folder, wordllama, openai:<model>."),
+        "Text encoder: hub name, folder, wordllama, openai:<model>, or a class path."),
     Key("profile_encoder_batch_size", "int", 32, "Profiles in one call of the encoder.", low=1),
     Key("profile_generator", "str", "template",
         "Who writes new profiles: template (no language model), transformers, openai, file.",
@@ -249,7 +269,7 @@ def without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, **addresses}
 
 
-def check_keys(values: Mapping[str, Any], where: str) -> None:
+def check_keys(values: Mapping[str, object], where: str) -> None:
     """Refuse unknown ``kt_``/``profile_`` keys and values out of range.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Judge profiles before they are trained on: gaps, refusals, repetitions, leaks by name."""
+"""Check profiles before training: gaps, refusals, repetitions, titles of test items."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from recbole_llmkt.datasets.history import training_histories
 from recbole_llmkt.datasets.metadata import read_item_metadata
@@ -20,6 +19,7 @@ from recbole_llmkt.profiles.loading import outdated, without_absent
 from recbole_llmkt.profiles.store import Profile, ProfileStore
 from recbole_llmkt.utils.exceptions import DataError
 from recbole_llmkt.utils.files import replace_file
+from recbole_llmkt.utils.types import Dataset, RunConfig
 
 logger = logging.getLogger(__name__)
 
@@ -82,10 +82,10 @@ class Check:
 
     @property
     def n_problems(self) -> int:
-        """Profiles that should be mended before training.
+        """Number of profiles that should be fixed before training.
 
-        Gaps, languages, plain descriptions that are the same and named titles are not counted:
-        the last can be a coincidence, and want a look.
+        Gaps, languages, equal plain descriptions and named titles are not counted: a named title
+        can be a coincidence, so look at it.
         """
         repeated = sum(len(group) for group in self.duplicates)
         rest = (self.failed, self.empty, self.refusals, self.other_history)
@@ -113,7 +113,7 @@ class Check:
             f"{self.entity} profiles: {self.n_profiles} of {self.n_entities} ({coverage:.1f}%)",
             f"  words: {lengths[0]} to {lengths[-1]}, median {lengths[len(lengths) // 2]}",
             f"  language: {languages or 'none'}",
-            *[f"  {label}: {len(found)}{_examples(found)}" for label, found in rows],
+            *[f"  {label}: {len(entries)}{_examples(entries)}" for label, entries in rows],
         ]
 
 
@@ -124,14 +124,14 @@ def check_profiles(
     histories: Mapping[str, str] | None = None,
     unseen_titles: Mapping[str, Sequence[str]] | None = None,
 ) -> Check:
-    """Look for what is wrong with profiles.
+    """Look for problems in profiles.
 
     Parameters
     ----------
     entity : str
         ``"user"`` or ``"item"``.
     profiles : mapping of str to Profile
-        By id; those of entities that are not in ``tokens`` are passed over.
+        By id; those of entities that are not in ``tokens`` are ignored.
     tokens : iterable of str
         The entities of the dataset.
     histories : mapping of str to str, optional
@@ -145,7 +145,7 @@ def check_profiles(
     """
     wanted = list(tokens)
     known = {token: profiles[token] for token in wanted if token in profiles}
-    usable = {token: one for token, one in known.items() if one.usable}
+    usable = {token: profile for token, profile in known.items() if profile.usable}
     by_text: dict[str, list[str]] = {}
     for token, profile in usable.items():
         by_text.setdefault(" ".join(profile.text.lower().split()), []).append(token)
@@ -154,27 +154,36 @@ def check_profiles(
         if len(group) > 1:
             same[all(_is_plain(usable[token]) for token in group)].append(group)
     named = {
-        token: [title for title in (unseen_titles or {}).get(token, ()) if names(one.text, title)]
-        for token, one in usable.items()
+        token: [
+            title for title in (unseen_titles or {}).get(token, ()) if names(profile.text, title)
+        ]
+        for token, profile in usable.items()
     }
     return Check(
         entity=entity,
         n_entities=len(wanted),
         n_profiles=len(usable),
         missing=[token for token in wanted if token not in known],
-        failed=[token for token, one in known.items() if one.error is not None],
-        empty=[token for token, one in known.items() if one.error is None and not one.usable],
+        failed=[token for token, profile in known.items() if profile.error is not None],
+        empty=[
+            token
+            for token, profile in known.items()
+            if profile.error is None and not profile.usable
+        ],
         refusals=[
             token
-            for token, one in usable.items()
-            if not _is_plain(one) and is_refusal(one.text)  # "I Cannot Help It (1970)." is a title
+            for token, profile in usable.items()
+            if not _is_plain(profile)
+            and is_refusal(profile.text)  # "I Cannot Help It (1970)." is a title
         ],
         duplicates=same[False],
         plain_duplicates=same[True],
         other_history=outdated(without_absent(usable, histories), histories) if histories else [],
         leaking_titles={token: titles for token, titles in named.items() if titles},
-        languages=dict(Counter(language(one.text) for one in usable.values()).most_common()),
-        lengths=[len(one.text.split()) for one in usable.values()],
+        languages=dict(
+            Counter(language(profile.text) for profile in usable.values()).most_common()
+        ),
+        lengths=[len(profile.text.split()) for profile in usable.values()],
     )
 
 
@@ -183,7 +192,7 @@ def _is_plain(profile: Profile) -> bool:
     return profile.generator == "template" and not profile.edited
 
 
-def check_stores(config: Any, stores: Sequence[ProfileStore]) -> list[Check]:
+def check_stores(config: RunConfig, stores: Sequence[ProfileStore]) -> list[Check]:
     """Check stores against the splits and the titles of a dataset.
 
     Parameters
@@ -213,18 +222,20 @@ def check_stores(config: Any, stores: Sequence[ProfileStore]) -> list[Check]:
     return checks
 
 
-def _unseen_titles(config: Any, splits: Sequence[Any]) -> dict[str, list[str]]:
+def _unseen_titles(config: RunConfig, splits: Sequence[Dataset]) -> dict[str, list[str]]:
     try:
         items = read_item_metadata(config)
     except DataError as error:
-        logger.warning("Named titles cannot be looked for: %s", error)
+        logger.warning("Titles in profiles are not checked: %s", error)
         return {}
     titles: dict[str, list[str]] = {}
     for split in splits:
         histories = training_histories(split)
         for user_id, user in enumerate(map(str, histories.user_tokens)):
             tokens = map(str, histories.item_tokens[histories.items(user_id)])
-            titles.setdefault(user, []).extend(items[one].title for one in tokens if one in items)
+            titles.setdefault(user, []).extend(
+                items[token].title for token in tokens if token in items
+            )
     return titles
 
 
@@ -291,7 +302,7 @@ def plot_lengths(checks: Sequence[Check], path: str | Path) -> None:
     replace_file(Path(path), content.getvalue())
 
 
-def _examples(found: Sequence[str], most: int = 5) -> str:
-    if not found:
+def _examples(entries: Sequence[str], most: int = 5) -> str:
+    if not entries:
         return ""
-    return f": {', '.join(found[:most])}{', ...' if len(found) > most else ''}"
+    return f": {', '.join(entries[:most])}{', ...' if len(entries) > most else ''}"

@@ -1,4 +1,4 @@
-"""Profile embeddings on disk: one table per encoder and entity, in step with the texts."""
+"""Profile embeddings on disk: one table per encoder and entity, updated as texts change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from tqdm import trange
 from recbole_llmkt.profiles.store import Profile, ProfileStore
 from recbole_llmkt.utils.exceptions import ProfileError
 from recbole_llmkt.utils.files import exclusive, replace_file
+from recbole_llmkt.utils.types import Array
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Embeddings:
     encoder: str
     ids: list[str]
     texts: list[str]
-    vectors: npt.NDArray[Any]
+    vectors: Array
 
     def fits(self, profiles: list[Profile]) -> bool:
         """Whether these are the vectors of exactly these profiles and texts."""
@@ -95,41 +96,41 @@ def read_embeddings(folder: str | Path, encoder: str, entity: str) -> Embeddings
     vectors_path, ids_path = embedding_paths(folder, encoder, entity)
     if not ids_path.is_file() or not vectors_path.is_file():
         return None
-    mend = f"Delete {vectors_path.parent} and run `llmkt profile embed` again."
+    fix = f"Delete {vectors_path.parent} and run `llmkt profile embed` again."
     try:
         header = json.loads(ids_path.read_text(encoding="utf-8"))
-        found = Embeddings(
+        stored = Embeddings(
             header["encoder"],
             header["ids"],
             header["texts"],
             np.load(vectors_path, mmap_mode="r", allow_pickle=False),
         )
         dim = int(header["dim"])
-        is_text = all(isinstance(one, str) for one in (*found.ids, *found.texts))
-        if not is_text or found.vectors.dtype.kind != "f":
+        is_text = all(isinstance(text, str) for text in (*stored.ids, *stored.texts))
+        if not is_text or stored.vectors.dtype.kind != "f":
             raise TypeError("ids must be texts, and vectors numbers")
     except Exception as error:  # whatever a damaged file makes numpy or json raise
-        raise ProfileError(f"Cannot read the embeddings {vectors_path}: {error}. {mend}") from error
-    if found.encoder != encoder:
+        raise ProfileError(f"Cannot read the embeddings {vectors_path}: {error}. {fix}") from error
+    if stored.encoder != encoder:
         raise ProfileError(
-            f"{vectors_path} was made by the encoder '{found.encoder}', not by '{encoder}'. {mend}"
+            f"{vectors_path} was made by the encoder '{stored.encoder}', not by '{encoder}'. {fix}"
         )
-    if found.vectors.shape != (len(found.ids), dim) or len(found.texts) != len(found.ids):
+    if stored.vectors.shape != (len(stored.ids), dim) or len(stored.texts) != len(stored.ids):
         raise ProfileError(
-            f"{vectors_path} has the shape {found.vectors.shape}, but {ids_path.name} lists "
-            f"{len(found.ids)} ids and a width of {dim}. {mend}"
+            f"{vectors_path} has the shape {stored.vectors.shape}, but {ids_path.name} lists "
+            f"{len(stored.ids)} ids and a width of {dim}. {fix}"
         )
-    _check_finite(found, vectors_path, mend)
-    return found
+    _check_finite(stored, vectors_path, fix)
+    return stored
 
 
-def _check_finite(found: Embeddings, path: Path, mend: str) -> None:
-    for start in range(0, len(found.ids), _BLOCK):  # never the whole table in memory
-        bad = ~np.isfinite(found.vectors[start : start + _BLOCK]).all(axis=1)
+def _check_finite(stored: Embeddings, path: Path, fix: str) -> None:
+    for start in range(0, len(stored.ids), _BLOCK):  # never the whole table in memory
+        bad = ~np.isfinite(stored.vectors[start : start + _BLOCK]).all(axis=1)
         if bad.any():
             raise ProfileError(
                 f"{path} holds vectors with NaN or infinite numbers, that of "
-                f"'{found.ids[start + int(np.argmax(bad))]}' for one. {mend}"
+                f"'{stored.ids[start + int(np.argmax(bad))]}' for one. {fix}"
             )
 
 
@@ -192,7 +193,7 @@ def build_embeddings(
 
 
 def _of_another_width(
-    texts: Mapping[str, str], vectors: Mapping[str, npt.NDArray[Any]], width: int
+    texts: Mapping[str, str], vectors: Mapping[str, Array], width: int
 ) -> dict[str, str]:
     """Return the texts whose vectors are damaged, or of another model of that name."""
     both = texts.keys() & vectors.keys()
@@ -203,9 +204,7 @@ def _partial(vectors_path: Path) -> Path:
     return vectors_path.with_suffix(".part")
 
 
-def _finished(
-    vectors_path: Path, ids_path: Path, encoder: str, dtype: str
-) -> dict[str, npt.NDArray[Any]]:
+def _finished(vectors_path: Path, ids_path: Path, encoder: str, dtype: str) -> dict[str, Array]:
     """Return the vectors of an earlier run, by text digest, if they are precise enough."""
     if not vectors_path.is_file() or not ids_path.is_file():
         return {}
@@ -226,13 +225,13 @@ def _finished(
     return {key: vector for key, vector, fine in zip(digests, vectors, good) if fine}
 
 
-def _unfinished(path: Path, finished: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+def _unfinished(path: Path, finished: Mapping[str, Array]) -> dict[str, Array]:
     """Return the vectors of a run that was killed, and cut off its unfinished record.
 
     A file whose vectors differ in width, from each other or from those that are finished, is
     discarded: it is damaged, or of another model.
     """
-    known: dict[str, npt.NDArray[Any]] = {}
+    known: dict[str, Array] = {}
     if not path.is_file():
         return known
     with path.open("r+b") as file:
@@ -251,10 +250,10 @@ def _unfinished(path: Path, finished: Mapping[str, Any]) -> dict[str, npt.NDArra
     return known
 
 
-def _record(file: BinaryIO) -> npt.NDArray[Any] | None:
+def _record(file: BinaryIO) -> Array | None:
     """Read the next array of digests and vectors; None if it is cut off or damaged."""
     try:
-        records: npt.NDArray[Any] = np.load(file, allow_pickle=False)
+        records: Array = np.load(file, allow_pickle=False)
         text, vector = records["text"], records["vector"]
         is_whole = (
             text.dtype.kind == "U"
@@ -269,14 +268,12 @@ def _record(file: BinaryIO) -> npt.NDArray[Any] | None:
     return records if is_whole else None
 
 
-def _encode(
-    encoder: TextEncoder, texts: dict[str, str], vectors_path: Path
-) -> dict[str, npt.NDArray[Any]]:
+def _encode(encoder: TextEncoder, texts: dict[str, str], vectors_path: Path) -> dict[str, Array]:
     """Encode texts by digest, keeping each chunk on the disk before the next one."""
     vectors_path.parent.mkdir(parents=True, exist_ok=True)
     # Texts of equal length together: less padding in every batch.
     digests = sorted(texts, key=lambda key: len(texts[key]), reverse=True)
-    found: dict[str, npt.NDArray[Any]] = {}
+    encoded: dict[str, Array] = {}
     with _partial(vectors_path).open("ab") as file:
         for start in trange(0, len(digests), _CHUNK, desc="Encode profiles", unit="chunk", delay=2):
             chunk = digests[start : start + _CHUNK]
@@ -288,8 +285,8 @@ def _encode(
             np.save(file, records)
             file.flush()
             os.fsync(file.fileno())
-            found.update(zip(chunk, vectors))
-    return found
+            encoded.update(zip(chunk, vectors))
+    return encoded
 
 
 def _checked(
@@ -312,7 +309,7 @@ def write_embeddings(
     store: ProfileStore,
     encoder: str,
     profiles: list[Profile],
-    vectors: Mapping[str, npt.NDArray[Any]],
+    vectors: Mapping[str, Array],
     folder: str | Path | None = None,
     dtype: str = "float32",
 ) -> Embeddings:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from recbole_llmkt.datasets.atomic import AtomicFile, value_of, write_atomic_file
 from recbole_llmkt.profiles.embeddings import Embeddings, write_embeddings
+from recbole_llmkt.profiles.external import external_profiles
 from recbole_llmkt.profiles.store import Profile, ProfileStore, longest_text, too_long, utc_now
 from recbole_llmkt.utils.exceptions import DataError, ProfileError
 from recbole_llmkt.utils.text import one_line, printable
+from recbole_llmkt.utils.types import RunConfig
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +36,11 @@ def embedding_path(folder: str | Path, dataset: str, entity: str) -> Path:
     return Path(folder) / f"{dataset}.{entity}emb"
 
 
-def export_profiles(store: ProfileStore, path: Path, config: Any) -> int:
+def export_profiles(store: ProfileStore, path: Path, config: RunConfig) -> int:
     """Write the usable profiles as an atomic file, and return their number.
 
     The columns are ``uid:token`` (``iid`` for items), ``profile:token_seq`` and where each
-    profile comes from. Ids stay to the letter; line breaks and tabs inside a text become blanks.
+    profile comes from. Ids are not changed; line breaks and tabs inside a text become blanks.
     """
     header = [f"{_ID[store.entity]}:token", "profile:token_seq"]
     header += [f"{name}:token" for name in _COLUMNS]
@@ -53,7 +56,7 @@ def export_profiles(store: ProfileStore, path: Path, config: Any) -> int:
     return len(rows)
 
 
-def export_embeddings(embeddings: Embeddings, entity: str, path: Path, config: Any) -> int:
+def export_embeddings(embeddings: Embeddings, entity: str, path: Path, config: RunConfig) -> int:
     """Write vectors as an atomic file of ``uid:token`` and ``user_emb:float_seq``.
 
     RecBole loads it as ``additional_feat_suffix: [useremb]``.
@@ -70,7 +73,7 @@ def export_embeddings(embeddings: Embeddings, entity: str, path: Path, config: A
 
 
 def import_profiles(
-    store: ProfileStore, path: Path, config: Any, overwrite_edits: bool = False
+    store: ProfileStore, path: Path, config: RunConfig, overwrite_edits: bool = False
 ) -> int:
     """Append the profiles of an atomic file that differ from a store's, and return their number.
 
@@ -86,8 +89,7 @@ def import_profiles(
     config : recbole_llmkt.config.Config
         For the separators and the encoding.
     overwrite_edits : bool
-        Take also what differs from a text that a person has corrected; otherwise the correction
-        stays, and a warning counts such profiles.
+        Replace texts that a person has corrected; otherwise they stay, and a warning counts them.
 
     Raises
     ------
@@ -97,30 +99,71 @@ def import_profiles(
     """
     table = AtomicFile(path, config)
     profiles = _profiles_of(table, store.entity, config)
-    count = kept = 0
     with store.writing():
-        known = store.read()
-        for profile in profiles:
-            old = known.get(profile.id)
-            if old is not None and _same(old, profile, table):
-                continue
-            if old is not None and old.edited and not overwrite_edits:
-                kept += 1
-                continue
+        changes = _changes(store, profiles, partial(_same, table=table), overwrite_edits, path)
+        for profile in changes:
             store.append(profile)
-            known[profile.id] = profile
-            count += 1
-    if kept:
+    return len(changes)
+
+
+def import_external(
+    store: ProfileStore, path: Path, config: RunConfig, overwrite_edits: bool = False
+) -> int:
+    """Append the profiles of a file that was made elsewhere, where they differ from a store's.
+
+    Parameters and errors are those of :func:`import_profiles`; the format is that of
+    :func:`~recbole_llmkt.profiles.external.read_external`. No ``.item`` file is needed.
+    """
+    profiles = external_profiles(path, store.entity, config)  # before anything is written
+    with store.writing():
+        changes = external_changes(store, profiles, path, overwrite_edits)
+        for profile in changes:
+            store.append(profile)
+    return len(changes)
+
+
+def external_changes(
+    store: ProfileStore, profiles: list[Profile], path: Path, overwrite_edits: bool = False
+) -> list[Profile]:
+    """Return the profiles of a file that :func:`import_external` would append to a store."""
+    return _changes(store, profiles, _same_text, overwrite_edits, path)
+
+
+def _same_text(stored: Profile, imported: Profile) -> bool:
+    texts = (stored.text, stored.history) == (imported.text, imported.history)
+    return stored.error is None and texts
+
+
+def _changes(
+    store: ProfileStore,
+    profiles: list[Profile],
+    same: Callable[[Profile, Profile], bool],
+    overwrite_edits: bool,
+    path: Path,
+) -> list[Profile]:
+    """Return the profiles to append; a warning counts the corrections that stay."""
+    stored = store.read()
+    changes: dict[str, Profile] = {}
+    n_kept = 0
+    for profile in profiles:
+        old = changes.get(profile.id) or stored.get(profile.id)
+        if old is not None and same(old, profile):
+            continue
+        if old is not None and old.edited and not overwrite_edits:
+            n_kept += 1
+            continue
+        changes[profile.id] = profile
+    if n_kept:
         logger.warning(
             "%d profiles in %s were corrected by hand and stay as they are; '%s' has others.",
-            kept,
+            n_kept,
             store.path,
             path,
         )
-    return count
+    return list(changes.values())
 
 
-def _profiles_of(table: AtomicFile, entity: str, config: Any) -> list[Profile]:
+def _profiles_of(table: AtomicFile, entity: str, config: RunConfig) -> list[Profile]:
     id_column = _id_column(table, entity, config)
     if "profile" not in table.columns:
         raise DataError(
@@ -153,7 +196,7 @@ def _profiles_of(table: AtomicFile, entity: str, config: Any) -> list[Profile]:
 
 
 def _same(stored: Profile, imported: Profile, table: AtomicFile) -> bool:
-    """Whether a file says nothing new: the same words, and the same origin where it tells one."""
+    """Whether an imported profile has the same words, and the same origin if the file has one."""
     origin = [name for name in _COLUMNS if name in table.columns and name != "time"]
     return (
         stored.error is None
@@ -163,13 +206,13 @@ def _same(stored: Profile, imported: Profile, table: AtomicFile) -> bool:
 
 
 def _words(text: str, table: AtomicFile) -> list[str]:
-    """Return what is left of a text in a file: its words, as far as the encoding has them."""
+    """Return a text's words as a file of this encoding can hold them."""
     encoded = text.encode(table.encoding, errors="replace").decode(table.encoding)
     return encoded.replace(table.seq_separator, " ").split()
 
 
-def import_embeddings(store: ProfileStore, path: Path, config: Any) -> int:
-    """Take the vectors of an atomic file as those of ``profile_encoder``; return their number.
+def import_embeddings(store: ProfileStore, path: Path, config: RunConfig) -> int:
+    """Import the vectors of an atomic file as those of ``profile_encoder``; return their number.
 
     A vector is left out if the file of profiles beside it has another text than the store, as of
     a correction by hand that :func:`import_profiles` left alone.
@@ -190,18 +233,18 @@ def import_embeddings(store: ProfileStore, path: Path, config: Any) -> int:
         )
     vectors = _vectors_of(table, id_column, others[0])
     profiles = store.usable()
-    lacking = [profile.id for profile in profiles if profile.id not in vectors]
-    if lacking or len(vectors) > len(profiles):
+    without = [profile.id for profile in profiles if profile.id not in vectors]
+    if without or len(vectors) > len(profiles):
         raise ProfileError(
             f"'{path}' has {len(vectors)} vectors, and {store.path} {len(profiles)} profiles; "
-            f"{len(lacking)} profiles have no vector. Import the profiles first (`.{store.entity}"
+            f"{len(without)} profiles have no vector. Import the profiles first (`.{store.entity}"
             "prof`), both from the same export."
         )
     fitting = _with_these_texts(profiles, path.with_suffix(f".{store.entity}prof"), store, config)
     if len(fitting) < len(profiles):
         logger.warning(
-            "%d vectors in '%s' are of other texts than %s has: they are left out, and made anew "
-            "when they are needed.",
+            "%d vectors in '%s' belong to other texts than those in %s: they are left out, and "
+            "made again when needed.",
             len(profiles) - len(fitting),
             path,
             store.path,
@@ -212,14 +255,21 @@ def import_embeddings(store: ProfileStore, path: Path, config: Any) -> int:
 
 
 def _with_these_texts(
-    profiles: list[Profile], path: Path, store: ProfileStore, config: Any
+    profiles: list[Profile], path: Path, store: ProfileStore, config: RunConfig
 ) -> list[Profile]:
     """Leave out the profiles that have another text in a file of profiles, if there is the file."""
     if not path.is_file():
         return profiles
     table = AtomicFile(path, config)
-    words = {one.id: _words(one.text, table) for one in _profiles_of(table, store.entity, config)}
-    return [one for one in profiles if words.get(one.id) in (None, _words(one.text, table))]
+    words = {
+        profile.id: _words(profile.text, table)
+        for profile in _profiles_of(table, store.entity, config)
+    }
+    return [
+        profile
+        for profile in profiles
+        if words.get(profile.id) in (None, _words(profile.text, table))
+    ]
 
 
 def _vectors_of(
@@ -249,7 +299,7 @@ def _vector(cells: list[str], token: str, path: Path) -> npt.NDArray[np.float32]
     return vector
 
 
-def _id_column(table: AtomicFile, entity: str, config: Any) -> str:
+def _id_column(table: AtomicFile, entity: str, config: RunConfig) -> str:
     allowed = (_ID[entity], config[f"{entity.upper()}_ID_FIELD"])
     for name in allowed:
         if name in table.columns:

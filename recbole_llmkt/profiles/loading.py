@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +26,7 @@ from recbole_llmkt.profiles.locations import embedding_home, profile_folder
 from recbole_llmkt.profiles.store import Profile, ProfileStore
 from recbole_llmkt.utils.exceptions import LeakError, ProfileError
 from recbole_llmkt.utils.randomness import isolated_randomness
-from recbole_llmkt.utils.types import Dataset, IntArray, RunConfig
+from recbole_llmkt.utils.types import Array, Dataset, IntArray, RunConfig, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +71,7 @@ class ProfileVectors:
         """Share of the entities (padding left out) that have a profile."""
         return len(self.ids) / max(1, self.n_entities - 1)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Settings:
         """Describe them in plain values, for logs, results and checkpoints."""
         return {
             "entity": self.entity,
@@ -115,7 +114,7 @@ class RunProfiles:
         return self._trained[entity]
 
 
-def load_profiles(config: Any, train_dataset: Any, entity: str) -> ProfileVectors:
+def load_profiles(config: RunConfig, train_dataset: Dataset, entity: str) -> ProfileVectors:
     """Load the profile embeddings of a run's users or items.
 
     Parameters
@@ -190,13 +189,11 @@ def _log(loaded: ProfileVectors, store: ProfileStore) -> None:
 
 def texts_digest(profiles: Iterable[Profile]) -> str:
     """Return a digest of ids and texts, whatever their order: blake2b, 8 bytes, hex."""
-    lines = sorted(f"{one.id} {text_digest(one.text)}" for one in profiles)
+    lines = sorted(f"{profile.id} {text_digest(profile.text)}" for profile in profiles)
     return text_digest("\n".join(lines))
 
 
-def _no_coverage(
-    store: ProfileStore, profiles: Mapping[str, Profile], tokens: npt.NDArray[Any]
-) -> str:
+def _no_coverage(store: ProfileStore, profiles: Mapping[str, Profile], tokens: Array) -> str:
     if not profiles:
         return f"{store.path} holds no usable profile: run `llmkt profile --retry-failed`."
     return (
@@ -211,7 +208,7 @@ def without_absent(
 ) -> dict[str, Profile]:
     """Leave out whoever has no training interactions, but a profile from some.
 
-    Nobody would write it anew: `llmkt profile` has nothing to write it from.
+    `llmkt profile` cannot replace such a profile: there is no history to write it from.
 
     Parameters
     ----------
@@ -221,8 +218,8 @@ def without_absent(
     nothing = history_digest([])
     absent = {
         token
-        for token, one in profiles.items()
-        if digests is not None and digests[token] == nothing and one.history != nothing
+        for token, profile in profiles.items()
+        if digests is not None and digests[token] == nothing and profile.history != nothing
     }
     if absent:
         logger.warning(
@@ -231,7 +228,7 @@ def without_absent(
             len(absent),
             min(absent),
         )
-    return {token: one for token, one in profiles.items() if token not in absent}
+    return {token: profile for token, profile in profiles.items() if token not in absent}
 
 
 def outdated(profiles: Mapping[str, Profile], digests: Mapping[str, str] | None) -> list[str]:
@@ -246,13 +243,13 @@ def outdated(profiles: Mapping[str, Profile], digests: Mapping[str, str] | None)
     """
     return [
         token
-        for token, one in profiles.items()
-        if one.history != (None if digests is None else digests[token])
+        for token, profile in profiles.items()
+        if profile.history != (None if digests is None else digests[token])
     ]
 
 
 def _check_leaks(
-    config: Any,
+    config: RunConfig,
     digests: Mapping[str, str] | None,
     profiles: Mapping[str, Profile],
     store: ProfileStore,
@@ -270,7 +267,7 @@ def _check_leaks(
         raise LeakError(
             f"{message} Write profiles for this split with `llmkt profile "
             f"--dataset={config['dataset']} --model={config['model']}` and the same eval_args, "
-            f"filters, seed and profile_dir{_of_edits(profiles, leaks)}, or use them all the same "
+            f"filters, seed and profile_dir{_of_edits(profiles, leaks)}, or use them anyway "
             "with profile_allow_leak: True, which reports show in red."
         )
     logger.warning("%s They are used because of profile_allow_leak: True.", message)
@@ -282,18 +279,18 @@ def _of_edits(profiles: Mapping[str, Profile], leaks: list[str]) -> str:
     return f" (and --overwrite-edits: {edited} of them were corrected by hand)" if edited else ""
 
 
-def _embeddings(config: Any, store: ProfileStore, profiles: list[Profile]) -> Embeddings:
+def _embeddings(config: RunConfig, store: ProfileStore, profiles: list[Profile]) -> Embeddings:
     """Read the vectors of the configured encoder, or make those that are missing or stale."""
-    found = stored_embeddings(config, store)
-    if found is not None and found.fits(profiles):
-        return found
-    dtype = "float32" if found is None else str(found.vectors.dtype)
+    stored = stored_embeddings(config, store)
+    if stored is not None and stored.fits(profiles):
+        return stored
+    dtype = "float32" if stored is None else str(stored.vectors.dtype)
     with isolated_randomness():  # loading a model draws random numbers
         return build_embeddings(store, get_encoder(config), embedding_home(store.folder), dtype)
 
 
-def stored_embeddings(config: Any, store: ProfileStore) -> Embeddings | None:
-    """Return the vectors of the configured encoder, be they up to date or not.
+def stored_embeddings(config: RunConfig, store: ProfileStore) -> Embeddings | None:
+    """Return the vectors of the configured encoder, up to date or not.
 
     Those in the cache go first: they are made only where the ones beside the profiles do not fit.
     Damaged ones in the cache count as missing, with a warning; beside the profiles they may be the
@@ -301,14 +298,14 @@ def stored_embeddings(config: Any, store: ProfileStore) -> Embeddings | None:
     """
     for home in dict.fromkeys([embedding_home(store.folder), store.folder]):
         try:
-            found = read_embeddings(home, config["profile_encoder"], store.entity)
+            stored = read_embeddings(home, config["profile_encoder"], store.entity)
         except ProfileError as error:
             if home == store.folder:
                 raise
-            logger.warning("Vectors in the cache are made anew. %s", error)
+            logger.warning("Vectors in the cache are made again. %s", error)
             continue
-        if found is not None:
-            return found
+        if stored is not None:
+            return stored
     return None
 
 
@@ -326,5 +323,5 @@ def _normalised(embeddings: Embeddings, rows: list[int]) -> npt.NDArray[np.float
 
 
 def _generators(profiles: Mapping[str, Profile]) -> str:
-    names = {f"{one.generator}:{one.model}".rstrip(":") for one in profiles.values()}
+    names = {f"{profile.generator}:{profile.model}".rstrip(":") for profile in profiles.values()}
     return ", ".join(sorted(names))

@@ -1,19 +1,19 @@
-"""Where profiles and their vectors lie."""
+"""Where profiles and their vectors are stored."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from recbole_llmkt.profiles.embeddings import text_digest
 from recbole_llmkt.profiles.store import ProfileStore
 from recbole_llmkt.utils import resources
 from recbole_llmkt.utils.entities import ENTITIES
 from recbole_llmkt.utils.exceptions import ProfileError
+from recbole_llmkt.utils.types import RunConfig
 
 
-def profile_folder(config: Any, entity: str | None = None) -> Path:
+def profile_folder(config: RunConfig, entity: str | None = None) -> Path:
     """Return the folder that a run reads profiles from.
 
     It is ``profile_dir``, else ``<data_path>/<dataset>/profiles``, else the bundled one.
@@ -35,7 +35,7 @@ def profile_folder(config: Any, entity: str | None = None) -> Path:
     else:
         folders = [own_folder(config), bundled_folder(config)]
     for folder in folders:
-        if any(ProfileStore(folder, one).exists() for one in ([entity] if entity else ENTITIES)):
+        if any(ProfileStore(folder, name).exists() for name in ([entity] if entity else ENTITIES)):
             return folder
     dataset, which = config["dataset"], entity or "user or item"
     raise ProfileError(
@@ -46,12 +46,12 @@ def profile_folder(config: Any, entity: str | None = None) -> Path:
     )
 
 
-def own_folder(config: Any) -> Path:
+def own_folder(config: RunConfig) -> Path:
     """Return the folder that new profiles are written to."""
     return Path(config["profile_dir"] or Path(config["data_path"]) / "profiles")
 
 
-def own_store(config: Any, entity: str) -> ProfileStore:
+def own_store(config: RunConfig, entity: str) -> ProfileStore:
     """Return the store that new profiles are written to.
 
     Raises
@@ -71,7 +71,7 @@ def own_store(config: Any, entity: str) -> ProfileStore:
     return store
 
 
-def bundled_folder(config: Any) -> Path:
+def bundled_folder(config: RunConfig) -> Path:
     """Return the folder of the profiles that come with this package; it need not exist."""
     return resources.bundled_dir(config["dataset"]) / "profiles"
 

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server: its address, its key, and that no secret is ever shown."""
+"""An OpenAI-compatible server: its address, its key, and messages without secrets."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, unquote
 
 from recbole_llmkt.utils.exceptions import ConfigError, ProfileError
 from recbole_llmkt.utils.text import address_problem, one_line, split_credentials
+from recbole_llmkt.utils.types import Settings, SettingsLike
 
 _LONGEST_ERROR = 300
 # What no second request changes: the account is empty, or the key is wrong. Not OpenAI's words
@@ -55,7 +56,7 @@ class Service:
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
     @classmethod
-    def of(cls, settings: Any) -> Service:
+    def of(cls, settings: SettingsLike) -> Service:
         """Read ``profile_api_base`` and the key that ``profile_api_key_env`` names.
 
         Parameters
@@ -67,7 +68,7 @@ class Service:
         ------
         ConfigError
             The address has no scheme or no host, or the key is missing and the server is
-            OpenAI's. A server of one's own may want no key: it is sent ``"none"``.
+            OpenAI's. Your own server may need no key: it is sent ``"none"``.
         """
         variable, given = settings["profile_api_key_env"], settings["profile_api_base"]
         problem = address_problem(given) if given else None
@@ -95,7 +96,7 @@ class Service:
         """The address, for messages."""
         return self.address or "the OpenAI service"
 
-    def client_arguments(self, settings: Any) -> dict[str, Any]:
+    def client_arguments(self, settings: SettingsLike) -> Settings:
         """Return what a client of the ``openai`` package is made with."""
         return {
             "api_key": self.key,
@@ -167,16 +168,16 @@ class OptionalParameters:
         re.IGNORECASE,
     )
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, object]) -> None:
         self._values = dict(values)
         self._refused: set[str] = set()
 
     @property
-    def values(self) -> dict[str, Any]:
+    def values(self) -> Settings:
         """What to send now."""
         return dict(self._values)
 
-    def refused(self, sent: Mapping[str, Any], parameter: object, text: str) -> str | None:
+    def refused(self, sent: Mapping[str, object], parameter: object, text: str) -> str | None:
         """Find the parameter that an error is about, and leave it out from now on.
 
         A refused limit goes under its other name, once.
@@ -203,7 +204,7 @@ class OptionalParameters:
         """
         if not self._REFUSED.search(text):
             return None
-        named = [one for one in sent if re.search(rf"\b{one}\b", text)]
+        named = [name for name in sent if re.search(rf"\b{name}\b", text)]
         if isinstance(parameter, str) and parameter in sent:
             named.insert(0, parameter)
         if not named:

@@ -11,12 +11,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from recbole_llmkt.utils.entities import ENTITIES
 from recbole_llmkt.utils.exceptions import ProfileError
-from recbole_llmkt.utils.files import drop_cut_line, exclusive, replace_file, whole_lines
+from recbole_llmkt.utils.files import drop_cut_line, exclusive, replace_file
+from recbole_llmkt.utils.jsonl import complete_lines
 from recbole_llmkt.utils.text import printable
+from recbole_llmkt.utils.types import Settings, SettingsLike
 
 logger = logging.getLogger(__name__)
 
@@ -126,16 +128,11 @@ class ProfileStore:
         """
         if not self.exists():
             return {}
-        whole, torn = whole_lines(self.path.read_bytes())
-        if torn:
-            logger.warning(
-                "The last line of %s was cut off while it was written; it is left out.", self.path
-            )
-        found = {}
-        for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
+        profiles = {}
+        for number, line in complete_lines(self.path):
             profile = self._parse(line, number)
-            found[profile.id] = profile
-        return found
+            profiles[profile.id] = profile
+        return profiles
 
     def usable(self) -> list[Profile]:
         """Return the profiles with a text and without an error."""
@@ -243,7 +240,7 @@ def _line(profile: Profile) -> bytes:
     return text.encode("utf-8", errors="backslashreplace") + b"\n"
 
 
-def read_manifest(folder: str | Path) -> dict[str, Any]:
+def read_manifest(folder: str | Path) -> Settings:
     """Return ``<folder>/manifest.json``, or an empty dict if there is none.
 
     Raises
@@ -255,7 +252,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest: Settings = json.loads(path.read_text(encoding="utf-8"))
         version = int(manifest["format"])
     except (ValueError, KeyError, TypeError) as error:
         raise ProfileError(f"{path} is no manifest ({error}). Delete it.") from error
@@ -264,7 +261,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     return manifest
 
 
-def write_manifest(folder: str | Path, values: Mapping[str, Any]) -> None:
+def write_manifest(folder: str | Path, values: Mapping[str, object]) -> None:
     """Write ``<folder>/manifest.json``: what the profiles are, for people and for checks.
 
     Parameters
@@ -295,7 +292,7 @@ def stale(
         The wanted ids and the digest of each one's history today; None for entities that are
         described without a history.
     is_replaced : callable
-        Tells of a profile whether it is written anew although its history is today's.
+        Tells whether a profile is replaced although its history is up to date.
 
     Returns
     -------
@@ -319,7 +316,7 @@ def failed(profiles: Iterable[Profile]) -> list[str]:
     return [profile.id for profile in profiles if profile.error is not None]
 
 
-def longest_text(settings: Mapping[str, Any]) -> int:
+def longest_text(settings: SettingsLike) -> int:
     """Return how many characters a profile may have: ten for each of ``profile_max_tokens``."""
     return _CHARACTERS_PER_TOKEN * int(settings["profile_max_tokens"])
 

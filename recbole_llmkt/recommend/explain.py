@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from logging import getLogger
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from recbole_llmkt.profiles.embeddings import text_digest
-from recbole_llmkt.profiles.encoders import get_encoder
+from recbole_llmkt.profiles.encoders import Encoder, get_encoder
 from recbole_llmkt.profiles.loading import stored_embeddings
 from recbole_llmkt.profiles.locations import profile_folder
 from recbole_llmkt.profiles.store import ProfileStore
 from recbole_llmkt.recommend.sentences import sentences
 from recbole_llmkt.utils.exceptions import ProfileError
+from recbole_llmkt.utils.types import RunConfig
 
 logger = getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Explanation:
 class Explainer:
     """Finds reasons in the profiles of a run.
 
-    The match is one of texts, made after the ranking: it does not say what the model computed.
+    It matches texts after the ranking, and does not say what the model computed.
 
     Parameters
     ----------
@@ -61,19 +61,19 @@ class Explainer:
         Sentences for each item.
     """
 
-    def __init__(self, config: Any, n_reasons: int = 1) -> None:
+    def __init__(self, config: RunConfig, n_reasons: int = 1) -> None:
         self._config = config
         self._n_reasons = n_reasons
         self._stores = {entity: _store(config, entity) for entity in ("user", "item")}
         self._texts = {entity: _texts(store) for entity, store in self._stores.items()}
-        self._encoder: Any = None
+        self._encoder: Encoder | None = None
         self._items = self._stored_item_vectors()
 
     def _stored_item_vectors(self) -> Vectors:
         """Return the vectors on the disk, by the digest of the text they were made from."""
         store = self._stores["item"]
-        found = stored_embeddings(self._config, store) if store is not None else None
-        return {} if found is None else dict(zip(found.texts, found.vectors))
+        stored = stored_embeddings(self._config, store) if store is not None else None
+        return {} if stored is None else dict(zip(stored.texts, stored.vectors))
 
     def explain(self, recommended: Mapping[str, Sequence[str]]) -> dict[str, list[Explanation]]:
         """Return an explanation for each item that was recommended to each user.
@@ -100,7 +100,7 @@ class Explainer:
         parts = [part for user in dict(both) for part in split[user]]
         vectors = self._encode(parts, [texts[item] for _, item in both])
         return {
-            user: [self._one(split[user], texts.get(item), vectors) for item in items]
+            user: [self._explanation(split[user], texts.get(item), vectors) for item in items]
             for user, items in recommended.items()
         }
 
@@ -111,13 +111,13 @@ class Explainer:
         """Return the vector of each sentence by its text, and keep those of the items."""
         texts = list(dict.fromkeys(parts))
         digests = {text_digest(text): text for text in items}
-        new = [one for one in digests if one not in self._items]
+        new = [digest for digest in digests if digest not in self._items]
         if not texts:
             return {}
         self._encoder = self._encoder or get_encoder(self._config)
-        made = self._encoder.encode([*texts, *(digests[one] for one in new)])
+        made = self._encoder.encode([*texts, *(digests[digest] for digest in new)])
         self._items.update(zip(new, made[len(texts) :]))
-        widths = {len(self._items[one]) for one in digests} | {made.shape[1]}
+        widths = {len(self._items[digest]) for digest in digests} | {made.shape[1]}
         if len(widths) > 1:
             raise ProfileError(
                 f"'{self._encoder.name}' makes vectors of width {made.shape[1]} now, but stored "
@@ -125,7 +125,7 @@ class Explainer:
             )
         return dict(zip(texts, made))
 
-    def _one(self, parts: Sequence[str], item: str | None, vectors: Vectors) -> Explanation:
+    def _explanation(self, parts: Sequence[str], item: str | None, vectors: Vectors) -> Explanation:
         missing = [name for name, has in (("user", parts), ("item", item)) if not has]
         if missing or item is None:
             return Explanation(note=f"no profile of this {' and this '.join(missing)}")
@@ -137,7 +137,7 @@ class Explainer:
         return Explanation(tuple(Reason(parts[row], float(cosines[row])) for row in order))
 
 
-def _store(config: Any, entity: str) -> ProfileStore | None:
+def _store(config: RunConfig, entity: str) -> ProfileStore | None:
     try:
         return ProfileStore(profile_folder(config, entity), entity)
     except ProfileError as error:

@@ -51,7 +51,7 @@ class Ranker:
     """
 
     def __init__(
-        self, model_file: str, config_dict: Mapping[str, Any] | None = None, trust: bool = False
+        self, model_file: str, config_dict: Mapping[str, object] | None = None, trust: bool = False
     ) -> None:
         config, model, _, train_data, valid_data, _ = load_data_and_model(
             model_file, config_dict, trust
@@ -59,7 +59,8 @@ class Ranker:
         self.config: Any = config
         self.model: Any = model.eval()
         self.dataset: Any = train_data._dataset
-        self._parts = [one._dataset for one in (train_data, valid_data) if one is not None]
+        loaders = (loader for loader in (train_data, valid_data) if loader is not None)
+        self._parts = [loader._dataset for loader in loaders]
         users, items = (
             np.concatenate([part.inter_feat[field].numpy() for part in self._parts])
             for field in (self.dataset.uid_field, self.dataset.iid_field)
@@ -90,13 +91,13 @@ class Ranker:
             return []
         fields = self.dataset.fields(source=[FeatureSource.INTERACTION])
         label = self.config["LABEL_FIELD"]
-        found = [one for one in fields if one != label and one in self.dataset.inter_feat]
-        if found:
+        read = [name for name in fields if name != label and name in self.dataset.inter_feat]
+        if read:
             logger.info(
                 "The model reads %s of an interaction: taken from each user's last known one.",
-                ", ".join(found),
+                ", ".join(read),
             )
-        return found
+        return read
 
     @property
     def n_items(self) -> int:
@@ -114,7 +115,7 @@ class Ranker:
         Raises
         ------
         DataError
-            A user is not in the dataset, or the model has learnt nothing about them.
+            A user is not in the dataset, or the model has learned nothing about them.
         """
         known = self.dataset.field2token_id[self.dataset.uid_field]
         unknown = getattr(self.dataset, "unknown_tokens", {}).get(self.dataset.uid_field, ())
@@ -133,17 +134,17 @@ class Ranker:
                 f"run read it (its filters may have left them out). Users look like {like}."
             )
         ids = [int(known[token]) for token in tokens]
-        cold = [token for token, one in zip(tokens, ids) if not self._can_rank(one)]
+        cold = [token for token, user_id in zip(tokens, ids) if not self._can_rank(user_id)]
         if cold:
             raise DataError(
                 f"{_some(cold)}: users without training interactions, about whom this "
-                f"{self.config['model']} has learnt nothing. Leave them out."
+                f"{self.config['model']} has learned nothing. Leave them out."
             )
         return ids
 
     def all_user_ids(self) -> list[int]:
         """Return the internal ids of the users that can be ranked for."""
-        return [one for one in range(1, self.dataset.user_num) if self._can_rank(one)]
+        return [user_id for user_id in range(1, self.dataset.user_num) if self._can_rank(user_id)]
 
     def _can_rank(self, user_id: int) -> bool:
         is_known = bool(self._known.indptr[user_id + 1] > self._known.indptr[user_id])
@@ -244,14 +245,14 @@ class Ranker:
                 )
                 order = np.argsort(times, kind="stable")
             self._latest = np.full(self.dataset.user_num, -1, dtype=np.int64)
-            self._latest[self._users[order]] = order  # of several rows the last one stays
+            self._latest[self._users[order]] = order  # the last of several rows wins
         return self._latest
 
     def _following(self, rows: Any) -> Any:
         """Turn the last known rows of a sequential dataset into the rows that come after them."""
         suffix = self.config["LIST_SUFFIX"]
         length_field = self.dataset.item_list_length_field
-        for field in [one for one in rows.columns if one + suffix in rows.columns]:
+        for field in [name for name in rows.columns if name + suffix in rows.columns]:
             lists, lengths = rows[field + suffix].clone(), rows[length_field]
             width = lists.shape[1]
             for row, length in enumerate(lengths.tolist()):
@@ -268,7 +269,8 @@ class Ranker:
 def _filled_users(model_file: str) -> set[int]:
     """Return the cold users whose embedding came from their profile (kt_cold_start)."""
     filled = filled_tables(load_checkpoint(model_file))
-    return {one for side in filled if side["entity"] == "user" for one in side["ids"].tolist()}
+    users = (side["ids"] for side in filled if side["entity"] == "user")
+    return {user_id for ids in users for user_id in ids.tolist()}
 
 
 def _some(tokens: Sequence[str]) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from logging import getLogger
-from typing import Any
 
 from recbole_llmkt.datasets.metadata import read_item_metadata
 from recbole_llmkt.recommend.explain import Explainer, Explanation
 from recbole_llmkt.recommend.rank import Ranked, Ranker
 from recbole_llmkt.utils.exceptions import DataError
+from recbole_llmkt.utils.types import RunConfig
 
 logger = getLogger(__name__)
 
@@ -93,10 +93,10 @@ def recommend(
             )
 
 
-def _titles(config: Any) -> dict[str, str]:
+def _titles(config: RunConfig) -> dict[str, str]:
     try:
         metadata = read_item_metadata(config)
     except DataError as error:
         logger.warning("Items are shown by their ids. %s", error)
         return {}
-    return {token: one.title for token, one in metadata.items()}
+    return {token: described.title for token, described in metadata.items()}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from importlib import resources
-from typing import Any
 
 import jinja2
 
 from recbole_llmkt.recommend.recommendation import Recommendation, RecommendedItem
 from recbole_llmkt.utils import text
 from recbole_llmkt.utils.text import one_line
+from recbole_llmkt.utils.types import RunConfig, Settings
 
 
 def text_lines(recommendation: Recommendation) -> Iterator[str]:
@@ -32,7 +32,7 @@ def json_line(recommendation: Recommendation) -> str:
     return text.json_line({"user": recommendation.user, "items": items})
 
 
-def _plain(item: RecommendedItem) -> dict[str, Any]:
+def _plain(item: RecommendedItem) -> Settings:
     return {
         "item": item.token,
         "title": item.title,
@@ -45,8 +45,8 @@ def _plain(item: RecommendedItem) -> dict[str, Any]:
     }
 
 
-def page(recommendations: Iterable[Recommendation], config: Any) -> str:
-    """Return a page that needs no other file.
+def page(recommendations: Iterable[Recommendation], config: RunConfig) -> str:
+    """Return a self-contained page.
 
     Parameters
     ----------

@@ -36,16 +36,16 @@ def sentences(text: str) -> list[str]:
     >>> sentences("Likes J. R. R. Tolkien and Dr. Strange. Dislikes musicals!")
     ['Likes J. R. R. Tolkien and Dr. Strange.', 'Dislikes musicals!']
     """
-    found = []
+    parts = []
     for line in text.splitlines():
         rest = _LIST_MARK.sub("", line).strip()
         start = 0
         for match in _END.finditer(rest):
             if _ends(rest[start : match.end()], rest[match.end() :].lstrip()):
-                found.append(rest[start : match.end()].strip())
+                parts.append(rest[start : match.end()].strip())
                 start = match.end()
-        found.append(rest[start:].strip())
-    return [one for one in found if any(character.isalnum() for character in one)]
+        parts.append(rest[start:].strip())
+    return [part for part in parts if any(character.isalnum() for character in part)]
 
 
 def _ends(sentence: str, following: str) -> bool:

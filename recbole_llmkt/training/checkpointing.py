@@ -14,19 +14,19 @@ from torch import nn
 
 from recbole_llmkt.checkpoints import (
     check_ids,
-    clusters,
     counters,
     load_checkpoint,
     load_weights,
     save_file,
     solved,
 )
+from recbole_llmkt.compat import kept_tensors
 from recbole_llmkt.datasets.vocabulary import Vocabulary
 from recbole_llmkt.transfer.methods import BUILT_IN, wanted_methods
 from recbole_llmkt.transfer.methods.base import Method
 from recbole_llmkt.utils.exceptions import DataError
 from recbole_llmkt.utils.randomness import get_random_state, set_random_state, transfer_seed
-from recbole_llmkt.utils.types import Settings
+from recbole_llmkt.utils.types import Loader, RunConfig, Settings, State
 
 logger = getLogger(__name__)
 
@@ -40,7 +40,7 @@ class CheckpointMixin:
     Attributes
     ----------
     methods : list of Method
-        The ways in which this run uses profiles; their state is stored beside the model.
+        The ways in which this run uses profiles; their state is stored with the model's.
     switch : int
         First epoch of phase 2 (0 without transfer).
     best_of_phase_1 : float or None
@@ -48,7 +48,7 @@ class CheckpointMixin:
     """
 
     # What the mixins use of RecBole's Trainer.
-    config: Any
+    config: RunConfig
     model: nn.Module
     epochs: int
     eval_step: int
@@ -64,7 +64,7 @@ class CheckpointMixin:
     tensorboard: Any
     wandblogger: Any
 
-    def __init__(self, config: Any, model: nn.Module) -> None:
+    def __init__(self, config: RunConfig, model: nn.Module) -> None:
         super().__init__(config, model)  # type: ignore[call-arg]
         # RecBole's name holds the second only: two runs of one second would share a file.
         stem, suffix = os.path.splitext(self.saved_model_file)
@@ -74,16 +74,16 @@ class CheckpointMixin:
         self.best_of_phase_1: float | None = None
         self._settings = counters(model)
         self._train_data: Any = None
-        self._resumed: dict[str, Any] | None = None
+        self._resumed: State | None = None
         self._last_valid: tuple[float | None, Any] = (None, None)
 
-    def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> Any:
+    def _valid_epoch(self, valid_data: Loader, show_progress: bool = False) -> Any:
         score, result = super()._valid_epoch(valid_data, show_progress)  # type: ignore[misc]
         self._last_valid = (score, result)
         return score, result
 
     def _best_result(self) -> dict[str, float] | None:
-        """Return the metrics of the best validation, also while RecBole is about to note them."""
+        """Return the metrics of the best validation, even before RecBole records them."""
         score, result = self._last_valid
         best = result if score == self.best_valid_score else self.best_valid_result
         return {name: float(value) for name, value in best.items()} if best else None
@@ -91,12 +91,12 @@ class CheckpointMixin:
     def _more_optimizers(self) -> list[tuple[str, torch.optim.Optimizer]]:
         """Return the optimizers of a trainer that has several (RecVAE), by name."""
         return [
-            (name, one)
-            for name, one in vars(self).items()
-            if isinstance(one, torch.optim.Optimizer) and name != "optimizer"
+            (name, optimizer)
+            for name, optimizer in vars(self).items()
+            if isinstance(optimizer, torch.optim.Optimizer) and name != "optimizer"
         ]
 
-    def _state(self, epoch: int) -> dict[str, Any]:
+    def _state(self, epoch: int) -> State:
         """Return a checkpoint: stock keys, tensors and plain Python values only."""
         return {
             "config": self.config.plain(),
@@ -110,21 +110,23 @@ class CheckpointMixin:
                 "ids": Vocabulary.of(self._train_data._dataset).pack(),
                 "phase": 1 if epoch < self.switch else 2,
                 "switch": self.switch,
-                "optimizers": {name: one.state_dict() for name, one in self._more_optimizers()},
+                "optimizers": {
+                    name: optimizer.state_dict() for name, optimizer in self._more_optimizers()
+                },
                 "counters": counters(self.model, self._settings),
-                "clusters": clusters(self.model),
+                "clusters": kept_tensors(self.model),
                 "solved": solved(self.model),
                 "best_valid_result": self._best_result(),
                 "best_of_phase_1": self.best_of_phase_1,
                 "random": get_random_state(),
-                "loader": [one.get_state() for one in _generators(self._train_data)],
+                "loader": [generator.get_state() for generator in _generators(self._train_data)],
                 "methods": {method.name: method.state_dict() for method in self.methods},
                 "knowledge": {method.name: self._knowledge(method) for method in self.methods},
             },
         }
 
     def _knowledge(self, method: Method) -> Settings:
-        """Return what decides which knowledge a method brings in."""
+        """Return the settings and texts that a method learned from."""
         knowledge: Settings = {"kt_control": self.config["kt_control"]}
         if self.config["kt_control"] in ("shuffled", "random"):
             knowledge["kt_seed"] = transfer_seed(self.config)
@@ -144,16 +146,16 @@ class CheckpointMixin:
         if changed:
             raise DataError(
                 f"'{self.saved_model_file}' was trained with other knowledge than this run would "
-                f"resume with ({', '.join(changed.values())}): resume with what it was made with, "
-                "or train anew."
+                f"resume with ({', '.join(changed.values())}): resume with what it was "
+                "trained with, or start a new run."
             )
 
-    def _save_checkpoint(self, epoch: int, verbose: bool = True, **keywords: Any) -> None:
+    def _save_checkpoint(self, epoch: int, verbose: bool = True, **keywords: object) -> None:
         if not self._writes():
             return
         if epoch < 0 < self.start_epoch:
             return  # A resumed run that has nothing left to train: the file stays as it is.
-        target = keywords.pop("saved_model_file", self.saved_model_file)
+        target = str(keywords.pop("saved_model_file", self.saved_model_file))
         save_file(self._state(epoch), target)
         if verbose:
             getLogger().info(set_color("Saving current", "blue") + f": {target}")
@@ -214,7 +216,7 @@ class CheckpointMixin:
 
     def evaluate(
         self,
-        eval_data: Any,
+        eval_data: Loader,
         load_best_model: bool = True,
         model_file: str | None = None,
         show_progress: bool = False,
@@ -225,7 +227,7 @@ class CheckpointMixin:
         """
         if load_best_model:
             path = model_file or self.saved_model_file
-            # To the CPU: the optimizer's part has no business on the device.
+            # On the CPU: the optimizer's state is not needed on the device.
             checkpoint = load_checkpoint(path)
             check_ids(checkpoint, eval_data._dataset, path)
             load_weights(self.model, checkpoint, path)
@@ -235,7 +237,7 @@ class CheckpointMixin:
         )
 
     def _restore_resumed(self) -> None:
-        """Put back what can only be put back once projectors and loader are there."""
+        """Restore what needs projectors and loader to exist."""
         if self._resumed is None:
             return
         checkpoint, self._resumed = self._resumed, None
@@ -266,7 +268,7 @@ class CheckpointMixin:
             set_random_state(extra["random"])  # of all processes these would be the same draws
 
 
-def _plain(values: Any) -> Any:
+def _plain(values: State | None) -> State:
     """Copy a model's other parameters as tensors and plain values.
 
     What is neither is left out, because the model's constructor makes it again: modules
@@ -276,16 +278,16 @@ def _plain(values: Any) -> Any:
     return {key: _copied(value) for key, value in (values or {}).items() if _is_plain(value)}
 
 
-def _copied(value: Any) -> Any:
+def _copied(value: object) -> Any:
     """Copy dicts and lists of plain values: RippleNet's defaultdict would be pickled."""
     if isinstance(value, dict):
-        return {key: _copied(one) for key, one in value.items()}
+        return {key: _copied(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_copied(one) for one in value)
+        return type(value)(_copied(part) for part in value)
     return value
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     if isinstance(value, dict):
         return all(map(_is_plain, value.values()))
     if isinstance(value, (list, tuple)):
@@ -293,11 +295,11 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, (torch.Tensor, bool, int, float, str))
 
 
-def _generators(loader: Any) -> list[torch.Generator]:
+def _generators(loader: Loader) -> list[torch.Generator]:
     """Return what a loader shuffles with; one of knowledge graphs holds two loaders."""
     parts = [getattr(loader, name, None) for name in ("general_dataloader", "kg_dataloader")]
-    generators = (getattr(one, "generator", None) for one in (loader, *parts))
-    return [one for one in generators if one is not None]
+    generators = (getattr(part, "generator", None) for part in (loader, *parts))
+    return [generator for generator in generators if generator is not None]
 
 
 def wait_for_all() -> None:

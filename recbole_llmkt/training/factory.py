@@ -9,7 +9,7 @@ import torch
 from recbole.utils import ModelType
 from recbole.utils import get_trainer as recbole_trainer
 
-from recbole_llmkt.compat import pickles_refused
+from recbole_llmkt.compat import building_model
 from recbole_llmkt.profiles.loading import RunProfiles
 from recbole_llmkt.transfer.methods import wanted_methods
 from recbole_llmkt.utils.exceptions import ConfigError, recbole_refusals
@@ -47,7 +47,7 @@ def build_model(
         The model cannot be augmented, there are no profiles, or weights of an earlier training are
         a pickle.
     """
-    with pickles_refused():
+    with building_model():
         for method in wanted_methods(config):
             profiles = profiles or RunProfiles(config, dataset)
             model = method.build_model(config, dataset, profiles, state_dict)

@@ -7,17 +7,17 @@ validation. Here the run has the plain configuration, its summary shows the best
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.utils.types import RunConfig, Settings, State
 
-Log = Callable[[Mapping[str, Any]], None]
+Log = Callable[[State], None]
 
 
 @contextmanager
-def tracked(config: Any) -> Iterator[Log]:
+def tracked(config: RunConfig) -> Iterator[Log]:
     """Open a Weights & Biases run if ``log_wandb`` asks for it, and close it.
 
     A run that is open already is used and left open.
@@ -57,14 +57,16 @@ def tracked(config: Any) -> Iterator[Log]:
             wandb.finish()
 
 
-def summary(result: Mapping[str, Any]) -> dict[str, float]:
+def summary(result: Settings) -> dict[str, float]:
     """Return what a W&B run's summary shows of a result of training.
 
     RecBole's names: ``valid/`` of the best validation, ``eval/`` of the test.
     """
-    found = {f"valid/{name}": value for name, value in (result["best_valid_result"] or {}).items()}
-    found.update({f"eval/{name}": value for name, value in (result["test_result"] or {}).items()})
-    for one in result.get("slices", ()):
-        place = f"slices/{one['part'].replace(' ', '_')}"
-        found.update({f"{place}/{name}": value for name, value in one["metrics"].items()})
-    return {name: float(value) for name, value in found.items()}
+    metrics = {
+        f"valid/{name}": value for name, value in (result["best_valid_result"] or {}).items()
+    }
+    metrics.update({f"eval/{name}": value for name, value in (result["test_result"] or {}).items()})
+    for part in result.get("slices", ()):
+        place = f"slices/{part['part'].replace(' ', '_')}"
+        metrics.update({f"{place}/{name}": value for name, value in part["metrics"].items()})
+    return {name: float(value) for name, value in metrics.items()}

@@ -13,12 +13,14 @@ from recbole.utils import set_color
 from torch import nn
 from tqdm import tqdm
 
+from recbole_llmkt.compat import pretrains
 from recbole_llmkt.profiles.loading import RunProfiles
 from recbole_llmkt.training.checkpointing import CheckpointMixin, wait_for_all
 from recbole_llmkt.transfer.context import RunContext
 from recbole_llmkt.transfer.methods import wanted_methods
 from recbole_llmkt.transfer.methods.base import places as places_of
-from recbole_llmkt.utils.types import Loader, RunConfig, Settings
+from recbole_llmkt.utils.exceptions import TrainingError
+from recbole_llmkt.utils.types import Loader, RunConfig, Settings, State
 
 logger = getLogger(__name__)
 
@@ -26,24 +28,28 @@ logger = getLogger(__name__)
 class TransferMixin(CheckpointMixin):
     """Knowledge transfer for the trainer class that RecBole picks for a model.
 
-    It calls the hooks of the run's methods, and knows none of them by name. Where a method has two
-    phases, early stopping cannot end a run in phase 1; its best score and its step counter start
-    anew at the switch, so the best checkpoint is one of phase 2.
+    It calls the run's methods and knows none of them by name. Where a method has two phases, early
+    stopping cannot end a run in phase 1; its best score and its step counter are reset at the
+    switch, so the best checkpoint is one of phase 2.
 
     Attributes
     ----------
     run_profiles : RunProfiles or None
         The run's profiles, where they have been read before.
+    before_training : callable
+        Called when all checks are through, before the first step.
     """
 
     def __init__(self, config: RunConfig, model: nn.Module) -> None:
         super().__init__(config, model)
         self.run_profiles: RunProfiles | None = None
+        self.before_training: Callable[[], None] = lambda: None
         self._patience = self.stopping_step
+        self._epoch = self._step = 0
 
     # ---- training -----------------------------------------------------------------------------
 
-    def fit(self, train_data: Loader, *arguments: Any, **keywords: Any) -> Any:
+    def fit(self, train_data: Loader, *arguments: object, **keywords: object) -> Any:
         """Train as RecBole's trainer does, with the methods that the run asks for.
 
         Parameters and result are those of RecBole's ``Trainer.fit``.
@@ -51,13 +57,14 @@ class TransferMixin(CheckpointMixin):
         Raises
         ------
         LLMKTError
-            Before the first step, if anything about the transfer cannot be done.
+            Before the first step, if the transfer cannot work.
         """
         self._train_data = train_data
         if self.config["train_neg_sample_args"].get("dynamic"):
             train_data.get_model(self.model)  # type: ignore[attr-defined]
         self._prepare(*self._length(arguments, keywords))
         self._restore_resumed()
+        self.before_training()
         try:
             result = super().fit(train_data, *arguments, **keywords)  # type: ignore[misc]
         finally:
@@ -73,7 +80,7 @@ class TransferMixin(CheckpointMixin):
         return result
 
     def _prepare(self, epochs: int, eval_step: int) -> None:
-        """Make the methods ready: whatever cannot be done shows here."""
+        """Prepare the methods: what cannot work is refused here."""
         self.methods = [method(self.config) for method in wanted_methods(self.config)]
         context = RunContext(
             self.config,
@@ -83,7 +90,7 @@ class TransferMixin(CheckpointMixin):
             epochs,
             eval_step,
             resumed=self._resumed is not None,
-            pretraining=self._pretrains(),
+            pretraining=pretrains(self.model),
         )
         for method in self.methods:
             method.prepare(context)
@@ -91,12 +98,9 @@ class TransferMixin(CheckpointMixin):
             method.join_optimizers(self._optimizers())
         self.switch = max((method.switch for method in self.methods), default=0)
 
-    def _pretrains(self) -> bool:
-        return "pretrain" in str(getattr(self.model, "train_stage", ""))
-
-    def _length(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> tuple[int, int]:
+    def _length(self, arguments: Sequence[Any], keywords: State) -> tuple[int, int]:
         """Return the epochs of this fit, and those between validations (0: there are none)."""
-        if self._pretrains():
+        if pretrains(self.model):
             return int(self.config["pretrain_epochs"]), 0
         validated = arguments[0] if arguments else keywords.get("valid_data")
         return self.epochs, self.eval_step if validated else 0
@@ -112,6 +116,7 @@ class TransferMixin(CheckpointMixin):
         show_progress: bool = False,
     ) -> Any:
         self._enter(epoch_idx)
+        self._epoch, self._step = epoch_idx, 0
         for method in self.methods:
             method.on_epoch_begin(epoch_idx)
         data: Any = train_data
@@ -123,8 +128,35 @@ class TransferMixin(CheckpointMixin):
             method.on_epoch_end(epoch_idx)
         return losses
 
+    def _check_nan(self, loss: torch.Tensor) -> None:
+        """Stop at a loss that is NaN, or infinite where profiles are used: say which part it is."""
+        self._step += 1
+        usable = torch.isfinite(loss) if self.methods else ~torch.isnan(loss)
+        if not bool(usable):
+            raise TrainingError(self._not_finite(float(loss)))
+
+    def _not_finite(self, loss: float) -> str:
+        parts = {name: value for m in self.methods for name, value in m.loss_parts().items()}
+        broken = [f"{name} is {value}" for name, value in parts.items() if not np.isfinite(value)]
+        named = self.model.named_parameters()
+        spoiled = next(
+            (name for name, parameter in named if not torch.isfinite(parameter).all()), None
+        )
+        since = (
+            f" The step before made the parameter '{spoiled}' NaN or infinite."
+            if spoiled is not None
+            else ""
+        )
+        place = f"Epoch {self._epoch}, step {self._step}"
+        whole = "the sum of all parts" if parts else "the model's own loss"
+        return (
+            f"{place}: {', '.join(broken) or f'{whole} is {loss}'}.{since} Try a smaller "
+            "learning_rate, or clip_grad_norm: {max_norm: 5}; kt_weight: 0 shows whether the model "
+            "trains without profiles."
+        )
+
     def _progress(self) -> dict[str, float]:
-        return {key: mean for one in self.methods for key, mean in one.progress().items()}
+        return {key: mean for method in self.methods for key, mean in method.progress().items()}
 
     def _enter(self, epoch_idx: int) -> None:
         """Set up early stopping for the phase that ``epoch_idx`` lies in."""
@@ -138,7 +170,7 @@ class TransferMixin(CheckpointMixin):
             self.best_valid_result = None
 
     def _compare_phases(self) -> None:
-        """Say so where phase 1 validated better than all that is kept."""
+        """Log it if phase 1 validated better than the checkpoint that is kept."""
         first, kept = self.best_of_phase_1, self.best_valid_score
         if first is None or (first <= kept if self.valid_metric_bigger else first >= kept):
             return
@@ -155,7 +187,7 @@ class TransferMixin(CheckpointMixin):
     # ---- logs ---------------------------------------------------------------------------------
 
     def _generate_train_loss_output(
-        self, epoch_idx: int, s_time: float, e_time: float, losses: Any
+        self, epoch_idx: int, s_time: float, e_time: float, losses: object
     ) -> str:
         line: str = super()._generate_train_loss_output(  # type: ignore[misc]
             epoch_idx, s_time, e_time, losses
@@ -168,10 +200,12 @@ class TransferMixin(CheckpointMixin):
         return f"{line[:-1]}, {text}]" if text else line
 
     def _losses(self, epoch_idx: int) -> dict[str, float]:
-        return {key: loss for one in self.methods for key, loss in one.losses(epoch_idx).items()}
+        return {
+            key: loss for method in self.methods for key, loss in method.losses(epoch_idx).items()
+        }
 
     def _add_train_loss_to_tensorboard(
-        self, epoch_idx: int, losses: Any, tag: str = "Loss/Train"
+        self, epoch_idx: int, losses: object, tag: str = "Loss/Train"
     ) -> None:
         super()._add_train_loss_to_tensorboard(epoch_idx, losses, tag)  # type: ignore[misc]
         logged = self._losses(epoch_idx)
@@ -186,16 +220,19 @@ class TransferMixin(CheckpointMixin):
         Returns
         -------
         dict
-            ``method`` (``transfer``, or that which changed the architecture), what each method
-            says of itself (``terms``, ``phase_switch``, ``init``, ``hybrid``, ``cold_start``, ...)
-            and ``leaks``: profiles that were written from other interactions.
+            ``method`` (``kt_method``), ``terms``, ``phase_switch``, what each method's summary
+            adds, and ``leaks``: profiles that were written from other interactions.
         """
         if not self.methods:
             return None
-        summary: Settings = {"method": "transfer", "terms": [], "phase_switch": self.switch}
+        summary: Settings = {
+            "method": self.config["kt_method"],
+            "terms": [],
+            "phase_switch": self.switch,
+        }
         for method in self.methods:
             summary.update(method.summary())
-        # One number for each entity, whatever its profiles were used for.
+        # Counted once for each entity, however many places use its profiles.
         leaks = {facts["entity"]: facts.get("leaks", 0) for _, facts in places_of(summary)}
         return {**summary, "leaks": sum(leaks.values())}
 
@@ -208,7 +245,7 @@ def _tag(key: str) -> str:
 
 
 class _LossBar:
-    """A loader with a progress bar that shows the losses apart."""
+    """A loader with a progress bar that shows each loss."""
 
     def __init__(
         self, loader: Loader, epoch_idx: int, progress: Callable[[], Mapping[str, float]]

@@ -1,4 +1,4 @@
-"""The errors of this package: each message says what is wrong, where, and the mend."""
+"""The errors of this package: each message says what is wrong, where, and how to fix it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import difflib
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+
+_REPAIRS = "recbole_llmkt.compat"
 
 
 class LLMKTError(Exception):
@@ -36,6 +38,10 @@ class RowsError(LLMKTError, ValueError):
     """Rows of a tapped tensor whose meaning cannot be decided, or that do not fit it."""
 
 
+class TrainingError(LLMKTError, ValueError):
+    """A loss that is no longer a finite number."""
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the choice nearest to ``name``, or ``""``.
 
@@ -48,8 +54,8 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     """
     pool = list(choices)
     lowered = {choice.lower(): choice for choice in reversed(pool)}
-    found = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
-    return f" Did you mean '{lowered[found[0]]}'?" if found else ""
+    matches = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
+    return f" Did you mean '{lowered[matches[0]]}'?" if matches else ""
 
 
 @contextmanager
@@ -79,10 +85,12 @@ def recbole_refusals(describe: Callable[[str], LLMKTError]) -> Iterator[None]:
 def raised_by_recbole(error: BaseException) -> bool:
     """Tell whether RecBole, or a library that RecBole called, raised an exception.
 
-    The innermost frame of the traceback that is RecBole's or this package's decides.
+    The innermost frame of the traceback that is RecBole's or this package's decides; what
+    repairs RecBole's calls (``recbole_llmkt.compat``) stands in between and does not count.
     """
     for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
-        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        module = str(frame.f_globals.get("__name__", ""))
+        package = "" if module.startswith(_REPAIRS) else module.partition(".")[0]
         if package in ("recbole", "recbole_llmkt"):
             return package == "recbole"
     return False

@@ -1,23 +1,30 @@
-"""Whole files, whole lines, and locks that die with their process."""
+"""Atomic writes, complete lines, and locks that end with their process."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-from recbole_llmkt.utils.exceptions import ProfileError
+from recbole_llmkt.utils.exceptions import LLMKTError, ProfileError
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def exclusive(path: Path, wait: bool = False) -> Iterator[None]:
+def exclusive(
+    path: Path,
+    wait: bool = False,
+    error_class: type[LLMKTError] = ProfileError,
+    option: str = "profile_dir",
+) -> Iterator[None]:
     """Hold a lock file; the operating system frees it when the process ends, however it ends.
 
     Parameters
@@ -25,12 +32,16 @@ def exclusive(path: Path, wait: bool = False) -> Iterator[None]:
     path : Path
         The lock file; it stays where it is.
     wait : bool
-        Wait for another holder to end, instead of refusing.
+        Wait until another holder ends, instead of refusing.
+    error_class : type
+        The error to raise.
+    option : str
+        What names another folder, for the message.
 
     Raises
     ------
-    ProfileError
-        Somebody else holds it, or the folder cannot be written.
+    LLMKTError
+        Of ``error_class``: another process holds the lock, or the folder cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,14 +54,14 @@ def exclusive(path: Path, wait: bool = False) -> Iterator[None]:
             logger.info("Waiting for another process to end its work in %s.", path.parent)
             lock.acquire(timeout=-1)
     except Timeout as error:
-        raise ProfileError(
+        raise error_class(
             f"Another process is writing in {path.parent} (it holds {path.name}). Wait until it "
-            "has ended, or name another folder with profile_dir."
+            f"has ended, or name another folder with {option}."
         ) from error
     except OSError as error:
-        raise ProfileError(
+        raise error_class(
             f"Cannot write in {path.parent}: {error.strerror}. Name a folder that can be written "
-            "with profile_dir."
+            f"with {option}."
         ) from error
     try:
         yield
@@ -58,13 +69,22 @@ def exclusive(path: Path, wait: bool = False) -> Iterator[None]:
         lock.release()
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of another one when the block has ended without an error.
+
+    A reader sees the old file or the new one; of several writers, the last one counts.
+
+    Parameters
+    ----------
+    path : Path
+        The file to replace; its folder is made.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         with partial.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -72,11 +92,17 @@ def replace_file(path: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    with replacing(path) as file:
+        file.write(content)
+
+
 def whole_lines(content: bytes) -> tuple[bytes, bytes]:
     r"""Split a file of JSON objects, one a line, into whole lines and what a crash cut short.
 
-    A last object that only lacks its line break is whole: an editor, a copy or a power cut took
-    the line break alone.
+    A last object without a line break is complete: an editor, a copy or a power cut may have
+    removed the line break alone.
 
     Returns
     -------
@@ -100,10 +126,10 @@ def whole_lines(content: bytes) -> tuple[bytes, bytes]:
 
 
 def drop_cut_line(path: Path) -> None:
-    """Take off what a crash cut short, so that the next object starts a line.
+    """Remove an incomplete last line, so that the next object starts on a line of its own.
 
-    A last object that is whole stays, and gets the line break that it lacks. The caller must be
-    the only writer.
+    A complete last object is kept, and gets a line break if it has none. The caller must be the
+    only writer.
     """
     if not path.exists():
         return

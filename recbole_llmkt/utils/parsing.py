@@ -6,11 +6,14 @@ import ast
 import re
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from recbole_llmkt.utils.exceptions import ConfigError
+
+if TYPE_CHECKING:
+    from recbole_llmkt.utils.types import Settings
 
 _MOST_VALUES = 100_000
 _DEEPEST = 50
@@ -109,7 +112,7 @@ def _read_yaml(text: str) -> Any:
     return content
 
 
-def _check_size(content: Any) -> None:
+def _check_size(content: object) -> None:
     """Refuse what is nested deeply or holds itself, and aliases that unfold to millions."""
     level, n_values = [content], 0
     for _ in range(_DEEPEST):
@@ -127,7 +130,7 @@ def _check_size(content: Any) -> None:
     raise ConfigError("it is nested too deeply")
 
 
-def load_yaml(path: str | Path) -> dict[str, Any]:
+def load_yaml(path: str | Path) -> Settings:
     """Read a YAML file of ``key: value`` lines.
 
     Raises
@@ -159,12 +162,12 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def is_plain(value: Any) -> bool:
+def is_plain(value: object) -> bool:
     """Tell whether a value is made of None, bool, int, float, str, list, tuple and dict only."""
     if isinstance(value, Enum):
         return False
     if isinstance(value, dict):
-        return all(is_plain(one) for pair in value.items() for one in pair)
+        return all(is_plain(part) for pair in value.items() for part in pair)
     if isinstance(value, (list, tuple)):
-        return all(is_plain(one) for one in value)
+        return all(is_plain(part) for part in value)
     return value is None or isinstance(value, (bool, int, float, str))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
 
+from recbole_llmkt.utils.types import RunConfig, Values
 
-def get_random_state() -> dict[str, Any]:
+
+def get_random_state() -> Values:
     """Return the state of Python's, numpy's and torch's global streams as plain values."""
     kind, keys, position, has_gauss, gauss = np.random.get_state()
     return {
@@ -28,7 +29,7 @@ def get_random_state() -> dict[str, Any]:
     }
 
 
-def set_random_state(state: dict[str, Any]) -> None:
+def set_random_state(state: Values) -> None:
     """Restore what :func:`get_random_state` returned."""
     kind, keys, position, has_gauss, gauss = state["numpy"]
     random.setstate(state["python"])
@@ -37,7 +38,7 @@ def set_random_state(state: dict[str, Any]) -> None:
     if state["cuda"] and torch.cuda.is_available():
         # The state may come from a machine with more devices.
         here = state["cuda"][: torch.cuda.device_count()]
-        torch.cuda.set_rng_state_all([one.cpu() for one in here])
+        torch.cuda.set_rng_state_all([state.cpu() for state in here])
 
 
 @contextmanager
@@ -47,7 +48,7 @@ def isolated_randomness(seed: int | None = None) -> Iterator[None]:
     Parameters
     ----------
     seed : int, optional
-        Seed of all streams inside the block; by default they go on from where they are.
+        Seed of all streams inside the block; by default they continue from their state.
     """
     state = get_random_state()
     try:
@@ -60,6 +61,6 @@ def isolated_randomness(seed: int | None = None) -> Iterator[None]:
         set_random_state(state)
 
 
-def transfer_seed(config: Any) -> int:
+def transfer_seed(config: RunConfig) -> int:
     """Return the seed of all that this package draws: ``kt_seed``, or the run's ``seed``."""
     return int(config["kt_seed"] if config["kt_seed"] is not None else config["seed"])

@@ -58,7 +58,7 @@ def finalize(value: Any) -> Any:
     return printable(value) if type(value) is str else value
 
 
-def json_line(value: Any) -> str:
+def json_line(value: object) -> str:
     r"""Return JSON that is safe to show and to encode, and loses nothing.
 
     What :func:`printable` leaves out is escaped.

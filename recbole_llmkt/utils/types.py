@@ -10,10 +10,21 @@ import numpy.typing as npt
 
 # Keys and values of a configuration; values are plain (str, numbers, lists, dicts).
 Settings = dict[str, Any]
+# Plain values and tensors by name: parts of checkpoints, variables of a prompt.
+Values = dict[str, Any]
+Array = npt.NDArray[Any]
+# Tensors and plain values by name: a checkpoint, or a method's part of it.
+State = dict[str, Any]
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 Matrix = npt.NDArray[np.float32]
 PlainValue = Union[None, bool, int, float, str, "list[PlainValue]", "dict[str, PlainValue]"]
+
+
+class SettingsLike(Protocol):
+    """Values by key: a configuration, or a mapping of settings."""
+
+    def __getitem__(self, key: str, /) -> Any: ...
 
 
 class RunConfig(Protocol):
@@ -24,7 +35,7 @@ class RunConfig(Protocol):
     model_class: type
     final_config_dict: Settings
 
-    def __getitem__(self, key: str) -> Any: ...
+    def __getitem__(self, key: str, /) -> Any: ...
 
     def __setitem__(self, key: str, value: Any) -> None: ...
 
@@ -57,9 +68,18 @@ class Dataset(Protocol):
     item_num: int
     field2id_token: dict[str, npt.NDArray[np.str_]]
     field2token_id: dict[str, dict[str, int]]
+    field2type: dict[str, Any]
+    dataset_name: str
     inter_feat: Any
     user_feat: Any
     item_feat: Any
+    row_hashes: dict[str, IntArray]  # set by recbole_llmkt.datasets.loading
+
+    def __getattr__(self, name: str) -> Any: ...  # what else RecBole's datasets have
+
+    def __getitem__(self, rows: Any) -> Any: ...
+
+    def __len__(self) -> int: ...
 
     def num(self, field: str) -> int:
         """Return the number of ids of a field, padding included."""
@@ -70,11 +90,23 @@ class Dataset(Protocol):
         ...
 
 
+class NumberedDataset(Dataset, Protocol):
+    """A whole dataset, and what :mod:`recbole_llmkt.datasets.vocabulary` adds to it."""
+
+    feat_name_list: list[str]
+    file_size_list: list[int]
+    row_hashes: dict[str, IntArray]
+    unknown_tokens: dict[str, list[str]]
+    departed_tokens: dict[str, list[str]]
+
+
 class Loader(Protocol):
     """One of RecBole's loaders."""
 
     config: RunConfig
     _dataset: Dataset
+
+    def __getattr__(self, name: str) -> Any: ...  # what else RecBole's loaders have
 
     def __iter__(self) -> Iterator[Any]: ...
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
+from tests.experiment.fake_runs import winner
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -56,7 +57,7 @@ def project(tmp_path):
                 "kt_control": "shuffled" if arm == "shuffled" else "none",
             },
             "test": {"ndcg@10": 0.4 * factor + seed / 1000, "recall@10": 0.3},
-            "tuned": {"trials": 30, "unequal": False},
+            "tuned": vars(winner(trials=30)),
         }
         for model in ("BPR", "NeuMF")
         for arm, factor in (("base", 1.0), ("kt", 1.1), ("shuffled", 1.05))
@@ -168,6 +169,7 @@ def test_parts_of_a_slice_are_a_second_table(results, project):
                 "part": part,
                 "bounds": "",
                 "users": users,
+                "rows": users,
                 "metrics": {"ndcg@10": factor * line["test"]["ndcg@10"]},
             }
             for part, users, factor in parts

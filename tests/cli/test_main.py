@@ -56,7 +56,7 @@ def test_every_command_has_an_example(name):
         (["--models=BPR", "--dataset=ml-100k", "-o", "out", "--seed=7"], "takes --seeds"),
         (
             ["--models=BPR", "--dataset=ml-100k", "-o", "out", "--arm", "umap: kt_transform=umap"],
-            "'umap' is defined, but not among --arms (base, kt, shuffled)",
+            "'umap' is defined but not in --arms (base, kt, shuffled)",
         ),
         (["--models=BPR", "--dataset=ml-100k", "-o", "out", "--config-files=no.yaml"], "no.yaml"),
         (["--models=BPR", "--dataset=ml-100k", "-o", "out", "--seeds=-1"], "a seed is from 0"),

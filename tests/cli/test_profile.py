@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -73,9 +75,39 @@ def test_a_file_of_items_leaves_users_alone(titled, llmkt, tmp_path):
     path.write_text('{"item_id": "i3", "text": "A film."}\n{"item_id": "u3", "text": "Another."}\n')
     line = ("--profile_generator=file", f"--profile_file={path}", "--profile_dir=new")
     out = llmkt(*line)
-    assert "item: 1 profiles written" in out
+    assert "item: 2 profiles written" in out
     assert "user:" not in out
     assert "no user profiles" in llmkt(*line, "--entity=user", exit_code=2)
+
+
+def test_profiles_made_elsewhere_need_no_titles(tiny, llmkt, tmp_path):
+    assert not (tiny.folder / "tiny.item").exists()
+    path = tmp_path / "tastes.jsonl"
+    path.write_text('{"id": "u3", "text": "Likes war."}\n{"id": "new", "text": "Likes peace."}\n')
+    assert "give --entity" in llmkt("import", str(path), "--profile_dir=new", exit_code=2)
+    out = llmkt("import", str(path), "--profile_dir=new", "--entity=user")
+    assert "2 user profiles imported" in out
+    assert "Likes war." in llmkt("show", "u3", "--profile_dir=new")
+
+
+def test_an_items_id_is_told_from_a_users(titled, llmkt):
+    llmkt("--profile_dir=new")
+    for command in (["show", "i3"], ["edit", "i3", "--text=x"]):
+        message = llmkt(*command, "--profile_dir=new", exit_code=2)
+        assert "one of the item 'i3': add --entity=item" in message
+
+
+def test_a_line_of_information_appears_once(titled, tmp_path):
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(yaml.safe_dump(titled.settings()))
+    command = "from recbole_llmkt.cli.main import main; main()"
+    line = ["profile", "--dataset=tiny", f"--config-files={settings}", "--dry-run"]
+    done = subprocess.run(
+        [sys.executable, "-c", command, *line], capture_output=True, text=True, check=True
+    )
+    lines = [line for line in done.stderr.splitlines() if line.startswith("INFO")]
+    assert any("taking column 'title'" in line for line in lines)
+    assert len(lines) == len(set(lines))
 
 
 def test_writing_embedding_and_writing_again(titled, llmkt):
@@ -172,7 +204,7 @@ def test_edits_from_a_file_from_stdin_and_from_an_editor(tiny, llmkt, tmp_path, 
         "From stdin.",
         "From an editor.",
     ]
-    assert "Nothing is changed" in llmkt("edit", "u3")
+    assert "Nothing changed" in llmkt("edit", "u3")
     assert "empty" in llmkt("edit", "u3", "--text= ", exit_code=2)
 
 
@@ -237,19 +269,19 @@ def test_export_and_import_are_inverse(tiny, llmkt):
         two = read_embeddings(after.folder, ENCODER, entity)
         assert (one.ids, one.texts) == (two.ids, two.texts)
         assert np.array_equal(one.vectors, two.vectors)
-    assert " 0 profiles taken" in llmkt("import", "out", "--profile_dir=copy", "--entity=user")
+    assert " 0 profiles imported" in llmkt("import", "out", "--profile_dir=copy", "--entity=user")
 
 
 def test_importing_an_older_export_keeps_a_correction(tiny, llmkt):
     llmkt("export", "--output=out", "--entity=user")
     llmkt("edit", "u3", "--text=Likes noir.")
     out = llmkt("import", "out", "--entity=user")
-    assert " 0 profiles taken" in out and " 29 embeddings taken" in out
+    assert " 0 profiles imported" in out and " 29 embeddings imported" in out
     assert (users(tiny)["u3"].text, users(tiny)["u3"].edited) == ("Likes noir.", True)
     kept = read_embeddings(tiny.folder / "profiles", ENCODER, "user")
     assert len(kept.ids) == 29 and "u3" not in kept.ids
     out = llmkt("import", "out", "--entity=user", "--overwrite-edits")
-    assert " 1 profiles taken" in out and " 30 embeddings taken" in out
+    assert " 1 profiles imported" in out and " 30 embeddings imported" in out
     assert (users(tiny)["u3"].text, users(tiny)["u3"].edited) == ("Profile of u3", False)
 
 

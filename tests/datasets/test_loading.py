@@ -11,6 +11,7 @@ import pytest
 
 from recbole_llmkt.config import Config
 from recbole_llmkt.datasets import loading
+from recbole_llmkt.datasets.loading import files_digest
 from recbole_llmkt.experiment.runs.plan import Plan
 from recbole_llmkt.experiment.runs.pool import _make_absolute
 from recbole_llmkt.profiles.generation import requests
@@ -143,3 +144,28 @@ def test_two_runs_may_start_their_logs_at_once(tiny, monkeypatch):
 
     monkeypatch.setattr(os.path, "exists", looked_for)
     assert train(config, saved=True)["test_result"]
+
+
+def test_digests_see_a_rating_in_the_middle_of_a_large_file(tmp_path):
+    path = tmp_path / "shop.inter"
+    content = bytearray(b"u1\ti1\t5\n" * 2**19)  # 4 MB
+    path.write_bytes(content)
+    before, partial = files_digest(tmp_path, "shop"), files_digest(tmp_path, "shop", "0" * 16)
+    content[2**21 + 6] = ord("1")
+    path.write_bytes(content)
+    os.utime(path, ns=(1, 1))  # another time than before, whatever the clock's resolution
+    assert files_digest(tmp_path, "shop") != before
+    assert files_digest(tmp_path, "shop", "0" * 16) == partial  # an earlier version's
+
+
+def test_a_file_that_took_anothers_place_is_read_again(tmp_path):
+    path, other = tmp_path / "shop.inter", tmp_path / "other"
+    path.write_bytes(b"u1\ti1\t5\n")
+    other.write_bytes(b"u1\ti1\t1\n")
+    os.utime(path, ns=(1, 1))
+    os.utime(other, ns=(1, 1))
+    before = files_digest(tmp_path, "shop")
+    assert files_digest(tmp_path, "shop") == before
+    os.replace(other, path)  # same size, same time, another inode
+    assert files_digest(tmp_path, "shop") != before
+    assert not list(tmp_path.glob("*digest*"))

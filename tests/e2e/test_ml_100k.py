@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -57,25 +54,3 @@ def test_a_checkpoint_of_real_data_is_loaded_with_its_data():
     state = torch.load(result["checkpoint"], weights_only=True)["state_dict"]
     assert all(torch.equal(state[name], one) for name, one in model.state_dict().items())
     assert dataset.user_num == 944
-
-
-STOCK = """
-from recbole.quick_start import run_recbole
-result = run_recbole("BPR", "ml-100k", config_dict={"epochs": 1, "show_progress": False,
-    "train_batch_size": 8192, "eval_batch_size": 1700000, "gpu_id": ""}, saved=False)
-print("RESULT", sorted(result))
-"""
-
-
-def test_stock_recbole_still_runs_in_the_same_environment():
-    done = subprocess.run(
-        [sys.executable, "-c", "import recbole_llmkt\n" + STOCK],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert "RESULT ['best_valid_result', 'best_valid_score', 'test_result'" in done.stdout, (
-        done.stderr[-2000:]
-    )
-    assert not Path("saved").exists() or not list(Path("saved").glob("*.pth"))

@@ -16,6 +16,7 @@ import pytest
 from recbole_llmkt.config import Config
 from recbole_llmkt.experiment.report.significance import Verdict, compare_arms, verdicts
 from recbole_llmkt.experiment.report.statistics import estimate
+from recbole_llmkt.experiment.runs.records import RunRecord
 from recbole_llmkt.quick_start import train
 from tests.planted import settings, write_planted
 
@@ -68,8 +69,8 @@ def compare(
             name = values.pop("model")
             config = Config(name, "planted", config_dict=values, command_line=[])
             result = train(config, saved=False, verbose=False)
-            test, run = result["test_result"], {"model": name, "arm": arm, "seed": seed}
-            records.append({**run, "test": test, "settings": values})
+            test = result["test_result"]
+            records.append(RunRecord(name, arm, seed, "planted", "", test=test, settings=values))
             users[name, arm, seed] = result["users"]
             scores[arm].append(test["ndcg@10"])
     (verdict,) = verdicts(records, compare_arms(records, users))

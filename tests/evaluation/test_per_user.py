@@ -138,9 +138,54 @@ def test_a_run_tells_its_users_and_the_file_holds_them(tiny, tmp_path):
     assert again.values["ndcg@5"].tolist() == users.values["ndcg@5"].tolist()
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04cut short"])
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04cut short", b"\x93NUMPY"])
 def test_an_unreadable_file_is_one_clear_error(tmp_path, content):
     path = tmp_path / "users.npz"
     path.write_bytes(content)
+    with pytest.raises(DataError, match=r"users\.npz: not readable .*Delete the file"):
+        UserMetrics.load(path)
+
+
+def test_a_single_array_is_no_file_of_users(tmp_path):
+    np.save(tmp_path / "users.npy", np.ones(3))
+    (tmp_path / "users.npy").rename(tmp_path / "users.npz")
     with pytest.raises(DataError, match="Delete the file"):
+        UserMetrics.load(tmp_path / "users.npz")
+
+
+def test_a_file_with_a_flipped_bit_is_one_clear_error(tmp_path):
+    path = tmp_path / "users.npz"
+    arrays = {"tokens": np.array(["a"] * 99), "rows": np.ones(99, int), "history": np.ones(99, int)}
+    UserMetrics(**arrays, values={"ndcg@5": np.random.default_rng(0).random(99)}).save(path)
+    content = bytearray(path.read_bytes())
+    for place in range(50, len(content) - 100, 7):
+        broken = content.copy()
+        broken[place] ^= 0xFF
+        path.write_bytes(bytes(broken))
+        try:
+            UserMetrics.load(path)
+        except DataError as error:
+            assert "Delete the file" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tokens": None}, "'tokens' is missing"),
+        ({"tokens": np.arange(3)}, "'tokens' has shape"),
+        ({"tokens": np.array([["a"]])}, "'tokens' has shape"),
+        ({"rows": np.ones(2, int)}, "'rows' has shape"),
+        ({"rows": np.ones(3)}, "'rows' has shape .* type float64"),
+        ({"history": np.array("x")}, "'history' has shape"),
+        ({"metric ndcg@5": np.ones(2)}, "'metric ndcg@5' has shape"),
+        ({"metric ndcg@5": np.array(["a", "b", "c"])}, "'metric ndcg@5' has shape"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_named(tmp_path, changes, message):
+    path = tmp_path / "users.npz"
+    ones = np.ones(3, dtype=np.int64)
+    arrays = {"tokens": np.array(["a", "b", "c"]), "rows": ones, "history": ones}
+    arrays = {**arrays, "metric ndcg@5": np.ones(3), **changes}
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    with pytest.raises(DataError, match=rf"users\.npz: .*{message}.*Delete the file"):
         UserMetrics.load(path)

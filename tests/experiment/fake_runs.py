@@ -1,10 +1,12 @@
-"""What the tests of tuning share: a plan, and stand-ins for training."""
+"""What the tests share: a plan, stand-ins for training, records."""
 
 from __future__ import annotations
 
 import math
 
 from recbole_llmkt.experiment.runs.plan import Plan
+from recbole_llmkt.experiment.runs.records import RunRecord, Winner
+from recbole_llmkt.utils.jsonl import Fields
 
 PLAN = Plan(["BPR"], ["base", "kt"], [7], "ml-100k", overrides={"epochs": 2})
 SHARED = ["learning_rate", "weight_decay"]
@@ -26,8 +28,18 @@ def forbidden_train(config, saved=True, on_epoch=None):
     raise AssertionError("this trial was done already")
 
 
-def by_arm(lines):
+def by_arm(trials):
     return {
-        arm: [one for one in lines if one["arm"] == arm]
-        for arm in dict.fromkeys(one["arm"] for one in lines)
+        arm: [trial for trial in trials if trial.arm == arm]
+        for arm in dict.fromkeys(trial.arm for trial in trials)
     }
+
+
+def as_record(values):
+    """Read a line of results.jsonl."""
+    return RunRecord.read(Fields({"dataset": "ml-100k", "digest": "d", **values}, "a test", ""))
+
+
+def winner(keys=(), **changes):
+    values = {"trial": 0, "metric": "NDCG@10", "score": 0.5, "trials": 8, "failed": 0}
+    return Winner(**{"keys": dict(keys), **values, "seed": 7, "space": "feedbeef", **changes})

@@ -48,13 +48,12 @@ def test_a_comparison_by_sampled_candidates(tiny, tmp_path):
     keys = tiny.settings(epochs=2, eval_args=eval_args, metric_decimal_place=10)
     plan = Plan(["BPR"], ["base", "kt"], [1], "tiny", overrides=keys)
     records = compare(plan, tmp_path, jobs=2, when_done=ensure_maps)
-    assert [record.get("error") for record in records] == [None] * 2
+    assert [record.error for record in records] == ["", ""]
     for record in records:
-        name = f"BPR-{record['arm']}-{record['seed']}"
-        users = UserMetrics.load(tmp_path / "runs" / name / "users.npz")
+        users = UserMetrics.load(tmp_path / "runs" / record.name / "users.npz")
         mean = users.values["ndcg@5"].mean()
-        assert mean == pytest.approx(record["test"]["ndcg@5"], abs=1e-6)
-        assert {one["slice"] for one in record["slices"]} == {"history", "tail_items"}
+        assert mean == pytest.approx(record.test["ndcg@5"], abs=1e-6)
+        assert {part.slice for part in record.slices} == {"history", "tail_items"}
     text = make_report(tmp_path)
     assert "BPR, kt, NDCG@5" in text
     (test,) = csv.DictReader((tmp_path / "tests.csv").open())
@@ -68,14 +67,14 @@ def test_a_comparison_by_labels_knows_which_way_is_better(tiny, tmp_path):
     keys = tiny.settings(**{**LABELLED, "epochs": 2, "profile_allow_leak": True})
     plan = Plan(["DeepFM"], ["base", "kt"], [1], "tiny", overrides=keys)
     records = compare(plan, tmp_path, jobs=2, when_done=ensure_maps)
-    assert [record.get("error") for record in records] == [None] * 2
+    assert [record.error for record in records] == ["", ""]
     text = make_report(tmp_path)
     assert "logloss ↓" in text and "less is better" in text and "auc ↓" not in text
     rows = {
         (row["arm"], row["metric"]): row
         for row in csv.DictReader((tmp_path / "summary.csv").open())
     }
-    base, kt = (record["test"] for record in records)
+    base, kt = (record.test for record in records)
     for metric, sign in (("auc", 1), ("logloss", -1)):
         gain = sign * 100 * (kt[metric] / base[metric] - 1)
         assert float(rows["kt", metric]["gain_percent_mean"]) == pytest.approx(gain, abs=1e-3)

@@ -63,7 +63,7 @@ def test_the_page_of_keys_is_current():
         (keys.TRANSFORMS, TRANSFORMS),
         (keys.REGULARIZERS, {"none", *REGULARIZERS}),
         (keys.ROWS, {"auto", *FINDERS}),
-        (keys.GENERATORS, generators._CLASSES),
+        (keys.GENERATORS, {*generators._CLASSES, "file"}),
     ],
 )
 def test_the_choices_are_the_names_of_what_there_is(names, classes):

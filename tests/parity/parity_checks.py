@@ -9,20 +9,22 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import recbole.data
 import torch
 from recbole.config import Config as StockConfig
-from recbole.data import create_dataset, data_preparation
 from recbole.trainer import Trainer
 from recbole.utils import get_model, init_seed
 from recbole.utils import get_trainer as stock_trainer
 
+from recbole_llmkt import compat
 from recbole_llmkt.checkpoints import load_checkpoint
+from recbole_llmkt.compat import stock_recbole
 from recbole_llmkt.config import Config
 from recbole_llmkt.training.factory import get_trainer
 from recbole_llmkt.transfer.auxiliary.task import TransferTask
@@ -126,11 +128,12 @@ class Lab:
         }
 
     def stock(self, **more: Any) -> Run:
-        config = StockConfig(
-            self.case.model, NAME, config_dict=self.case.config(**self.settings, **more)
-        )
-        trainer = stock_trainer(config["MODEL_TYPE"], config["model"])
-        return self._train(config, get_model(self.case.model), trainer)
+        with stock_recbole():
+            config = StockConfig(
+                self.case.model, NAME, config_dict=self.case.config(**self.settings, **more)
+            )
+            trainer = stock_trainer(config["MODEL_TYPE"], config["model"])
+            return self._train(config, get_model(self.case.model), trainer)
 
     def config(self, **more: Any) -> Config:
         values = self.case.config(**{**self.settings, **self.transfer, **more})
@@ -151,11 +154,13 @@ class Lab:
 
 
 def build(config: Any, model_class: Any) -> tuple[Any, tuple[Any, Any, Any]]:
-    """Make model and loaders in the order of RecBole's quick start."""
+    """Make model and loaders in the order of RecBole's quick start: by it, or by this package."""
+    source = compat if isinstance(config, Config) else recbole.data
     init_seed(config["seed"], config["reproducibility"])
-    data = data_preparation(config, create_dataset(config))
+    data = source.data_preparation(config, source.create_dataset(config))
     init_seed(config["seed"], config["reproducibility"])
-    return model_class(config, data[0]._dataset).to(config["device"]), data
+    with compat.building_model() if isinstance(config, Config) else nullcontext():
+        return model_class(config, data[0]._dataset).to(config["device"]), data
 
 
 # ---- checks -------------------------------------------------------------------------------------
@@ -197,8 +202,9 @@ def check_checkpoint(run: Run, lab: Lab) -> None:
     """The best checkpoint is plain, has stock keys, and predicts the same in the stock class."""
     path = run.trainer.saved_model_file
     state = torch.load(path, weights_only=True)["state_dict"]
-    config = StockConfig(lab.case.model, NAME, config_dict=lab.case.config(**lab.settings))
-    model, data = build(config, get_model(lab.case.model))
+    with stock_recbole():
+        config = StockConfig(lab.case.model, NAME, config_dict=lab.case.config(**lab.settings))
+        model, data = build(config, get_model(lab.case.model))
     assert list(state) == list(model.state_dict())
     assert load_checkpoint(path)["transfer"]["phase"] == 2
     model.load_state_dict(state)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from recbole.data import create_dataset, data_preparation
 from recbole.utils import init_seed
 
+from recbole_llmkt.compat import create_dataset, data_preparation
 from recbole_llmkt.config import Config
 from recbole_llmkt.datasets.history import training_histories
 from recbole_llmkt.profiles.embeddings import build_embeddings

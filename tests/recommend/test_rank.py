@@ -28,7 +28,7 @@ SEQUENTIAL = {
 }
 MODELS = {
     "BPR": {},
-    "MultiVAE": {"mlp_hidden_dimension": [8], "latent_dimension": 4},
+    "MultiVAE": {"mlp_hidden_size": [8], "latent_dimension": 4},
     "NeuMF": {},  # it has no full_sort_predict
     "SASRec": SEQUENTIAL,
     "BERT4Rec": SEQUENTIAL,  # what it reads is made by a transform

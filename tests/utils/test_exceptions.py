@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import traceback
 
-import pandas as pd
 import pytest
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
@@ -50,7 +49,7 @@ def test_what_recbole_raises_in_reading_data_is_translated(tiny, monkeypatch, ki
 
 
 def test_what_a_library_raises_for_recbole_is_translated(tiny, monkeypatch):
-    monkeypatch.setattr(pd, "read_csv", as_code_of("pandas.io", TypeError))
+    monkeypatch.setattr(compat.pandas, "_read_csv", as_code_of("pandas.io", TypeError))
     with pytest.raises(DataError, match="TypeError: not so"):
         load_data(tiny.config())
 

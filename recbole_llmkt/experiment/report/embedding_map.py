@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from recbole.utils import init_seed
 
+from recbole_llmkt.config import Config
 from recbole_llmkt.datasets.history import training_histories
 from recbole_llmkt.datasets.loading import load_data
 from recbole_llmkt.datasets.metadata import read_item_metadata
-from recbole_llmkt.experiment.runs.consistency import uses
+from recbole_llmkt.experiment.report.significance import is_control
+from recbole_llmkt.experiment.runs.consistency import profile_uses
 from recbole_llmkt.experiment.runs.plan import Run
-from recbole_llmkt.experiment.runs.results import Record, run_key
+from recbole_llmkt.experiment.runs.records import RunRecord
 from recbole_llmkt.profiles.loading import load_profiles
 from recbole_llmkt.transfer.targets.build import TRANSFORMS
+from recbole_llmkt.utils.arrays import Arrays, check_array, read_arrays, write_arrays
+from recbole_llmkt.utils.entities import ENTITIES
 from recbole_llmkt.utils.exceptions import DataError, LLMKTError
-from recbole_llmkt.utils.files import replace_file
 from recbole_llmkt.utils.randomness import isolated_randomness
+from recbole_llmkt.utils.types import Dataset
 
 logger = getLogger(__name__)
 
@@ -48,31 +50,31 @@ class EmbeddingMap:
     points : ndarray of float32, shape (n_points, 2)
         At most 3,000 profiles, drawn at random.
     categories : ndarray of str, shape (n_points,)
-        An item's first category; of a user the commonest one in the training interactions; ``""``
-        where none is known.
+        An item's first category, a user's most frequent one in the training interactions; ``""``
+        if none is known.
     """
 
     entity: str
     method: str
     points: npt.NDArray[np.float32]
-    categories: npt.NDArray[Any]
+    categories: npt.NDArray[np.str_]
 
 
-def ensure_maps(runs: Sequence[Run], records: Sequence[Record], folder: Path) -> None:
+def ensure_maps(runs: Sequence[Run], records: Sequence[RunRecord], folder: Path) -> None:
     """Compute the maps of a comparison's profiles and keep them in its folder, once.
 
-    A map is an illustration: what stands in its way is logged, and ends nothing.
+    A map is only an illustration: if it cannot be drawn, the reason is logged.
 
     Parameters
     ----------
     runs : sequence of Run
         The comparison's runs.
-    records : sequence of dict
-        What came of them; the first that learned from real profiles says which ones to draw.
+    records : sequence of RunRecord
+        Their records; the first run that learned from real profiles decides which to draw.
     folder : Path
         The comparison's folder.
     """
-    entities = {run_key(one): _entities(one) for one in records}
+    entities = {record.key: _entities(record) for record in records}
     wanted = [run for run in runs if entities.get(run.key)]
     if not wanted or _is_kept(folder):
         return
@@ -81,29 +83,28 @@ def ensure_maps(runs: Sequence[Run], records: Sequence[Record], folder: Path) ->
         with isolated_randomness(_SEED):
             maps = _maps(wanted[0].config(), entities[wanted[0].key])
     except LLMKTError as error:
-        logger.warning("There will be no map of the profile embeddings: %s", error)
+        logger.warning("No map of the profile embeddings: %s", error)
         return
-    content = io.BytesIO()
-    arrays = {}
-    for one in maps:
-        arrays[f"{one.entity} points"] = one.points
-        arrays[f"{one.entity} categories"] = one.categories
-        arrays[f"{one.entity} method"] = np.array(one.method)
-    np.savez_compressed(content, **arrays)
-    replace_file(folder / FILE_NAME, content.getvalue())
+    arrays: Arrays = {}
+    for embedding_map in maps:
+        entity = embedding_map.entity
+        arrays[f"{entity} points"] = embedding_map.points
+        arrays[f"{entity} categories"] = embedding_map.categories
+        arrays[f"{entity} method"] = np.array(embedding_map.method)
+    write_arrays(folder / FILE_NAME, arrays)
 
 
 def _is_kept(folder: Path) -> bool:
     try:
         read_maps(folder)
     except DataError as error:
-        logger.warning("The map is drawn anew. %s", error)
+        logger.warning("The map is drawn again. %s", error)
         return False
     return (folder / FILE_NAME).exists()
 
 
 def read_maps(folder: Path) -> list[EmbeddingMap]:
-    """Read what :func:`ensure_maps` kept; without the file there are no maps.
+    """Read what :func:`ensure_maps` wrote; without the file there are no maps.
 
     Raises
     ------
@@ -113,30 +114,31 @@ def read_maps(folder: Path) -> list[EmbeddingMap]:
     path = folder / FILE_NAME
     if not path.is_file():
         return []
+    fix = "Delete it and run the comparison again."
+    arrays = read_arrays(path, fix)
+    entities = [entity for entity in ENTITIES if f"{entity} points" in arrays]
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return [
-                EmbeddingMap(
-                    entity,
-                    str(file[f"{entity} method"]),
-                    file[f"{entity} points"],
-                    file[f"{entity} categories"],
-                )
-                for entity in ("user", "item")
-                if f"{entity} points" in file.files
-            ]
-    except Exception as error:  # whatever a damaged file makes numpy, zipfile or zlib raise
-        raise DataError(f"{path}: not readable ({error}). Delete it and compare again.") from error
+        return [_read_map(arrays, entity) for entity in entities]
+    except ValueError as error:
+        raise DataError(f"{path}: not a map of embeddings ({error}). {fix}") from error
 
 
-def _entities(record: Record) -> list[str]:
+def _read_map(arrays: Arrays, entity: str) -> EmbeddingMap:
+    points = check_array(arrays, f"{entity} points", (None, 2), "f").astype(np.float32)
+    categories = check_array(arrays, f"{entity} categories", points.shape[:1], "U").astype(str)
+    method = str(check_array(arrays, f"{entity} method", (), "U"))
+    return EmbeddingMap(entity, method, points, categories)
+
+
+def _entities(record: RunRecord) -> list[str]:
     """Return whose real profiles a run learned from."""
-    if record.get("settings", {}).get("kt_control", "none") != "none":
+    if is_control(record):
         return []
-    return sorted({one["entity"] for _, one in uses(record) if "entity" in one}, reverse=True)
+    entities = {use["entity"] for _, use in profile_uses(record) if "entity" in use}
+    return sorted(entities, reverse=True)
 
 
-def _maps(config: Any, entities: Sequence[str]) -> list[EmbeddingMap]:
+def _maps(config: Config, entities: Sequence[str]) -> list[EmbeddingMap]:
     init_seed(config["seed"], config["reproducibility"])  # a random split is the run's own
     train = load_data(config)[1]._dataset
     of_items = _item_categories(config)
@@ -151,12 +153,11 @@ def _maps(config: Any, entities: Sequence[str]) -> list[EmbeddingMap]:
         method, points = _flatten(profiles.vectors[np.sort(chosen)])
         ids = profiles.ids[np.sort(chosen)]
         if entity == "item":
-            found = [
-                of_items.get(str(one), "") for one in train.field2id_token[train.iid_field][ids]
-            ]
+            tokens = train.field2id_token[train.iid_field][ids]
+            categories = [of_items.get(str(token), "") for token in tokens]
         else:
-            found = _user_categories(train, ids, of_items)
-        maps.append(EmbeddingMap(entity, method, points, np.array(found, dtype=str)))
+            categories = _user_categories(train, ids, of_items)
+        maps.append(EmbeddingMap(entity, method, points, np.array(categories, dtype=str)))
     return maps
 
 
@@ -170,23 +171,23 @@ def _umap_is_installed() -> bool:
     return importlib.util.find_spec("umap") is not None
 
 
-def _item_categories(config: Any) -> dict[str, str]:
-    """Return the first category of each item; nothing where the dataset names none."""
+def _item_categories(config: Config) -> dict[str, str]:
+    """Return the first category of each item, if the dataset has any."""
     try:
         metadata = read_item_metadata(config)
     except DataError as error:
-        logger.info("The map has no colours: %s", error)
+        logger.info("The map of the profile embeddings has no colours: %s", error)
         return {}
-    return {token: one.categories[0] for token, one in metadata.items() if one.categories}
+    return {token: item.categories[0] for token, item in metadata.items() if item.categories}
 
 
 def _user_categories(
-    train: Any, ids: npt.NDArray[np.int64], of_items: Mapping[str, str]
+    train: Dataset, ids: npt.NDArray[np.int64], of_items: Mapping[str, str]
 ) -> list[str]:
     histories = training_histories(train)
     by_id = [of_items.get(str(token), "") for token in histories.item_tokens]
-    found = []
+    categories = []
     for user in ids:
         counts = Counter(by_id[item] for item in histories.items(int(user)) if by_id[item])
-        found.append(counts.most_common(1)[0][0] if counts else "")
-    return found
+        categories.append(counts.most_common(1)[0][0] if counts else "")
+    return categories

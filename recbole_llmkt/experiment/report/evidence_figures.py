@@ -1,13 +1,13 @@
-"""Pictures of the evidence: gains with intervals, slices, and the map of the profiles."""
+"""Figures of the evidence: gains with intervals, slices, and the map of the profiles."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -32,7 +32,7 @@ _CATEGORY_COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA
 _OTHER = "other"
 
 
-def forest_figure(found: Findings, theme: Theme = LIGHT) -> Figure | None:
+def forest_figure(findings: Findings, theme: Theme = LIGHT) -> Figure | None:
     """Draw each arm's gain over base by the primary metric, with its 95% intervals over seeds.
 
     The thin line is Student's interval, the thick one the bootstrap's.
@@ -44,12 +44,12 @@ def forest_figure(found: Findings, theme: Theme = LIGHT) -> Figure | None:
     """
     cells = [
         cell
-        for cell in found.cells
-        if cell.gain is not None and cell.metric == found.primary(cell.model)
+        for cell in findings.cells
+        if cell.gain is not None and cell.metric == findings.primary(cell.model)
     ]
     if not cells:
         return None
-    shades = arm_colours(found.unique("arm"), theme)
+    shades = arm_colours(findings.unique("arm"), theme)
     with matplotlib.rc_context({**style(theme), "axes.grid.axis": "x"}):
         height = 1.3 + 0.3 * len(cells) + 0.15 * len({cell.model for cell in cells})
         figure = Figure(figsize=(8.0, min(height, 30.0)), layout="constrained")
@@ -57,7 +57,7 @@ def forest_figure(found: Findings, theme: Theme = LIGHT) -> Figure | None:
         places = _places(cells)
         for cell, place in zip(cells, places):
             _draw_gain(
-                axes, cell, place, shades[cell.arm], gain_text(cell.gain) + star(found, cell)
+                axes, cell, place, shades[cell.arm], gain_text(cell.gain) + star(findings, cell)
             )
         axes.set_yticks(places, [f"{cell.model}  {cell.arm}" for cell in cells])
         axes.set_ylim(max(places) + 0.7, -0.7)
@@ -78,12 +78,12 @@ def _places(cells: Sequence[Cell]) -> list[float]:
     return places
 
 
-def _draw_gain(axes: Any, cell: Cell, place: float, colour: str, label: str) -> None:
+def _draw_gain(axes: Axes, cell: Cell, place: float, colour: str, label: str) -> None:
     gain = cell.gain
     assert gain is not None
-    if gain.low is not None:
+    if gain.low is not None and gain.high is not None:
         axes.plot([gain.low, gain.high], [place, place], color=colour, lw=1.2)
-    if gain.boot_low is not None:
+    if gain.boot_low is not None and gain.boot_high is not None:
         axes.plot([gain.boot_low, gain.boot_high], [place, place], color=colour, lw=5, alpha=0.45)
     axes.plot(gain.mean, place, "o", color=colour, ms=6)
     axes.annotate(
@@ -91,8 +91,8 @@ def _draw_gain(axes: Any, cell: Cell, place: float, colour: str, label: str) -> 
     )
 
 
-def _focus(axes: Any, cells: Sequence[Cell]) -> None:
-    """Cut off what intervals of two or three seeds reach beyond the gains themselves."""
+def _focus(axes: Axes, cells: Sequence[Cell]) -> None:
+    """Cut off the wide intervals of two or three seeds, so that the gains stay readable."""
     gains = [cell.gain for cell in cells if cell.gain is not None]
     reach = 4.0 * max(1.0, *(abs(gain.mean) for gain in gains))
     ends = [0.0, *(gain.mean for gain in gains)]
@@ -102,7 +102,7 @@ def _focus(axes: Any, cells: Sequence[Cell]) -> None:
     axes.set_xlim(low - margin, high + margin)
 
 
-def slices_figure(found: Findings, theme: Theme = LIGHT) -> Figure | None:
+def slices_figure(findings: Findings, theme: Theme = LIGHT) -> Figure | None:
     """Draw the primary metric in each slice: a bar for each arm, its deviation over seeds.
 
     Returns
@@ -110,18 +110,18 @@ def slices_figure(found: Findings, theme: Theme = LIGHT) -> Figure | None:
     Figure or None
         None if no slices were measured.
     """
-    models = [model for model in found.unique("model") if _bars(found, model)]
+    models = [model for model in findings.unique("model") if _bars(findings, model)]
     if not models:
         return None
-    shades = arm_colours(found.unique("arm"), theme)
+    shades = arm_colours(findings.unique("arm"), theme)
     with matplotlib.rc_context(style(theme)):
         figure = Figure(figsize=(9.6, 0.6 + 2.6 * len(models)), layout="constrained")
         rows = figure.subfigures(len(models), 1, squeeze=False)[:, 0]
         for row, model in zip(rows, models):
-            groups = _by_scale(_bars(found, model))
+            groups = _by_scale(_bars(findings, model))
             widths = [len(parts) for parts in groups]
             panels = row.subplots(1, len(groups), width_ratios=widths, squeeze=False)[0]
-            panels[0].set_ylabel(found.primary(model))
+            panels[0].set_ylabel(findings.primary(model))
             row.suptitle(model, fontsize=11)
             for axes, parts in zip(panels, groups):
                 _draw_parts(axes, parts, shades)
@@ -129,23 +129,23 @@ def slices_figure(found: Findings, theme: Theme = LIGHT) -> Figure | None:
     return figure
 
 
-def _bars(found: Findings, model: str) -> Parts:
-    metric = found.primary(model)
+def _bars(findings: Findings, model: str) -> Parts:
+    metric = findings.primary(model)
     parts = [
-        (one, [cell for cell in one.cells if (cell.model, cell.metric) == (model, metric)])
-        for one in found.slices
+        (part, [cell for cell in part.cells if (cell.model, cell.metric) == (model, metric)])
+        for part in findings.slices
     ]
-    return [(one, cells) for one, cells in parts if cells]
+    return [(part, cells) for part, cells in parts if cells]
 
 
 def _by_scale(parts: Parts) -> list[Parts]:
-    """Put tail items on an axis of their own: their figures are far smaller."""
+    """Put tail items on an axis of their own: their values are far smaller."""
     tail = [part for part in parts if part[0].name == TAIL_ITEMS]
     return [group for group in ([part for part in parts if part not in tail], tail) if group]
 
 
-def _draw_parts(axes: Any, parts: Parts, shades: Mapping[str, str]) -> None:
-    names = [f"{one.part}\n{one.users:.0f} users" for one, _ in parts]
+def _draw_parts(axes: Axes, parts: Parts, shades: Mapping[str, str]) -> None:
+    names = [f"{part.part}\n{part.users:.0f} users" for part, _ in parts]
     axes.set_xticks(range(len(parts)), names, fontsize=8)
     axes.set_xlim(-0.5, len(parts) - 0.5)
     axes.margins(y=0.12)
@@ -153,7 +153,7 @@ def _draw_parts(axes: Any, parts: Parts, shades: Mapping[str, str]) -> None:
         _draw_bars(axes, place, cells, shades)
 
 
-def _draw_bars(axes: Any, place: int, cells: Sequence[Cell], shades: Mapping[str, str]) -> None:
+def _draw_bars(axes: Axes, place: int, cells: Sequence[Cell], shades: Mapping[str, str]) -> None:
     arms = list(shades)
     width = 0.84 / len(arms)
     for cell in cells:
@@ -168,7 +168,7 @@ def _draw_bars(axes: Any, place: int, cells: Sequence[Cell], shades: Mapping[str
             axes.annotate(label, where, (0, 2), textcoords="offset points", ha="center", fontsize=6)
 
 
-def map_figure(found: Findings, theme: Theme = LIGHT) -> Figure | None:
+def map_figure(findings: Findings, theme: Theme = LIGHT) -> Figure | None:
     """Draw where the profile embeddings lie, coloured by category.
 
     Returns
@@ -176,30 +176,37 @@ def map_figure(found: Findings, theme: Theme = LIGHT) -> Figure | None:
     Figure or None
         None if there is no map.
     """
-    if not found.maps:
+    if not findings.maps:
         return None
     with matplotlib.rc_context({**style(theme), "axes.grid": False}):
-        figure = Figure(figsize=(5.2 * len(found.maps), 4.8), layout="constrained")
-        panels = figure.subplots(1, len(found.maps), squeeze=False)[0]
-        for axes, one in zip(panels, found.maps):
-            axes.set_title(f"{one.entity} profiles, {one.method}")
+        figure = Figure(figsize=(5.2 * len(findings.maps), 4.8), layout="constrained")
+        panels = figure.subplots(1, len(findings.maps), squeeze=False)[0]
+        for axes, embedding_map in zip(panels, findings.maps):
+            axes.set_title(f"{embedding_map.entity} profiles, {embedding_map.method}")
             axes.set_xticks([])
             axes.set_yticks([])
             axes.spines[:].set_visible(False)
-            shades = _category_colours(one.categories, theme)
-            names = np.array([name if name in shades else _OTHER for name in one.categories])
+            categories = embedding_map.categories
+            shades = _category_colours(categories, theme)
+            names = np.array([name if name in shades else _OTHER for name in categories])
             for name, shade in reversed(shades.items()):
-                points = one.points[names == name]
-                # As pixels: thousands of circles would make the page slow.
+                points = embedding_map.points[names == name]
+                # Rasterized: thousands of circles would make the page slow.
                 axes.scatter(*points.T, s=7, color=shade, alpha=0.75, lw=0, rasterized=True)
             if len(shades) > 1:
                 handles = [
                     Line2D([], [], marker="o", ls="", ms=5, color=shade, label=name)
                     for name, shade in shades.items()
                 ]
-                place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.01), "fontsize": 8}
-                # Wider than its axes, a legend would make the layout squeeze them.
-                legend_in_rows(axes, handles, 0.9 * figure.bbox.width / len(found.maps), **place)
+                # A legend wider than its axes would make the layout squeeze them.
+                legend_in_rows(
+                    axes,
+                    handles,
+                    0.9 * figure.bbox.width / len(findings.maps),
+                    loc="upper center",
+                    bbox_to_anchor=(0.5, -0.01),
+                    fontsize=8,
+                )
     return figure
 
 

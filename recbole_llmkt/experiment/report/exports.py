@@ -1,18 +1,16 @@
-"""A comparison's figures as CSV and as Markdown."""
+"""A comparison's results as CSV and as Markdown."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from tabulate import tabulate
 
 from recbole_llmkt.experiment.report import tables
 from recbole_llmkt.experiment.report.findings import Findings
 from recbole_llmkt.experiment.report.statistics import Cell, Estimate
-from recbole_llmkt.experiment.runs.results import run_name
 from recbole_llmkt.utils.text import markdown
 
 _PARTS = ("mean", "sd", "low95", "high95", "bootstrap_low95", "bootstrap_high95")
@@ -43,34 +41,34 @@ _PAIR_HEAD = (
 )
 
 
-def summary_csv(found: Findings) -> str:
+def summary_csv(findings: Findings) -> str:
     """Return the table, a line for each model, arm and metric."""
-    return _csv(_CELL_HEAD, (_cell_line(cell) for cell in found.cells))
+    return _csv(_CELL_HEAD, (_cell_line(cell) for cell in findings.cells))
 
 
-def slices_csv(found: Findings) -> str:
+def slices_csv(findings: Findings) -> str:
     """Return the slices, a line for each part, model, arm and metric."""
     lines = (
-        [one.name, one.part, one.bounds, f"{one.users:g}", *_cell_line(cell)]
-        for one in found.slices
-        for cell in one.cells
+        [part.name, part.part, part.bounds, f"{part.users:g}", *_cell_line(cell)]
+        for part in findings.slices
+        for cell in part.cells
     )
     return _csv(("slice", "part", "bounds", "users", *_CELL_HEAD), lines)
 
 
-def tests_csv(found: Findings) -> str:
+def tests_csv(findings: Findings) -> str:
     """Return the tests, a line for each pair of arms."""
     lines = []
-    for pair in found.pairs:
+    for pair in findings.pairs:
         names = [pair.model, pair.arm, pair.rival, pair.metric, pair.users]
         over_users = [pair.difference, pair.wilcoxon, pair.ttest, pair.holm]
         seeds = pair.seeds or Estimate(0, float("nan"), None, None, None)
-        over_seeds = [seeds.n, *(_number(one) for one in (seeds.mean, seeds.low, seeds.high))]
+        over_seeds = [seeds.n, *(_number(value) for value in (seeds.mean, seeds.low, seeds.high))]
         lines.append([*names, *map(_number, over_users), *over_seeds, pair.proven])
     return _csv(_PAIR_HEAD, lines)
 
 
-def _csv(head: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
+def _csv(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(head)
@@ -78,7 +76,7 @@ def _csv(head: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
     return buffer.getvalue()
 
 
-def _cell_line(cell: Cell) -> list[Any]:
+def _cell_line(cell: Cell) -> list[object]:
     won = cell.won if cell.gain else ""
     numbers = [*_numbers(cell.value, 6), *_numbers(cell.gain, 3)]
     return [cell.model, cell.arm, cell.metric, cell.value.n, *numbers, won]
@@ -98,73 +96,70 @@ def _number(value: float | None) -> str:
 # ---- Markdown ---------------------------------------------------------------------------------
 
 
-def report_markdown(found: Findings) -> str:
+def report_markdown(findings: Findings) -> str:
     """Return the report as GitHub's Markdown."""
-    lines = [f"# {markdown(tables.title(found))}", ""]
-    lines += [f"> **{markdown(line)}**\n" for line in tables.doubts(found.records)]
-    if found.cells:
-        lines += [f"- {markdown(line)}" for line in tables.verdict_lines(found)]
-        lines += ["", _summary(found), "", markdown(tables.notes(found)), ""]
+    lines = [f"# {markdown(tables.title(findings))}", ""]
+    lines += [f"> **{markdown(line)}**\n" for line in tables.doubts(findings.records)]
+    if findings.cells:
+        lines += [f"- {markdown(line)}" for line in tables.verdict_lines(findings)]
+        lines += ["", _summary(findings), "", markdown(tables.notes(findings)), ""]
     parts = [
-        ("Tests", _table(tables.TESTS_HEAD, tables.tests_rows(found))),
-        ("Slices", _table(tables.SLICES_HEAD, tables.slices_rows(found))),
-        ("Profiles", _table(tables.PROFILES_HEAD, tables.profiles_rows(found))),
-        ("Tuning", _table(tables.TUNING_HEAD, tables.tuning_rows(found))),
-        ("Settings by model and arm", _settings(found)),
-        ("Runs", _runs(found)),
+        ("Tests", _table(tables.TESTS_HEAD, tables.tests_rows(findings))),
+        ("Slices", _table(tables.SLICES_HEAD, tables.slices_rows(findings))),
+        ("Profiles", _table(tables.PROFILES_HEAD, tables.profiles_rows(findings))),
+        ("Tuning", _table(tables.TUNING_HEAD, tables.tuning_rows(findings))),
+        ("Settings by model and arm", _settings(findings)),
+        ("Runs", _runs(findings)),
     ]
     for heading, table in parts:
         if table:
             lines += [f"## {heading}", "", table, ""]
-    return "\n".join([*lines, markdown(tables.environment(found))]) + "\n"
+    return "\n".join([*lines, markdown(tables.environment(findings))]) + "\n"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return a table; whatever stands in its cells was read from a file, so it is escaped."""
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table, with its cells escaped: they were read from a file."""
     cells = [[markdown(str(cell)) for cell in row] for row in rows]
-    return (
-        tabulate(cells, [markdown(name) for name in head], tablefmt="github", disable_numparse=True)
-        if cells
-        else ""
-    )
+    names = [markdown(name) for name in head]
+    return tabulate(cells, names, tablefmt="github", disable_numparse=True) if cells else ""
 
 
-def _cell(found: Findings, cell: Cell | None, best: bool) -> str:
+def _cell(findings: Findings, cell: Cell | None, best: bool) -> str:
     if cell is None:
         return ""
     text = tables.value_text(cell.value)
-    gain = tables.gain_text(cell.gain) + tables.star(found, cell)
+    gain = tables.gain_text(cell.gain) + tables.star(findings, cell)
     return (f"**{text}**" if best else text) + (f" ({gain})" if gain else "")
 
 
-def _summary(found: Findings) -> str:
+def _summary(findings: Findings) -> str:
     rows = [
         [row.model, row.arm]
-        + [_cell(found, cell, best) for cell, best in zip(row.cells, row.best)]
+        + [_cell(findings, cell, best) for cell, best in zip(row.cells, row.best)]
         + [f"{row.seconds:.0f}"]
-        for row in tables.table_rows(found.good, found.cells)
+        for row in tables.table_rows(findings.good, findings.cells)
     ]
-    return _table(["model", "arm", *tables.metric_heads(found.cells), "s/run"], rows)
+    return _table(["model", "arm", *tables.metric_heads(findings.cells), "s/run"], rows)
 
 
-def _settings(found: Findings) -> str:
-    arms = found.unique("arm")
+def _settings(findings: Findings) -> str:
+    arms = findings.unique("arm")
     rows = (
-        [row["model"], row["key"], *(row["texts"].get(arm, "") for arm in arms)]
-        for row in tables.own_settings(found.records)
+        [row.model, row.key, *(row.texts.get(arm, "") for arm in arms)]
+        for row in tables.own_settings(findings.records)
     )
     return _table(["model", "key", *arms], rows)
 
 
-def _runs(found: Findings) -> str:
+def _runs(findings: Findings) -> str:
     rows = (
         [
-            run_name(record),
-            record.get("epochs", ""),
-            f"{record['seconds']:.0f}",
-            record["status"] if record["status"] == "ok" else f"failed: {record.get('error')}",
-            record["digest"],
+            record.name,
+            "" if record.epochs is None else record.epochs,
+            f"{record.seconds:.0f}",
+            record.status if record.ok else f"failed: {record.error}",
+            record.digest,
         ]
-        for record in found.records
+        for record in findings.records
     )
     return _table(["run", "epochs", "seconds", "status", "settings"], rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -17,7 +17,8 @@ from matplotlib.lines import Line2D
 
 from recbole_llmkt.experiment.report.statistics import BASE, Cell
 from recbole_llmkt.experiment.report.tables import gain_text
-from recbole_llmkt.experiment.runs.results import Record
+from recbole_llmkt.experiment.runs.records import RunRecord, of_arm
+from recbole_llmkt.utils.files import replace_file
 
 MAX_METRICS = 4
 LABEL_WIDTH = 0.4  # inches, of a gain like "+12.3%"
@@ -27,7 +28,7 @@ _COLOURS = {"shuffled": "#E69F00", "random": "#CC79A7"}
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of a picture: of text and axes, behind it all, of the two first and of own arms."""
+    """Colours of a picture: of text and axes, of the background, and of the arms."""
 
     ink: str
     paper: str
@@ -36,8 +37,8 @@ class Theme:
     own: tuple[str, ...]
 
 
-# The colours of own arms are the result of a search for large distances, to each other and to the
-# other arms' colours, as all readers see them and as red- and green-blind ones do.
+# The colours of own arms were searched to be far from each other and from those of the other arms,
+# for readers with normal vision as well as for red- and green-blind ones.
 LIGHT = Theme(
     ink="#1f2328",
     paper="#ffffff",
@@ -74,13 +75,13 @@ def arm_colours(arms: Sequence[str], theme: Theme) -> dict[str, str]:
 
 
 def _mixed(colour: str, other: str) -> str:
-    """Return the colour half way between two."""
-    parts = [(int(colour[at : at + 2], 16), int(other[at : at + 2], 16)) for at in (1, 3, 5)]
-    return "#" + "".join(f"{(one + two) // 2:02x}" for one, two in parts)
+    """Return the colour halfway between two."""
+    channels = [[int(code[at : at + 2], 16) for code in (colour, other)] for at in (1, 3, 5)]
+    return "#" + "".join(f"{sum(pair) // 2:02x}" for pair in channels)
 
 
 def summary_figure(
-    cells: Sequence[Cell], records: Sequence[Record], theme: Theme = LIGHT
+    cells: Sequence[Cell], records: Sequence[RunRecord], theme: Theme = LIGHT
 ) -> Figure:
     """Draw each metric's mean and standard deviation, its seeds as dots, its gain in percent.
 
@@ -89,7 +90,7 @@ def summary_figure(
     cells : sequence of Cell
         What :func:`~recbole_llmkt.experiment.report.statistics.summarise` returned; at most the
         first four metrics are drawn.
-    records : sequence of dict
+    records : sequence of RunRecord
         The runs behind them.
     theme : Theme
         Colours.
@@ -101,7 +102,7 @@ def summary_figure(
         width = max(4.5, len(metrics) * (1.4 + 0.42 * len(models) * max(2, len(arms))))
         width = min(width, 12.0)
         figure = Figure(figsize=(width, 3.9), layout="constrained")
-        # Labels of neighbours would run into each other: they stand upright then.
+        # Horizontal labels of neighbours would overlap.
         crowded = width / (len(metrics) * len(models) * len(arms)) < LABEL_WIDTH
         panels = figure.subplots(1, len(metrics), squeeze=False)[0]
         shades = arm_colours(arms, theme)
@@ -111,7 +112,7 @@ def summary_figure(
             axes.set_xticks(range(len(models)), models)
             axes.set_xlim(-0.5, len(models) - 0.5)
             axes.margins(y=0.3 if crowded else 0.16)
-            for cell in (one for one in cells if one.metric == metric):
+            for cell in (cell for cell in cells if cell.metric == metric):
                 x = models.index(cell.model) + _offset(arms.index(cell.arm), len(arms))
                 _draw_cell(axes, cell, x, _seeds_of(cell, records), shades[cell.arm], crowded)
         add_legend(figure, shades)
@@ -119,7 +120,7 @@ def summary_figure(
 
 
 def _draw_cell(
-    axes: Any, cell: Cell, x: float, seeds: Sequence[float], colour: str, crowded: bool
+    axes: Axes, cell: Cell, x: float, seeds: Sequence[float], colour: str, crowded: bool
 ) -> None:
     value = cell.value
     axes.errorbar(
@@ -141,7 +142,7 @@ def _draw_cell(
         )
 
 
-def curves_figure(records: Sequence[Record], theme: Theme = LIGHT) -> Figure | None:
+def curves_figure(records: Sequence[RunRecord], theme: Theme = LIGHT) -> Figure | None:
     """Draw the validation score by epoch, a line for each run, and where phase 2 begins.
 
     Returns
@@ -149,23 +150,24 @@ def curves_figure(records: Sequence[Record], theme: Theme = LIGHT) -> Figure | N
     Figure or None
         None if no run was validated.
     """
-    drawn = [record for record in records if record.get("curve")]
+    drawn = [record for record in records if record.curve]
     if not drawn:
         return None
-    models, arms = (_unique(record[name] for record in drawn) for name in ("model", "arm"))
+    models = _unique(record.model for record in drawn)
+    arms = _unique(record.arm for record in drawn)
     with matplotlib.rc_context(style(theme)):
         figure = Figure(figsize=(min(12.0, max(4.5, 4.2 * len(models))), 3.6), layout="constrained")
         panels = figure.subplots(1, len(models), squeeze=False)[0]
         shades = arm_colours(arms, theme)
         for axes, model in zip(panels, models):
-            own = [record for record in drawn if record["model"] == model]
+            own = [record for record in drawn if record.model == model]
             axes.set_title(model)
             axes.set_xlabel("epoch")
-            axes.set_ylabel(f"validation {own[0]['settings'].get('valid_metric', 'score')}")
+            axes.set_ylabel(f"validation {own[0].settings.get('valid_metric', 'score')}")
             for record in own:
-                epochs, scores = zip(*record["curve"])
-                axes.plot(epochs, scores, color=shades[record["arm"]], lw=1.3, alpha=0.85)
-            for switch in {(record.get("transfer") or {}).get("phase_switch") for record in own}:
+                epochs, scores = zip(*record.curve)
+                axes.plot(epochs, scores, color=shades[record.arm], lw=1.3, alpha=0.85)
+            for switch in {(record.transfer or {}).get("phase_switch") for record in own}:
                 if switch:
                     axes.axvline(switch - 0.5, color=theme.ink, lw=0.9, ls=":")
                     axes.annotate(
@@ -187,10 +189,10 @@ def as_svg(figure: Figure) -> str:
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """Write a picture as PNG, in one piece."""
-    partial = path.with_suffix(".partial")
-    figure.savefig(partial, format="png", dpi=160)
-    partial.replace(path)
+    """Write a picture as PNG, whole or not at all."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=160)
+    replace_file(path, content.getvalue())
 
 
 def style(theme: Theme) -> Any:
@@ -253,14 +255,13 @@ def _offset(number: int, count: int) -> float:
     return (number - (count - 1) / 2) * min(0.3, 0.85 / count)
 
 
-def _seeds_of(cell: Cell, records: Sequence[Record]) -> list[float]:
+def _seeds_of(cell: Cell, records: Sequence[RunRecord]) -> list[float]:
     return [
-        record["test"][cell.metric]
-        for record in records
-        if (record["model"], record["arm"]) == (cell.model, cell.arm)
-        and cell.metric in record.get("test", {})
+        record.test[cell.metric]
+        for record in of_arm(records, cell.model, cell.arm)
+        if cell.metric in record.test
     ]
 
 
-def _unique(values: Any) -> list[str]:
+def _unique(values: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(values))

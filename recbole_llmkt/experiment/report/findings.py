@@ -1,11 +1,11 @@
-"""All that a comparison found, read once, for every form of its report."""
+"""All results of a comparison, read once, for every form of its report."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from recbole_llmkt.evaluation.slices import HISTORY
 from recbole_llmkt.experiment.report.embedding_map import EmbeddingMap, read_maps
@@ -19,7 +19,8 @@ from recbole_llmkt.experiment.report.significance import (
 )
 from recbole_llmkt.experiment.report.statistics import BASE, Cell, summarise
 from recbole_llmkt.experiment.runs.arms import in_order
-from recbole_llmkt.experiment.runs.results import FILE_NAME, Record, read_results
+from recbole_llmkt.experiment.runs.records import RunRecord, SlicePart
+from recbole_llmkt.experiment.runs.results import FILE_NAME, read_results
 from recbole_llmkt.utils.exceptions import DataError
 
 
@@ -48,24 +49,24 @@ class SliceCells:
 
 @dataclass(frozen=True)
 class Findings:
-    """A comparison's records and what they amount to.
+    """A comparison's records and the statistics over them.
 
     Attributes
     ----------
-    records, good : sequence of dict
-        All records by model, arm (base first) and seed; those of the runs that ended well.
+    records, good : sequence of RunRecord
+        All records by model, arm (base first) and seed; those of the runs that succeeded.
     cells : sequence of Cell
         Means over seeds of the test metrics, and gains.
     pairs, verdicts : sequence of Pair, of Verdict
-        Tests, and what they allow to say.
+        Tests, and the verdicts that they allow.
     slices : sequence of SliceCells
         Parts of users and items.
     maps : sequence of EmbeddingMap
         Of the profiles; empty if there were none.
     """
 
-    records: Sequence[Record]
-    good: Sequence[Record]
+    records: Sequence[RunRecord]
+    good: Sequence[RunRecord]
     cells: Sequence[Cell]
     pairs: Sequence[Pair]
     verdicts: Sequence[Verdict]
@@ -86,9 +87,9 @@ class Findings:
         records = sorted_records(read_results(folder / FILE_NAME))
         if not records:
             raise DataError(
-                f"No results in '{folder}': `llmkt compare --output={folder} ...` makes them."
+                f"No results in '{folder}': `llmkt compare --output={folder} ...` creates them."
             )
-        good = [record for record in records if record["status"] == "ok"]
+        good = [record for record in records if record.ok]
         pairs = compare_arms(good, load_users(folder, good), smaller_metrics)
         return cls(
             records=records,
@@ -105,56 +106,54 @@ class Findings:
         return primary_metric(self.good, model)
 
     def proven(self, cell: Cell) -> bool:
-        """Tell whether a cell's difference to base is proven: only then it gets a star."""
+        """Return whether a cell's difference from base is proven; only then it gets a star."""
+        wanted = (cell.model, cell.arm, BASE, cell.metric)
         return any(
             pair.proven and (pair.model, pair.arm, pair.rival, pair.metric) == wanted
-            for wanted in [(cell.model, cell.arm, BASE, cell.metric)]
             for pair in self.pairs
         )
 
     def unique(self, name: str) -> list[str]:
-        """Return the values of a field of the records, in their order."""
+        """Return the values of an attribute of the records, in their order."""
         return _unique(self.records, name)
 
 
-def _unique(records: Sequence[Record], name: str) -> list[str]:
-    return list(dict.fromkeys(str(record[name]) for record in records))
+def _unique(records: Sequence[RunRecord], name: str) -> list[str]:
+    return list(dict.fromkeys(str(getattr(record, name)) for record in records))
 
 
-def sorted_records(records: Sequence[Record]) -> list[Record]:
-    """Sort by model, arm and seed, which end in any order; a control comes behind its arm."""
+def sorted_records(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Sort records, which come in any order, by model, arm and seed; controls follow their arm."""
     models, arms = _unique(records, "model"), in_order(_unique(records, "arm"))
     return sorted(
-        records, key=lambda r: (models.index(r["model"]), arms.index(r["arm"]), r["seed"])
+        records,
+        key=lambda record: (models.index(record.model), arms.index(record.arm), record.seed),
     )
 
 
-def slice_cells(records: Sequence[Record], smaller: Sequence[str]) -> list[SliceCells]:
+def slice_cells(records: Sequence[RunRecord], smaller: Sequence[str]) -> list[SliceCells]:
     """Return each part of each slice that the runs measured, with its cells.
 
     Parameters
     ----------
-    records : sequence of dict
-        Records of the runs that ended well.
+    records : sequence of RunRecord
+        The runs that succeeded.
     smaller : sequence of str
         Names of metrics of which a smaller value is better.
     """
-    found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    measured: dict[tuple[str, ...], list[tuple[RunRecord, SlicePart]]] = defaultdict(list)
     for record in records:
-        for one in record.get("slices") or []:
-            entry = {**record, "test": one["metrics"], "users": one["users"]}
+        for part in record.slices:
             # Quartiles have bounds that depend on the seed; those of the others are a definition.
-            definition = "" if one["slice"] == HISTORY else one["bounds"]
-            found.setdefault((one["slice"], one["part"], definition), []).append(
-                {**entry, "bounds": one["bounds"]}
-            )
+            definition = "" if part.slice == HISTORY else part.bounds
+            measured[part.slice, part.part, definition].append((record, part))
     return [
         SliceCells(
             name,
-            part,
-            entries[0]["bounds"],
-            sum(entry["users"] for entry in entries) / len(entries),
-            summarise(entries, smaller),
+            part_name,
+            entries[0][1].bounds,
+            sum(part.users for _, part in entries) / len(entries),
+            summarise([replace(record, test=part.metrics) for record, part in entries], smaller),
         )
-        for (name, part, _), entries in found.items()
+        for (name, part_name, _), entries in measured.items()
     ]

@@ -1,15 +1,15 @@
 """Is a gain real? Paired tests by user, corrected over models, and the spread over seeds.
 
-Tests by user ask whether the difference between two arms would hold for other users; they take the
-trained models as given, so they know nothing of what another training seed would have done. The
-interval over seeds asks just that. Only what passes both is called a win, and only against both
-rivals: the base arm, and the control that learned from other users' profiles.
+Tests by user ask whether the difference between two arms would hold for other users. They take the
+trained models as given, so they say nothing about other training seeds; the interval over seeds
+does. Only a gain that passes both is called a win, and only against both rivals: the base arm, and
+the control that learned from other users' profiles.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,10 +20,10 @@ from scipy import stats
 from recbole_llmkt.evaluation.per_user import FILE_NAME, UserMetrics
 from recbole_llmkt.experiment.report.statistics import BASE, MIN_SEEDS, Estimate, estimate
 from recbole_llmkt.experiment.runs.arms import control_of
-from recbole_llmkt.experiment.runs.results import Record, run_name
+from recbole_llmkt.experiment.runs.records import RunRecord, of_arm
 
 LEVEL = 0.05
-Users = Mapping[tuple[str, str, int], UserMetrics]  # by model, arm and seed
+Users = dict[tuple[str, str, int], UserMetrics]  # by model, arm and seed
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,15 @@ class Pair:
 
     @property
     def enough_seeds(self) -> bool:
-        """Tell whether there are enough seeds to know their spread."""
+        """Return whether there are enough seeds to know their spread."""
         return self.seeds is not None and self.seeds.n >= MIN_SEEDS
 
     @property
     def proven(self) -> int:
         """Return 1 if the arm is proven better, -1 if proven worse, 0 otherwise.
 
-        Proven is what both tests find significant after Holm's correction, and what the 95%
-        interval over at least three seeds leaves on the same side of zero.
+        A difference is proven if both tests find it significant after Holm's correction, and if
+        the 95% interval over at least three seeds is on the same side of zero.
         """
         if not self.users or not self.enough_seeds or not self.holm < LEVEL:
             return 0
@@ -85,7 +85,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What can be said of an arm that learned from real profiles.
+    """The verdict on an arm that learned from real profiles.
 
     Attributes
     ----------
@@ -111,43 +111,44 @@ class Verdict:
 # ---- what is compared -------------------------------------------------------------------------
 
 
-def load_users(folder: Path, records: Sequence[Record]) -> dict[tuple[str, str, int], UserMetrics]:
-    """Read the metrics by user of the runs that ended well and have them."""
-    found = {}
+def load_users(
+    folder: Path, records: Sequence[RunRecord]
+) -> dict[tuple[str, str, int], UserMetrics]:
+    """Read the metrics by user of the runs that succeeded and have such a file."""
+    users: Users = {}
     for record in records:
-        path = folder / "runs" / run_name(record) / FILE_NAME
-        if record["status"] == "ok" and path.is_file():
-            found[record["model"], record["arm"], record["seed"]] = UserMetrics.load(path)
-    return found
+        path = folder / "runs" / record.name / FILE_NAME
+        if record.ok and path.is_file():
+            users[record.model, record.arm, record.seed] = UserMetrics.load(path)
+    return users
 
 
-def primary_metric(records: Sequence[Record], model: str) -> str | None:
+def primary_metric(records: Sequence[RunRecord], model: str) -> str | None:
     """Return the metric that verdicts on a model are about.
 
     It is the one that chose the checkpoints (``valid_metric``), or the first of the test's.
     """
     for record in records:
-        test = record.get("test") or {}
-        if record["model"] == model and test:
-            chosen = str(record.get("settings", {}).get("valid_metric")).lower()
-            return chosen if chosen in test else next(iter(test))
+        if record.model == model and record.test:
+            chosen = str(record.settings.get("valid_metric")).lower()
+            return chosen if chosen in record.test else next(iter(record.test))
     return None
 
 
-def is_control(record: Record) -> bool:
-    """Tell whether the knowledge of a run was broken on purpose."""
-    return bool(record.get("settings", {}).get("kt_control", "none") != "none")
+def is_control(record: RunRecord) -> bool:
+    """Return whether the knowledge of a run was broken on purpose."""
+    return bool(record.settings.get("kt_control", "none") != "none")
 
 
 def compare_arms(
-    records: Sequence[Record], users: Users, smaller: Sequence[str] = ()
+    records: Sequence[RunRecord], users: Users, smaller: Sequence[str] = ()
 ) -> list[Pair]:
-    """Compare each arm of real knowledge with the base arm and with its control, where there are.
+    """Compare each arm with real knowledge with the base arm and with its control, if present.
 
     Parameters
     ----------
-    records : sequence of dict
-        Records of the runs that ended well.
+    records : sequence of RunRecord
+        The runs that succeeded.
     users : mapping
         Their metrics by user (:func:`load_users`).
     smaller : sequence of str
@@ -163,40 +164,42 @@ def compare_arms(
     for model, arm in _knowledge_arms(records):
         metric = primary_metric(records, model)
         for rival in (BASE, control_of(arm)):
-            if metric is not None and any(_is(one, model, rival) for one in records):
+            if metric is not None and of_arm(records, model, rival):
                 pairs.append(_pair(records, users, (model, arm, rival, metric), smaller))
     return corrected(pairs)
 
 
 def corrected(pairs: Sequence[Pair]) -> list[Pair]:
     """Correct the p-values of pairs by Holm's method, those with base apart from the others."""
-    tested = [one for one in pairs if one.p == one.p]  # not NaN
-    found: dict[int, float] = {}
+    tested = [pair for pair in pairs if pair.p == pair.p]  # not NaN
+    p_values: dict[int, float] = {}
     for with_base in (True, False):
-        family = [one for one in tested if (one.rival == BASE) == with_base]
-        found.update(zip(map(id, family), holm([one.p for one in family])))
-    return [replace(one, holm=found[id(one)]) if id(one) in found else one for one in pairs]
+        family = [pair for pair in tested if (pair.rival == BASE) == with_base]
+        p_values.update(zip(map(id, family), holm([pair.p for pair in family])))
+    return [
+        replace(pair, holm=p_values[id(pair)]) if id(pair) in p_values else pair for pair in pairs
+    ]
 
 
-def verdicts(records: Sequence[Record], pairs: Sequence[Pair]) -> list[Verdict]:
-    """Judge each arm of real knowledge by its pairs."""
-    found = []
+def verdicts(records: Sequence[RunRecord], pairs: Sequence[Pair]) -> list[Verdict]:
+    """Return the verdict on each arm with real knowledge, by its pairs."""
+    judged = []
     for model, arm in _knowledge_arms(records):
-        own = {one.rival: one for one in pairs if (one.model, one.arm) == (model, arm)}
+        own = {pair.rival: pair for pair in pairs if (pair.model, pair.arm) == (model, arm)}
         base, control = own.get(BASE), own.get(control_of(arm))
         outcome, reason = _judge(arm, base, control)
         metric = primary_metric(records, model) or ""
-        found.append(Verdict(model, arm, metric, outcome, reason, list(own.values())))
-    return found
+        judged.append(Verdict(model, arm, metric, outcome, reason, list(own.values())))
+    return judged
 
 
-def _knowledge_arms(records: Sequence[Record]) -> list[tuple[str, str]]:
-    arms = ((r["model"], r["arm"]) for r in records if r["arm"] != BASE and not is_control(r))
-    return list(dict.fromkeys(arms))
-
-
-def _is(record: Record, model: str, arm: str) -> bool:
-    return bool(record["model"] == model and record["arm"] == arm)
+def _knowledge_arms(records: Sequence[RunRecord]) -> list[tuple[str, str]]:
+    with_knowledge = [
+        (record.model, record.arm)
+        for record in records
+        if record.arm != BASE and not is_control(record)
+    ]
+    return list(dict.fromkeys(with_knowledge))
 
 
 def _judge(arm: str, base: Pair | None, control: Pair | None) -> tuple[str, str]:
@@ -213,7 +216,7 @@ def _judge(arm: str, base: Pair | None, control: Pair | None) -> tuple[str, str]
     if not base.proven:
         return "no win", f"not proven better than base ({evidence(base)})"
     if control is None:
-        return "untested", f"better than base; whether by knowledge only {control_of(arm)} can tell"
+        return "untested", f"better than base; only {control_of(arm)} can tell whether by knowledge"
     if control.proven < 1:
         why = f"but not proven better than {control.rival} ({evidence(control)})"
         return "no win", f"better than base ({evidence(base)}), {why}"
@@ -222,7 +225,7 @@ def _judge(arm: str, base: Pair | None, control: Pair | None) -> tuple[str, str]
 
 
 def evidence(pair: Pair) -> str:
-    """Say what a pair's tests found: p after Holm over so many users, and the interval."""
+    """Return the evidence of a pair as text: p after Holm, users, and the interval."""
     text = f"p = {pair.holm:.2g} over {pair.users} users"
     seeds = pair.seeds
     if seeds is None or seeds.low is None:
@@ -234,7 +237,7 @@ def evidence(pair: Pair) -> str:
 
 
 def _pair(
-    records: Sequence[Record],
+    records: Sequence[RunRecord],
     users: Users,
     names: tuple[str, str, str, str],
     smaller: Sequence[str],
@@ -242,7 +245,7 @@ def _pair(
     model, arm, rival, metric = names
     by_seed = [
         (users[model, arm, seed], users[model, rival, seed])
-        for seed in sorted({record["seed"] for record in records})
+        for seed in sorted({record.seed for record in records})
         if (model, arm, seed) in users and (model, rival, seed) in users
     ]
     differences = _sign(metric, smaller) * user_differences(by_seed, metric)
@@ -259,14 +262,14 @@ def _pair(
 
 
 def seed_differences(
-    records: Sequence[Record], names: tuple[str, str, str, str], smaller: Sequence[str] = ()
+    records: Sequence[RunRecord], names: tuple[str, str, str, str], smaller: Sequence[str] = ()
 ) -> Estimate | None:
     """Return the difference of RecBole's own figure, paired by seed.
 
     Parameters
     ----------
-    records : sequence of dict
-        Records of the runs that ended well.
+    records : sequence of RunRecord
+        The runs that succeeded.
     names : tuple of str
         Model, arm, rival, metric.
     smaller : sequence of str
@@ -280,8 +283,8 @@ def seed_differences(
     model, arm, rival, metric = names
     figures: dict[str, dict[int, float]] = {arm: {}, rival: {}}
     for record in records:
-        if record["model"] == model and record["arm"] in figures and metric in record["test"]:
-            figures[record["arm"]][record["seed"]] = record["test"][metric]
+        if record.model == model and record.arm in figures and metric in record.test:
+            figures[record.arm][record.seed] = record.test[metric]
     common = sorted(figures[arm].keys() & figures[rival].keys())
     sign = _sign(metric, smaller)
     over_seeds = [sign * (figures[arm][seed] - figures[rival][seed]) for seed in common]
@@ -314,8 +317,10 @@ def user_differences(
     for first, second in by_seed:
         if metric not in first.values or metric not in second.values:
             continue
-        shared, one, other = np.intersect1d(first.tokens, second.tokens, return_indices=True)
-        difference = first.values[metric][one] - second.values[metric][other]
+        shared, in_first, in_second = np.intersect1d(
+            first.tokens, second.tokens, return_indices=True
+        )
+        difference = first.values[metric][in_first] - second.values[metric][in_second]
         known = ~np.isnan(difference)
         tokens.append(shared[known])
         differences.append(difference[known])
@@ -336,7 +341,7 @@ def paired_tests(differences: npt.NDArray[np.float64]) -> tuple[float, float]:
     if not differences.any():
         return 1.0, 1.0
     with warnings.catch_warnings():
-        # Of ties, of few users, of differences that are all alike: the other test is asked too.
+        # About ties, few users, or equal differences: the other test is made as well.
         warnings.simplefilter("ignore")
         wilcoxon = stats.wilcoxon(differences).pvalue
         ttest = stats.ttest_1samp(differences, 0.0).pvalue

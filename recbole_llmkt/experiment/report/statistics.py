@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from recbole_llmkt.experiment.runs.results import Record
+from recbole_llmkt.experiment.runs.records import RunRecord
 
 BASE = "base"
 MIN_SEEDS = 3
@@ -53,9 +53,9 @@ class Cell:
     value : Estimate
         The metric.
     gain : Estimate or None
-        Relative gain over the base arm in percent, of the seeds that both arms have: positive is
-        better also where a smaller metric is better. None for the base arm, without a base, and
-        where the base has 0 with any of these seeds.
+        Relative gain over the base arm in percent, over the seeds that both arms have; positive
+        is better, even if a smaller metric is. None for the base arm, without a base arm, and if
+        the base arm has 0 with any of these seeds.
     won : int
         Seeds in which the arm beat the base arm.
     smaller : bool
@@ -76,8 +76,8 @@ def estimate(values: Sequence[float]) -> Estimate:
 
     Examples
     --------
-    >>> found = estimate([1.0, 3.0])
-    >>> found.mean, round(found.low, 4), round(found.high, 4), found.boot_low
+    >>> mean = estimate([1.0, 3.0])
+    >>> mean.mean, round(mean.low, 4), round(mean.high, 4), mean.boot_low
     (2.0, -10.7062, 14.7062, None)
     """
     n, mean = len(values), float(np.mean(values))
@@ -103,21 +103,21 @@ def bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def summarise(records: Sequence[Record], smaller: Sequence[str] = ()) -> list[Cell]:
-    """Summarise the test metrics of the runs that ended well, in their order.
+def summarise(records: Sequence[RunRecord], smaller: Sequence[str] = ()) -> list[Cell]:
+    """Summarise the test metrics of runs that succeeded, in their order.
 
     Parameters
     ----------
-    records : sequence of dict
-        Records of a results file.
+    records : sequence of RunRecord
+        The runs.
     smaller : sequence of str
         Names of metrics (``rmse``) of which a smaller value is better.
     """
     values: dict[tuple[str, str, str], dict[int, float]] = {}
     for record in records:
-        for metric, value in record.get("test", {}).items():
-            key = (record["model"], record["arm"], metric)
-            values.setdefault(key, {})[record["seed"]] = value
+        for metric, value in record.test.items():
+            key = (record.model, record.arm, metric)
+            values.setdefault(key, {})[record.seed] = value
     cells = []
     for (model, arm, metric), per_seed in values.items():
         base = values.get((model, BASE, metric), {}) if arm != BASE else {}

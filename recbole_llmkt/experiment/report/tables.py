@@ -1,18 +1,17 @@
-"""The table of a comparison: numbers as text, rows, verdicts, and what makes them doubtful."""
+"""The tables of a comparison: numbers as text, rows, verdicts and warnings."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import click
 from tabulate import SEPARATING_LINE, tabulate
 
 from recbole_llmkt.experiment.report.findings import Findings
 from recbole_llmkt.experiment.report.statistics import Cell, Estimate
-from recbole_llmkt.experiment.runs.consistency import uses
-from recbole_llmkt.experiment.runs.results import Record, run_name
+from recbole_llmkt.experiment.runs.consistency import profile_uses
+from recbole_llmkt.experiment.runs.records import RunRecord, of_arm
 from recbole_llmkt.utils.text import one_line
 
 FEW_SEEDS = 5
@@ -51,59 +50,59 @@ def metric_names(cells: Sequence[Cell]) -> list[str]:
 
 
 def metric_heads(cells: Sequence[Cell]) -> list[str]:
-    """Return a heading for each metric; an arrow tells where less is better."""
+    """Return a heading for each metric; an arrow marks those where less is better."""
     smaller = {cell.metric for cell in cells if cell.smaller}
     return [f"{name} ↓" if name in smaller else name for name in metric_names(cells)]
 
 
-def table_rows(records: Sequence[Record], cells: Sequence[Cell]) -> list[Row]:
+def table_rows(records: Sequence[RunRecord], cells: Sequence[Cell]) -> list[Row]:
     """Arrange cells in rows, in their order."""
     metrics = metric_names(cells)
-    found = {(cell.model, cell.arm, cell.metric): cell for cell in cells}
+    by_name = {(cell.model, cell.arm, cell.metric): cell for cell in cells}
     rows = []
     for model, arm in dict.fromkeys((cell.model, cell.arm) for cell in cells):
-        own = [found.get((model, arm, metric)) for metric in metrics]
+        own = [by_name.get((model, arm, metric)) for metric in metrics]
         best = [cell is not None and cell == _best(cells, cell) for cell in own]
-        times = [r["seconds"] for r in records if (r["model"], r["arm"]) == (model, arm)]
+        times = [record.seconds for record in of_arm(records, model, arm)]
         rows.append(Row(model, arm, own, best, sum(times) / max(1, len(times))))
     return rows
 
 
 def _best(cells: Sequence[Cell], cell: Cell) -> Cell:
-    rivals = [one for one in cells if (one.model, one.metric) == (cell.model, cell.metric)]
-    return max(rivals, key=lambda one: -one.value.mean if one.smaller else one.value.mean)
+    rivals = [rival for rival in cells if (rival.model, rival.metric) == (cell.model, cell.metric)]
+    return max(rivals, key=lambda rival: (-1 if rival.smaller else 1) * rival.value.mean)
 
 
-def terminal_table(found: Findings) -> str:
-    """Return the table as text, with verdicts and what makes it doubtful below it."""
+def terminal_table(findings: Findings) -> str:
+    """Return the table as text, with verdicts and warnings below it."""
     lines: list[list[str]] = []
     model = ""
-    for row in table_rows(found.good, found.cells):
+    for row in table_rows(findings.good, findings.cells):
         if lines and row.model != model:
             lines.append(SEPARATING_LINE)
-        texts = [_cell_text(found, cell, best) for cell, best in zip(row.cells, row.best)]
+        texts = [_cell_text(findings, cell, best) for cell, best in zip(row.cells, row.best)]
         shown = one_line(row.model) if row.model != model else ""
         lines.append([shown, one_line(row.arm), *texts, f"{row.seconds:.0f}"])
         model = row.model
-    headers = ["model", "arm", *map(one_line, metric_heads(found.cells)), "s/run"]
+    headers = ["model", "arm", *map(one_line, metric_heads(findings.cells)), "s/run"]
     text = [tabulate(lines, headers, disable_numparse=True), ""] if lines else []
-    red = [click.style(one_line(line), fg="red") for line in doubts(found.records)]
-    return "\n".join([*text, *map(one_line, verdict_lines(found)), notes(found), *red])
+    red = [click.style(one_line(line), fg="red") for line in doubts(findings.records)]
+    return "\n".join([*text, *map(one_line, verdict_lines(findings)), notes(findings), *red])
 
 
-def _cell_text(found: Findings, cell: Cell | None, best: bool) -> str:
+def _cell_text(findings: Findings, cell: Cell | None, best: bool) -> str:
     if cell is None:
         return ""
-    text = f"{value_text(cell.value)} {gain_text(cell.gain) + star(found, cell):>7}"
+    text = f"{value_text(cell.value)} {gain_text(cell.gain) + star(findings, cell):>7}"
     return click.style(text, bold=True) if best else text
 
 
 # ---- figures as text --------------------------------------------------------------------------
 
 
-def star(found: Findings, cell: Cell) -> str:
-    """Return a star for a difference to base that the tests prove, and nothing otherwise."""
-    return "*" if found.proven(cell) else ""
+def star(findings: Findings, cell: Cell) -> str:
+    """Return a star for a difference from base that the tests prove, or nothing."""
+    return "*" if findings.proven(cell) else ""
 
 
 def value_text(value: Estimate) -> str:
@@ -126,54 +125,54 @@ def interval_text(gain: Estimate | None) -> str:
 # ---- sentences --------------------------------------------------------------------------------
 
 
-def title(found: Findings) -> str:
+def title(findings: Findings) -> str:
     """Return the report's heading."""
-    return f"Knowledge transfer on {', '.join(found.unique('dataset'))}"
+    return f"Knowledge transfer on {', '.join(findings.unique('dataset'))}"
 
 
-def verdict_lines(found: Findings) -> list[str]:
-    """Say in a sentence for each arm of real knowledge what it gains, and whether it is proven."""
-    gains = {(cell.model, cell.arm, cell.metric): cell for cell in found.cells}
+def verdict_lines(findings: Findings) -> list[str]:
+    """Return a sentence for each arm with real knowledge: its gain, and whether it is proven."""
+    gains = {(cell.model, cell.arm, cell.metric): cell for cell in findings.cells}
     lines = []
-    for one in found.verdicts:
-        cell = gains.get((one.model, one.arm, one.metric))
+    for verdict in findings.verdicts:
+        cell = gains.get((verdict.model, verdict.arm, verdict.metric))
         gain = gain_text(cell.gain) if cell is not None else ""
-        line = f"{one.model}, {one.arm}, {one.metric.upper()} {gain}".rstrip()
-        lines.append(f"{line} - {one.outcome}: {one.reason}.")
+        line = f"{verdict.model}, {verdict.arm}, {verdict.metric.upper()} {gain}".rstrip()
+        lines.append(f"{line} - {verdict.outcome}: {verdict.reason}.")
     return lines
 
 
-def notes(found: Findings) -> str:
-    """Say what the figures are and how far they carry."""
-    counts = sorted({cell.value.n for cell in found.cells}) or [0]
+def notes(findings: Findings) -> str:
+    """Return a note on what the figures are and how reliable they are."""
+    counts = sorted({cell.value.n for cell in findings.cells}) or [0]
     count = counts[0]
     seeds = f"{count} seed{'s' * (count > 1)}" + (f" to {counts[-1]}" if counts[1:] else "")
     text = f"Test metrics, mean ± standard deviation over {seeds}; gain over base, paired by seed."
-    if any(cell.smaller for cell in found.cells):
+    if any(cell.smaller for cell in findings.cells):
         text += " ↓: less is better, and a gain is less."
-    if any(pair.proven for pair in found.pairs):
+    if any(pair.proven for pair in findings.pairs):
         text += f" {STAR_NOTE}"
     if count < FEW_SEEDS:
         text += " So few seeds give hints, not proof: --seeds=1,2,3,4,5 tells more."
     return text
 
 
-def environment(found: Findings) -> str:
-    """Say with what the runs were made, and how long they took."""
-    used = {f"{name} {text}" for one in found.records for name, text in _versions(one)}
-    minutes = sum(record["seconds"] for record in found.records) / 60
-    runs = f"{len(found.records)} runs, {minutes:.1f} minutes of training and testing in all"
+def environment(findings: Findings) -> str:
+    """Return a sentence on the software of the runs, and how long they took."""
+    used = {
+        f"{name} {version}"
+        for record in findings.records
+        for name, version in record.versions.items()
+    }
+    minutes = sum(record.seconds for record in findings.records) / 60
+    runs = f"{len(findings.records)} runs, {minutes:.1f} minutes of training and testing in all"
     return f"{runs}; {', '.join(sorted(used))}." if used else f"{runs}."
 
 
-def _versions(record: Record) -> list[tuple[str, str]]:
-    return list(record.get("versions", {}).items())
-
-
-def doubts(records: Sequence[Record]) -> list[str]:
-    """Say what makes results doubtful: leaking profiles, unequal tuning, failed runs."""
+def doubts(records: Sequence[RunRecord]) -> list[str]:
+    """Return warnings about leaking profiles, unequal tuning and failed runs."""
     lines = []
-    leaking = [run_name(record) for record in records if leaks(record)]
+    leaking = [record.name for record in records if leaks(record)]
     if leaking:
         lines.append(
             "profile_allow_leak is on: profiles may have seen validation or test interactions, so "
@@ -183,7 +182,7 @@ def doubts(records: Sequence[Record]) -> list[str]:
     if unequal:
         lines.append(
             f"The arms of {', '.join(sorted(unequal))} were tuned with different numbers of "
-            "trials, or of runs in the last round, so the comparison is not fair."
+            "trials, or of runs in the final round, so the comparison is not fair."
         )
     partly = sorted(_tuned_in_part(records) - unequal)
     if partly:
@@ -191,33 +190,29 @@ def doubts(records: Sequence[Record]) -> list[str]:
             f"Some arms of {', '.join(partly)} were tuned and others were not, so the comparison "
             "is not fair."
         )
-    failed = [record for record in records if record["status"] != "ok"]
-    lines += [f"{run_name(record)} failed: {record.get('error')}" for record in failed]
-    return lines
+    return lines + [f"{record.name} failed: {record.error}" for record in records if not record.ok]
 
 
-def _tuned_unequally(records: Sequence[Record]) -> set[str]:
-    """Return the models whose arms had different numbers of trials, in whichever command."""
-    budgets: dict[str, set[tuple[object, ...]]] = {}
+def _tuned_unequally(records: Sequence[RunRecord]) -> set[str]:
+    """Return the models whose arms had different tuning budgets, in whichever command."""
+    budgets: dict[str, set[tuple[int, ...]]] = {}
     unequal = set()
     for record in records:
-        if tuned := record.get("tuned"):
-            counts = tuple(tuned.get(name) for name in ("trials", "finalists", "seeds"))
-            budgets.setdefault(record["model"], set()).add(counts)
-            unequal |= {record["model"]} if tuned.get("unequal") else set()
+        if record.tuned is not None:
+            budgets.setdefault(record.model, set()).add(record.tuned.budget)
+            unequal |= {record.model} if record.tuned.unequal else set()
     return unequal | {model for model, counts in budgets.items() if len(counts) > 1}
 
 
-def _tuned_in_part(records: Sequence[Record]) -> set[str]:
-    kinds = {(record["model"], record.get("tuned") is not None) for record in records}
+def _tuned_in_part(records: Sequence[RunRecord]) -> set[str]:
+    kinds = {(record.model, record.tuned is not None) for record in records}
     return {model for model, tuned in kinds if tuned and (model, False) in kinds}
 
 
-def leaks(record: Record) -> bool:
-    """Tell whether a run was allowed to use profiles of another training split."""
-    transfer = record.get("transfer") or {}
-    allowed = record.get("settings", {}).get("profile_allow_leak")
-    return bool(transfer.get("leaks") or allowed)
+def leaks(record: RunRecord) -> bool:
+    """Return whether a run was allowed to use profiles of another training split."""
+    leaking = (record.transfer or {}).get("leaks")
+    return bool(leaking or record.settings.get("profile_allow_leak"))
 
 
 TESTS_HEAD = (
@@ -230,12 +225,12 @@ TUNING_HEAD = ("model", "arm", "trials", "failed", "best trial", "by validation"
 _PROVEN = {1: "better", -1: "worse", 0: "no"}
 
 
-def tests_rows(found: Findings) -> list[list[str]]:
+def tests_rows(findings: Findings) -> list[list[str]]:
     """Return a row of :data:`TESTS_HEAD` for each pair of arms."""
     rows = []
-    for pair in found.pairs:
+    for pair in findings.pairs:
         names = [pair.model, pair.arm, pair.rival, pair.metric, str(pair.users)]
-        tests = [p_text(one) for one in (pair.wilcoxon, pair.ttest, pair.holm)]
+        tests = [p_text(p) for p in (pair.wilcoxon, pair.ttest, pair.holm)]
         seeds, count = "", "0"
         if pair.seeds is not None:
             count = str(pair.seeds.n)
@@ -253,32 +248,32 @@ def p_text(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def slices_rows(found: Findings) -> list[list[str]]:
+def slices_rows(findings: Findings) -> list[list[str]]:
     """Return a row of :data:`SLICES_HEAD` for each part, model and arm, by the primary metric."""
     return [
         [
-            f"{one.part} ({one.bounds})",
-            f"{one.users:.0f}",
+            f"{part.part} ({part.bounds})",
+            f"{part.users:.0f}",
             cell.model,
             cell.arm,
             cell.metric,
             value_text(cell.value),
             gain_text(cell.gain),
         ]
-        for one in found.slices
-        for cell in one.cells
-        if cell.metric == found.primary(cell.model)
+        for part in findings.slices
+        for cell in part.cells
+        if cell.metric == findings.primary(cell.model)
     ]
 
 
-def profiles_rows(found: Findings) -> list[list[str]]:
+def profiles_rows(findings: Findings) -> list[list[str]]:
     """Return a row of :data:`PROFILES_HEAD` for each kind of profile that an arm used."""
     rows = []
-    for record in found.good:
-        for _, term in uses(record):
+    for record in findings.good:
+        for _, term in profile_uses(record):
             row = [
-                record["model"],
-                record["arm"],
+                record.model,
+                record.arm,
                 term.get("entity", ""),
                 str(term.get("profiles", "")),
                 f"{100 * term['coverage']:.1f}%" if "coverage" in term else "",
@@ -290,53 +285,61 @@ def profiles_rows(found: Findings) -> list[list[str]]:
     return rows
 
 
-def tuning_rows(found: Findings) -> list[list[str]]:
-    """Return a row of :data:`TUNING_HEAD` for each arm that `llmkt tune` chose the keys of."""
+def tuning_rows(findings: Findings) -> list[list[str]]:
+    """Return a row of :data:`TUNING_HEAD` for each arm whose keys `llmkt tune` chose."""
     rows = []
-    for record in found.records:
-        tuned = record.get("tuned")
-        if tuned:
-            keys = ", ".join(f"{key}: {_short(value)}" for key, value in tuned["keys"].items())
-            numbers = [str(tuned[name]) for name in ("trials", "failed", "trial")]
-            last = tuned["seed"] + tuned.get("seeds", 1) - 1
-            seeds = f"seed {last}" if last == tuned["seed"] else f"seeds {tuned['seed']} to {last}"
-            score = f"{tuned['metric']} {tuned['score']:.4f} ({seeds})"
-            row = [record["model"], record["arm"], *numbers, score, keys or "as given"]
-            row.append(str(tuned["space"]))
+    for record in findings.records:
+        tuned = record.tuned
+        if tuned is not None:
+            keys = ", ".join(f"{key}: {_short(value)}" for key, value in tuned.keys.items())
+            numbers = [str(number) for number in (tuned.trials, tuned.failed, tuned.trial)]
+            last = tuned.seed + tuned.seeds - 1
+            seeds = f"seed {last}" if last == tuned.seed else f"seeds {tuned.seed} to {last}"
+            score = f"{tuned.metric} {tuned.score:.4f} ({seeds})"
+            row = [record.model, record.arm, *numbers, score, keys or "as given", tuned.space]
             if row not in rows:
                 rows.append(row)
     return rows
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else _text(value)
 
 
-def shared_settings(records: Sequence[Record]) -> list[tuple[str, str]]:
+def shared_settings(records: Sequence[RunRecord]) -> list[tuple[str, str]]:
     """List the keys that have one value in all runs that use them."""
     return sorted((key, texts.pop()) for key, texts in _values(records).items() if len(texts) == 1)
 
 
-def own_settings(records: Sequence[Record]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class SettingRow:
+    """A key of a model with its value, as text, in each arm that uses it."""
+
+    model: str
+    key: str
+    texts: Mapping[str, str]
+
+
+def own_settings(records: Sequence[RunRecord]) -> list[SettingRow]:
     """List, by model, the keys that are not the same everywhere, with each arm's value."""
     shared = {key for key, _ in shared_settings(records)} | {"seed", "model"}
     rows = []
-    for model in dict.fromkeys(record["model"] for record in records):
-        arms = {r["arm"]: r.get("settings", {}) for r in records if r["model"] == model}
+    for model in dict.fromkeys(record.model for record in records):
+        arms = {record.arm: record.settings for record in records if record.model == model}
         for key in sorted({key for settings in arms.values() for key in settings} - shared):
             texts = {arm: _text(values[key]) for arm, values in arms.items() if key in values}
-            rows.append({"model": model, "key": key, "texts": texts})
+            rows.append(SettingRow(model, key, texts))
     return rows
 
 
-def _values(records: Sequence[Record]) -> dict[str, set[str]]:
+def _values(records: Sequence[RunRecord]) -> dict[str, set[str]]:
     """Return the values that each key has in these runs."""
-    found: dict[str, set[str]] = {}
+    values: dict[str, set[str]] = {}
     for record in records:
-        for key, value in record.get("settings", {}).items():
-            found.setdefault(key, set()).add(_text(value))
-    return found
+        for key, value in record.settings.items():
+            values.setdefault(key, set()).add(_text(value))
+    return values
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return "~" if value is None else str(value)

@@ -1,15 +1,15 @@
-"""The arms of a comparison: what each changes in the configuration, and whose control it is."""
+"""The arms of a comparison: the keys that each sets, and which arm a control belongs to."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from recbole_llmkt.keys.table import check_keys
 from recbole_llmkt.utils.exceptions import ConfigError, nearest
+from recbole_llmkt.utils.types import Settings
 
-ARMS: dict[str, dict[str, Any]] = {
+ARMS: dict[str, Settings] = {
     "base": {"kt_enabled": False},
     "kt": {"kt_enabled": True, "kt_control": "none"},
     "shuffled": {"kt_enabled": True, "kt_control": "shuffled"},
@@ -18,7 +18,7 @@ ARMS: dict[str, dict[str, Any]] = {
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
-def arm_settings(name: str, own: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def arm_settings(name: str, own: Mapping[str, Settings]) -> Settings:
     """Return the keys that an arm sets.
 
     Parameters
@@ -32,22 +32,22 @@ def arm_settings(name: str, own: Mapping[str, Mapping[str, Any]]) -> dict[str, A
     Raises
     ------
     ConfigError
-        An unknown arm or control, or a name that cannot be a folder's.
+        An unknown arm or control, or a name that cannot be a folder name.
 
     Examples
     --------
     >>> arm_settings("init+shuffled", {"init": {"kt_init": "targets"}})
     {'kt_enabled': True, 'kt_control': 'shuffled', 'kt_init': 'targets'}
     """
-    for one in own:
-        _check_name(one)
+    for own_name in own:
+        _check_name(own_name)
     if name in ARMS:
         return dict(ARMS[name])
     known, plus, control = name.partition("+")
     if plus and known in ARMS:
         raise ConfigError(
             f"Unknown arm '{name}': the controls of the arm kt are called shuffled and random. "
-            'Other ones belong to own arms: --arm "mine: kt_weight=0.3" has mine+shuffled.'
+            'NAME+CONTROL is for your own arms: --arm "mine: kt_weight=0.3" has mine+shuffled.'
         )
     if known not in own:
         choices = [*ARMS, *own]
@@ -65,9 +65,9 @@ def arm_settings(name: str, own: Mapping[str, Mapping[str, Any]]) -> dict[str, A
 def _check_name(name: str) -> None:
     if name in ARMS or not _NAME.fullmatch(name):
         raise ConfigError(
-            f"An own arm cannot be called '{name}': choose letters, digits, '_', '.' and '-', and "
-            f"none of {', '.join(ARMS)}. The control of an own arm needs no definition: name it "
-            "in --arms as NAME+shuffled."
+            f"An own arm cannot be called '{name}': use letters, digits, '_', '.' and '-', but "
+            f"none of {', '.join(ARMS)}. The control of an own arm needs no definition: add "
+            "NAME+shuffled to --arms."
         )
 
 
@@ -83,7 +83,7 @@ def control_of(arm: str, control: str = "shuffled") -> str:
 
 
 def arm_of(control: str) -> str:
-    """Return the name of the arm whose control this is; of an arm that is none, its own.
+    """Return the name of the arm that a control belongs to; any other arm's own name.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def arm_of(control: str) -> str:
 
 
 def in_order(arms: Iterable[str]) -> list[str]:
-    """Sort arms: the ready-made ones first, and each control behind its arm.
+    """Sort arms: the built-in ones first, and each control after its arm.
 
     Examples
     --------
@@ -104,5 +104,5 @@ def in_order(arms: Iterable[str]) -> list[str]:
     known = list(dict.fromkeys(arms))
     own = [arm for arm in known if arm not in ARMS]
     names = list(dict.fromkeys(arm.partition("+")[0] for arm in own))
-    ready = [arm for arm in ARMS if arm in known]
-    return ready + sorted(own, key=lambda arm: (names.index(arm.partition("+")[0]), "+" in arm))
+    built_in = [arm for arm in ARMS if arm in known]
+    return built_in + sorted(own, key=lambda arm: (names.index(arm.partition("+")[0]), "+" in arm))

@@ -1,27 +1,30 @@
-"""Run a comparison: every arm, model and seed, each in a process of its own, and resumable."""
+"""Run a comparison: every arm, model and seed, each in a process of its own; it can be resumed."""
 
 from __future__ import annotations
 
 import platform
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from logging import getLogger
 from pathlib import Path
 
 from recbole_llmkt import __version__
 from recbole_llmkt.datasets.loading import download
-from recbole_llmkt.experiment.runs.consistency import check_alike, check_knowledge, check_seeds
+from recbole_llmkt.experiment.runs.consistency import check_comparable, check_profiles, check_seeds
 from recbole_llmkt.experiment.runs.plan import Plan, Run
-from recbole_llmkt.experiment.runs.pool import Event, Train, default_jobs, output_folder, run_all
-from recbole_llmkt.experiment.runs.progress import Progress
-from recbole_llmkt.experiment.runs.results import (
-    Record,
-    ResultsWriter,
-    read_results,
-    run_key,
-    split_done,
+from recbole_llmkt.experiment.runs.pool import (
+    Ended,
+    Train,
+    Validated,
+    default_jobs,
+    output_folder,
+    run_all,
 )
+from recbole_llmkt.experiment.runs.progress import Progress
+from recbole_llmkt.experiment.runs.records import FAILED, OK, RunRecord
+from recbole_llmkt.experiment.runs.results import ResultsWriter, read_results, split_done
 from recbole_llmkt.keys.combinations import check_run
 
 logger = getLogger(__name__)
@@ -32,9 +35,9 @@ def compare(
     output: Path,
     jobs: int | None = None,
     train: Train | None = None,
-    when_done: Callable[[Sequence[Run], Sequence[Record], Path], None] | None = None,
-) -> list[Record]:
-    """Train what ``plan`` holds and what ``output`` has not yet, and record each run as it ends.
+    when_done: Callable[[Sequence[Run], Sequence[RunRecord], Path], None] | None = None,
+) -> list[RunRecord]:
+    """Train the runs of ``plan`` that ``output`` lacks, and record each as it ends.
 
     Parameters
     ----------
@@ -43,7 +46,7 @@ def compare(
     output : Path
         Folder of the results file and of the runs' own folders.
     jobs : int, optional
-        Runs at a time; by default one per core, and one only where there is a GPU.
+        Runs at a time; by default one per core, but only one if there is a GPU.
     train : callable, optional
         Trains one run; by default :func:`recbole_llmkt.quick_start.train`.
     when_done : callable, optional
@@ -51,8 +54,8 @@ def compare(
 
     Returns
     -------
-    list of dict
-        The records of the plan's runs, failed ones too (``status: failed``, with ``error``).
+    list of RunRecord
+        The records of the plan's runs, failed ones included.
 
     Raises
     ------
@@ -68,16 +71,16 @@ def compare(
     with ResultsWriter(output) as writer:
         known = read_results(writer.path)
         remaining, done = split_done(runs, known)
-        check_alike(runs, known)
-        check_knowledge(runs, known)
+        check_comparable(runs, known)
+        check_profiles(runs, known)
         if done:
-            logger.info("%d of %d runs are done already.", len(done), len(runs))
+            logger.info("%d of %d runs are already done.", len(done), len(runs))
         logger.info("%d runs to do, %d at a time.", len(remaining), jobs)
         if remaining:
             download(remaining[0].config())
         new = _execute(remaining, writer, jobs, train or _quick_train())
     order = [run.key for run in runs]
-    records = sorted([*done, *new], key=lambda record: order.index(run_key(record)))
+    records = sorted([*done, *new], key=lambda record: order.index(record.key))
     if when_done is not None:
         when_done(runs, records, output)
     return records
@@ -89,54 +92,55 @@ def _quick_train() -> Train:
     return train
 
 
-def _execute(runs: Sequence[Run], writer: ResultsWriter, jobs: int, train: Train) -> list[Record]:
+def _execute(
+    runs: Sequence[Run], writer: ResultsWriter, jobs: int, train: Train
+) -> list[RunRecord]:
     records = []
-    curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    curves: dict[Run, list[tuple[int, float]]] = defaultdict(list)
     with Progress(len(runs)) as progress:
         for event in run_all(runs, writer.path.parent, jobs, train):
-            if event.kind == "epoch":
-                curves[event.run.name].append(event.value)
-            elif event.kind in ("done", "failed"):
-                records.append(_record(event, curves.pop(event.run.name, [])))
+            if isinstance(event, Validated):
+                curves[event.run].append((event.epoch, event.score))
+            elif isinstance(event, Ended):
+                records.append(_record(event, curves.pop(event.run, [])))
                 writer.append(records[-1])
             progress.show(event)
     return records
 
 
-def _record(event: Event, curve: Sequence[tuple[int, float]]) -> Record:
-    run, value = event.run, event.value
-    record = {
-        "model": run.model,
-        "arm": run.arm,
-        "seed": run.seed,
-        "dataset": run.dataset,
-        "digest": run.digest,
-        "status": "ok" if event.kind == "done" else "failed",
-        "seconds": value["seconds"],
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "settings": dict(run.settings),
-        "arm_keys": list(run.arm_keys),
-        "data": run.data,
-        "versions": versions(),
-    }
-    if run.tuned is not None:
-        record["tuned"] = dict(run.tuned)
-    if event.kind == "failed":
-        return {**record, "error": value["result"]}
-    result = value["result"]
-    return {
-        **record,
-        "test": result["test_result"],
-        "valid": result["best_valid_result"],
-        "epochs": run.epochs_until(curve[-1][0] + 1) if curve else run.epochs,
-        "curve": [list(point) for point in curve],
-        "transfer": result.get("transfer"),
-        "slices": result.get("slices", []),
-    }
+def _record(event: Ended, curve: Sequence[tuple[int, float]]) -> RunRecord:
+    run, result = event.run, event.result
+    record = RunRecord(
+        model=run.model,
+        arm=run.arm,
+        seed=run.seed,
+        dataset=run.dataset,
+        digest=run.digest,
+        status=FAILED if result is None else OK,
+        seconds=event.seconds,
+        time=datetime.now(timezone.utc).replace(microsecond=0),
+        settings=dict(run.settings),
+        arm_keys=run.arm_keys,
+        data=run.data,
+        versions=versions(),
+        tuned=run.tuned,
+        error=event.error,
+    )
+    if result is None:
+        return record
+    return replace(
+        record,
+        test=result.test,
+        valid=result.valid,
+        epochs=run.epochs_until(curve[-1][0] + 1) if curve else run.epochs,
+        curve=curve,
+        transfer=result.transfer,
+        slices=result.slices,
+    )
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what decides a result."""
+    """Return the versions of the packages that decide a result."""
     import numpy
     import recbole
     import torch

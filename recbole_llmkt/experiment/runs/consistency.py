@@ -1,17 +1,19 @@
-"""What must be alike in one table: runs of a model differ by their arms and seeds alone."""
+"""What one results table requires: a model's runs differ only by their arms and seeds."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 from recbole_llmkt.experiment.runs.arms import arm_of, arm_settings
 from recbole_llmkt.experiment.runs.plan import Run
-from recbole_llmkt.experiment.runs.results import FILE_NAME, Record, run_key, run_name
+from recbole_llmkt.experiment.runs.records import Record, RunKey, RunRecord
+from recbole_llmkt.experiment.runs.results import FILE_NAME
 from recbole_llmkt.experiment.runs.settings import differences
 from recbole_llmkt.keys.table import is_knowledge_key
 from recbole_llmkt.profiles.loading import texts_digest
@@ -20,101 +22,100 @@ from recbole_llmkt.profiles.store import ProfileStore
 from recbole_llmkt.transfer.methods import wanted_methods
 from recbole_llmkt.transfer.methods.base import places
 from recbole_llmkt.utils.exceptions import ConfigError, DataError, ProfileError
+from recbole_llmkt.utils.types import Settings
 
 logger = getLogger(__name__)
 
 
-def check_alike(runs: Iterable[Run], records: Iterable[Record]) -> None:
-    """See that runs can stand in one table with those that a folder holds already.
+def check_comparable(runs: Iterable[Run], records: Iterable[RunRecord]) -> None:
+    """Check that runs can share a table with those that a folder already holds.
 
-    Runs of one arm may differ by the seed alone, those of an arm and its control by ``kt_control``
-    and what was tuned as well, those of two other arms by what either says and by the keys of this
-    package.
+    Runs of one arm may differ only by the seed; those of an arm and its control also by
+    ``kt_control`` and by the tuned keys; those of other arms also by the keys that either arm sets
+    and by the keys of this package.
 
     Parameters
     ----------
     runs : iterable of Run
         The comparison's runs.
-    records : iterable of dict
-        All records of the folder; failed ones do not matter.
+    records : iterable of RunRecord
+        All records of the folder; failed ones are ignored.
 
     Raises
     ------
     DataError
-        Naming two runs that do not belong together, and what differs.
+        Naming two runs that cannot be compared, and what differs.
     """
-    one_of_each = {(run.model, run.arm): run for run in runs}.values()
-    good = [record for record in records if record["status"] == "ok"]
-    for run in one_of_each:
-        for record in (one for one in good if one["model"] == run.model):
-            if run_key(record) != run.key:
+    arms = {(run.model, run.arm): run for run in runs}.values()
+    succeeded = [record for record in records if record.ok]
+    for run in arms:
+        for record in succeeded:
+            if record.model != run.model:
+                continue
+            if record.key != run.key:
                 _check_settings(run, record)
-            if run.data and (record.get("data") or run.data) != run.data:
+            if run.has_other_data(record.data):
                 raise DataError(
-                    f"{run_name(record)} was recorded on other data: the atomic files of "
+                    f"{record.name} was recorded with other data: the atomic files of "
                     f"'{run.dataset}' have changed. Choose another --output, or delete its line "
                     f"from {FILE_NAME}."
                 )
 
 
-def _check_settings(run: Run, record: Record) -> None:
-    old, new, ignored = record.get("settings", {}), run.settings, {"seed"}
-    if record["arm"] != run.arm:
-        if "arm_keys" not in record:
+def _check_settings(run: Run, record: RunRecord) -> None:
+    old, new, ignored = record.settings, run.settings, {"seed"}
+    if record.arm != run.arm:
+        if record.arm_keys is None:
             return  # of a version that did not note them
-        if arm_of(record["arm"]) == arm_of(run.arm):
+        if arm_of(record.arm) == arm_of(run.arm):
             ignored |= {"kt_control"}
-            ignored |= {key for one in (run.tuned, record.get("tuned")) for key in _keys(one)}
+            ignored |= {key for tuned in (run.tuned, record.tuned) if tuned for key in tuned.keys}
         else:
-            ignored |= {*run.arm_keys, *record["arm_keys"]}
+            ignored |= {*run.arm_keys, *record.arm_keys}
             ignored |= {key for key in (*old, *new) if is_knowledge_key(key)}
     changed = differences(old, new, ignored)
     if changed:
         raise DataError(
-            f"{run_name(record)} was recorded under other settings than {run.name} would have "
-            f"({changed}): one table would mix them. Choose another --output, or delete its line "
-            f"from {FILE_NAME}."
+            f"{record.name} was recorded with other settings than {run.name} would have "
+            f"({changed}), so they cannot share a table. Choose another --output, or delete its "
+            f"line from {FILE_NAME}."
         )
 
 
-def _keys(tuned: Mapping[str, Any] | None) -> list[str]:
-    return list((tuned or {}).get("keys", {}))
-
-
-def check_seeds(run: Run, seeds: Sequence[int], mend: str) -> None:
-    """See that the profiles that an arm reads can be of every seed's split.
+def check_seeds(run: Run, seeds: Sequence[int], fix: str) -> None:
+    """Check that the profiles that an arm reads suit the split of every seed.
 
     Parameters
     ----------
     run : Run
         The arm's run with any of the seeds.
     seeds : sequence of int
-        All seeds that the arm is run with.
-    mend : str
-        How to ask for one seed alone.
+        All seeds of the arm.
+    fix : str
+        How to run with a single seed.
 
     Raises
     ------
     ConfigError
-        Each seed is another split, and the arm reads profiles of users: they are written from the
-        training part of one.
+        Every seed is another split, and the arm reads user profiles: they are written from the
+        training part of one split.
     """
     config = run.config()
     split = config["eval_args"]
-    drawn = split["order"] == "RO" and not config["benchmark_filename"]
+    random_split = split["order"] == "RO" and not config["benchmark_filename"]
     allowed = config["profile_allow_leak"] or not _reads_user_profiles(config)
-    if len({*seeds}) < 2 or not drawn or allowed:
+    if len({*seeds}) < 2 or not random_split or allowed:
         return
     raise ConfigError(
         f"{run.model}, arm {run.arm}: with `order: RO` in eval_args every seed is another split, "
-        "and profiles of users are written from the training part of one. Split by time "
-        "(eval_args: {order: TO, group_by: user}), name files that are split already "
-        f"(benchmark_filename), or {mend}."
+        "and user profiles are written from the training part of one split. Split by time "
+        "(eval_args: {order: TO, group_by: user}), name files that are already split "
+        f"(benchmark_filename), or {fix}."
     )
 
 
 def warn_of_leaks(runs: Iterable[Run]) -> None:
-    """Say which arms are tuned on a validation part that their profiles of users may know."""
+    """Warn about arms tuned on a validation part that their user profiles may know."""
     arms = []
     for run in runs:
         config = run.config()
@@ -122,10 +123,10 @@ def warn_of_leaks(runs: Iterable[Run]) -> None:
             arms.append(f"{run.model} {run.arm}")
     if arms:
         logger.warning(
-            "profile_allow_leak is on, and profiles of users are read by %s. If they were written "
-            "from the validation part too, tuning favours what leans on them most, which the test "
-            "then pays for. Write them from the training part (llmkt profile), or use profiles of "
-            "items alone (kt_entity: item).",
+            "profile_allow_leak is on, and %s read user profiles. If these were written from the "
+            "validation part too, tuning favours the keys that rely on them most, at the expense "
+            "of the test. Write them from the training part (llmkt profile), or use item profiles "
+            "alone (kt_entity: item).",
             ", ".join(arms),
         )
 
@@ -134,17 +135,42 @@ def _reads_user_profiles(config: Any) -> bool:
     return any("user" in method.entities(config) for method in wanted_methods(config))
 
 
+@dataclass(frozen=True)
+class ArmSpace:
+    """The search space of an arm.
+
+    Attributes
+    ----------
+    model, arm : str
+        Names.
+    space : dict
+        The keys it tunes, each with its values, plain.
+    dimensions : sequence of str, optional
+        Keys of the points that all arms share; None in files of versions that did not note them.
+    """
+
+    model: str
+    arm: str
+    space: Settings
+    dimensions: Sequence[str] | None
+
+    @property
+    def name(self) -> str:
+        """Return ``model/arm``."""
+        return f"{self.model}/{self.arm}"
+
+
 def check_spaces(
-    output: Path, entries: Mapping[str, Mapping[str, Any]], own_arms: Mapping[str, Any]
+    output: Path, spaces: Iterable[ArmSpace], own_arms: Mapping[str, Settings]
 ) -> None:
-    """See that all arms of a model are tuned over the same values of the keys they share.
+    """Check that all arms of a model are tuned over the same values of the keys they share.
 
     Parameters
     ----------
     output : Path
         The study's folder.
-    entries : mapping
-        ``tuning.json``'s ``studies``, by ``model/arm``.
+    spaces : iterable of ArmSpace
+        The spaces of all arms of the study.
     own_arms : mapping
         Keys that the definitions of own arms fix.
 
@@ -153,37 +179,35 @@ def check_spaces(
     DataError
         Naming two arms and where their spaces differ.
     """
-    for known, name in itertools.combinations(entries, 2):
-        one, other = entries[known], entries[name]
-        if one["model"] != other["model"]:
+    for first, second in itertools.combinations(spaces, 2):
+        if first.model != second.model:
             continue
-        fixed = {key for arm in (one, other) for key in arm_settings(arm["arm"], own_arms)}
-        changed = differences(*_shared(one, other, fixed))
+        fixed = {key for arm in (first, second) for key in arm_settings(arm.arm, own_arms)}
+        changed = differences(*_shared(first, second, fixed))
         # Points are drawn in as many dimensions as all arms together have keys.
-        drawn = [one.get("dimensions"), other.get("dimensions")]
+        drawn = [first.dimensions, second.dimensions]
         if not changed and None not in drawn and drawn[0] != drawn[1]:
             changed = f"keys {drawn[0]} -> {drawn[1]}"
         if changed:
             raise DataError(
-                f"'{output}': the search space of {name} differs from that of {known} ({changed}), "
-                "so the comparison would not be fair: tune all arms with one --space, or choose "
-                "another --output."
+                f"'{output}': the search space of {second.name} differs from that of {first.name} "
+                f"({changed}), so the comparison would not be fair: tune all arms with the same "
+                "--space, or choose another --output."
             )
 
 
-def _shared(
-    one: Mapping[str, Any], other: Mapping[str, Any], fixed: Collection[str]
-) -> list[dict[str, Any]]:
-    """Return what must be equal of two arms' spaces: of knowledge, the keys that both tune.
+def _shared(first: ArmSpace, second: ArmSpace, fixed: Collection[str]) -> list[Settings]:
+    """Return the parts of two arms' spaces that must be equal.
 
-    An arm and its control must tune the same.
+    Of the keys of this package these are the ones that both tune; an arm and its control must tune
+    the same.
     """
     own: set[str] = set()
-    if arm_of(one["arm"]) != arm_of(other["arm"]):
-        own = {key for key in {*one["space"]} ^ {*other["space"]} if is_knowledge_key(key)}
+    if arm_of(first.arm) != arm_of(second.arm):
+        own = {key for key in {*first.space} ^ {*second.space} if is_knowledge_key(key)}
     return [
-        {key: value for key, value in arm["space"].items() if key not in {*fixed, *own}}
-        for arm in (one, other)
+        {key: value for key, value in arm.space.items() if key not in {*fixed, *own}}
+        for arm in (first, second)
     ]
 
 
@@ -199,50 +223,108 @@ def texts_of(record: Record) -> dict[str, str]:
     return {str(one["entity"]): one["texts"] for _, one in uses(record) if "texts" in one}
 
 
-def check_knowledge(runs: Iterable[Run], records: Iterable[Record], file: str = FILE_NAME) -> None:
-    """See that there are no other profiles now than those that recorded runs learned from.
+def profile_uses(record: RunRecord) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return where a run used its profiles, as text, and the facts of each place."""
+    return uses(record.to_json())
+
+
+@dataclass(frozen=True)
+class ProfilesUsed:
+    """The profiles that a recorded run or trial learned from.
+
+    Attributes
+    ----------
+    key : tuple
+        As ``Run.key``.
+    name : str
+        As ``Run.name``, with the seed.
+    settings : dict
+        The run's settings.
+    texts : dict
+        Digest of the profiles' texts, by entity.
+    """
+
+    key: RunKey
+    name: str
+    settings: Settings
+    texts: Mapping[str, str]
+
+
+def check_profiles(runs: Iterable[Run], records: Iterable[RunRecord]) -> None:
+    """Check that the profiles are those that the recorded runs of a folder learned from.
 
     Parameters
     ----------
     runs : iterable of Run
         The comparison's runs.
-    records : iterable of dict
-        All records of the folder, or trials of a study.
-    file : str
-        The file that holds them.
+    records : iterable of RunRecord
+        All records of the folder.
 
     Raises
     ------
     DataError
-        Naming a run and whose texts have changed: one table would mix two kinds of knowledge.
+        Naming a run and the entity whose texts have changed: one table would mix two kinds of
+        knowledge.
+    """
+    used = [
+        ProfilesUsed(record.key, record.name, record.settings, texts_of(record.to_json()))
+        for record in records
+    ]
+    check_profiles_used(runs, used, FILE_NAME, f", or delete its line from {FILE_NAME}")
+
+
+def check_profiles_used(
+    runs: Iterable[Run], records: Iterable[ProfilesUsed], file: str, alternative: str = ""
+) -> None:
+    """Check that the profiles are those that recorded runs or trials learned from.
+
+    Parameters
+    ----------
+    runs : iterable of Run
+        The runs that would read profiles now.
+    records : iterable of ProfilesUsed
+        What was recorded.
+    file : str
+        The file that holds the records.
+    alternative : str
+        What else to do than choose another --output.
+
+    Raises
+    ------
+    DataError
+        See :func:`check_profiles`.
     """
     by_key = {run.key: run for run in runs}
-    by_folder = {run.settings.get("profile_dir"): run for run in by_key.values() if _knows(run)}
-    now: dict[tuple[Any, ...], str | None] = {}
+    by_folder = {
+        str(run.settings.get("profile_dir")): run
+        for run in by_key.values()
+        if run.settings["kt_enabled"]
+    }
+    current: dict[tuple[str, ...], str | None] = {}
     for record in records:
-        # A run that is no part of this comparison stands in the same table.
-        elsewhere = by_folder.get(record.get("settings", {}).get("profile_dir"))
-        run = by_key.get(run_key(record), elsewhere)
+        # A run that is not part of this comparison shares its table.
+        elsewhere = by_folder.get(str(record.settings.get("profile_dir")))
+        run = by_key.get(record.key, elsewhere)
         if run is None:
             continue
-        for entity, texts in texts_of(record).items():
-            where = (entity, run.given["profile_dir"], run.given["data_path"], run.dataset)
-            if where not in now:
-                now[where] = _texts_now(run, entity)
-            if now[where] not in (None, texts):
-                mend = f", or delete its line from {file}" if file == FILE_NAME else ""
+        for entity, texts in record.texts.items():
+            place = (
+                entity,
+                str(run.given["profile_dir"]),
+                str(run.given["data_path"]),
+                run.dataset,
+            )
+            if place not in current:
+                current[place] = _current_texts(run, entity)
+            if current[place] not in (None, texts):
                 raise DataError(
-                    f"{run_name(record)} (in {file}) learned from other {entity} profiles than "
-                    f"there are now. Choose another --output{mend}."
+                    f"{record.name} (in {file}) learned from {entity} profiles that have changed "
+                    f"since. Choose another --output{alternative}."
                 )
 
 
-def _knows(run: Run) -> bool:
-    return bool(run.settings["kt_enabled"])
-
-
-def _texts_now(run: Run, entity: str) -> str | None:
-    """Return the digest of the texts that a run would read; None where there are none."""
+def _current_texts(run: Run, entity: str) -> str | None:
+    """Return the digest of the texts that a run would read; None if there are none."""
     with suppress(ProfileError):
         return texts_digest(ProfileStore(profile_folder(run.config(), entity), entity).usable())
     return None

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from recbole_llmkt.config import Config, warn_unknown
 from recbole_llmkt.datasets.loading import files_digest
 from recbole_llmkt.evaluation.slices import DEFAULT as DEFAULT_SLICES
 from recbole_llmkt.experiment.runs.arms import arm_settings
+from recbole_llmkt.experiment.runs.records import RunKey, Winner
 from recbole_llmkt.experiment.runs.settings import deciding_settings, digest
 from recbole_llmkt.keys.table import ADDRESS_KEYS
 from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.utils.types import Settings
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,20 +29,20 @@ class Run:
     seed : int
         RecBole's ``seed``: the same seed means the same split, batches and negatives in each arm.
     given : dict
-        The whole configuration, as plain values: what files and presets said when the run was
-        planned. They may be edited while it waits.
+        The whole configuration, as plain values, as files and presets were when the run was
+        planned: they may be edited while it waits.
     settings : dict
         Every key that decides the result, resolved.
     digest : str
         SHA-256 of ``settings``, 16 hexadecimal digits.
     epochs : int
-        Epochs at most.
+        The most epochs.
     model_path : str
-        What was given for the model: its name, or a class path.
+        The model as given: its name, or a class path.
     changes : dict
-        Keys and values over ``given`` that ``settings`` does not tell of: those of a trial.
-    tuned : dict, optional
-        Where its tuned keys come from (:class:`~recbole_llmkt.experiment.tuning.winners.Winner`).
+        Keys and values over ``given`` that ``settings`` does not include: those of a trial.
+    tuned : Winner, optional
+        Where its tuned keys come from.
     label : str
         Last part of the name, where it is not the seed.
     arm_keys : tuple of str
@@ -53,20 +55,20 @@ class Run:
     arm: str
     seed: int
     dataset: str
-    given: Mapping[str, Any] = field(repr=False)
-    settings: Mapping[str, Any] = field(repr=False)
+    given: Settings = field(repr=False)
+    settings: Settings = field(repr=False)
     digest: str
     epochs: int
     model_path: str
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    tuned: Mapping[str, Any] | None = field(default=None, repr=False)
+    changes: Settings = field(default_factory=dict)
+    tuned: Winner | None = field(default=None, repr=False)
     label: str = ""
     arm_keys: tuple[str, ...] = ()
     data: str = ""
 
     @property
-    def key(self) -> tuple[str, str, int, str]:
-        """Return what tells this run from the others of its comparison."""
+    def key(self) -> RunKey:
+        """Return what identifies this run in its comparison."""
         return (self.model, self.arm, self.seed, self.dataset)
 
     @property
@@ -75,13 +77,28 @@ class Run:
         return f"{self.model}-{self.arm}-{self.label or self.seed}"
 
     def epochs_until(self, validated: int) -> int:
-        """Return how many epochs were trained if ``validated`` is that of the last validation.
+        """Return how many epochs were trained if the last validation was after ``validated``.
 
         Early stopping ends a run at a validation; otherwise epochs may follow the last one.
         """
-        step = int(self.changes.get("eval_step", self.settings["eval_step"]))
-        last = int(self.changes.get("epochs", self.epochs))
+        step = int({**self.settings, **self.changes}["eval_step"])
+        last = int({"epochs": self.epochs, **self.changes}["epochs"])
         return last if validated + step > last else validated
+
+    def has_other_data(self, recorded: str) -> bool:
+        """Tell whether the dataset's files differ from those of a recorded digest.
+
+        Parameters
+        ----------
+        recorded : str
+            What :func:`~recbole_llmkt.datasets.loading.files_digest` returned then, in this
+            version or an earlier one; "" is unknown, and no difference.
+        """
+        if not self.data or not recorded or recorded == self.data:
+            return False
+        return recorded != files_digest(
+            Path(self.config()["data_path"]), self.dataset, recorded=recorded
+        )
 
     def config(self) -> Config:
         """Make this run's configuration."""
@@ -90,7 +107,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be compared.
+    """What to compare.
 
     Attributes
     ----------
@@ -107,7 +124,7 @@ class Plan:
     own_arms : mapping
         Further arms: keys and values over those of the arm ``kt``.
     tuned : mapping
-        For (model, arm) what tuning found: ``keys``, and what records say of it.
+        For (model, arm) what tuning chose.
     """
 
     models: Sequence[str]
@@ -115,9 +132,9 @@ class Plan:
     seeds: Sequence[int]
     dataset: str
     config_files: Sequence[str] = ()
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    own_arms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    tuned: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    overrides: Settings = field(default_factory=dict)
+    own_arms: Mapping[str, Settings] = field(default_factory=dict)
+    tuned: Mapping[tuple[str, str], Winner] = field(default_factory=dict)
 
     def runs(self) -> list[Run]:
         """Resolve the configuration of every run, before any of them starts.
@@ -134,7 +151,8 @@ class Plan:
         self._check_tuned()
         if "seed" in self.overrides:
             raise ConfigError(
-                f"--seed={self.overrides['seed']} is one run's key; a comparison takes --seeds."
+                f"--seed={self.overrides['seed']} is the seed of a single run; a comparison takes "
+                "--seeds."
             )
         known: set[str] = set()
         runs = [
@@ -150,7 +168,7 @@ class Plan:
     def _run(self, model: str, arm: str, seed: int, known: set[str]) -> Run:
         tuned = self.tuned.get((model.rpartition(".")[2], arm))
         files = [str(Path(file).resolve()) for file in self.config_files]
-        overlay = {**arm_settings(arm, self.own_arms), **(tuned or {}).get("keys", {})}
+        overlay = {**arm_settings(arm, self.own_arms), **(tuned.keys if tuned else {})}
         values = {**self.overrides, **overlay, "seed": seed}
         config = Config(model, self.dataset, files, values, command_line=[])
         settings = deciding_settings(config)
@@ -176,16 +194,16 @@ class Plan:
         )
 
     def _check_tuned(self) -> None:
-        twice = {key for one in self.tuned.values() for key in one["keys"]} & {*self.overrides}
-        if twice:
+        tuned_keys = {key for winner in self.tuned.values() for key in winner.keys}
+        if clashes := sorted(tuned_keys & {*self.overrides}):
             raise ConfigError(
-                f"{', '.join(sorted(twice))} was tuned: leave it out, or compare without --tuned."
+                f"{', '.join(clashes)} was tuned: leave it out, or compare without --tuned."
             )
 
 
-def _check_names(what: str, values: Sequence[Any]) -> None:
+def _check_names(what: str, values: Sequence[str | int]) -> None:
     if not values:
         raise ConfigError(f"No {what} is given: a comparison needs at least one.")
-    twice = sorted({str(one) for one in values if list(values).count(one) > 1})
-    if twice:
-        raise ConfigError(f"Given twice: {what} {', '.join(twice)}. Name each {what} once.")
+    repeated = sorted(str(value) for value, count in Counter(values).items() if count > 1)
+    if repeated:
+        raise ConfigError(f"Given twice: {what} {', '.join(repeated)}. Name each {what} once.")

@@ -1,8 +1,8 @@
 """Runs in processes of their own, a few at a time.
 
 Each run gets a fresh process, so RecBole's global state and the random streams of two runs never
-mix. Processes are forked from a clean server that has imported RecBole already (where the system
-has one), so a run starts at once.
+mix. Where the system allows, processes are forked from a clean server that has already imported
+RecBole, so a run starts at once.
 """
 
 from __future__ import annotations
@@ -15,41 +15,66 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Protocol, Union
 
 from recbole_llmkt.config import Config
 from recbole_llmkt.evaluation.per_user import FILE_NAME as USERS_FILE
 from recbole_llmkt.experiment.runs.plan import Run
+from recbole_llmkt.experiment.runs.records import RunResult
 from recbole_llmkt.utils.exceptions import ConfigError, LLMKTError
+from recbole_llmkt.utils.jsonl import Fields
+from recbole_llmkt.utils.types import Settings
 
-Train = Callable[..., "dict[str, Any]"]
-# Keys whose value is a path, or may be one, relative to the folder that all was started in.
+# Keys whose value is a path, or may be one, relative to the folder where the command started.
 _PATHS = ("data_path", "profile_dir")
-_PERHAPS_PATHS = ("profile_encoder", "pre_model_path")
+_POSSIBLE_PATHS = ("profile_encoder", "pre_model_path")
+_RESULT_FIX = "Training must return what recbole_llmkt.quick_start.train returns."
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-@dataclass(frozen=True)
-class Event:
-    """News of a run.
+class Train(Protocol):
+    """Trains one run: :func:`recbole_llmkt.quick_start.train`, or a stand-in."""
 
-    Attributes
-    ----------
-    run : Run
-        Which one.
-    kind : str
-        ``"start"``, ``"epoch"`` (value: epoch, validation score), ``"done"`` (value: what
-        ``train`` returned, and seconds) or ``"failed"`` (value: a message, and seconds).
-    value : object
-        See ``kind``.
-    """
+    def __call__(
+        self, config: Config, *, saved: bool = ..., on_epoch: Callable[[int, float], None] = ...
+    ) -> Settings:
+        """Return the result of training."""
+        ...
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run has started."""
 
     run: Run
-    kind: str
-    value: Any = None
+
+
+@dataclass(frozen=True)
+class Validated:
+    """A run was validated after ``epoch`` (from 0), with this score."""
+
+    run: Run
+    epoch: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run has ended after ``seconds``: with a result, or without one because of ``error``."""
+
+    run: Run
+    seconds: float
+    result: RunResult | None = None
+    error: str = ""
+
+
+Event = Union[Started, Validated, Ended]
 
 
 def cores() -> int:
@@ -60,14 +85,14 @@ def cores() -> int:
 
 
 def default_jobs(n_runs: int) -> int:
-    """Return how many runs go at a time: one per core, and one only where there is a GPU."""
+    """Return how many runs go at a time: one per core, but only one if there is a GPU."""
     import torch
 
     return 1 if torch.cuda.is_available() else max(1, min(cores(), n_runs))
 
 
 def output_folder(folder: Path) -> Path:
-    """Make the folder of a comparison or a study.
+    """Create the folder of a comparison or a study.
 
     Raises
     ------
@@ -82,76 +107,109 @@ def output_folder(folder: Path) -> Path:
 
 
 def run_all(runs: Iterable[Run], folder: Path, jobs: int, train: Train) -> Iterator[Event]:
-    """Train ``runs``, at most ``jobs`` at a time, and yield their news.
+    """Train ``runs``, at most ``jobs`` at a time, and yield their events.
 
     Parameters
     ----------
     runs : iterable of Run
-        What to train, in this order. The next one is taken only when a process is free for it, and
-        after the caller has seen all news: it may depend on what came of the earlier ones.
+        What to train, in this order. The next run is taken only when a process is free for it, and
+        after the caller has seen every event so far: it may depend on the earlier results.
     folder : Path
         Each run works in ``folder/runs/<name>``: output, logs and checkpoint go there.
     jobs : int
         Processes at once; each gets ``cores / jobs`` threads, or ``OMP_NUM_THREADS``.
     train : callable
-        ``recbole_llmkt.quick_start.train`` or something with its signature.
+        Trains one run.
 
     Yields
     ------
     Event
-        ``start`` and then, at last, ``done`` or ``failed`` for every run.
+        For every run ``Started``, any number of ``Validated``, and ``Ended``.
     """
-    # More threads than cores wait for each other: a small model then trains ten times slower.
-    threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, cores() // jobs))
-    context = _context(threads)
+    threads = threads_per_run(jobs)
+    context = _context()
     waiting = iter(runs)
-    active: dict[Connection, tuple[Run, Any, float]] = {}
+    active: dict[Connection, _Worker] = {}
     try:
         while True:
             for run in itertools.islice(waiting, jobs - len(active)):
                 receiver, sender = context.Pipe(duplex=False)
-                process = context.Process(
+                process = context.Process(  # type: ignore[attr-defined]
                     target=_work, args=(run, folder / "runs" / run.name, threads, train, sender)
                 )
-                process.start()
+                with _thread_variables(threads):
+                    process.start()
                 sender.close()  # so that the end of the process ends the pipe
-                active[receiver] = (run, process, time.monotonic())
-                yield Event(run, "start")
+                active[receiver] = _Worker(run, process, time.monotonic())
+                yield Started(run)
             if not active:
                 return
-            for receiver in wait(list(active)):
-                assert isinstance(receiver, Connection)
-                event = _receive(receiver, *active[receiver])
-                if event.kind in ("done", "failed"):
-                    active.pop(receiver)[1].join()
-                    receiver.close()
+            for ready in wait(list(active)):
+                assert isinstance(ready, Connection)
+                event = active[ready].receive(ready)
+                if isinstance(event, Ended):
+                    active.pop(ready).process.join()
+                    ready.close()
                 yield event
     finally:
-        for _, process, _ in active.values():
-            process.terminate()
-            process.join()
+        for worker in active.values():
+            worker.process.terminate()
+            worker.process.join()
 
 
-def _context(threads: int) -> Any:
-    for name in _THREADS:  # read when the numerical libraries are loaded
-        os.environ.setdefault(name, str(threads))
+def threads_per_run(jobs: int) -> int:
+    """Return the threads of each of ``jobs`` runs: ``OMP_NUM_THREADS``, or a share of the cores.
+
+    More threads than cores wait for each other: a small model then trains ten times slower.
+    """
+    return int(os.environ.get("OMP_NUM_THREADS") or max(1, cores() // jobs))
+
+
+@contextmanager
+def _thread_variables(threads: int) -> Iterator[None]:
+    """Set the variables that numerical libraries read when they are loaded, and unset them again.
+
+    Only those that are unset: what the user set stays.
+    """
+    unset = [name for name in _THREADS if name not in os.environ]
+    os.environ.update(dict.fromkeys(unset, str(threads)))
+    try:
+        yield
+    finally:
+        for name in unset:
+            os.environ.pop(name, None)
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """The process of a run."""
+
+    run: Run
+    process: BaseProcess
+    started: float
+
+    def receive(self, receiver: Connection) -> Event:
+        """Return the next event of the run."""
+        try:
+            message = receiver.recv()
+        except EOFError:
+            self.process.join()
+            message = f"its process ended early ({_exit_reason(self.process.exitcode)})"
+        if isinstance(message, tuple):
+            return Validated(self.run, *message)
+        seconds = round(time.monotonic() - self.started, 2)
+        if isinstance(message, RunResult):
+            return Ended(self.run, seconds, message)
+        return Ended(self.run, seconds, error=message)
+
+
+def _context() -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     # torch imports the last one, for seconds, with the first optimizer: once is enough
     context.set_forkserver_preload(["recbole_llmkt.quick_start", __name__, "torch._dynamo"])
     return context
-
-
-def _receive(receiver: Connection, run: Run, process: Any, started: float) -> Event:
-    try:
-        kind, value = receiver.recv()
-    except EOFError:
-        process.join()
-        kind, value = "failed", f"its process ended early ({_exit_reason(process.exitcode)})"
-    if kind in ("done", "failed"):
-        value = {"result": value, "seconds": round(time.monotonic() - started, 2)}
-    return Event(run, kind, value)
 
 
 def _exit_reason(code: int | None) -> str:
@@ -161,28 +219,39 @@ def _exit_reason(code: int | None) -> str:
 
 
 def _work(run: Run, folder: Path, threads: int, train: Train, sender: Connection) -> None:
-    """Train one run in this process and send what comes of it."""
+    """Train one run in this process and send its epochs, then its result or its error."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         config = run.config()
         _make_absolute(config)
         _move_to(folder)
-        import torch
-
-        torch.set_num_threads(threads)
+        _limit_threads(threads)
         result = train(
             config,
             saved=True,
-            on_epoch=lambda epoch, score: sender.send(("epoch", (int(epoch), float(score)))),
+            on_epoch=lambda epoch, score: sender.send((int(epoch), float(score))),
         )
         users = result.pop("users", None)
         if users is not None:
             users.save(Path(USERS_FILE))
-        sender.send(("done", json.loads(json.dumps(result, default=_plain))))
+        plain = json.loads(json.dumps(result, default=_plain))
+        sender.send(RunResult.read(Fields(plain, f"The result of {run.name}", _RESULT_FIX)))
     except Exception as error:
         traceback.print_exc()
         own = isinstance(error, LLMKTError)
-        sender.send(("failed", str(error) if own else f"{type(error).__name__}: {error}"))
+        sender.send(str(error) if own else f"{type(error).__name__}: {error}")
+
+
+def _limit_threads(threads: int) -> None:
+    """Limit the libraries, which the server may have loaded for fewer runs at a time."""
+    import threadpoolctl
+    import torch
+
+    torch.set_num_threads(threads)
+    pools = threadpoolctl.threadpool_info()
+    threadpoolctl.threadpool_limits(
+        {pool["prefix"]: threads for pool in pools if pool["num_threads"] > threads}
+    )
 
 
 def _end_with_parent() -> None:
@@ -195,7 +264,7 @@ def _end_with_parent() -> None:
 
 def _make_absolute(config: Config) -> None:
     """Keep paths working when the process moves to the run's folder; checkpoints go there."""
-    for key in (*_PATHS, *_PERHAPS_PATHS):
+    for key in (*_PATHS, *_POSSIBLE_PATHS):
         if config[key] and (key in _PATHS or Path(str(config[key])).exists()):
             config[key] = str(Path(config[key]).resolve())
     config["checkpoint_dir"] = "saved"
@@ -211,6 +280,6 @@ def _move_to(folder: Path) -> None:
     os.close(log)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Turn numpy's and torch's numbers into Python's, anything else into text."""
     return value.item() if hasattr(value, "item") else str(value)

@@ -1,4 +1,4 @@
-"""One bar over all runs of a comparison or of a study, moved by their epochs."""
+"""One progress bar over all runs of a comparison or a study, moved by their epochs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import sys
 from tqdm import tqdm
 
 from recbole_llmkt.experiment.runs.plan import Run
-from recbole_llmkt.experiment.runs.pool import Event
+from recbole_llmkt.experiment.runs.pool import Ended, Event, Validated
 
 
 class Progress:
-    """A bar that shows what runs and how far it is; use it as a context manager.
+    """A bar that shows which runs are active and how far they are; use it as a context manager.
 
     Parameters
     ----------
@@ -38,17 +38,15 @@ class Progress:
         self._bar.close()
 
     def show(self, event: Event) -> None:
-        """Move the bar by the news of a run."""
+        """Update the bar after an event."""
         run = event.run
-        if event.kind == "start":
-            self._epochs[run] = 0
-        elif event.kind == "epoch":
-            self._epochs[run] = event.value[0] + 1
-        else:
+        if isinstance(event, Ended):
             del self._epochs[run]
             self._finished += 1
-            if event.kind == "failed":
-                self._bar.write(f"{run.name} failed: {event.value['result']}", file=sys.stderr)
+            if event.result is None:
+                self._bar.write(f"{run.name} failed: {event.error}", file=sys.stderr)
+        else:
+            self._epochs[run] = event.epoch + 1 if isinstance(event, Validated) else 0
         shares = sum(done / max(1, run.epochs) for run, done in self._epochs.items())
         running = ", ".join(f"{run.name} {done}/{run.epochs}" for run, done in self._epochs.items())
         self._bar.set_postfix_str(f"{self._finished}/{self._bar.total} runs  {running}", False)

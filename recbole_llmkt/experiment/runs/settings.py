@@ -5,55 +5,34 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection
 
 from recbole_llmkt.config import Config
-from recbole_llmkt.keys.table import is_knowledge_key
+from recbole_llmkt.keys.table import IRRELEVANT_KEYS, is_knowledge_key
 from recbole_llmkt.utils import resources
 from recbole_llmkt.utils.parsing import load_yaml
+from recbole_llmkt.utils.types import Settings
 
-# Keys that say where and how loudly a run works, not what comes out of it.
-NO_MATTER = {
-    "checkpoint_dir",
-    "data_path",
-    "dataloaders_save_path",
-    "dataset_save_path",
-    "gpu_id",
-    "kt_preset",  # the keys it sets count, not its name
-    "kt_strict_keys",
-    "kt_slices",  # what else is measured
-    "kt_tail_share",
-    "log_wandb",
-    "loss_decimal_place",
-    "save_dataloaders",
-    "save_dataset",
-    "show_progress",
-    "state",
-    "use_gpu",
-    "wandb_project",
-    "worker",
-}
-# Of the profile keys, these decide which knowledge a run gets; the others guide its making.
-_KNOWLEDGE = {"profile_dir", "profile_encoder", "profile_allow_leak"}
+# These keys decide which profiles a run reads; the other profile keys decide how they are made.
+_READING_KEYS = {"profile_dir", "profile_encoder", "profile_allow_leak"}
 
 
-def deciding_settings(config: Config) -> dict[str, Any]:
+def deciding_settings(config: Config) -> Settings:
     """Return the keys of a configuration that decide the result of a run.
 
-    Paths (but for ``profile_dir``: other profiles are other knowledge), devices and logging are
-    left out, and without knowledge transfer its keys too.
+    Paths (except ``profile_dir``: other profiles are other knowledge), devices and logging are
+    left out; so are the keys of knowledge transfer where it is off.
     """
-    values = {key: value for key, value in config.plain().items() if key not in NO_MATTER}
+    values = {key: value for key, value in config.plain().items() if key not in IRRELEVANT_KEYS}
     for key in list(values):
         transfer = is_knowledge_key(key) and key != "kt_enabled"
-        unused = key.startswith("profile_") and key not in _KNOWLEDGE
+        unused = key.startswith("profile_") and key not in _READING_KEYS
         if unused or (transfer and not values["kt_enabled"]):
             del values[key]
     return values
 
 
-def digest(settings: Mapping[str, Any]) -> str:
+def digest(settings: Settings) -> str:
     """Return 16 hexadecimal digits of the SHA-256 of deciding settings.
 
     Keys of this package count only where they differ from ``properties/overall.yaml``: results
@@ -62,7 +41,7 @@ def digest(settings: Mapping[str, Any]) -> str:
     return text_digest(not_default(settings))
 
 
-def not_default(settings: Mapping[str, Any]) -> dict[str, Any]:
+def not_default(settings: Settings) -> Settings:
     """Return ``settings`` without the keys of this package that have their default value."""
     defaults = _defaults()
     return {
@@ -72,28 +51,26 @@ def not_default(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def text_digest(values: Any) -> str:
+def text_digest(values: object) -> str:
     """Return 16 hexadecimal digits of the SHA-256 of plain values."""
     text = json.dumps(values, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @functools.lru_cache(maxsize=1)
-def _defaults() -> dict[str, Any]:
+def _defaults() -> Settings:
     return load_yaml(resources.properties_dir() / "overall.yaml")
 
 
-def same(one: Any, other: Any) -> bool:
-    """Tell whether two values are one in JSON: 1 is not True there, and a tuple is a list."""
-    return json.dumps(one, default=str) == json.dumps(other, default=str)
+def same(first: object, second: object) -> bool:
+    """Return whether two values are equal in JSON: 1 is not True there, and a tuple is a list."""
+    return json.dumps(first, default=str) == json.dumps(second, default=str)
 
 
-def differences(
-    old: Mapping[str, Any], new: Mapping[str, Any], ignored: Collection[str] = ()
-) -> str:
+def differences(old: Settings, new: Settings, ignored: Collection[str] = ()) -> str:
     """Name the first few keys that have another value, with both values; "" if there are none.
 
-    A key of this package that is missing has its default value.
+    A missing key of this package has its default value.
     """
     before, now = not_default(old), not_default(new)
     changed = [

@@ -1,4 +1,4 @@
-"""Search spaces: which keys an arm tunes and between what, and points that all arms share."""
+"""Search spaces: which keys an arm tunes, over which values, and points that all arms share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Union
+from typing import Union
 
 import recbole
 
@@ -17,6 +17,7 @@ from recbole_llmkt.keys.table import check_keys
 from recbole_llmkt.utils import resources
 from recbole_llmkt.utils.exceptions import ConfigError, nearest
 from recbole_llmkt.utils.parsing import load_yaml
+from recbole_llmkt.utils.types import PlainValue, Settings
 
 SECTIONS = ("shared", "transfer", "kar")
 LEARNING_RATE = {"low": 1e-4, "high": 2e-2, "log": True}
@@ -24,8 +25,8 @@ WEIGHT_DECAY = {"low": 1e-7, "high": 1e-4, "log": True}
 DROPOUT = {"low": 0.0, "high": 0.7}
 # A model's own regularisation is searched this many times below and above its default.
 REG_FACTOR = 100.0
-# A dimension has no such value; None is one that a key may take.
-UNKNOWN: Any = object()
+# Stands for "the dimension has no such value"; None is a value that a key may take.
+UNKNOWN = object()
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class Range:
             value = self.low + unit * (self.high - self.low)
         return self._within(value)
 
-    def nearest(self, value: Any) -> Any:
-        """Return the value of the range nearest to ``value``; UNKNOWN if that is no number."""
+    def nearest(self, value: object) -> object:
+        """Return the value of the range nearest to ``value``; UNKNOWN if that is not a number."""
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return UNKNOWN
         return self._within(float(value))
@@ -61,27 +62,27 @@ class Range:
     def _within(self, value: float) -> float:
         return min(max(round(value) if self.whole else value, self.low), self.high)
 
-    def plain(self) -> dict[str, Any]:
-        """Return what a search space file has for it."""
+    def plain(self) -> PlainValue:
+        """Return the range as a search space file gives it."""
         return {"low": self.low, "high": self.high, "log": self.log}
 
 
 @dataclass(frozen=True)
 class Choices:
-    """One of some values; ``values`` are those of YAML, lists among them."""
+    """A choice among values; these are YAML's, so lists are possible."""
 
-    values: tuple[Any, ...]
+    values: tuple[PlainValue, ...]
 
-    def at(self, unit: float) -> Any:
+    def at(self, unit: float) -> PlainValue:
         """Return the value at ``unit``, from 0 to 1."""
         return self.values[min(int(unit * len(self.values)), len(self.values) - 1)]
 
-    def nearest(self, value: Any) -> Any:
+    def nearest(self, value: object) -> object:
         """Return the choice that equals ``value``; UNKNOWN if there is none."""
-        return next((one for one in self.values if same(one, value)), UNKNOWN)
+        return next((choice for choice in self.values if same(choice, value)), UNKNOWN)
 
-    def plain(self) -> list[Any]:
-        """Return what a search space file has for it."""
+    def plain(self) -> PlainValue:
+        """Return the choices as a search space file gives them."""
         return list(self.values)
 
 
@@ -90,7 +91,9 @@ Space = dict[str, Dimension]
 
 
 def search_spaces(config: Config, file: Path | None = None) -> dict[str, Space]:
-    """Return the search space of a model: its sections ``shared``, ``transfer`` and ``kar``.
+    """Return the search space of a model by section: ``shared``, ``transfer``, ``kar``, ...
+
+    An own method's section is called by its class path, as ``kt_method`` is.
 
     Parameters
     ----------
@@ -102,15 +105,15 @@ def search_spaces(config: Config, file: Path | None = None) -> dict[str, Space]:
     Raises
     ------
     ConfigError
-        Naming the file, the key and the mend.
+        Naming the file, the key and the fix.
     """
     model = str(config["model"])
     folder = resources.properties_dir() / "search"
-    merged: dict[str, dict[str, Any]] = {"shared": own_keys(config), "transfer": {}, "kar": {}}
+    merged: dict[str, Settings] = {"shared": own_keys(config), "transfer": {}, "kar": {}}
     for path in (folder / "overall.yaml", folder / f"{model}.yaml", file):
         if path is not None and (path == file or path.is_file()):
             for section, keys in _read(path, model):
-                merged[section].update(keys)
+                merged.setdefault(section, {}).update(keys)
                 warn_unknown(keys, {*config.internal_config_dict, *hyperparameters()})
     return {
         section: {key: _dimension(key, value) for key, value in keys.items() if value is not None}
@@ -118,8 +121,8 @@ def search_spaces(config: Config, file: Path | None = None) -> dict[str, Space]:
     }
 
 
-def own_keys(config: Config) -> dict[str, Any]:
-    """Return what is searched of a model's own keys, whatever the model.
+def own_keys(config: Config) -> Settings:
+    """Return the search space of a model's own keys, for any model.
 
     ``learning_rate``; ``reg_weight`` around its default where the model has one, else
     ``weight_decay`` (RecBole warns of the two together); every dropout rate of the model's
@@ -127,20 +130,20 @@ def own_keys(config: Config) -> dict[str, Any]:
     """
     path = Path(recbole.__file__).parent / "properties" / "model" / f"{config['model']}.yaml"
     names = load_yaml(path) if path.is_file() else {}
-    found: dict[str, Any] = {"learning_rate": LEARNING_RATE}
+    keys: Settings = {"learning_rate": LEARNING_RATE}
     reg_weight = config["reg_weight"] if "reg_weight" in names else None
     if isinstance(reg_weight, (int, float)) and reg_weight > 0:
         span = {"low": reg_weight / REG_FACTOR, "high": reg_weight * REG_FACTOR, "log": True}
-        found["reg_weight"] = span
+        keys["reg_weight"] = span
     else:
-        found["weight_decay"] = WEIGHT_DECAY
+        keys["weight_decay"] = WEIGHT_DECAY
     for name in names:
         if "dropout" in name and isinstance(config[name], (int, float)):
-            found[name] = DROPOUT
-    return found
+            keys[name] = DROPOUT
+    return keys
 
 
-def _read(path: Path, model: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _read(path: Path, model: str) -> Iterator[tuple[str, Settings]]:
     """Yield a file's sections, those for all models first."""
     content = load_yaml(path)
     models = content.pop("models", None) or {}
@@ -148,28 +151,30 @@ def _read(path: Path, model: str) -> Iterator[tuple[str, dict[str, Any]]]:
         raise ConfigError(f"'{path}': 'models' must hold a section for each model.")
     for part in (content, models.get(model) or {}):
         for section, keys in part.items():
-            if section not in SECTIONS:
+            if section not in SECTIONS and "." not in str(section):
                 raise ConfigError(
-                    f"'{path}': unknown section '{section}'; there are {', '.join(SECTIONS)} and "
+                    f"'{path}': unknown section '{section}'; known are {', '.join(SECTIONS)} and "
                     f"models.{nearest(str(section), SECTIONS)}"
                 )
-            if keys is not None and not _is_plain(keys):
+            if keys is not None and not _is_settings(keys):
                 raise ConfigError(f"'{path}': section '{section}' must hold 'key: values' lines.")
-            strays = [key for key in keys or () if section != "kar" and key.startswith("kt_kar_")]
-            if strays:
+            misplaced = [
+                key for key in keys or () if section != "kar" and key.startswith("kt_kar_")
+            ]
+            if misplaced:
                 raise ConfigError(
-                    f"'{path}': section '{section}' holds {', '.join(strays)}, which only arms "
+                    f"'{path}': section '{section}' holds {', '.join(misplaced)}, which only arms "
                     "with kt_method: kar read. Move it to the section 'kar'."
                 )
             yield section, dict(keys or {})
 
 
-def _is_plain(keys: Any) -> bool:
+def _is_settings(keys: object) -> bool:
     return isinstance(keys, dict) and all(isinstance(key, str) for key in keys)
 
 
-def _dimension(key: str, value: Any) -> Dimension:
-    """Read a list of choices or a range, and see that the key takes its values."""
+def _dimension(key: str, value: object) -> Dimension:
+    """Read a list of choices or a range, and check that the key takes these values."""
     if key == "kt_preset":
         raise ConfigError("Search space: a preset sets other keys; search those, not 'kt_preset'.")
     if isinstance(value, list) and value:
@@ -193,16 +198,16 @@ def _dimension(key: str, value: Any) -> Dimension:
     return dimension
 
 
-def _is_range(one: Range) -> bool:
+def _is_range(span: Range) -> bool:
     numbers = (int, float)
-    if not (isinstance(one.low, numbers) and isinstance(one.high, numbers)):
+    if not (isinstance(span.low, numbers) and isinstance(span.high, numbers)):
         return False
-    finite = math.isfinite(one.low) and math.isfinite(one.high)
-    return finite and one.low < one.high and (one.low > 0 or not one.log)
+    finite = math.isfinite(span.low) and math.isfinite(span.high)
+    return finite and span.low < span.high and (span.low > 0 or not span.log)
 
 
 def arm_space(spaces: Mapping[str, Space], config: Config, held: Collection[str]) -> Space:
-    """Return what an arm searches: the shared keys, and on top those of its kind of transfer.
+    """Return the space of an arm: the shared keys, and those of its kind of transfer.
 
     Parameters
     ----------
@@ -215,16 +220,16 @@ def arm_space(spaces: Mapping[str, Space], config: Config, held: Collection[str]
     """
     sections = ["shared"]
     if config["kt_enabled"]:
-        sections.append("kar" if config["kt_method"] == "kar" else "transfer")
+        sections.append(config["kt_method"])
     return {
         key: dimension
         for section in sections
-        for key, dimension in spaces[section].items()
+        for key, dimension in spaces.get(section, {}).items()
         if key not in held
     }
 
 
-def quasi_random(spaces: Mapping[str, Space], count: int, seed: int) -> list[dict[str, Any]]:
+def quasi_random(spaces: Mapping[str, Space], count: int, seed: int) -> list[Settings]:
     """Return points of the whole space, evenly spread: a scrambled Sobol sequence.
 
     An arm takes its own keys of each point, so all arms of a model get the same values of the keys
@@ -235,20 +240,23 @@ def quasi_random(spaces: Mapping[str, Space], count: int, seed: int) -> list[dic
     spaces : mapping
         Of :func:`search_spaces`.
     count : int
-        How many.
+        Number of points.
     seed : int
-        Of the scrambling.
+        Seed of the scrambling.
     """
     from scipy.stats import qmc
 
-    keys = [(key, one) for section in SECTIONS for key, one in spaces[section].items()]
-    if not keys or count < 1:
+    dimensions = [item for space in spaces.values() for item in space.items()]
+    if not dimensions or count < 1:
         return []
-    sobol = qmc.Sobol(len(keys), scramble=True, seed=seed)
+    sobol = qmc.Sobol(len(dimensions), scramble=True, seed=seed)
     table = sobol.random_base2(math.ceil(math.log2(count)))[:count]
-    return [{key: one.at(float(unit)) for (key, one), unit in zip(keys, row)} for row in table]
+    return [
+        {key: dimension.at(float(unit)) for (key, dimension), unit in zip(dimensions, row)}
+        for row in table
+    ]
 
 
-def plain_space(space: Mapping[str, Dimension]) -> dict[str, Any]:
+def plain_space(space: Mapping[str, Dimension]) -> Settings:
     """Return a space as plain values, for files and digests."""
     return {key: dimension.plain() for key, dimension in space.items()}

@@ -1,30 +1,174 @@
-"""The lines that a study writes: what a trial was, and what came of it."""
+"""What a study records: a line for each trial, and for each run of the final round."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from recbole_llmkt.experiment.runs.consistency import texts_of
 from recbole_llmkt.experiment.runs.plan import Run
-from recbole_llmkt.experiment.runs.pool import Event, Train, run_all
+from recbole_llmkt.experiment.runs.pool import Ended, Train, Validated, run_all
 from recbole_llmkt.experiment.runs.progress import Progress
-from recbole_llmkt.experiment.runs.results import Record
-from recbole_llmkt.utils.exceptions import DataError
+from recbole_llmkt.experiment.runs.records import FAILED, OK, Record, RunKey
+from recbole_llmkt.utils.jsonl import Fields, read_objects
+from recbole_llmkt.utils.types import Metrics, Settings
+
+TRIALS, FINALS = "trials.jsonl", "finals.jsonl"
+_FIX = "Delete the file; `llmkt tune` writes it again."
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a trial.
+
+    Attributes
+    ----------
+    seconds : float
+        How long it took.
+    epochs : int
+        Epochs trained.
+    score : float or None
+        The best validation score; None for a failed trial.
+    valid : mapping
+        Validation metrics.
+    texts : mapping
+        Digest of the profiles' texts that it learned from, by entity.
+    error : str
+        Why it failed.
+    """
+
+    seconds: float
+    epochs: int
+    score: float | None = None
+    valid: Metrics = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """A trial, or a run of the final round: a line of ``trials.jsonl`` or ``finals.jsonl``.
+
+    Attributes
+    ----------
+    model, arm, dataset : str
+        Names.
+    trial : int
+        Number of the trial among those of its arm.
+    seed : int
+        Seed of the run.
+    keys : dict
+        The keys it changes, with their values.
+    outcome : Outcome
+        What came of it.
+    """
+
+    model: str
+    arm: str
+    trial: int
+    seed: int
+    dataset: str
+    keys: Settings
+    outcome: Outcome
+
+    @property
+    def ok(self) -> bool:
+        """Return whether the trial succeeded."""
+        return self.outcome.score is not None
+
+    @property
+    def score(self) -> float:
+        """Return the best validation score of a trial that succeeded."""
+        assert self.outcome.score is not None, "a failed trial has no score"
+        return self.outcome.score
+
+    @property
+    def run_key(self) -> RunKey:
+        """Return what identifies the run; equals ``Run.key``."""
+        return (self.model, self.arm, self.seed, self.dataset)
+
+    @property
+    def key(self) -> tuple[str, str, int, str]:
+        """Return what identifies the trial, its keys included: numbers may be given again."""
+        return (self.model, self.arm, self.trial, json.dumps(self.keys, sort_keys=True))
+
+    @classmethod
+    def read(cls, fields: Fields) -> TrialRecord:
+        """Read a line.
+
+        Raises
+        ------
+        DataError
+            A field is missing or has a wrong type.
+        """
+        ok = fields.choice("status", (OK, FAILED)) == OK
+        outcome = Outcome(
+            seconds=fields.optional("seconds", float) or 0.0,
+            epochs=fields.optional("epochs", int) or 0,
+            score=fields.required("score", float) if ok else None,
+            valid=fields.mapping("valid", float),
+            texts=fields.mapping("texts", str),
+            error=fields.optional("error", str) or "",
+        )
+        return cls(
+            model=fields.required("model", str),
+            arm=fields.required("arm", str),
+            trial=fields.required("trial", int),
+            seed=fields.required("seed", int),
+            dataset=fields.required("dataset", str),
+            keys=fields.required("keys", dict),
+            outcome=outcome,
+        )
+
+    def to_json(self) -> Record:
+        """Return the line's JSON object."""
+        outcome = self.outcome
+        values: Record = {
+            "model": self.model,
+            "arm": self.arm,
+            "trial": self.trial,
+            "seed": self.seed,
+            "dataset": self.dataset,
+            "status": OK if self.ok else FAILED,
+            "keys": self.keys,
+            "epochs": outcome.epochs,
+            "seconds": outcome.seconds,
+        }
+        if not self.ok:
+            return {**values, "error": outcome.error}
+        if outcome.texts:
+            values["texts"] = dict(outcome.texts)
+        return {**values, "score": outcome.score, "valid": dict(outcome.valid)}
+
+
+def read_trials(output: Path) -> list[TrialRecord]:
+    """Read a study's ``trials.jsonl``; a missing file holds no trials.
+
+    Raises
+    ------
+    DataError
+        A line (but a cut-off last one) cannot be read, or a field is missing or of a wrong type.
+    """
+    return [TrialRecord.read(fields) for fields in read_objects(output / TRIALS, _FIX)]
+
+
+def read_finals(output: Path) -> list[TrialRecord]:
+    """Read a study's ``finals.jsonl``; as :func:`read_trials`."""
+    return [TrialRecord.read(fields) for fields in read_objects(output / FINALS, _FIX)]
 
 
 def outcomes(
     runs: Iterable[Run], count: int, output: Path, jobs: int, train: Train
-) -> Iterator[tuple[Run, dict[str, Any]]]:
-    """Train runs under a progress bar, and yield each as it ends, with what came of it.
+) -> Iterator[tuple[Run, Outcome]]:
+    """Train runs under a progress bar, and yield each with its outcome as it ends.
 
     Parameters
     ----------
     runs : iterable of Run
-        Asked for one by one, as there is room.
+        Requested one by one, as processes become free.
     count : int
         How many there are.
     output : Path
@@ -32,56 +176,28 @@ def outcomes(
     jobs : int
         Runs at a time.
     train : callable
-        Trains one of them.
+        Trains one run.
 
     Yields
     ------
-    Run, dict
-        With ``seconds``, ``epochs``, and ``score`` and ``valid``, or ``error``.
+    Run, Outcome
     """
     epochs: dict[Run, int] = {}
     with Progress(count) as progress:
         for event in run_all(runs, output, jobs, train):
-            if event.kind == "epoch":
-                epochs[event.run] = event.run.epochs_until(event.value[0] + 1)
-            elif event.kind in ("done", "failed"):
-                yield event.run, _facts(event, epochs.pop(event.run, 0))
+            if isinstance(event, Validated):
+                epochs[event.run] = event.run.epochs_until(event.epoch + 1)
+            elif isinstance(event, Ended):
+                yield event.run, _outcome(event, epochs.pop(event.run, 0))
             progress.show(event)
 
 
-def _facts(event: Event, epochs: int) -> dict[str, Any]:
-    result, seconds = event.value["result"], event.value["seconds"]
-    found = {"seconds": seconds, "epochs": epochs}
-    if event.kind == "failed":
-        return {**found, "error": result}
-    score = result["best_valid_score"]
-    if not math.isfinite(score):
-        return {**found, "error": f"the validation score is {score}"}
-    texts = texts_of(result)
-    known = {"texts": texts} if texts else {}
-    return {**found, **known, "score": score, "valid": result["best_valid_result"]}
-
-
-def read_lines(path: Path, names: Sequence[str]) -> list[Record]:
-    """Read a file of JSON lines that have these names; a missing file holds none.
-
-    Raises
-    ------
-    DataError
-        A line cannot be read.
-    """
-    if not path.exists():
-        return []
-    lines = []
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            line = json.loads(text)
-            for name in names:
-                line[name]
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{path}, line {number}: not readable ({error}). Delete the file; "
-                "`llmkt tune` makes it again."
-            ) from error
-        lines.append(dict(line))
-    return lines
+def _outcome(event: Ended, epochs: int) -> Outcome:
+    result = event.result
+    if result is None:
+        return Outcome(event.seconds, epochs, error=event.error)
+    if result.score is None or not math.isfinite(result.score):
+        error = f"the validation score is {result.score}"
+        return Outcome(event.seconds, epochs, error=error)
+    texts = texts_of({"transfer": result.transfer})
+    return Outcome(event.seconds, epochs, result.score, result.valid, texts)

@@ -1,196 +1,237 @@
-"""The winners of a study: a plan that runs each arm with the keys that validated best."""
+"""The winners of a study: a plan that runs each arm with its best keys by validation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from logging import getLogger
 from pathlib import Path
-from typing import Any
 
 from recbole_llmkt.experiment.runs.arms import ARMS
-from recbole_llmkt.experiment.runs.consistency import check_knowledge, check_spaces
+from recbole_llmkt.experiment.runs.consistency import check_profiles_used
 from recbole_llmkt.experiment.runs.plan import Plan
-from recbole_llmkt.experiment.runs.results import Record
-from recbole_llmkt.experiment.runs.settings import NO_MATTER, same
-from recbole_llmkt.experiment.tuning.finals import (
+from recbole_llmkt.experiment.runs.records import Winner
+from recbole_llmkt.experiment.runs.settings import same
+from recbole_llmkt.experiment.tuning.finals import best_trials, further_seeds, runs_of
+from recbole_llmkt.experiment.tuning.study_file import StudyFile
+from recbole_llmkt.experiment.tuning.trials import (
     FINALS,
-    best_trials,
-    further_seeds,
-    read_finals,
-    runs_of,
-)
-from recbole_llmkt.experiment.tuning.tune import (
     TRIALS,
-    read_about,
+    TrialRecord,
+    read_finals,
     read_trials,
-    tuned_runs,
-    with_settings,
 )
+from recbole_llmkt.keys.table import IRRELEVANT_KEYS
 from recbole_llmkt.utils.exceptions import ConfigError, DataError, nearest
 
 logger = getLogger(__name__)
 
-Winner = dict[str, Any]
-
 
 def tuned_plan(folder: Path, wanted: Plan, allow_unequal: bool = False) -> Plan:
-    """Lay a plan over what was tuned in a folder.
+    """Return a plan that runs the winners of a study.
 
     Parameters
     ----------
     folder : Path
         The ``--output`` of ``llmkt tune``.
     wanted : Plan
-        What the comparison asks for. Empty models and arms are all that were tuned, an empty
-        dataset is the tuned one; files and keys go over those of the tuning.
+        What to compare. Without models or arms it is all that were tuned, without a dataset the
+        tuned one; files and keys override those of the tuning.
     allow_unequal : bool
-        Whether arms of a model may have had different numbers of trials; records say so.
+        Whether arms of a model may have had different budgets; records say so.
 
     Raises
     ------
     ConfigError
-        Other data, or another definition of an arm, than was tuned; unequal numbers of trials.
+        Another dataset or another definition of an arm than was tuned; unequal budgets.
     DataError
-        No study in the folder, or an arm without a trial that succeeded; a last round that is not
-        finished; files that say something else than they did for the tuning.
+        No study in the folder; an arm without a successful trial or with an unfinished final
+        round; settings, data or profiles that have changed since the tuning.
     """
-    about = read_about(folder)
-    studies = about["studies"].values()
-    arms = list(wanted.arms) or list(dict.fromkeys(one["arm"] for one in studies))
-    models = list(wanted.models) or list(dict.fromkeys(one["model_path"] for one in studies))
-    if wanted.dataset and wanted.dataset != about["dataset"]:
-        raise ConfigError(f"'{folder}' was tuned on {about['dataset']}, not on {wanted.dataset}.")
-    for name in {*wanted.own_arms} & {*about["own_arms"]}:
-        if not same(wanted.own_arms[name], about["own_arms"][name]):
-            raise ConfigError(f"The arm '{name}' was tuned with another definition: leave it out.")
-    trials, finals = read_trials(folder), read_finals(folder)
-    known = with_settings(trials, about)
-    tuned_names = [
-        name
-        for name, one in about["studies"].items()
-        if one["model_path"] in models and one["arm"] in arms
-    ]
-    elsewhere = {key: value for key, value in wanted.overrides.items() if key in NO_MATTER}
-    there = {**about, "overrides": {**about["overrides"], **elsewhere}}
-    check_knowledge(tuned_runs(folder, there, tuned_names), known, TRIALS)
-    check_spaces(folder, about["studies"], about["own_arms"])
-    _warn_of_tuned_seeds(about, wanted.seeds)
+    study = TunedStudy.read(folder)
+    tuned_arms = study.file.studies.values()
+    arms = list(wanted.arms) or list(dict.fromkeys(arm.arm for arm in tuned_arms))
+    models = list(wanted.models) or list(dict.fromkeys(arm.model_path for arm in tuned_arms))
+    _check_wanted(study, wanted)
+    _check_profiles(study, wanted, models, arms)
+    study.file.check_spaces(folder)
+    _warn_of_tuned_seeds(study.file, wanted.seeds)
     tuned = {}
     for path in models:
         model = path.rpartition(".")[2]
-        found = {arm: winner(folder, about, trials, finals, model, arm) for arm in arms}
-        _check_equal(model, found, allow_unequal)
-        tuned.update({(model, arm): one for arm, one in found.items()})
+        winners = {arm: study.winner(model, arm) for arm in arms}
+        for arm, winner in _with_equal_budgets(model, winners, allow_unequal).items():
+            tuned[model, arm] = winner
     return Plan(
         models=models,
         arms=arms,
         seeds=wanted.seeds,
-        dataset=about["dataset"],
-        config_files=[*about["config_files"], *wanted.config_files],
-        overrides={**about["overrides"], **wanted.overrides},
-        own_arms={**about["own_arms"], **wanted.own_arms},
+        dataset=study.file.dataset,
+        config_files=[*study.file.config_files, *wanted.config_files],
+        overrides={**study.file.overrides, **wanted.overrides},
+        own_arms={**study.file.own_arms, **wanted.own_arms},
         tuned=tuned,
     )
 
 
-def _warn_of_tuned_seeds(about: Mapping[str, Any], seeds: Sequence[int]) -> None:
-    most = max(one.get("final_seeds", 0) for one in about["studies"].values())
-    tuned_with = {about["seed"], *further_seeds(about["seed"], most)} & {*seeds}
+def _check_wanted(study: TunedStudy, wanted: Plan) -> None:
+    if wanted.dataset and wanted.dataset != study.file.dataset:
+        raise ConfigError(
+            f"'{study.folder}' was tuned on {study.file.dataset}, not on {wanted.dataset}: leave "
+            "--dataset out."
+        )
+    for name in {*wanted.own_arms} & {*study.file.own_arms}:
+        if not same(wanted.own_arms[name], study.file.own_arms[name]):
+            raise ConfigError(f"The arm '{name}' was tuned with another definition: leave it out.")
+
+
+def _check_profiles(
+    study: TunedStudy, wanted: Plan, models: Sequence[str], arms: Sequence[str]
+) -> None:
+    """Check that settings, data and profiles of the wanted arms are as when they were tuned."""
+    names = [
+        name
+        for name, arm in study.file.studies.items()
+        if arm.model_path in models and arm.arm in arms
+    ]
+    # The data may lie elsewhere, and the device may be another one.
+    elsewhere = {key: value for key, value in wanted.overrides.items() if key in IRRELEVANT_KEYS}
+    here = replace(study.file, overrides={**study.file.overrides, **elsewhere})
+    runs = here.runs(study.folder, names)
+    check_profiles_used(runs, study.file.profiles_used(study.trials), TRIALS)
+
+
+def _warn_of_tuned_seeds(study_file: StudyFile, seeds: Sequence[int]) -> None:
+    most = max((arm.final_seeds for arm in study_file.studies.values()), default=0)
+    tuned_with = {study_file.seed, *further_seeds(study_file.seed, most)} & {*seeds}
     if tuned_with:
         text = ", ".join(map(str, sorted(tuned_with)))
-        logger.warning("Tuned with the seed %s, too: other seeds are a fairer test.", text)
+        logger.warning("Seed %s was also used for tuning: other seeds are a fairer test.", text)
 
 
-def winner(
-    folder: Path,
-    about: Mapping[str, Any],
-    trials: Sequence[Record],
-    finals: Sequence[Record],
-    model: str,
-    arm: str,
-) -> Winner:
-    """Return the best trial of an arm, as the comparison's records note it.
+@dataclass(frozen=True)
+class TunedStudy:
+    """A folder of ``llmkt tune``, read once.
 
-    It is the best finalist by the mean over seeds; without a last round, the best trial.
-
-    Returns
-    -------
-    dict
-        ``keys`` (those it changes), ``trial`` (its number), ``metric`` and ``score`` (validation,
-        mean over seeds), ``trials`` (all that finished, failed ones too), ``failed``,
-        ``finalists`` and ``finals`` (of the last round, and its runs), ``seeds`` (behind the
-        score), ``seed``, ``space`` (a digest), ``unequal`` (whether another arm of the model had
-        more or fewer of them).
+    Attributes
+    ----------
+    folder : Path
+        The folder.
+    file : StudyFile
+        Its ``tuning.json``.
+    trials, finals : sequence of TrialRecord
+        Trials, and runs of the final round.
     """
-    study = about["studies"].get(f"{model}/{arm}")
-    own = [one for one in trials if (one["model"], one["arm"]) == (model, arm)]
-    good = [one for one in own if one["status"] == "ok"]
-    if study is None or not good:
-        raise _no_trial(folder, about, model, arm, bool(own))
-    ranked = best_trials(own, model, arm, study["bigger"])
-    finalists = ranked[: study.get("finalists", 0)]
-    seeds = further_seeds(about["seed"], study.get("final_seeds", 0))
-    played = [(one, runs_of(finals, one, seeds)) for one in finalists]
-    if any(len(again) < len(seeds) for _, again in played):
-        raise DataError(
-            f"{model}, arm {arm}: the last round of '{folder}' is not finished. The same `llmkt "
-            "tune` goes on with it."
-        )
-    well = [(one, again) for one, again in played if all(run["status"] == "ok" for run in again)]
-    if played and not well:
-        raise DataError(
-            f"{model}, arm {arm}: every finalist failed, '{folder / FINALS}' has the "
-            "reasons. Mend them, and give the command of `llmkt tune` again, with --retry-failed."
-        )
-    means = [
-        (sum(run["score"] for run in (one, *again)) / (1 + len(again)), one)
-        for one, again in well or [(ranked[0], [])]
-    ]
-    score, best = (max if study["bigger"] else min)(means, key=lambda one: one[0])
-    return {
-        "keys": best["keys"],
-        "trial": best["trial"],
-        "metric": study["metric"],
-        "score": score,
-        "trials": len(own),
-        "failed": len(own) - len(good),
-        "finalists": len(finalists),
-        "finals": sum(len(again) for _, again in played),
-        "seeds": 1 + len(seeds),
-        "seed": about["seed"],
-        "space": study["space_digest"],
-        "unequal": False,
-    }
 
+    folder: Path
+    file: StudyFile
+    trials: Sequence[TrialRecord]
+    finals: Sequence[TrialRecord]
 
-def _no_trial(
-    folder: Path, about: Mapping[str, Any], model: str, arm: str, all_failed: bool
-) -> DataError:
-    """Return the error of an arm that has no good trial: each one failed, or there was none."""
-    if all_failed:
+    @classmethod
+    def read(cls, folder: Path) -> TunedStudy:
+        """Read a folder.
+
+        Raises
+        ------
+        DataError
+            There is no study in it, or a file cannot be read.
+        """
+        return cls(folder, StudyFile.read(folder), read_trials(folder), read_finals(folder))
+
+    def winner(self, model: str, arm: str) -> Winner:
+        """Return the winner of an arm.
+
+        It is the best finalist by the mean over seeds; without a final round, the best trial.
+
+        Raises
+        ------
+        DataError
+            The arm was not tuned, no trial of it succeeded, its final round is not finished, or
+            every finalist failed.
+        """
+        entry = self.file.studies.get(f"{model}/{arm}")
+        own = [trial for trial in self.trials if (trial.model, trial.arm) == (model, arm)]
+        if entry is None or not any(trial.ok for trial in own):
+            raise self._no_trial(model, arm, all_failed=bool(own))
+        ranked = best_trials(own, model, arm, entry.bigger)
+        finalists = ranked[: entry.finalists]
+        seeds = further_seeds(self.file.seed, entry.final_seeds)
+        rounds = {trial.key: runs_of(self.finals, trial, seeds) for trial in finalists}
+        candidates = self._candidates(model, arm, finalists, rounds, len(seeds)) or ranked[:1]
+        scores = {
+            trial.key: _mean_score([trial, *rounds.get(trial.key, [])]) for trial in candidates
+        }
+        choose = max if entry.bigger else min
+        best = choose(candidates, key=lambda trial: scores[trial.key])
+        return Winner(
+            keys=best.keys,
+            trial=best.trial,
+            metric=entry.metric,
+            score=scores[best.key],
+            trials=len(own),
+            failed=len(own) - len(ranked),
+            finalists=len(finalists),
+            finals=sum(map(len, rounds.values())),
+            seeds=1 + len(seeds),
+            seed=self.file.seed,
+            space=entry.space_digest,
+        )
+
+    def _candidates(
+        self,
+        model: str,
+        arm: str,
+        finalists: Sequence[TrialRecord],
+        rounds: Mapping[tuple[str, str, int, str], Sequence[TrialRecord]],
+        count: int,
+    ) -> list[TrialRecord]:
+        """Return the finalists whose ``count`` runs of the final round all succeeded."""
+        if any(len(runs) < count for runs in rounds.values()):
+            raise DataError(
+                f"{model}, arm {arm}: the final round in '{self.folder}' is not finished. The same "
+                "`llmkt tune` command resumes it."
+            )
+        succeeded = [trial for trial in finalists if all(run.ok for run in rounds[trial.key])]
+        if finalists and not succeeded:
+            raise DataError(
+                f"{model}, arm {arm}: every finalist failed; see '{self.folder / FINALS}' for the "
+                "reasons. Fix them, and run the same `llmkt tune` command with --retry-failed."
+            )
+        return succeeded
+
+    def _no_trial(self, model: str, arm: str, all_failed: bool) -> DataError:
+        """Return the error for an arm without a good trial: all failed, or there was none."""
+        if all_failed:
+            return DataError(
+                f"{model}, arm {arm}: no trial succeeded; see '{self.folder / TRIALS}' for the "
+                "reasons. Fix them, and run the same `llmkt tune` command with --retry-failed."
+            )
+        arms = [study.arm for study in self.file.studies.values()]
+        near = "" if arm in (*ARMS, *arms) else nearest(arm, arms)
         return DataError(
-            f"{model}, arm {arm}: no trial succeeded, '{folder / TRIALS}' has the reasons. "
-            "Mend them, and give the command of `llmkt tune` again, with --retry-failed."
+            f"{model}, arm {arm}: was not tuned in '{self.folder}'.{near} `llmkt tune "
+            f"--models={model} --arms={arm} --output={self.folder} ...` adds it."
         )
-    arms = [name.partition("/")[2] for name in about["studies"]]
-    near = "" if arm in (*ARMS, *arms) else nearest(arm, arms)
-    return DataError(
-        f"{model}, arm {arm}: was not tuned in '{folder}'.{near} `llmkt tune "
-        f"--models={model} --arms={arm} --output={folder} ...` adds it."
-    )
 
 
-def _check_equal(model: str, found: Mapping[str, Winner], allow_unequal: bool) -> None:
-    counted = ("trials", "finalists", "seeds")
-    differing = [name for name in counted if len({one[name] for one in found.values()}) > 1]
-    if not differing:
-        return
-    if not allow_unequal:
-        name = differing[0]
-        text = ", ".join(f"{arm} {one[name]}" for arm, one in found.items())
+def _mean_score(runs: Sequence[TrialRecord]) -> float:
+    return sum(run.score for run in runs) / len(runs)
+
+
+def _with_equal_budgets(
+    model: str, winners: Mapping[str, Winner], allow_unequal: bool
+) -> Mapping[str, Winner]:
+    """Check that all arms had the same budget; if they need not have, mark those that did not."""
+    for number, name in enumerate(("trials", "finalists", "seeds")):
+        counts = {arm: winner.budget[number] for arm, winner in winners.items()}
+        if len({*counts.values()}) < 2:
+            continue
+        if allow_unequal:
+            return {arm: replace(winner, unequal=True) for arm, winner in winners.items()}
+        text = ", ".join(f"{arm} {count}" for arm, count in counts.items())
         raise ConfigError(
             f"{model}: the arms had different numbers of {name} ({text}), so the comparison would "
-            "not be fair. Go on with llmkt tune, or say --allow-unequal; the report then says so."
+            "not be fair. Continue with llmkt tune, or pass --allow-unequal; the report says so."
         )
-    for one in found.values():
-        one["unequal"] = True
+    return winners

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from recbole_llmkt.utils.exceptions import ProfileError
+from recbole_llmkt.utils.types import SettingsLike
 
 
 class Encoder(ABC):
@@ -29,6 +30,17 @@ class Encoder(ABC):
     def __init__(self, name: str, batch_size: int = 32) -> None:
         self.name = name
         self.batch_size = batch_size
+
+    @classmethod
+    def from_config(cls, config: SettingsLike) -> Encoder:
+        """Make the encoder that a configuration describes.
+
+        Parameters
+        ----------
+        config : recbole_llmkt.config.Config
+            The ``profile_*`` keys.
+        """
+        return cls(config["profile_encoder"], config["profile_encoder_batch_size"])
 
     @abstractmethod
     def split(self, texts: list[str]) -> list[list[tuple[str, int]]]:

@@ -14,6 +14,7 @@ from recbole_llmkt.profiles.service import (
     stops_for_good,
 )
 from recbole_llmkt.utils.exceptions import ProfileError
+from recbole_llmkt.utils.types import Settings, SettingsLike
 
 # The service reads 8191 tokens, and no token is shorter than one byte.
 _LONGEST_BYTES = 8000
@@ -40,7 +41,13 @@ class OpenAIEncoder(Encoder):
         The ``openai`` package is not installed.
     """
 
-    def __init__(self, name: str, service: Service, settings: Any, batch_size: int = 32) -> None:
+    def __init__(
+        self,
+        name: str,
+        service: Service,
+        settings: SettingsLike,
+        batch_size: int = 32,
+    ) -> None:
         super().__init__(name, batch_size)
         try:
             import openai
@@ -59,7 +66,7 @@ class OpenAIEncoder(Encoder):
         )
 
     @classmethod
-    def from_config(cls, config: Any) -> OpenAIEncoder:
+    def from_config(cls, config: SettingsLike) -> OpenAIEncoder:
         """Make the encoder that a configuration describes.
 
         Raises
@@ -136,7 +143,9 @@ def _vectors(answer: Any, count: int) -> npt.NDArray[np.float32]:
         raise _NoVectorsError("vectors that are not numbered from 0 on, one for each text")
     vectors = [by_index[index] for index in range(count)]
     for vector in vectors:
-        if not isinstance(vector, list) or not all(type(one) in (int, float) for one in vector):
+        if not isinstance(vector, list) or not all(
+            type(number) in (int, float) for number in vector
+        ):
             raise _NoVectorsError(f"{_shown(vector)} where a list of numbers belongs")
     widths = sorted({len(vector) for vector in vectors})
     if len(widths) > 1 or widths == [0]:
@@ -155,11 +164,11 @@ def _finite(vectors: list[list[float]]) -> npt.NDArray[np.float32]:
     return table
 
 
-def _is_index(row: dict[str, Any]) -> bool:
+def _is_index(row: Settings) -> bool:
     return type(row.get("index")) is int
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     try:
         return repr(value)[:80]
     except RecursionError:

@@ -79,10 +79,10 @@ class SentenceTransformerEncoder(Encoder):
         return parts
 
     def _tokens(self, texts: list[str]) -> list[list[int]]:
-        found: list[list[int]] = self.tokenizer(
+        token_ids: list[list[int]] = self.tokenizer(
             texts, add_special_tokens=False, return_attention_mask=False, verbose=False
         )["input_ids"]
-        return found
+        return token_ids
 
     def encode_batch(self, texts: list[str]) -> npt.NDArray[np.float32]:
         """Encode texts within the model's limit: float32, shape (n_texts, dim_text)."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import inspect
 import pickle
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -11,6 +14,8 @@ from recbole_llmkt.utils.exceptions import ConfigError, ProfileError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Worker = Callable[[Iterable[Item]], Iterable[Result]]
+# A worker's error on its way through Ray.
+_CARRIED = re.compile(r"A worker failed: <([A-Za-z0-9+/=]+)>")
 
 
 def spread(
@@ -74,11 +79,11 @@ def _spread_over_cluster(
         ) from error
     if not ray.is_initialized():
         ray.init(include_dashboard=False, logging_level="warning")
-    ray.data.set_progress_bars(False)
+    blocks = _settle(ray.data)
     n_blocks = -(-len(items) // block_size)
     n_actors, share = _actors(ray.cluster_resources(), on_gpu)
     rows = ray.data.from_items(
-        [{"item": pickle.dumps(item)} for item in items], parallelism=n_blocks
+        [{"item": pickle.dumps(item)} for item in items], **{blocks: n_blocks}
     )
     done = rows.map_batches(
         _Actor,
@@ -94,12 +99,25 @@ def _spread_over_cluster(
             for result in block["result"]:
                 yield pickle.loads(result.as_py())
     except ray.exceptions.RayError as error:
-        # The worker's own error, if it has one; Ray's message has the actor's traceback before it.
-        cause = getattr(error, "cause", None)
-        if isinstance(cause, Exception):
-            raise cause from None
+        carried = _CARRIED.search(str(error))
+        if carried:
+            raise pickle.loads(base64.b64decode(carried[1])) from None
+        # Ray's message has the actor's traceback before it.
         reason = str(error).strip().splitlines()[-1]
         raise ProfileError(f"A worker of the Ray cluster failed: {reason}") from error
+
+
+def _settle(data: Any) -> str:
+    """Turn off Ray Data's progress bars; return the argument that says how many blocks to make.
+
+    Ray 2.6.3 and today's name both in other ways.
+    """
+    if hasattr(data, "set_progress_bars"):
+        data.set_progress_bars(False)
+    else:
+        data.DataContext.get_current().enable_progress_bars = False
+    new = "override_num_blocks" in inspect.signature(data.from_items).parameters
+    return "override_num_blocks" if new else "parallelism"
 
 
 def _actors(resources: Mapping[str, float], on_gpu: bool) -> tuple[int, dict[str, int]]:
@@ -124,5 +142,10 @@ class _Actor:
         import pyarrow
 
         items = [pickle.loads(item.as_py()) for item in block["item"]]
-        results = [pickle.dumps(result) for result in self._work(items)]
+        try:
+            results = [pickle.dumps(result) for result in self._work(items)]
+        except Exception as error:
+            # Each version of Ray wraps errors in another way; all of them keep the message.
+            carried = base64.b64encode(pickle.dumps(error)).decode()
+            raise RuntimeError(f"A worker failed: <{carried}>") from error
         return pyarrow.table({"result": pyarrow.array(results, type=pyarrow.binary())})

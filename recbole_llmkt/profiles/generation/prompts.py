@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +17,7 @@ from recbole_llmkt.utils import resources
 from recbole_llmkt.utils.exceptions import ConfigError, DataError, nearest
 from recbole_llmkt.utils.parsing import load_yaml
 from recbole_llmkt.utils.text import one_line
+from recbole_llmkt.utils.types import Values
 
 _USER_KEYS = ("system", "user", "item_line", "answer_key")
 _ITEM_KEYS = ("system", "user", "answer_key")
@@ -96,7 +95,7 @@ class Prompt:
         parts = (self.entity, self.system, self.user, self.item_line, self.answer_key)
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()
 
-    def messages(self, context: Mapping[str, Any]) -> list[dict[str, str]]:
+    def messages(self, context: Values) -> list[dict[str, str]]:
         """Fill in the templates.
 
         Parameters
@@ -128,7 +127,7 @@ class Prompt:
             filled = [(role, self._fill(role, variables)) for role in ("system", "user")]
         return [{"role": role, "content": text} for role, text in filled if text]
 
-    def _fill(self, key: str, variables: Mapping[str, Any]) -> str:
+    def _fill(self, key: str, variables: Values) -> str:
         template = _compile(self, key)
         try:
             return fill(template, variables).strip()
@@ -160,7 +159,7 @@ def _path(name: str) -> Path:
     )
 
 
-def _check(content: Any, keys: tuple[str, ...], where: str) -> None:
+def _check(content: object, keys: tuple[str, ...], where: str) -> None:
     if not isinstance(content, dict):
         raise ConfigError(f"{where} must hold 'key: value' lines.")
     unknown = [str(key) for key in content if key not in keys]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from recbole_llmkt.keys.table import KEYS
 from recbole_llmkt.profiles.generation.generators import Request, get_generator_class
 from recbole_llmkt.profiles.generation.prompts import Prompt, select_history
 from recbole_llmkt.profiles.generation.sandbox import for_prompts
+from recbole_llmkt.utils.types import RunConfig, Values
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class RequestMaker:
         The prompt, the interactions or the metadata cannot be used.
     """
 
-    def __init__(self, config: Any, entity: str) -> None:
+    def __init__(self, config: RunConfig, entity: str) -> None:
         self.entity = entity
         self.settings = {key: config[key] for key in KEYS if key.startswith("profile_")}
         generator = get_generator_class(self.settings["profile_generator"])
@@ -81,7 +81,7 @@ class RequestMaker:
             answer_key=self.prompt.answer_key if self.prompt else None,
         )
 
-    def _user_context(self, token: str) -> dict[str, Any]:
+    def _user_context(self, token: str) -> Values:
         user_id = self._ids[token]
         all_ids, ratings = self._histories.items(user_id), self._histories.ratings(user_id)
         titled = self._titled[all_ids]
@@ -92,7 +92,7 @@ class RequestMaker:
             self.settings["profile_max_history"],
             self.settings["profile_history"],
         )
-        items: list[dict[str, Any]] = []
+        items: list[Values] = []
         for position in chosen:
             item = self._items[str(self._histories.item_tokens[item_ids[position]])]
             rating = "" if ratings is None else f"{ratings[position]:g}"
@@ -107,7 +107,7 @@ class RequestMaker:
         }
 
 
-def _item_context(item: ItemMetadata) -> dict[str, Any]:
+def _item_context(item: ItemMetadata) -> Values:
     year = next(
         (value for name, value in item.other.items() if "year" in name.lower() and value.isdigit()),
         None,
@@ -131,7 +131,7 @@ def _scale(histories: Histories) -> tuple[str, str]:
     return f"{values.min():g}", f"{values.max():g}"
 
 
-def _warn_of_unknown(histories: Histories, items: Mapping[str, Any]) -> None:
+def _warn_of_unknown(histories: Histories, items: Mapping[str, Values]) -> None:
     unknown = [str(token) for token in histories.item_tokens[1:] if token not in items]
     if unknown:
         logger.warning(

@@ -1,4 +1,4 @@
-"""The generation run: which profiles are wanted, who writes them, and where they are kept."""
+"""Generate profiles, and estimate what that costs."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
+from recbole_llmkt.profiles.exchange import external_changes, import_external
+from recbole_llmkt.profiles.external import external_profiles
 from recbole_llmkt.profiles.generation.engine import spread
 from recbole_llmkt.profiles.generation.generators import get_generator, get_generator_class
 from recbole_llmkt.profiles.generation.generators.base import fix_of
 from recbole_llmkt.profiles.generation.requests import RequestMaker
-from recbole_llmkt.profiles.generation.scope import (
+from recbole_llmkt.profiles.generation.selection import (
     WHAT_IS_MISSING,
-    Scope,
+    Selection,
     origin_of,
-    profiles_of_file,
     shard_folder,
     wanted_tokens,
 )
-from recbole_llmkt.profiles.locations import own_folder, own_store
+from recbole_llmkt.profiles.locations import own_store
 from recbole_llmkt.profiles.store import Profile, ProfileStore, utc_now, write_manifest
-from recbole_llmkt.utils.exceptions import ProfileError
+from recbole_llmkt.utils.exceptions import ConfigError, ProfileError
+from recbole_llmkt.utils.types import RunConfig, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -87,13 +88,13 @@ class Estimate:
 
 
 class _FailuresInARow:
-    """Stops a run in which nothing succeeds any more."""
+    """Stops a run in which nothing succeeds."""
 
     def __init__(self) -> None:
         self._reasons: list[str] = []
 
     def note(self, profile: Profile) -> None:
-        """Take note of a profile that is stored already.
+        """Count a profile that has been stored.
 
         Raises
         ------
@@ -108,12 +109,12 @@ class _FailuresInARow:
             return
         fixes = Counter(fix_of(reason) or reason for reason in self._reasons)
         (usual, count), *_ = fixes.most_common(1)
-        example = next(one for one in self._reasons if usual in (fix_of(one), one))
+        example = next(reason for reason in self._reasons if usual in (fix_of(reason), reason))
         fix = usual if usual != example else "see what the server or the model wants"
         raise ProfileError(
             f"Stopped: {_PATIENCE} profiles in a row failed, {count} of them because {example}. "
-            f"Fix: {fix}. What was written is stored; the same command resumes behind these "
-            f"{_PATIENCE}, and --retry-failed takes them up again."
+            f"Fix: {fix}. What was written is stored; the same command resumes after these "
+            f"{_PATIENCE}, and --retry-failed tries them again."
         )
 
 
@@ -142,7 +143,9 @@ class ProfileWriter:
             )
 
 
-def generate_profiles(config: Any, entity: str, scope: Scope = WHAT_IS_MISSING) -> Summary:
+def generate_profiles(
+    config: RunConfig, entity: str, selection: Selection = WHAT_IS_MISSING
+) -> Summary:
     """Write the profiles that are missing, or whose history has changed.
 
     Every profile is on the disk as soon as its answer has arrived, so a run that is stopped in
@@ -156,7 +159,7 @@ def generate_profiles(config: Any, entity: str, scope: Scope = WHAT_IS_MISSING) 
         The ``profile_*`` keys say how; the training split is that of its ``eval_args``.
     entity : str
         ``"user"`` or ``"item"``.
-    scope : Scope
+    selection : Selection
         Which profiles.
 
     Returns
@@ -169,15 +172,18 @@ def generate_profiles(config: Any, entity: str, scope: Scope = WHAT_IS_MISSING) 
         The data, the prompt or the language model cannot be used, or nothing succeeds.
     """
     start = time.monotonic()
-    requests = RequestMaker(config, entity)
-    made = profiles_of_file(requests)  # before anything is opened: there may be none
+    if config["profile_generator"] == "file":
+        return _import_file(config, entity, selection)
     folder = own_store(config, entity).folder
-    store = ProfileStore(shard_folder(folder, scope.shard) if scope.shard else folder, entity)
+    requests = RequestMaker(config, entity)
+    store = ProfileStore(
+        shard_folder(folder, selection.shard) if selection.shard else folder, entity
+    )
     totals = {"written": 0, "failed": 0, "tokens_in": 0, "tokens_out": 0}
     failures = _FailuresInARow()
     asks_model = get_generator_class(requests.settings["profile_generator"]).is_language_model
     with store.writing():
-        tokens, skipped = wanted_tokens(requests, made, folder, scope)
+        tokens, skipped = wanted_tokens(requests, folder, selection)
         if tokens:
             write_manifest(store.folder, _manifest(config, requests))
         for profile in _write(requests, tokens):
@@ -192,24 +198,54 @@ def generate_profiles(config: Any, entity: str, scope: Scope = WHAT_IS_MISSING) 
     return summary
 
 
+def _import_file(config: RunConfig, entity: str, selection: Selection) -> Summary:
+    """Import ``profile_file``: what ``profile_generator: file`` stands for."""
+    start = time.monotonic()
+    path = _profile_file(config)
+    logger.warning(
+        "profile_generator: file will go. Use `llmkt profile import %s` instead, as is done now.",
+        path,
+    )
+    n_profiles = len(external_profiles(path, entity, config))
+    store = own_store(config, entity)
+    n_imported = import_external(store, path, config, selection.overwrite_edits)
+    seconds = time.monotonic() - start
+    return Summary(n_imported, 0, n_profiles - n_imported, 0, 0, seconds)
+
+
+def _profile_file(config: RunConfig) -> Path:
+    if not config["profile_file"]:
+        raise ConfigError("profile_generator: file needs profile_file: the file's path.")
+    return Path(config["profile_file"])
+
+
 def estimate(
-    config: Any,
+    config: RunConfig,
     entity: str,
     price_in: float | None = None,
     price_out: float | None = None,
-    scope: Scope = WHAT_IS_MISSING,
+    selection: Selection = WHAT_IS_MISSING,
 ) -> Estimate:
     """Tell what :func:`generate_profiles` would do, without asking a language model.
 
+    It refuses what that refuses.
+
     Parameters
     ----------
-    config, entity, scope
+    config, entity, selection
         As for :func:`generate_profiles`.
     price_in, price_out : float, optional
         Price of a million tokens of prompts and of answers, in any currency.
     """
+    store = own_store(config, entity)
+    if config["profile_generator"] == "file":
+        path = _profile_file(config)
+        profiles = external_profiles(path, entity, config)
+        changes = external_changes(store, profiles, path, selection.overwrite_edits)
+        first = [profile.text for profile in changes[:_SHOWN]]
+        return Estimate(len(changes), len(profiles) - len(changes), first, 0, 0, 0.0)
     requests = RequestMaker(config, entity)
-    tokens, skipped = wanted_tokens(requests, profiles_of_file(requests), own_folder(config), scope)
+    tokens, skipped = wanted_tokens(requests, store.folder, selection)
     if requests.prompt is None:
         first = [profile.text for profile in ProfileWriter(requests)(tokens[:_SHOWN])]
         return Estimate(len(tokens), skipped, first, 0, 0, 0.0)
@@ -246,20 +282,9 @@ def _write(requests: RequestMaker, tokens: list[str]) -> Iterator[Profile]:
 
 
 def _log(summary: Summary, n_wanted: int, store: ProfileStore) -> None:
-    logger.info(
-        "%s: %d %s profiles written, %d failed, %d fresh before; %d tokens in, %d out; %.1f s.",
-        store.path,
-        summary.written,
-        store.entity,
-        summary.failed,
-        summary.skipped,
-        summary.tokens_in,
-        summary.tokens_out,
-        summary.seconds,
-    )
     left_out = n_wanted - summary.written - summary.failed
     if left_out:
-        logger.warning("%d %ss are not in profile_file: no profile.", left_out, store.entity)
+        logger.warning("The generator returned no profile for %d %ss.", left_out, store.entity)
     all_failed = [profile for profile in store.read().values() if profile.error is not None]
     if all_failed:
         logger.warning(
@@ -272,7 +297,7 @@ def _log(summary: Summary, n_wanted: int, store: ProfileStore) -> None:
         )
 
 
-def _manifest(config: Any, requests: RequestMaker) -> dict[str, Any]:
+def _manifest(config: RunConfig, requests: RequestMaker) -> Settings:
     settings = requests.settings
     by = {
         "generator": settings["profile_generator"],

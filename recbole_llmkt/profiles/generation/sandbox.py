@@ -6,7 +6,7 @@ import functools
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -15,6 +15,8 @@ from jinja2 import StrictUndefined, Template, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
+
+from recbole_llmkt.utils.types import Values
 
 _MOST_STEPS = 300_000  # rounds of loops, calls, filters and shown values of one prompt
 _MOST_SECONDS = 5.0
@@ -53,7 +55,7 @@ def bounded() -> Iterator[None]:
         _BUDGET.reset(token)
 
 
-def fill(template: Template, variables: Mapping[str, Any]) -> str:
+def fill(template: Template, variables: Values) -> str:
     """Fill in a template, inside :func:`bounded`.
 
     Raises
@@ -99,7 +101,7 @@ def _size(value: Any) -> int:
     return max(1, len(value))
 
 
-def _check_inputs(values: Iterable[Any]) -> None:
+def _check_inputs(values: Iterable[object]) -> None:
     product = 1
     for value in values:
         product *= _size(value) if isinstance(value, _SIZED) else 1
@@ -173,10 +175,10 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         _spend()
-        numbers = [one for one in (left, right) if isinstance(one, (int, float))]
-        if any(abs(one) > _LARGEST_NUMBER for one in numbers):
+        numbers = [number for number in (left, right) if isinstance(number, (int, float))]
+        if any(abs(number) > _LARGEST_NUMBER for number in numbers):
             raise SecurityError("it handles numbers that are too large")
-        if operator == "**" and any(abs(one) > 64 for one in (*numbers[1:], right)):
+        if operator == "**" and any(abs(number) > 64 for number in (*numbers[1:], right)):
             raise SecurityError("it handles numbers that are too large")
         if operator == "%" and isinstance(left, str):
             _check_format(left)
@@ -218,9 +220,9 @@ def shown(value: Any) -> Any:
     if isinstance(value, str):
         return value
     if isinstance(value, dict):
-        return ", ".join(f"{name}: {shown(one)}" for name, one in _counted(value.items()))
+        return ", ".join(f"{name}: {shown(part)}" for name, part in _counted(value.items()))
     if isinstance(value, (list, tuple, set, frozenset, Iterator)):
-        return ", ".join(str(shown(one)) for one in _counted(value))
+        return ", ".join(str(shown(part)) for part in _counted(value))
     return value
 
 
@@ -231,7 +233,7 @@ class ShownList(list[Any]):
         return str(shown(self))
 
 
-class ShownDict(dict[str, Any]):
+class ShownDict(Values):
     """A mapping that is text in any place of a prompt as :func:`shown` says."""
 
     def __str__(self) -> str:
@@ -243,7 +245,7 @@ def for_prompts(value: Any) -> Any:
     if isinstance(value, (str, ShownList, ShownDict)):
         return value
     if isinstance(value, dict):
-        return ShownDict({name: for_prompts(one) for name, one in value.items()})
+        return ShownDict({name: for_prompts(part) for name, part in value.items()})
     if isinstance(value, (list, tuple)):
         return ShownList(map(for_prompts, value))
     return value
@@ -263,7 +265,9 @@ def _make_environment() -> _Environment:
     # Jinja2's own tojson escapes for HTML: language models read \u0027 worse than an apostrophe.
     environment.filters["tojson"] = functools.partial(json.dumps, ensure_ascii=False)
     environment.filters["format"] = _format
-    environment.filters = {name: _guarded(one) for name, one in environment.filters.items()}
+    environment.filters = {
+        name: _guarded(function) for name, function in environment.filters.items()
+    }
     environment.filters.update(counted=_counted, checked=_checked)
     return environment
 

@@ -1,10 +1,9 @@
-"""Build the terms of the transfer loss; whatever cannot be done shows here, before training."""
+"""Build the terms of the transfer loss; what cannot work is refused here, before training."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,15 +25,16 @@ from recbole_llmkt.transfer.inspection.layers import Layer
 from recbole_llmkt.transfer.inspection.probe import Probe
 from recbole_llmkt.transfer.inspection.row_inference import (
     check_gradient,
-    decide_rows,
+    infer_rows,
     probed_layers,
 )
 from recbole_llmkt.transfer.inspection.rows import Entities
 from recbole_llmkt.transfer.targets.build import TargetTable, build_targets, widest
 from recbole_llmkt.utils.exceptions import ConfigError, LayerError
 from recbole_llmkt.utils.randomness import isolated_randomness
+from recbole_llmkt.utils.types import RunConfig
 
-# The transforms that map users' and items' profiles alike, so that the two can be compared.
+# Transforms that map users' and items' profiles in the same way: the two can be compared.
 COMMON_TRANSFORMS = ("none", "random")
 
 
@@ -67,20 +67,20 @@ def build_terms(context: RunContext, seed: int) -> list[Term]:
         loss = make_loss(config["kt_loss"])
     check_loss(config, loss)
 
-    def place(one: TermSettings) -> PlacedSetting:
-        return PlacedSetting(one, chosen_layer(context, one))
+    def place(term: TermSettings) -> PlacedSetting:
+        return PlacedSetting(term, chosen_layer(context, term))
 
-    places = [place(one) for one in settings]
+    places = [place(term) for term in settings]
     partners = [
-        place(partner_settings(settings, one)) if loss.partners else None for one in settings
+        place(partner_settings(settings, term)) if loss.partners else None for term in settings
     ]
-    layers = [one.layer for one in [*places, *partners] if one is not None]
+    layers = [placed.layer for placed in [*places, *partners] if placed is not None]
     probe = Probe(model, context.train_data, probed_layers(model, layers))
     builder = _Builder(context, probe, seed)
     return [builder.term(*pair) for pair in zip(places, partners)]
 
 
-def check_loss(config: Any, loss: TransferLoss) -> None:
+def check_loss(config: RunConfig, loss: TransferLoss) -> None:
     """Refuse settings that do not go with a loss.
 
     Raises
@@ -139,7 +139,7 @@ class _Builder:
     def _source(self, place: PlacedSetting, loss: TransferLoss) -> Source:
         dataset, layer = self.context.train_data._dataset, place.layer
         entities = Entities.of(dataset, place.setting.entity, self.probe.batches[0])
-        rows = decide_rows(self.probe, layer, entities, place.setting.rows)
+        rows = infer_rows(self.probe, layer, entities, place.setting.rows)
         # Align both probe batches once, so that a misfit shows before training.
         for reading in self.probe.readings:
             hidden, _ = rows.align(reading.calls[layer], reading.interaction)
@@ -168,12 +168,12 @@ class _Builder:
     def _partner(self, source: Source, place: PlacedSetting, loss: TransferLoss) -> Source:
         partner = self._source(place, loss)
         if partner.width != source.width:
-            one, two = source.profiles.entity, partner.profiles.entity
+            entity, other = source.profiles.entity, partner.profiles.entity
             raise LayerError(
-                f"kt_loss: {self.config['kt_loss']} multiplies {one} states with {two} states, but "
-                f"'{source.layer}' is {source.width} wide and '{partner.layer}' {partner.width}. "
-                f"Set kt_{one}_layer and kt_{two}_layer to layers of one width (`llmkt layers` "
-                "lists them), or choose another kt_loss."
+                f"kt_loss: {self.config['kt_loss']} multiplies {entity} states with {other} "
+                f"states, but '{source.layer}' is {source.width} wide and '{partner.layer}' "
+                f"{partner.width}. Set kt_{entity}_layer and kt_{other}_layer to layers of one "
+                "width (`llmkt layers` lists them), or choose another kt_loss."
             )
         if partner.table.values.shape[1] != source.table.values.shape[1]:
             raise ConfigError(
@@ -194,13 +194,13 @@ class _Builder:
         return EntityMask(tables, self.model, self.config["kt_mask_ratio"], self.seed)
 
     def _check_mask(self, term: Term) -> None:
-        """Refuse a layer at which all hidden entities look alike: they cannot be told apart."""
+        """Refuse a layer at which all hidden entities look the same."""
         batch = self.probe.batches[0]
         ids = torch.unique(term.rows.batch_ids(batch))
         with term.hiding(self.probe.shadow, ids):
             reading = self.probe.read(batch)
         hidden, ids = term.rows.align(reading.calls[term.layer], reading.interaction)
-        if _all_alike(hidden.detach()[ids > 0]):
+        if _all_equal(hidden.detach()[ids > 0]):
             entity = term.profiles.entity
             raise LayerError(
                 f"kt_loss: {self.config['kt_loss']} needs a layer that tells a {entity} by its "
@@ -210,5 +210,5 @@ class _Builder:
             )
 
 
-def _all_alike(rows: Tensor) -> bool:
+def _all_equal(rows: Tensor) -> bool:
     return bool(torch.equal(rows, rows[:1].expand_as(rows)))

@@ -39,7 +39,7 @@ class EntityMask(nn.Module):
         self.tables, self.ratio, self.seed = list(tables), ratio, seed
         parameters = dict(model.named_parameters())
         self.tokens = nn.ParameterList(
-            nn.Parameter(torch.zeros_like(one.rows(parameters)[0])) for one in tables
+            nn.Parameter(torch.zeros_like(table.rows(parameters)[0])) for table in tables
         )
 
     def choose(self, ids: Tensor, step: Sequence[int]) -> Tensor:
@@ -62,7 +62,7 @@ class EntityMask(nn.Module):
 
     @contextmanager
     def hiding(self, model: nn.Module, ids: Tensor) -> Iterator[None]:
-        """Let the model see the tokens in place of the entities' embeddings, within a context.
+        """Replace the entities' embeddings by the tokens within a context.
 
         Gradients reach the tokens, and the embeddings of everybody else.
 
@@ -71,7 +71,7 @@ class EntityMask(nn.Module):
         model : nn.Module
             The model, or a copy of it.
         ids : Tensor of int64, shape (k,)
-            Whom to hide, each once.
+            Ids to hide, each once.
         """
         hidden = []
         try:

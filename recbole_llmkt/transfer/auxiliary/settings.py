@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
@@ -14,6 +13,7 @@ from recbole_llmkt.transfer.inspection.catalog import Place, automatic_layer, ca
 from recbole_llmkt.transfer.inspection.layers import Layer
 from recbole_llmkt.utils.entities import ENTITIES
 from recbole_llmkt.utils.exceptions import ConfigError, LayerError
+from recbole_llmkt.utils.types import Loader, RunConfig
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class TermSettings:
     weight: float
 
 
-def term_settings(config: Any) -> list[TermSettings]:
+def term_settings(config: RunConfig) -> list[TermSettings]:
     """Read the terms of the transfer loss.
 
     ``kt_layer``, ``kt_rows``, ``kt_entity`` and ``kt_weight`` may each be one value or a list;
@@ -59,7 +59,7 @@ def term_settings(config: Any) -> list[TermSettings]:
 
 
 def default_layers(
-    config: Any, model: nn.Module, train_data: Any, places: Sequence[Place] | None = None
+    config: RunConfig, model: nn.Module, train_data: Loader, places: Sequence[Place] | None = None
 ) -> dict[str, str]:
     """Return what ``kt_layer: auto`` means for the run's model, for ``user`` and ``item``.
 
@@ -67,16 +67,20 @@ def default_layers(
     :func:`~recbole_llmkt.transfer.inspection.catalog.automatic_layer` chooses. An entity without a
     fitting layer is left out.
     """
-    found = {one: str(config[f"kt_{one}_layer"]) for one in ENTITIES if config[f"kt_{one}_layer"]}
+    layers = {
+        entity: str(config[f"kt_{entity}_layer"])
+        for entity in ENTITIES
+        if config[f"kt_{entity}_layer"]
+    }
     for entity in ENTITIES:
-        if entity not in found:
+        if entity not in layers:
             places = catalog(model, train_data) if places is None else places
             with suppress(LayerError):
-                found[entity] = automatic_layer(places, entity)
-    return found
+                layers[entity] = automatic_layer(places, entity)
+    return layers
 
 
-def chosen_layer(context: RunContext, one: TermSettings) -> Layer:
+def chosen_layer(context: RunContext, term: TermSettings) -> Layer:
     """Return the layer of a term, found by rule where the setting is ``auto``.
 
     Raises
@@ -84,14 +88,14 @@ def chosen_layer(context: RunContext, one: TermSettings) -> Layer:
     LayerError
         The model has no layer that could serve.
     """
-    if one.layer != "auto":
-        return Layer.parse(one.layer)
-    preset = context.config[f"kt_{one.entity}_layer"]
-    return Layer.parse(preset or automatic_layer(context.places, one.entity))
+    if term.layer != "auto":
+        return Layer.parse(term.layer)
+    preset = context.config[f"kt_{term.entity}_layer"]
+    return Layer.parse(preset or automatic_layer(context.places, term.entity))
 
 
-def partner_settings(settings: Sequence[TermSettings], one: TermSettings) -> TermSettings:
+def partner_settings(settings: Sequence[TermSettings], term: TermSettings) -> TermSettings:
     """Return where a term's partners are read: as another term does, else by rule."""
-    other = "item" if one.entity == "user" else "user"
-    theirs = (two for two in settings if two.entity == other)
+    other = "item" if term.entity == "user" else "user"
+    theirs = (candidate for candidate in settings if candidate.entity == other)
     return next(theirs, TermSettings("auto", "auto", other, 0.0))

@@ -32,12 +32,15 @@ class Meter:
         Batches so far.
     gradient_ratio : float or None
         See :func:`gradient_ratio`; of the first batch, where it was asked for.
+    last : tuple of Tensor and list of Tensor, or None
+        The model's loss of the last batch, and that of each term.
     """
 
     def __init__(self) -> None:
         self._sums: list[Tensor] = []
         self.batches = 0
         self.gradient_ratio: float | None = None
+        self.last: tuple[Tensor, list[Tensor]] | None = None
 
     def add(self, model_loss: Tensor, transfer_loss: Tensor) -> None:
         """Add the (unweighted) losses of one batch."""
@@ -49,7 +52,7 @@ class Meter:
         """Return the mean model loss and the mean transfer loss of a batch."""
         if not self.batches:
             return float("nan"), float("nan")
-        model_loss, transfer_loss = (float(one) / self.batches for one in self._sums)
+        model_loss, transfer_loss = (float(total) / self.batches for total in self._sums)
         return model_loss, transfer_loss
 
 
@@ -88,7 +91,7 @@ class TransferTask:
     # ---- parameters ---------------------------------------------------------------------------
 
     def projectors(self) -> dict[str, nn.Module]:
-        """Return what is learned beside the model, by the place of its term.
+        """Return the learned modules outside the model, by the position of their term.
 
         A projector is named by the place alone, other parts by place and part (``"0.mask"``).
         """
@@ -99,7 +102,7 @@ class TransferTask:
         }
 
     def join_optimizers(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-        """Add what is learned beside the model to the optimizer that trains the layer it reads.
+        """Add the learned modules to the optimizer that trains the layer they read.
 
         Of several that do, it is the one with the fewest parameters: the most specific.
         """
@@ -109,10 +112,10 @@ class TransferTask:
             if not learned:
                 continue
             reached = {id(named[name]) for name in term.reached}
-            holding = [one for one in optimizers if reached & _parameter_ids(one)]
+            holding = [optimizer for optimizer in optimizers if reached & _parameter_ids(optimizer)]
             if not holding:
                 raise LayerError(f"No optimizer trains the parameters behind '{term.layer}'.")
-            chosen = min(holding, key=lambda one: len(_parameter_ids(one)))
+            chosen = min(holding, key=lambda optimizer: len(_parameter_ids(optimizer)))
             if isinstance(chosen, torch.optim.SparseAdam):
                 raise ConfigError(
                     "learner: sparse_adam cannot train a projector or a mask: use another learner, "
@@ -140,7 +143,7 @@ class TransferTask:
         Parameters
         ----------
         epoch : int
-            The epoch; with the batch's number it decides which entities are masked.
+            The epoch; together with the batch's number it seeds the choice of masked entities.
         factor : float
             What the weights are multiplied with in this epoch.
         parts : int, optional
@@ -174,15 +177,16 @@ class TransferTask:
         weight = factor * self.weight
 
         @functools.wraps(original)
-        def loss(interaction: Interaction, *arguments: Any, **keywords: Any) -> Any:
+        def loss(interaction: Interaction, *arguments: object, **keywords: object) -> Any:
             compute = functools.partial(original, interaction, *arguments, **keywords)
             model_loss, losses = self._read(compute, interaction, (epoch, meter.batches))
             parts = model_loss if isinstance(model_loss, tuple) else (model_loss,)
             total = torch.stack([part.detach().sum() for part in parts[:end]]).sum()
-            shares = [term.weight * one for term, one in zip(self.terms, losses)]
+            meter.last = (total, [loss.detach() for loss in losses])
+            shares = [term.weight * loss for term, loss in zip(self.terms, losses)]
             measure = measure_gradients and meter.batches == 0
             meter.add(total, torch.stack(shares).sum() / self.weight)
-            balanced = [self._balance(total, one) * share for one, share in zip(losses, shares)]
+            balanced = [self._balance(total, loss) * share for loss, share in zip(losses, shares)]
             transfer = factor * torch.stack(balanced).sum()
             kept = tuple((1.0 - weight) * part for part in parts)
             if measure:
@@ -196,12 +200,12 @@ class TransferTask:
         self, compute: Callable[[], Any], interaction: Interaction, step: tuple[int, int]
     ) -> tuple[Any, list[Tensor]]:
         """Compute the model's loss, and from what passes the taps on the way each term's."""
-        chosen = [one.choose(interaction, (*step, i)) for i, one in enumerate(self.terms)]
+        chosen = [term.choose(interaction, (*step, i)) for i, term in enumerate(self.terms)]
         with ExitStack() as stack:
             for term, masked in zip(self.terms, chosen):
                 stack.enter_context(term.hiding(self.model, masked))
-            sources = [one for term in self.terms for one in (term, term.partner) if one]
-            layers = dict.fromkeys(one.layer for one in sources)
+            sources = [source for term in self.terms for source in (term, term.partner) if source]
+            layers = dict.fromkeys(source.layer for source in sources)
             taps = {layer: stack.enter_context(Tap(self.model, layer)) for layer in layers}
             model_loss = compute()
             losses = []
@@ -256,12 +260,14 @@ def _gradient_norm(parts: Sequence[Tensor], parameters: Sequence[Tensor]) -> flo
     total = torch.stack([part.float().sum() for part in parts]).sum()
     if not parameters or not total.requires_grad:
         return 0.0
-    found = torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True)
-    norms = [torch.linalg.vector_norm(one.float()) for one in found if one is not None]
+    gradients = torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True)
+    norms = [
+        torch.linalg.vector_norm(gradient.float()) for gradient in gradients if gradient is not None
+    ]
     return float(torch.stack(norms).square().sum().sqrt()) if norms else 0.0
 
 
-def _put_back(model: nn.Module, name: str, own: Any) -> None:
+def _put_back(model: nn.Module, name: str, own: object) -> None:
     """Undo ``setattr``: restore the instance's own attribute, or uncover the class's."""
     if own is None:
         delattr(model, name)
@@ -277,4 +283,4 @@ def average_over_processes(gradient: Tensor) -> Tensor:
 
 
 def _parameter_ids(optimizer: torch.optim.Optimizer) -> set[int]:
-    return {id(one) for group in optimizer.param_groups for one in group["params"]}
+    return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
@@ -18,10 +17,11 @@ from recbole_llmkt.transfer.auxiliary.masking import EntityMask
 from recbole_llmkt.transfer.inspection.layers import Layer, Tap
 from recbole_llmkt.transfer.inspection.rows import Rows
 from recbole_llmkt.transfer.targets.build import TargetTable
+from recbole_llmkt.utils.types import Settings
 
 
 def _of_known(table: TargetTable) -> Tensor:
-    """Return the targets that there are: where only the padding has none, without a copy."""
+    """Return the known targets, without a copy where only the padding has none."""
     return table.values[1:] if bool(table.mask[1:].all()) else table.values[table.mask]
 
 
@@ -98,7 +98,7 @@ class Term(Source):
         self._known = _of_known(self.table) if wants_table else None
 
     def choose(self, interaction: Interaction, step: Sequence[int]) -> Tensor | None:
-        """Choose the entities of a batch to hide; None where nobody is hidden."""
+        """Choose the entities of a batch to hide; None where none is hidden."""
         if self.mask is None:
             return None
         ids = torch.unique(self.rows.batch_ids(interaction))
@@ -163,15 +163,15 @@ class Term(Source):
         return Others(None, self._project(hidden), self.partner.table.values[ids], ids)
 
     def learned(self) -> dict[str, nn.Module]:
-        """Return what is learned beside the model: it is thrown away after training."""
+        """Return the learned modules outside the model; they are discarded after training."""
         parts = {"projector": self.projector, "mask": self.mask, "loss": self.loss}
         return {
-            name: one
-            for name, one in parts.items()
-            if one is not None and next(one.parameters(), None) is not None
+            name: module
+            for name, module in parts.items()
+            if module is not None and next(module.parameters(), None) is not None
         }
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Settings:
         """Describe the term in plain values, for logs, results and checkpoints."""
         return {
             "layer": str(self.layer),
@@ -182,5 +182,5 @@ class Term(Source):
             "weight": self.weight,
             "parameters_reached": self.reached,
             "partner_layer": str(self.partner.layer) if self.partner else None,
-            "masked_tables": [str(one) for one in self.mask.tables] if self.mask else [],
+            "masked_tables": [str(table) for table in self.mask.tables] if self.mask else [],
         }

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +17,11 @@ from recbole_llmkt.transfer.inspection.probe import (
     recommendation_loss,
     shadow_of,
 )
-from recbole_llmkt.transfer.inspection.row_inference import decide_rows, probed_layers
+from recbole_llmkt.transfer.inspection.row_inference import infer_rows, probed_layers
 from recbole_llmkt.transfer.inspection.rows import Entities, Rows
 from recbole_llmkt.utils.exceptions import LayerError, LLMKTError
 from recbole_llmkt.utils.randomness import isolated_randomness
+from recbole_llmkt.utils.types import Loader, Settings
 
 # The width of the common small text encoders' embeddings.
 MAX_WIDTH = 384
@@ -70,45 +70,45 @@ class Place:
     reach: int
     order: int
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Settings:
         """Return the place as plain values."""
         return asdict(self)
 
 
 class _RawTap(Tap):
-    """Record where tensors lie in whatever passes a place."""
+    """Record where tensors lie in the values that pass a place."""
 
     def __init__(self, model: nn.Module, layer: Layer, clock: Iterator[int]) -> None:
         super().__init__(model, layer)
         self.clock = clock
-        self.found: dict[tuple[int, ...], int] = {}
+        self.moments: dict[tuple[int, ...], int] = {}
 
-    def pick(self, value: Any) -> Tensor:
+    def pick(self, value: object) -> Tensor:
         if self.layer.port == "input" and isinstance(value, tuple) and len(value) == 1:
             value = value[0]
         now = next(self.clock)
         for index, leaf in _leaves(value):
             if leaf.is_floating_point() and leaf.dim() >= 2:
-                self.found[index] = now
+                self.moments[index] = now
         return torch.empty(0)
 
 
 def _is_loss(tap: Tap) -> bool:
-    """Tell whether a place computes a loss: nobody would reconstruct anything there."""
+    """Tell whether a place computes a loss, where there is nothing to reconstruct."""
     kind = type(tap.place)
     modules = ("recbole.model.loss", "torch.nn.modules.loss")
     return kind.__module__ in modules or (tap.layer.call and tap.name.startswith("calculate_"))
 
 
-def _leaves(value: Any, index: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+def _leaves(value: object, index: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], Tensor]]:
     if isinstance(value, Tensor):
         yield index, value
     elif isinstance(value, (tuple, list)):
-        for i, one in enumerate(value):
-            yield from _leaves(one, (*index, i))
+        for i, part in enumerate(value):
+            yield from _leaves(part, (*index, i))
 
 
-def discover(model: nn.Module, train_data: Any) -> dict[Layer, int]:
+def discover(model: nn.Module, train_data: Loader) -> dict[Layer, int]:
     """List the layers that run in a training step and hold hidden states.
 
     Parameters
@@ -139,17 +139,17 @@ def discover(model: nn.Module, train_data: Any) -> dict[Layer, int]:
                 entry = Layer(layer.path, port="input")
                 taps.append(stack.enter_context(_RawTap(shadow, entry, clock)))
         recommendation_loss(shadow)(batch)
-        found = {}
+        moments = {}
         for raw in taps:
             if raw.is_parameter and raw.place.dim() >= 2:
-                found[raw.layer] = -1
-            for index, moment in raw.found.items():
-                one = Layer(raw.layer.path, raw.layer.call, raw.layer.port, index)
-                found[one] = moment
-    return dict(sorted(found.items(), key=lambda pair: pair[1]))
+                moments[raw.layer] = -1
+            for index, moment in raw.moments.items():
+                leaf = Layer(raw.layer.path, raw.layer.call, raw.layer.port, index)
+                moments[leaf] = moment
+    return dict(sorted(moments.items(), key=lambda pair: pair[1]))
 
 
-def catalog(model: nn.Module, train_data: Any) -> list[Place]:
+def catalog(model: nn.Module, train_data: Loader) -> list[Place]:
     """Describe every place of a model that can be tapped, in the order of a training step.
 
     Parameters
@@ -161,7 +161,7 @@ def catalog(model: nn.Module, train_data: Any) -> list[Place]:
     """
     moments = discover(model, train_data)
     probe = Probe(model, train_data, probed_layers(model, list(moments)))
-    sizes = {name: one.numel() for name, one in model.named_parameters()}
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     places = []
     for layer, moment in moments.items():
         if probe.readings[0].calls[layer]:
@@ -177,11 +177,11 @@ def _places(probe: Probe, layer: Layer, moment: int, sizes: dict[str, int]) -> l
     dataset = probe.train_data._dataset
     tap = Tap(probe.shadow, layer)
     kind = "parameter" if tap.is_parameter else "method" if layer.call else layer.port
-    found: list[Place] = []
+    places: list[Place] = []
     for entity in ("user", "item"):
         entities = Entities.of(dataset, entity, probe.batches[0])
         try:
-            rows = decide_rows(probe, layer, entities)
+            rows = infer_rows(probe, layer, entities)
             hidden, _ = rows.align(calls, probe.readings[0].interaction)
         except LLMKTError:
             continue
@@ -199,9 +199,9 @@ def _places(probe: Probe, layer: Layer, moment: int, sizes: dict[str, int]) -> l
             moment,
         )
         # A state that mixes both is listed once, as the user's, unless only an item's row fits.
-        if place.pure or not found:
-            found.append(place)
-    return found
+        if place.pure or not places:
+            places.append(place)
+    return places
 
 
 def is_pure(probe: Probe, layer: Layer, rows: Rows) -> bool:
@@ -215,13 +215,14 @@ def is_pure(probe: Probe, layer: Layer, rows: Rows) -> bool:
         return True
     changed = probe.experiment(range(probe.readings[0].size), columns)
     before, after = (
-        rows.align(one.calls[layer], one.interaction)[0] for one in (probe.readings[0], changed)
+        rows.align(reading.calls[layer], reading.interaction)[0]
+        for reading in (probe.readings[0], changed)
     )
     return bool(torch.equal(before, after))
 
 
 def _symbols(probe: Probe, layer: Layer, entities: Entities) -> str:
-    first, second = (one.calls[layer][0].value.shape for one in probe.readings)
+    first, second = (reading.calls[layer][0].value.shape for reading in probe.readings)
     names = {
         entities.n_users: "U",
         entities.n_items: "I",
@@ -261,20 +262,20 @@ def automatic_layer(places: Sequence[Place], entity: str, max_width: int = MAX_W
     LayerError
         No layer holds states of the entity.
     """
-    fitting = [one for one in places if 1 < one.width <= max_width]
-    computed = [one for one in fitting if one.kind != "parameter" and one.entity == entity]
-    computed = [one for one in computed if not one.shape.endswith(" I)")]
-    pure = [one for one in computed if one.pure]
+    fitting = [place for place in places if 1 < place.width <= max_width]
+    computed = [place for place in fitting if place.kind != "parameter" and place.entity == entity]
+    computed = [place for place in computed if not place.shape.endswith(" I)")]
+    pure = [place for place in computed if place.pure]
     # The rows of a user's items are the user's state only where there is no other.
-    pure = [one for one in pure if one.rows != "time" or one.module != "Embedding"] or pure
-    tables = [one for one in fitting if one.kind == "parameter" and one.entity == entity]
+    pure = [place for place in pure if place.rows != "time" or place.module != "Embedding"] or pure
+    tables = [place for place in fitting if place.kind == "parameter" and place.entity == entity]
     if pure:
-        return max(pure, key=lambda one: (one.width, one.reach, one.order)).layer
+        return max(pure, key=lambda place: (place.width, place.reach, place.order)).layer
     if tables:
-        return max(tables, key=lambda one: one.width).layer
+        return max(tables, key=lambda place: place.width).layer
     if computed:
-        return max(computed, key=lambda one: one.order).layer
+        return max(computed, key=lambda place: place.order).layer
     raise LayerError(
         f"No layer of this model holds states of {entity}s that a profile could be reconstructed "
-        "in: its hidden layers have width 1, or their rows belong to nobody."
+        "in: its hidden layers have width 1, or their rows belong to no user or item."
     )

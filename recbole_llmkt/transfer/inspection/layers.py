@@ -101,12 +101,12 @@ def tappable(model: nn.Module) -> list[str]:
     return modules + parameters + [f"{name}()" for name in _methods(model)]
 
 
-def _describe(value: Any) -> str:
+def _describe(value: object) -> str:
     if isinstance(value, Tensor):
         return f"a {str(value.dtype)[6:]} tensor of shape {tuple(value.shape)}"
     if isinstance(value, (tuple, list)):
         return f"a {type(value).__name__} of {len(value)}: " + "; ".join(
-            f"[{i}] {_describe(one)}" for i, one in enumerate(value)
+            f"[{i}] {_describe(part)}" for i, part in enumerate(value)
         )
     return f"a {type(value).__name__}"
 
@@ -170,21 +170,21 @@ class Tap:
 
     def pick(self, value: Any) -> Tensor:
         """Follow the layer's indices and make sure that a hidden state lies there."""
-        found = value
+        selected = value
         if self.layer.port == "input" and len(value) == 1:
-            found = value[0]
+            selected = value[0]
         for position in self.layer.index:
-            if not isinstance(found, (tuple, list)) or position >= len(found):
+            if not isinstance(selected, (tuple, list)) or position >= len(selected):
                 raise LayerError(
                     f"'{self.layer}' has no [{position}]: there is {_describe(value)}."
                 )
-            found = found[position]
-        if not isinstance(found, Tensor) or not found.is_floating_point():
+            selected = selected[position]
+        if not isinstance(selected, Tensor) or not selected.is_floating_point():
             raise LayerError(
-                f"'{self.layer}' holds {_describe(found)}, not one tensor of numbers. "
+                f"'{self.layer}' holds {_describe(selected)}, not one tensor of numbers. "
                 "Add the index of the tensor to read, as in 'forward()[0]'."
             )
-        return found
+        return selected
 
     def __enter__(self: T) -> T:
         self.clear()
@@ -202,11 +202,11 @@ class Tap:
     def _hook(self, module: nn.Module) -> Any:
         is_table = isinstance(module, nn.Embedding)
 
-        def on_output(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        def on_output(module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
             ids = inputs[0] if is_table and inputs else None
             self.calls.append(Call(self.pick(output), ids))
 
-        def on_input(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        def on_input(module: nn.Module, inputs: tuple[object, ...]) -> None:
             self.calls.append(Call(self.pick(inputs)))
 
         if self.layer.port == "output":
@@ -219,7 +219,7 @@ class Tap:
         had_own = self.name in vars(self.owner)
 
         @functools.wraps(method)
-        def recording(*arguments: Any, **keywords: Any) -> Any:
+        def recording(*arguments: object, **keywords: object) -> Any:
             result = method(*arguments, **keywords)
             seen = result if self.layer.port == "output" else arguments
             self.calls.append(Call(self.pick(seen)))
@@ -257,5 +257,7 @@ def parameters_reached(value: Tensor, model: nn.Module) -> list[str]:
         leaves.add(id(getattr(node, "variable", None)))
         waiting += [before for before, _ in node.next_functions]
     return [
-        name for name, one in model.named_parameters() if one.requires_grad and id(one) in leaves
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and id(parameter) in leaves
     ]

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from recbole_llmkt.transfer.inspection.layers import Call, Layer, Tap
 from recbole_llmkt.utils.randomness import isolated_randomness
+from recbole_llmkt.utils.types import Loader
 
 # The names under which RecBole's trainers call a model's recommendation loss.
 LOSS_METHODS = ("calculate_loss", "calculate_rs_loss")
@@ -51,7 +52,7 @@ def shadow_of(model: nn.Module) -> nn.Module:
 
     Buffers, counters and caches are the copy's own, so running it leaves the model untouched.
     """
-    shared: dict[int, Any] = {id(one): one for one in model.parameters()}
+    shared: dict[int, Any] = {id(parameter): parameter for parameter in model.parameters()}
     for module in model.modules():
         for value in vars(module).values():
             if isinstance(value, (Tensor, np.ndarray, Dataset)) and not isinstance(
@@ -63,7 +64,7 @@ def shadow_of(model: nn.Module) -> nn.Module:
     return shadow
 
 
-def make_batch(train_data: Any, size: int) -> Interaction:
+def make_batch(train_data: Loader, size: int) -> Interaction:
     """Make one training batch of ``size`` examples without moving the loader on.
 
     Parameters
@@ -80,7 +81,7 @@ def make_batch(train_data: Any, size: int) -> Interaction:
     return batch
 
 
-def _collate(loader: Any, size: int) -> Interaction:
+def _collate(loader: Loader, size: int) -> Interaction:
     last = loader.sample_size - 1
     return loader.collate_fn(np.linspace(min(1, last), last, size).astype(np.int64))
 
@@ -119,7 +120,7 @@ class Probe:
         Where to read; a layer that never runs shows no calls.
     """
 
-    def __init__(self, model: nn.Module, train_data: Any, layers: Sequence[Layer]) -> None:
+    def __init__(self, model: nn.Module, train_data: Loader, layers: Sequence[Layer]) -> None:
         self.model, self.train_data, self.layers = model, train_data, list(layers)
         self._experiments: dict[Any, Reading] = {}
         self._changes: dict[Any, list[set[int]]] = {}
@@ -155,7 +156,7 @@ class Probe:
 
     def lengths(self, layer: Layer, axis: int) -> tuple[int, int]:
         """Return how long ``axis`` is with the smaller and with the larger batch."""
-        first, second = (one.calls[layer][0].value.shape[axis] for one in self.readings)
+        first, second = (reading.calls[layer][0].value.shape[axis] for reading in self.readings)
         return first, second
 
     def follows_batch(self, layer: Layer, axis: int, fields: Sequence[str]) -> list[bool]:
@@ -254,7 +255,7 @@ def _with_row(
     changed = copy.deepcopy(interaction)
     names = list(fields) if fields is not None else list(changed.interaction)
     differing = {name: _rows_that_differ(changed[name][row], other[name]) for name in names}
-    varying = [set(one) for one in differing.values() if one]
+    varying = [set(names) for names in differing.values() if names]
     common = sorted(set.intersection(*varying)) if varying else []
     for name, choices in differing.items():
         choices = common or choices

@@ -50,7 +50,7 @@ def _matches(call: Call, reading: Reading, entities: Entities) -> set[tuple[int,
     """List the (offset, column) under which the recorded ids are the batch's own ids."""
     if call.ids is None:
         return set()
-    found: set[tuple[int, int | None]] = set()
+    matches: set[tuple[int, int | None]] = set()
     offsets: list[tuple[int | None, int | None]]
     columns = [reading.interaction[name] for name in entities.id_fields + entities.list_fields]
     if len(entities.id_fields) > 1:
@@ -61,8 +61,8 @@ def _matches(call: Call, reading: Reading, entities: Entities) -> set[tuple[int,
             offsets = [(_offset(call.ids[:, place], column), place) for place in places]
         else:
             offsets = [(_offset(call.ids.flatten(), column.flatten()), None)]
-        found |= {(offset, place) for offset, place in offsets if offset is not None}
-    return found
+        matches |= {(offset, place) for offset, place in offsets if offset is not None}
+    return matches
 
 
 def recorded_place(probe: Probe, layer: Layer, entities: Entities) -> tuple[int, int | None] | None:
@@ -187,7 +187,7 @@ def _find_field_first(probe: Probe, layer: Layer, entities: Entities) -> Rows | 
 
 def _find_flat(probe: Probe, layer: Layer, entities: Entities) -> Rows | None:
     value = probe.readings[0].calls[layer][0].value
-    sizes = [one.size for one in probe.readings]
+    sizes = [reading.size for reading in probe.readings]
     n_fields, rest = divmod(len(value), sizes[0])
     if (
         not _is_state(probe, layer, 2)
@@ -236,8 +236,8 @@ def probed_layers(model: nn.Module, layers: list[Layer]) -> list[Layer]:
     return list(dict.fromkeys([*layers, *owners]))
 
 
-def decide_rows(probe: Probe, layer: Layer, entities: Entities, wanted: str = "auto") -> Rows:
-    """Decide what the rows of ``layer`` mean.
+def infer_rows(probe: Probe, layer: Layer, entities: Entities, wanted: str = "auto") -> Rows:
+    """Infer what the rows of ``layer`` mean.
 
     Parameters
     ----------
@@ -273,8 +273,8 @@ def decide_rows(probe: Probe, layer: Layer, entities: Entities, wanted: str = "a
             _check_sure(probe, layer, rows)
         return rows
     shapes = " and ".join(
-        f"{tuple(one.calls[layer][0].value.shape)} for {one.size} batch rows"
-        for one in probe.readings
+        f"{tuple(reading.calls[layer][0].value.shape)} for {reading.size} batch rows"
+        for reading in probe.readings
     )
     raise RowsError(
         f"Cannot tell which {entities.entity} each row of '{layer}' belongs to"
@@ -306,8 +306,8 @@ def _believed(probe: Probe, layer: Layer, entities: Entities, wanted: str) -> Ro
 def _check_sure(probe: Probe, layer: Layer, rows: Rows) -> None:
     """Refuse to guess whose table it is where its length does not tell."""
     entities = rows.entities
-    alike = rows.meaning == "table" and entities.n_users == entities.n_items
-    if alike and table_offset(probe, layer, entities) is None:
+    ambiguous = rows.meaning == "table" and entities.n_users == entities.n_items
+    if ambiguous and table_offset(probe, layer, entities) is None:
         raise RowsError(
             f"'{layer}' has {entities.n} rows and there are as many users as items: say kt_rows: "
             f"table if they are {entities.entity}s."

@@ -1,6 +1,6 @@
 """Rows: which user or item each row of a tapped tensor belongs to.
 
-The meaning is decided once, before training, from experiments
+The meaning is inferred once, before training, from experiments
 (:mod:`recbole_llmkt.transfer.inspection.probe`): two batches of different size tell an axis that
 follows the batch from one that does not, recorded ids tell what an embedding table holds, and
 replacing one row of the batch tells which row of the layer depends on it.

@@ -6,12 +6,12 @@ import fnmatch
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from logging import getLogger
-from typing import Any
 
 import torch
 from recbole.model.layers import FMEmbedding
 from torch import Tensor, nn
 
+from recbole_llmkt.compat import MASK_TOKENS
 from recbole_llmkt.transfer.inspection.layers import Layer
 from recbole_llmkt.transfer.inspection.probe import PROBE_SEED, Probe, shadow_of
 from recbole_llmkt.transfer.inspection.row_inference import recorded_place
@@ -19,9 +19,8 @@ from recbole_llmkt.transfer.inspection.rows import Entities
 from recbole_llmkt.utils.entities import ENTITIES
 from recbole_llmkt.utils.exceptions import LayerError
 from recbole_llmkt.utils.randomness import isolated_randomness
+from recbole_llmkt.utils.types import Loader
 
-# BERT4Rec and S3Rec keep rows for mask tokens behind those of the items.
-_MASK_TOKENS = 2
 NAME_THEM = (
     "Name the tables in kt_init_tables, each with the entity whose rows it holds: "
     "kt_init_tables: ['user:<parameter>', 'item:<parameter>']."
@@ -63,7 +62,7 @@ class EntityTable:
 
 
 class TableFinder:
-    """Decide parameter by parameter whether it is a table, and whose.
+    """Find out for each parameter whether it is a table of users or items.
 
     Parameters
     ----------
@@ -80,22 +79,26 @@ class TableFinder:
         Tables of users or items (which of them stays open) that were met so far.
     """
 
-    def __init__(self, model: nn.Module, train_data: Any) -> None:
+    def __init__(self, model: nn.Module, train_data: Loader) -> None:
         self.model, self.dataset = model, train_data._dataset
         self.modules = dict(model.named_modules())
-        self.parameters = {n: one for n, one in model.named_parameters() if one.requires_grad}
+        self.parameters = {
+            n: parameter for n, parameter in model.named_parameters() if parameter.requires_grad
+        }
         self.sizes = {"user": int(self.dataset.user_num), "item": int(self.dataset.item_num)}
         self.unclear: list[str] = []
-        lookups = [Layer(n) for n, one in self.modules.items() if isinstance(one, nn.Embedding)]
+        lookups = [
+            Layer(n) for n, module in self.modules.items() if isinstance(module, nn.Embedding)
+        ]
         inputs = [
             Layer(name, port="input")
-            for name, one in self.modules.items()
-            if isinstance(one, nn.Linear) and one.in_features in self.sizes.values()
+            for name, module in self.modules.items()
+            if isinstance(module, nn.Linear) and module.in_features in self.sizes.values()
         ]
         whole = [Layer(name) for name in self.parameters]
         self.probe = Probe(model, train_data, lookups + inputs + whole)
         self.entities = {
-            one: Entities.of(self.dataset, one, self.probe.batches[0]) for one in ENTITIES
+            entity: Entities.of(self.dataset, entity, self.probe.batches[0]) for entity in ENTITIES
         }
 
     def all(self) -> list[EntityTable]:
@@ -120,16 +123,16 @@ class TableFinder:
         if colon and entity not in ENTITIES:
             raise LayerError(f"kt_init_tables: '{pattern}' must begin with user: or item:.")
         if entity:
-            found = [self._claimed(name, entity) for name in names]
+            tables = [self._claimed(name, entity) for name in names]
         else:
-            found = [table for name in names for table in self.of(name)]
-        if not found:
+            tables = [table for name in names for table in self.of(name)]
+        if not tables:
             known = ", ".join(map(str, self.all())) or "none"
             raise LayerError(
                 f"kt_init_tables: '{pattern}' matches no table of users or items in "
-                f"{type(self.model).__name__}. Found by themselves are: {known}. {NAME_THEM}"
+                f"{type(self.model).__name__}. Found automatically: {known}. {NAME_THEM}"
             )
-        return found
+        return tables
 
     def _claimed(self, name: str, entity: str) -> EntityTable:
         """Return the table that the user says a parameter is."""
@@ -138,7 +141,7 @@ class TableFinder:
             return by_evidence[0]
         n, shape = self.sizes[entity], tuple(self.parameters[name].shape)
         for axis, length in enumerate(shape[:2]):
-            if len(shape) <= 2 and n <= length <= n + _MASK_TOKENS:
+            if len(shape) <= 2 and n <= length <= n + MASK_TOKENS:
                 return EntityTable(name, entity, n, axis)
         raise LayerError(
             f"kt_init_tables: '{entity}:{name}' has the shape {shape}, but there are {n} {entity}s "
@@ -173,7 +176,7 @@ class TableFinder:
         ]
 
     def _by_size(self, name: str) -> list[EntityTable]:
-        """Judge a table by its number of rows, where its name says that it is one."""
+        """Identify a table by its number of rows, if its name says that it is one."""
         lowered, shape = name.lower(), tuple(self.parameters[name].shape)
         if len(shape) > 2:
             return []
@@ -185,13 +188,13 @@ class TableFinder:
             return [EntityTable(name, "item", self.sizes["item"])]
         if not any(word in lowered for word in ENTITIES):
             return []
-        fitting = [e for e in ENTITIES if self.sizes[e] <= shape[0] <= self.sizes[e] + _MASK_TOKENS]
+        fitting = [e for e in ENTITIES if self.sizes[e] <= shape[0] <= self.sizes[e] + MASK_TOKENS]
         if len(fitting) == 2:
             fitting = self._by_name(name, fitting)
         return [EntityTable(name, entity, self.sizes[entity]) for entity in fitting]
 
     def _by_name(self, name: str, fitting: list[str]) -> list[str]:
-        """Let the name decide, unless ids were asked for that contradict or do not confirm it.
+        """Go by the name, unless the ids that were looked up contradict or do not confirm it.
 
         NNCF's ``user_neigh_embedding`` holds items.
         """
@@ -237,7 +240,7 @@ class TableFinder:
         calls: list[int] = []
         last = -1
 
-        def nudge(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        def nudge(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
             calls.append(1)
             if len(calls) != last:  # a diffusion model runs several times; its last run counts
                 return output
@@ -350,10 +353,11 @@ def wide_tables(
 
 
 def _no_tables(model: nn.Module, entity: str) -> LayerError:
-    shapes = [f"{name} {tuple(one.shape)}" for name, one in model.named_parameters()]
+    shapes = [f"{name} {tuple(parameter.shape)}" for name, parameter in model.named_parameters()]
     return LayerError(
         f"{type(model).__name__} has no table with a row for every {entity}. Set kt_entity to "
-        f"whom it has one for, or name it. {NAME_THEM} Its parameters: {', '.join(shapes)}."
+        f"one that it has a table for, or name the table. {NAME_THEM} Its parameters: "
+        f"{', '.join(shapes)}."
     )
 
 

@@ -10,10 +10,10 @@ from recbole_llmkt.transfer.methods.initialize import Initialization
 from recbole_llmkt.transfer.methods.kar import KAR
 from recbole_llmkt.transfer.methods.loss import AuxiliaryLoss
 from recbole_llmkt.utils.exceptions import ConfigError
-from recbole_llmkt.utils.importing import import_class
+from recbole_llmkt.utils.importing import import_subclass
 from recbole_llmkt.utils.types import RunConfig
 
-# In the order in which their hooks are called: the loss joins the optimizers while they still
+# In the order in which they are called: the loss joins the optimizers while they still
 # hold the model's own tables, which hybrid tables then replace.
 BUILT_IN: tuple[type[Method], ...] = (
     KAR,
@@ -51,12 +51,7 @@ def wanted_methods(config: RunConfig) -> list[type[Method]]:
 def _own(path: str) -> list[type[Method]]:
     if path in _OF_KT_METHOD:
         return []
-    method = import_class(path)
-    if not issubclass(method, Method):
-        raise ConfigError(
-            f"kt_method: '{path}' is no method: derive the class from "
-            "recbole_llmkt.transfer.methods.base.Method."
-        )
+    method = import_subclass("kt_method", path, Method)
     if not isinstance(getattr(method, "name", None), str):
         raise ConfigError(f"kt_method: '{path}' has no name: set it in the class, name = 'mine'.")
     return [method]

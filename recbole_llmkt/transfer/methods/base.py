@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -10,13 +10,13 @@ from torch import nn
 
 from recbole_llmkt.profiles.loading import ProfileVectors, RunProfiles
 from recbole_llmkt.transfer.context import RunContext, entities_of
-from recbole_llmkt.utils.types import Dataset, RunConfig, Settings
+from recbole_llmkt.utils.types import Dataset, RunConfig, Settings, State
 
 
 class Method:
-    """A way to use profiles in a run; every hook here does nothing unless a subclass says what.
+    """A way to use profiles in a run. Each method of this class does nothing unless overridden.
 
-    The trainer holds a list of methods and calls their hooks in this order::
+    The trainer holds a list of these objects and calls them in this order::
 
         check, wanted, __init__
         [build_model]                       before the trainer is made
@@ -35,11 +35,11 @@ class Method:
     Attributes
     ----------
     name : str
-        Under which checkpoints keep its state.
+        Key of its state in checkpoints and of its places in results.
     changes_architecture : bool
         Whether the model is no longer RecBole's own.
     switch : int
-        First epoch of phase 2; 0 for a method without phases. Early stopping starts anew there.
+        First epoch of phase 2; 0 for a method without phases. Early stopping restarts there.
     """
 
     name: ClassVar[str]
@@ -51,7 +51,7 @@ class Method:
 
     @classmethod
     def check(cls, config: RunConfig) -> None:
-        """Refuse settings of this method that cannot be used, whether it is wanted or not.
+        """Refuse unusable settings of this method, whether it is wanted or not.
 
         Raises
         ------
@@ -93,22 +93,22 @@ class Method:
         return None
 
     def prepare(self, context: RunContext) -> None:
-        """Read profiles and see that everything can be done, before the first step.
+        """Read profiles and check that everything can work, before the first step.
 
         Raises
         ------
         LLMKTError
-            If anything cannot be done.
+            Something cannot work.
         """
 
     def join_optimizers(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-        """Hand what the method learns beside the model to the run's optimizers."""
+        """Add the parameters that the method learns outside the model to the run's optimizers."""
 
     def on_epoch_begin(self, epoch: int) -> None:
-        """Set up an epoch, the first one is 0."""
+        """Set up an epoch; the first is 0."""
 
     def on_epoch_end(self, epoch: int) -> None:
-        """Tidy up after an epoch."""
+        """Clean up after an epoch."""
 
     def progress(self) -> Mapping[str, float]:
         """Return means so far for the progress bar of the running epoch, by label."""
@@ -118,8 +118,12 @@ class Method:
         """Return what the log shows of an epoch that has ended, by key (``transfer_loss``)."""
         return {}
 
+    def loss_parts(self) -> Mapping[str, float]:
+        """Return the parts of the last batch's loss by name: they tell which one is not finite."""
+        return {}
+
     def close(self) -> None:
-        """Leave model and optimizers alone: training has ended, by an error perhaps."""
+        """Detach from the model and the optimizers: training has ended, possibly with an error."""
 
     def finish(self, model: nn.Module, checkpoint: str | None) -> None:
         """Change what was trained.
@@ -133,20 +137,20 @@ class Method:
         """
 
     @classmethod
-    def rewind(cls, checkpoint: MutableMapping[str, Any]) -> None:
-        """Take back what :meth:`finish` changed in a checkpoint, so that training can resume."""
+    def rewind(cls, checkpoint: State) -> None:
+        """Undo in a checkpoint what :meth:`finish` changed, so that training can resume."""
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Return what a resumed run needs: tensors and plain values."""
         return {}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Put back what :meth:`state_dict` returned.
+    def load_state_dict(self, state: State) -> None:
+        """Restore what :meth:`state_dict` returned.
 
         Raises
         ------
         KeyError, ValueError, RuntimeError
-            It does not fit.
+            The state does not fit.
         """
 
     def uses_profiles_from(self, epoch: int) -> bool:
@@ -158,7 +162,7 @@ class Method:
         return ()
 
     def knowledge(self) -> Settings:
-        """Return the settings that decide which knowledge the method brings in.
+        """Return the settings that change which knowledge the method brings in.
 
         A run resumes only with the same ones, and with the same texts and encoder.
         """

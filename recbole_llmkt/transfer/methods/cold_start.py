@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from logging import getLogger
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +22,13 @@ from recbole_llmkt.transfer.methods.base import Method
 from recbole_llmkt.transfer.targets.controls import apply_control
 from recbole_llmkt.utils.exceptions import ProfileError
 from recbole_llmkt.utils.randomness import transfer_seed
-from recbole_llmkt.utils.types import RunConfig, Settings
+from recbole_llmkt.utils.types import RunConfig, Settings, State
 
 logger = getLogger(__name__)
 
 Matrix = npt.NDArray[np.float32]
 # Strengths that the regression chooses among; profile embeddings have length 1.
-ALPHAS = tuple(float(one) for one in np.logspace(-2, 4, 13))
+ALPHAS = tuple(float(alpha) for alpha in np.logspace(-2, 4, 13))
 _FEWEST_WARM = 2
 _FILLED = "filled"
 
@@ -55,7 +55,7 @@ class ColdSide:
     vectors: Matrix
     cold: npt.NDArray[np.bool_]
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Settings:
         """Describe it in plain values, for results and checkpoints."""
         tables = [str(table) for table in self.tables]
         return {
@@ -124,7 +124,7 @@ class ColdStart(Method):
                 )
             self.sides.append(ColdSide(tables, profiles, vectors, cold))
 
-    def fill(self, parameters: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+    def fill(self, parameters: Mapping[str, Tensor]) -> list[Settings]:
         """Write the rows of cold entities in place.
 
         Parameters
@@ -163,7 +163,7 @@ class ColdStart(Method):
     def fill_model(self, model: nn.Module) -> None:
         """Fill the model in memory; what it has computed from the old rows is forgotten."""
         self.fill(model.state_dict())
-        cached: dict[str, Any] = model.other_parameter()  # type: ignore[operator]
+        cached: State = model.other_parameter()  # type: ignore[operator]
         model.load_other_parameter(_without_caches(cached))  # type: ignore[operator]
         forget_computed(model)
 
@@ -177,7 +177,7 @@ class ColdStart(Method):
         save_file(checkpoint, path)
 
     @classmethod
-    def rewind(cls, checkpoint: MutableMapping[str, Any]) -> None:
+    def rewind(cls, checkpoint: State) -> None:
         """Put the trained rows of a filled checkpoint back."""
         for filled in filled_tables(checkpoint):
             values = dict(filled)
@@ -194,9 +194,9 @@ class ColdStart(Method):
         return {self.name: [side.summary() for side in self.sides]}
 
 
-def filled_tables(checkpoint: Mapping[str, Any]) -> list[dict[str, Any]]:
+def filled_tables(checkpoint: Settings) -> list[Settings]:
     """List what was filled in a checkpoint: each table's ``entity``, ``ids`` and trained rows."""
-    filled: list[dict[str, Any]] = (
+    filled: list[Settings] = (
         checkpoint["transfer"]["methods"].get(ColdStart.name, {}).get(_FILLED, [])
     )
     return filled
@@ -212,7 +212,7 @@ def _predict(warm: Matrix, rows: npt.NDArray[np.float64], cold: Matrix) -> npt.N
     return predicted.reshape(len(cold), -1)
 
 
-def _without_caches(other: Mapping[str, Any]) -> dict[str, Any]:
+def _without_caches(other: State) -> State:
     """Drop what models keep of their own embeddings: they compute it again where it is None."""
     return {
         key: None if isinstance(value, Tensor) and value.is_floating_point() else value

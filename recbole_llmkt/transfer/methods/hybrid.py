@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from logging import getLogger
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from recbole_llmkt.transfer.methods.neighbours import (
     neighbour_mean,
 )
 from recbole_llmkt.utils.exceptions import ConfigError
-from recbole_llmkt.utils.types import RunConfig, Settings
+from recbole_llmkt.utils.types import RunConfig, Settings, State
 
 logger = getLogger(__name__)
 
@@ -126,10 +126,10 @@ class HybridTables(Method):
         return [part.profiles for folded in self.parameters for part in folded.parts]
 
     def close(self) -> None:
-        """Leave the optimizers alone from now on."""
+        """Detach from the optimizers."""
         self._joined.close()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Return what is trained in the place of each parameter: R, then each W."""
         return {
             folded.name: [summand.detach() for summand in folded.learned()]
@@ -137,7 +137,7 @@ class HybridTables(Method):
         }
 
     @torch.no_grad()
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Put R and each W back; the model gets its sum."""
         for folded in self.parameters:
             shapes = [tuple(stored.shape) for stored in state[folded.name]]

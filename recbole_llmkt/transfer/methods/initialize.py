@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from logging import getLogger
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from recbole_llmkt.compat import later_stage
 from recbole_llmkt.profiles.loading import ProfileVectors
 from recbole_llmkt.transfer.context import RunContext
 from recbole_llmkt.transfer.inspection.tables import EntityTable
@@ -17,17 +17,9 @@ from recbole_llmkt.transfer.methods.base import Method
 from recbole_llmkt.transfer.targets.build import TargetTable, build_targets, widest
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.randomness import transfer_seed
-from recbole_llmkt.utils.types import RunConfig, Settings
+from recbole_llmkt.utils.types import RunConfig, Settings, State
 
 logger = getLogger(__name__)
-
-# Stages of RecBole's models that begin with weights of an earlier one.
-_LATER_STAGES: dict[str, tuple[Any, ...]] = {
-    "train_stage": ("critic_pretrain", "finetune"),
-    "phase": ("distillation", "finetuning"),
-    "train_method": ("after_pretrain",),
-    "use_pretrain": (True,),
-}
 
 
 @dataclass(frozen=True)
@@ -52,7 +44,7 @@ class Start:
     of_width: int
     profiles: ProfileVectors
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Settings:
         """Describe it in plain values, for logs, results and checkpoints."""
         return {
             "place": f"start of {self.table}",
@@ -77,7 +69,7 @@ class Initialization(Method):
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
-        self.starts: list[dict[str, Any]] = []
+        self.starts: list[Settings] = []
 
     @classmethod
     def wanted(cls, config: RunConfig) -> bool:
@@ -93,11 +85,11 @@ class Initialization(Method):
         """Never after the start."""
         return False
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Return what was done at the start."""
         return {"starts": self.starts}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Remember what was done at the start."""
         self.starts = list(state["starts"])
 
@@ -135,26 +127,26 @@ def start_tables(context: RunContext) -> list[Start]:
     _check_untrained(context.config)
     tables = context.written_tables(min_width=2)
     starts = [start for named in tables.values() for start in _start(context, named)]
-    for one in starts:
+    for start in starts:
         logger.info(
             "%s starts from the %s profiles: %d of %d rows, %d of %d columns.",
-            one.table,
-            one.table.entity,
-            one.rows,
-            one.table.n - 1,
-            one.width,
-            one.of_width,
+            start.table,
+            start.table.entity,
+            start.rows,
+            start.table.n - 1,
+            start.width,
+            start.of_width,
         )
     return starts
 
 
-def _check_untrained(config: Any) -> None:
-    for key, later in _LATER_STAGES.items():
-        if key in config and config[key] in later:
-            raise ConfigError(
-                f"kt_init: targets would write over the weights that {config['model']} takes from "
-                f"an earlier training ({key}: {config[key]}). Set kt_init: none for this stage."
-            )
+def _check_untrained(config: RunConfig) -> None:
+    stage = later_stage(config)
+    if stage:
+        raise ConfigError(
+            f"kt_init: targets would write over the weights that {config['model']} takes from an "
+            f"earlier training ({stage}). Set kt_init: none for this stage."
+        )
 
 
 def _start(context: RunContext, tables: list[EntityTable]) -> list[Start]:

@@ -16,6 +16,7 @@ import torch
 from recbole.model.abstract_recommender import ContextRecommender
 from torch import Tensor, nn
 
+from recbole_llmkt.compat import later_stage
 from recbole_llmkt.profiles.loading import ProfileVectors, RunProfiles
 from recbole_llmkt.transfer.context import RunContext
 from recbole_llmkt.transfer.methods.base import Method
@@ -35,7 +36,7 @@ class _FurtherFields(ContextRecommender):  # type: ignore[misc]
     the model's constructor finds the larger number, and its ``forward`` the further vectors.
     """
 
-    def __init__(self, config: Any, dataset: Any) -> None:
+    def __init__(self, config: RunConfig, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.num_feature_field += len(SIDES)
         if self.double_tower:
@@ -75,7 +76,7 @@ class _Augmented:
     token_seq_field_names: list[str]
     feature2field: dict[int, int]
 
-    def __init__(self, config: Any, dataset: Any, make_fields: Callable[[], Any]) -> None:
+    def __init__(self, config: RunConfig, dataset: Dataset, make_fields: Callable[[], Any]) -> None:
         super().__init__(config, dataset)  # type: ignore[call-arg]
         self.user_id_field, self.item_id_field = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]
         # After the model's constructor, whose initialisation goes over all modules it finds.
@@ -86,7 +87,7 @@ class _Augmented:
         super()._get_feature2field()  # type: ignore[misc]
         first = len(self.token_field_names) + len(self.token_seq_field_names)
         further = len(set(self.feature2field.values()))
-        moved = {n + len(SIDES) * (n >= first): one for n, one in self.feature2field.items()}
+        moved = {n + len(SIDES) * (n >= first): number for n, number in self.feature2field.items()}
         self.feature2field = {**moved, first: further, first + 1: further + 1}
 
 
@@ -123,7 +124,7 @@ class KAR(Method):
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
-        self.terms: list[dict[str, Any]] = []
+        self.terms: list[Settings] = []
 
     @classmethod
     def wanted(cls, config: RunConfig) -> bool:
@@ -157,7 +158,7 @@ class KAR(Method):
 
     def summary(self) -> Settings:
         """Describe both fields."""
-        return {"method": self.name, "terms": self.terms}
+        return {"terms": self.terms}
 
 
 def build_augmented(
@@ -195,7 +196,7 @@ def build_augmented(
         ``state_dict`` is not one of an augmented model.
     """
     model_class = augmented_class(config.model_class)
-    _check_phase(config)
+    _check_stage(config)
     if state_dict is None:
         profiles = {side: run_profiles.of(side) for side in SIDES}
         tables, masks = _tables(config, profiles)
@@ -231,18 +232,19 @@ def _adaptor_sizes(config: RunConfig) -> AdaptorSizes:
     )
 
 
-def _check_phase(config: Any) -> None:
-    """Refuse KD_DAGFM's later phases, which read a checkpoint inside the constructor."""
-    if config["model"] == "KD_DAGFM" and config["phase"] != "teacher_training":
+def _check_stage(config: RunConfig) -> None:
+    """Refuse a stage that takes its input vectors from an earlier training (KD_DAGFM)."""
+    stage = later_stage(config)
+    if stage:
         raise ConfigError(
-            f"kt_method: kar cannot train KD_DAGFM in phase: {config['phase']}: its input vectors "
-            "come from the teacher and get no gradient, so profiles could not be adapted. Use "
-            "phase: teacher_training."
+            f"kt_method: kar cannot train {config['model']} in {stage}: its input vectors come "
+            "from an earlier training and get no gradient, so profiles could not be adapted. Use "
+            "kt_method: kar in the first stage (KD_DAGFM: phase: teacher_training)."
         )
 
 
 def _tables(
-    config: Any, profiles: Mapping[str, ProfileVectors]
+    config: RunConfig, profiles: Mapping[str, ProfileVectors]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return profile embeddings and where there are any, by internal id.
 
@@ -250,12 +252,12 @@ def _tables(
     method was made with: with entries of 1 / sqrt(dim_text) the experts' biases drown them.
     """
     tables, masks = {}, {}
-    for side, one in profiles.items():
-        vectors = _controlled(config["kt_control"], one.vectors, transfer_seed(config))
-        ids = torch.from_numpy(np.asarray(one.ids))
-        tables[side] = torch.zeros(one.n_entities, vectors.shape[1])
+    for side, loaded in profiles.items():
+        vectors = _controlled(config["kt_control"], loaded.vectors, transfer_seed(config))
+        ids = torch.from_numpy(np.asarray(loaded.ids))
+        tables[side] = torch.zeros(loaded.n_entities, vectors.shape[1])
         tables[side][ids] = torch.from_numpy(vectors) * vectors.shape[1] ** 0.5
-        masks[side] = torch.zeros(one.n_entities, dtype=torch.bool)
+        masks[side] = torch.zeros(loaded.n_entities, dtype=torch.bool)
         masks[side][ids] = True
     widths = {side: table.shape[1] for side, table in tables.items()}
     if len(set(widths.values())) > 1:
@@ -274,7 +276,7 @@ def _controlled(name: str, vectors: Matrix, seed: int) -> Matrix:
 
 
 def _saved_tables(
-    config: Any, dataset: Any, state_dict: Mapping[str, Tensor]
+    config: RunConfig, dataset: Dataset, state_dict: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     try:
         tables = {side: state_dict[f"knowledge_fields.{side}_table"] for side in SIDES}
@@ -295,7 +297,7 @@ def _saved_tables(
     return tables, masks
 
 
-def _check_fields_are_read(model: Any, config: Any, dataset: Any) -> None:
+def _check_fields_are_read(model: Any, config: RunConfig, dataset: Dataset) -> None:
     """Score one interaction, to see that the model does read the further fields."""
     seen: list[bool] = []
     hook = model.knowledge_fields.register_forward_hook(lambda *_: seen.append(True))

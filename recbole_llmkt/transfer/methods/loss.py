@@ -6,7 +6,7 @@ import fnmatch
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from logging import getLogger
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
@@ -18,7 +18,7 @@ from recbole_llmkt.transfer.auxiliary.task import Meter, TransferTask
 from recbole_llmkt.transfer.context import RunContext
 from recbole_llmkt.transfer.methods.base import Method
 from recbole_llmkt.utils.exceptions import ConfigError, LayerError
-from recbole_llmkt.utils.types import RunConfig, Settings
+from recbole_llmkt.utils.types import RunConfig, Settings, State
 
 logger = getLogger(__name__)
 
@@ -58,7 +58,7 @@ class AuxiliaryLoss(Method):
 
     @classmethod
     def check(cls, config: RunConfig) -> None:
-        """Refuse to freeze parameters in the phases of a loss that there is not."""
+        """Refuse to freeze parameters in phases that the run does not have."""
         frozen = any(config[key] for key in _FREEZING)
         if config["kt_enabled"] and frozen and not cls.wanted(config):
             raise ConfigError(
@@ -80,7 +80,7 @@ class AuxiliaryLoss(Method):
     # ---- training -----------------------------------------------------------------------------
 
     def prepare(self, context: RunContext) -> None:
-        """Build the terms of the loss, and decide how long phase 1 is."""
+        """Build the terms of the loss, and set the length of phase 1."""
         self.model = context.model
         self._check_patterns()
         self.switch = transfer_epochs(context.epochs, self.config["kt_epochs"], context.eval_step)
@@ -88,7 +88,7 @@ class AuxiliaryLoss(Method):
         logger.info("Phase 1 (transfer): epochs 0 to %d of %d.", self.switch - 1, context.epochs)
 
     def join_optimizers(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-        """Have projectors, masks and own losses trained."""
+        """Train projectors, masks and own losses."""
         self.task.join_optimizers(optimizers)
 
     def on_epoch_begin(self, epoch: int) -> None:
@@ -104,7 +104,7 @@ class AuxiliaryLoss(Method):
             self._meter = self._attached.enter_context(attached)
 
     def on_epoch_end(self, epoch: int) -> None:
-        """Take the transfer loss off the model, and note the epoch's means."""
+        """Remove the transfer loss from the model, and record the epoch's means."""
         self._attached.close()
         meter, self._meter = self._meter, None
         if meter is not None:
@@ -114,7 +114,7 @@ class AuxiliaryLoss(Method):
             self.gradient_ratios.append(meter.gradient_ratio)
 
     def close(self) -> None:
-        """Take everything off the model."""
+        """Remove everything from the model."""
         self._attached.close()
         self._freeze(())
 
@@ -135,6 +135,21 @@ class AuxiliaryLoss(Method):
             "gradient_ratio": self.gradient_ratios[-1],
         }
         return {key: value for key, value in last.items() if value is not None}
+
+    def loss_parts(self) -> Mapping[str, float]:
+        """Return the model's loss of the last batch, and that of each term."""
+        if self._meter is None or self._meter.last is None:
+            return {}
+        model_loss, losses = self._meter.last
+        name = self.config["kt_loss"]
+        parts = {
+            f"the transfer loss ({name}, {term.profiles.entity} profiles at '{term.layer}')": loss
+            for term, loss in zip(self.task.terms, losses)
+        }
+        return {
+            "the model's own loss": float(model_loss),
+            **{words: float(loss) for words, loss in parts.items()},
+        }
 
     # ---- freezing -----------------------------------------------------------------------------
 
@@ -157,7 +172,9 @@ class AuxiliaryLoss(Method):
         """Train all parameters but those that match a pattern (and those that never trained)."""
         parameters = dict(self.model.named_parameters())
         if self._trainable is None:
-            self._trainable = {name for name, one in parameters.items() if one.requires_grad}
+            self._trainable = {
+                name for name, parameter in parameters.items() if parameter.requires_grad
+            }
         for name, parameter in parameters.items():
             frozen = any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
             parameter.requires_grad_(name in self._trainable and not frozen)
@@ -166,8 +183,8 @@ class AuxiliaryLoss(Method):
 
     # ---- checkpoints and results --------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what is learned beside the model, and the curves."""
+    def state_dict(self) -> State:
+        """Return the learned modules outside the model, and the curves."""
         projectors = self.task.projectors().items()
         return {
             "projectors": {place: module.state_dict() for place, module in projectors},
@@ -176,8 +193,8 @@ class AuxiliaryLoss(Method):
             "gradient_ratios": self.gradient_ratios,
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Put both back."""
+    def load_state_dict(self, state: State) -> None:
+        """Restore both."""
         for place, module in self.task.projectors().items():
             module.load_state_dict(state["projectors"][place])
         self.model_losses = list(state["model_losses"])

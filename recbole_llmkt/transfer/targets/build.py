@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from logging import getLogger
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ from recbole_llmkt.transfer.targets.cache import cached, content_digest, install
 from recbole_llmkt.transfer.targets.controls import apply_control
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.randomness import isolated_randomness
+from recbole_llmkt.utils.types import Settings
 
 Matrix = npt.NDArray[np.float32]
 UMAP_SLOW_ROWS = 200_000
@@ -89,13 +89,13 @@ def _umap(fit: Matrix, vectors: Matrix, width: int, seed: int) -> Matrix:
         ) from error
     if len(fit) > UMAP_SLOW_ROWS:
         logger.warning("UMAP of %d profiles takes long: kt_transform: pca takes seconds.", len(fit))
-    settings: dict[str, Any] = {"n_components": width, "random_state": seed, "n_jobs": 1}
+    settings: Settings = {"n_components": width, "random_state": seed, "n_jobs": 1}
     if fit is vectors and UMAP_EXACT_ROWS[0] <= len(fit) <= UMAP_EXACT_ROWS[1]:
         settings["precomputed_knn"] = _neighbours(fit)
     threads = torch.get_num_threads()
     try:
         with warnings.catch_warnings():
-            # It says that no further vectors can be mapped; there are none.
+            # It warns that no other vectors can be mapped later; none are.
             warnings.filterwarnings("ignore", message="precomputed_knn")
             umap = UMAP(**settings).fit(fit)
         mapped: Matrix = umap.embedding_ if fit is vectors else umap.transform(vectors)

@@ -49,12 +49,12 @@ def content_digest(
     library : str
         Name and version of what computes it.
     """
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     settings = (_FORMAT, transform, width, seed, library, fit.shape)
-    found.update(repr((*settings, vectors.shape)).encode())
+    digest.update(repr((*settings, vectors.shape)).encode())
     for table in (fit, vectors):
-        found.update(np.ascontiguousarray(table, dtype=np.float32).data)
-    return found.hexdigest()
+        digest.update(np.ascontiguousarray(table, dtype=np.float32).data)
+    return digest.hexdigest()
 
 
 def cached(
@@ -63,7 +63,7 @@ def cached(
     """Return what ``compute`` returned for the same digest, or call it and keep the result.
 
     A process that finds another one computing the same waits for it. A file that cannot be read,
-    or holds another shape, is computed anew with a warning.
+    or holds another shape, is computed again, with a warning.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def cached(
             if kept is not None:
                 logger.info("Targets read from %s.", path)
                 return kept
-            logger.warning("%s is damaged: the targets are computed anew.", path)
+            logger.warning("%s is damaged: computing the targets again.", path)
         values = compute()
         # The zip format brings a checksum.
         content = io.BytesIO()
@@ -102,6 +102,6 @@ def _read(path: Path, shape: tuple[int, int]) -> Matrix | None:
         with np.load(path, allow_pickle=False) as file:
             values: Matrix = file["values"]
         usable = values.shape == shape and values.dtype == np.float32
-    except Exception:  # whatever a damaged file makes numpy, zipfile or zlib raise
+    except Exception:  # a damaged file makes numpy, zipfile and zlib raise many kinds
         return None
     return values if usable and bool(np.isfinite(values).all()) else None

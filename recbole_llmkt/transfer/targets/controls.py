@@ -16,7 +16,7 @@ def apply_control(name: str, targets: Matrix, rng: np.random.Generator) -> Matri
     Parameters
     ----------
     name : str
-        ``none``; ``shuffled``: every entity gets another one's target; ``random``: Gaussian
+        ``none``; ``shuffled``: every entity gets another's target; ``random``: Gaussian
         targets with the mean and covariance of the true ones.
     targets : ndarray of float32, shape (n_profiles, dim)
         The true targets.
@@ -30,8 +30,8 @@ def apply_control(name: str, targets: Matrix, rng: np.random.Generator) -> Matri
     Raises
     ------
     ConfigError
-        There is but one profile, so there is nothing to break; or ``zero``, which makes no
-        target.
+        There is only one profile, so there is nothing to shuffle; or ``zero``, which makes no
+        targets.
     """
     if name == "none":
         return targets
@@ -47,7 +47,7 @@ def apply_control(name: str, targets: Matrix, rng: np.random.Generator) -> Matri
             "profiles, or set kt_control: none."
         )
     if name == "shuffled":
-        # One long cycle through a random order: nobody keeps their own.
+        # One cycle through a random order: no entity keeps its own target.
         order = rng.permutation(len(targets))
         shuffled = np.empty_like(targets)
         shuffled[order] = targets[np.roll(order, 1)]

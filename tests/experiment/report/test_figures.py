@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -19,6 +20,7 @@ from recbole_llmkt.experiment.report.figures import (
 )
 from recbole_llmkt.experiment.report.findings import Findings, SliceCells, sorted_records
 from recbole_llmkt.experiment.report.statistics import summarise
+from tests.experiment.fake_runs import as_record
 
 READY = ["base", "kt", "shuffled", "random"]
 LOSSES = ["rmse", "infonce", "cosine", "gram", "cka", "kl", "triplet", "relational"]
@@ -30,11 +32,12 @@ GENRES = ["Broadway & Vocalists", "Children's Music", "Rap & Hip-Hop", "Jazz", "
 
 def record(arm, seed):
     value = 0.1 + 0.01 * SEVENTEEN.index(arm) if arm in SEVENTEEN else 0.1
-    return {
+    values = {
         **{"model": "BPR", "arm": arm, "seed": seed, "status": "ok"},
         **{"settings": {"valid_metric": "NDCG@10"}, "curve": [[0, value / 2], [3, value]]},
         "test": {"ndcg@10": value + seed / 1000, "hit@10": 2 * value},
     }
+    return as_record(values)
 
 
 def pictures(arms, theme):
@@ -71,9 +74,11 @@ def test_no_legend_is_cut_off_or_squeezes_the_axes(arms, theme):
 
 @pytest.mark.parametrize("arms", [FIVE[:3], FIVE, SEVENTEEN], ids=["few", "five", "seventeen"])
 def test_the_gains_of_neighbours_do_not_overlap(arms):
-    records = [record(arm, seed) for arm in arms for seed in (1, 2)]
-    for one in records:
-        one["test"] = {"ndcg@10": 0.1 + one["seed"] / 1000, "hit@10": 0.3}
+    records = [
+        replace(record(arm, seed), test={"ndcg@10": 0.1 + seed / 1000, "hit@10": 0.3})
+        for arm in arms
+        for seed in (1, 2)
+    ]
     figure = summary_figure(summarise(sorted_records(records)), records)
     figure.draw_without_rendering()
     for axes in figure.axes:

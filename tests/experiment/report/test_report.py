@@ -14,6 +14,7 @@ from recbole_llmkt.experiment.report.report import make_report
 from recbole_llmkt.experiment.report.tables import doubts
 from recbole_llmkt.experiment.runs.plan import Plan
 from recbole_llmkt.utils.exceptions import DataError
+from tests.experiment.fake_runs import as_record, winner
 from tests.helpers import add_profiles
 
 
@@ -212,8 +213,10 @@ def learned(runs, *entities):
     """Make the records of runs that learned from the profiles of these entities."""
     terms = [{"entity": entity, "coverage": 1.0} for entity in entities]
     return [
-        record(run.arm, run.seed, 0.1, dataset="tiny", settings=dict(run.settings))
-        | {"transfer": {"terms": terms} if run.settings["kt_enabled"] else None}
+        as_record(
+            record(run.arm, run.seed, 0.1, dataset="tiny", settings=dict(run.settings))
+            | {"transfer": {"terms": terms} if run.settings["kt_enabled"] else None}
+        )
         for run in runs
     ]
 
@@ -257,10 +260,10 @@ def test_there_is_no_map_of_one_profile(make_dataset, tmp_path, without_umap):
 
 def test_unequal_tuning_shows_whatever_commands_wrote_the_folder(write):
     def tuned(trials):
-        return {"tuned": {"trials": trials, "finalists": 1, "seeds": 3, "unequal": False}}
+        return {"tuned": vars(winner(trials=trials, finalists=1, seeds=3))}
 
     def told(*pairs):
-        return doubts([record(arm, 1, 0.1, **changes) for arm, changes in pairs])
+        return doubts([as_record(record(arm, 1, 0.1, **changes)) for arm, changes in pairs])
 
     assert told(("base", tuned(8)), ("kt", tuned(8))) == []
     (line,) = told(("base", tuned(3)), ("kt", tuned(8)))
@@ -274,7 +277,10 @@ def test_the_report_says_why_there_is_no_map(write):
     make_report(folder)
     assert "There is no map of the profile embeddings" in (folder / "report.html").read_text()
     (folder / MAP_NAME).write_bytes(b"broken")
-    with pytest.raises(DataError, match=MAP_NAME):
+    with pytest.raises(DataError, match=f"{MAP_NAME}: not readable"):
+        make_report(folder)
+    np.savez(folder / MAP_NAME, **{"user points": np.ones((3, 3))})
+    with pytest.raises(DataError, match=f"{MAP_NAME}: .*'user points' has shape"):
         make_report(folder)
 
 
@@ -323,15 +329,16 @@ def test_nothing_of_others_is_passed_on(write):
     assert "<img src=x" not in page and "\x1b" not in page + markdown
 
 
-def test_a_damaged_map_is_drawn_anew(tiny, tmp_path, caplog):
+def test_a_damaged_map_is_drawn_again(tiny, tmp_path, caplog):
     runs = Plan(
         models=["BPR"], arms=["kt"], seeds=[1], dataset="tiny", overrides=tiny.settings()
     ).runs()
     term = {"layer": "user_embedding", "entity": "user", "coverage": 1.0}
-    records = [record("kt", 1, 0.1, dataset="tiny", transfer={"terms": [term], "leaks": 0})]
+    values = record("kt", 1, 0.1, dataset="tiny", transfer={"terms": [term], "leaks": 0})
+    records = [as_record(values)]
     ensure_maps(runs, records, tmp_path)
     before = [one.points for one in read_maps(tmp_path)]
     (tmp_path / MAP_NAME).write_bytes(b"damaged")
     ensure_maps(runs, records, tmp_path)
-    assert "drawn anew" in caplog.text
+    assert "drawn again" in caplog.text
     assert np.array_equal(read_maps(tmp_path)[0].points, before[0])

@@ -15,6 +15,7 @@ from recbole_llmkt.experiment.report.significance import (
     user_differences,
     verdicts,
 )
+from tests.experiment.fake_runs import as_record
 
 N_USERS = 300
 
@@ -36,7 +37,7 @@ def runs(arms, model="BPR", metric="ndcg@10"):
             if "shuffled" in arm:
                 settings["kt_control"] = "shuffled"
             names = {"model": model, "arm": arm, "seed": seed, "status": "ok"}
-            records.append({**names, "test": test, "settings": settings})
+            records.append(as_record({**names, "test": test, "settings": settings}))
             users[model, arm, seed] = users_of(values, metric=metric)
     return records, users
 

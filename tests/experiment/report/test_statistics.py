@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from recbole_llmkt.experiment.report.statistics import bootstrap_interval, estimate, summarise
+from tests.experiment.fake_runs import as_record
 
 
 def records(values):
     """Make records of {arm: {seed: {metric: value}}}."""
     return [
-        {"model": "BPR", "arm": arm, "seed": seed, "test": metrics}
+        as_record({"model": "BPR", "arm": arm, "seed": seed, "status": "ok", "test": metrics})
         for arm, seeds in values.items()
         for seed, metrics in seeds.items()
     ]

@@ -10,13 +10,14 @@ from recbole_llmkt.config import Config
 from recbole_llmkt.datasets.loading import files_digest
 from recbole_llmkt.experiment.runs.arms import arm_settings
 from recbole_llmkt.experiment.runs.compare import compare
-from recbole_llmkt.experiment.runs.consistency import check_alike
+from recbole_llmkt.experiment.runs.consistency import check_comparable
 from recbole_llmkt.experiment.runs.plan import Plan
+from recbole_llmkt.experiment.runs.records import RunRecord
 from recbole_llmkt.experiment.tuning.finals import Finals
 from recbole_llmkt.experiment.tuning.tune import Tuning, tune
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
 from tests.experiment.fake_runs import PLAN as TUNED
-from tests.experiment.fake_runs import fake_train, forbidden_train
+from tests.experiment.fake_runs import fake_train, forbidden_train, winner
 
 OWN = {"wide": {"embedding_size": 32}, "mse": {"kt_loss": "mse"}}
 
@@ -31,15 +32,15 @@ def runs_of(arms, seeds=(1,), **overrides):
 
 
 def records_of(runs, **changes):
-    names = ("model", "arm", "seed", "dataset", "settings", "arm_keys", "data")
+    names = ("model", "arm", "seed", "dataset", "digest", "settings", "arm_keys", "data")
     return [
-        {**{name: getattr(run, name) for name in names}, "status": "ok", **changes} for run in runs
+        RunRecord(**{**{name: getattr(run, name) for name in names}, **changes}) for run in runs
     ]
 
 
 def test_arms_and_seeds_may_differ():
     known = records_of(runs_of(["base", "kt", "wide", "mse"], (1, 2)))
-    check_alike(runs_of(["base", "wide", "mse", "random"], (2, 3)), known)
+    check_comparable(runs_of(["base", "wide", "mse", "random"], (2, 3)), known)
 
 
 @pytest.mark.parametrize(
@@ -53,43 +54,41 @@ def test_arms_and_seeds_may_differ():
 def test_settings_do_not_mix_across_arms_and_seeds(old, new, message):
     known, later = records_of(runs_of(old)), runs_of(new, (2,), epochs=3)
     with pytest.raises(DataError, match=message):
-        check_alike(later, known)
-    check_alike(later, [{**one, "status": "failed"} for one in known])
+        check_comparable(later, known)
+    check_comparable(later, [replace(record, status="failed") for record in known])
 
 
 def test_a_base_validated_on_fewer_users_is_another_base():
     known, later = records_of(runs_of(["base"])), runs_of(["kt"], (2,), kt_valid_users=100)
     with pytest.raises(DataError, match="kt_valid_users"):
-        check_alike(later, known)
+        check_comparable(later, known)
 
 
 def test_of_one_arm_the_keys_of_this_package_count_too():
     known = records_of(runs_of(["mse"], kt_weight=0.1))
     with pytest.raises(DataError, match=r"kt_weight 0\.1 -> 0\.2"):
-        check_alike(runs_of(["mse"], (2,), kt_weight=0.2), known)
-    check_alike(runs_of(["kt"], (2,), kt_weight=0.2), known)
+        check_comparable(runs_of(["mse"], (2,), kt_weight=0.2), known)
+    check_comparable(runs_of(["kt"], (2,), kt_weight=0.2), known)
 
 
 @pytest.mark.parametrize(("arm", "control"), [("kt", "shuffled"), ("mse", "mse+random")])
 def test_an_arm_and_its_control_differ_by_nothing_else(arm, control):
     known = records_of(runs_of([arm], kt_weight=0.1))
-    check_alike(runs_of([control], (1, 2), kt_weight=0.1), known)
-    check_alike(runs_of(["wide"], kt_weight=0.2), known)
+    check_comparable(runs_of([control], (1, 2), kt_weight=0.1), known)
+    check_comparable(runs_of(["wide"], kt_weight=0.2), known)
     with pytest.raises(DataError, match=r"kt_weight 0\.1 -> 0\.2"):
-        check_alike(runs_of([control], kt_weight=0.2), known)
-    tuned = {"tuned": {"keys": {"kt_weight": 0.1}}}
-    check_alike(runs_of([control], kt_weight=0.2), [{**one, **tuned} for one in known])
+        check_comparable(runs_of([control], kt_weight=0.2), known)
+    tuned = [replace(record, tuned=winner({"kt_weight": 0.1})) for record in known]
+    check_comparable(runs_of([control], kt_weight=0.2), tuned)
 
 
 def test_what_an_arm_is_tuned_to_is_its_own():
-    tuned = {("BPR", "base"): {"keys": {"learning_rate": 0.1}}, ("BPR", "kt"): {"keys": {}}}
+    tuned = {("BPR", "base"): winner({"learning_rate": 0.1}), ("BPR", "kt"): winner()}
     base, kt = Plan(["BPR"], ["base", "kt"], [1], "ml-100k", tuned=tuned).runs()
-    check_alike([kt], records_of([base]))
+    check_comparable([kt], records_of([base]))
     with pytest.raises(DataError, match="learning_rate"):
-        check_alike([kt], records_of([base], arm_keys=[]))
-    older = records_of([base])
-    del older[0]["arm_keys"]
-    check_alike([kt], older)
+        check_comparable([kt], records_of([base], arm_keys=[]))
+    check_comparable([kt], records_of([base], arm_keys=None))  # of a version without them
 
 
 def test_a_comparison_refuses_what_would_mix(tmp_path):
@@ -113,10 +112,22 @@ def test_other_data_under_the_same_name_do_not_mix(tiny):
         file.write("u1\ti2\t3\t9\n")
     later = Plan(["BPR"], ["base"], [1], "tiny", overrides=tiny.settings()).runs()
     assert files_digest(tiny.folder, "tiny") == later[0].data != before
-    with pytest.raises(DataError, match="BPR-base-1 was recorded on other data"):
-        check_alike(later, records_of([run]))
-    check_alike(later, records_of([run], data=""))  # of before they were downloaded
+    with pytest.raises(DataError, match="BPR-base-1 was recorded with other data"):
+        check_comparable(later, records_of([run]))
+    check_comparable(later, records_of([run], data=""))  # of before they were downloaded
     assert files_digest(tiny.folder / "nowhere", "tiny") == ""
+
+
+def test_digests_of_earlier_versions_are_compared_in_their_format(tiny):
+    run = Plan(["BPR"], ["base"], [1], "tiny", overrides=tiny.settings()).runs()[0]
+    partial = files_digest(tiny.folder, "tiny", recorded="0" * 16)
+    assert len(partial) == 16
+    check_comparable([run], records_of([run], data=partial))
+    with (tiny.folder / "tiny.inter").open("a") as file:
+        file.write("u1\ti2\t3\t9\n")
+    later = Plan(["BPR"], ["base"], [1], "tiny", overrides=tiny.settings()).runs()
+    with pytest.raises(DataError, match="BPR-base-1 was recorded with other data"):
+        check_comparable(later, records_of([run], data=partial))
 
 
 # ---- seeds ------------------------------------------------------------------------------------
@@ -140,7 +151,7 @@ def test_a_random_split_has_profiles_of_one_seed(tmp_path):
 @pytest.mark.parametrize(
     ("keys", "warned"),
     [
-        ({"profile_allow_leak": True}, "read by BPR kt. If"),
+        ({"profile_allow_leak": True}, "BPR kt read user profiles"),
         ({"profile_allow_leak": True, "kt_entity": "item"}, ""),
         ({}, ""),
     ],
@@ -164,7 +175,7 @@ def test_where_seeds_do_not_matter_to_profiles(tmp_path, keys):
     plan = replace(random_split(**keys), seeds=[1])
     lines = tune(Tuning(plan, 1, finals=Finals(1)), tmp_path, jobs=2, train=fake_train)
     compare(replace(plan, seeds=[1, 2]), tmp_path / "out", jobs=2, train=fake_test)
-    assert [line["status"] for line in lines] == ["ok", "ok"]
+    assert all(trial.ok for trial in lines)
 
 
 @pytest.mark.parametrize(

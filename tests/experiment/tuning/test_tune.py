@@ -1,4 +1,4 @@
-"""Trials: what they try, how they go on, and what they never see."""
+"""Trials: what they try, how they are resumed, and what they never see."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ import pytest
 
 from recbole_llmkt.experiment.runs.compare import compare
 from recbole_llmkt.experiment.runs.plan import Plan
-from recbole_llmkt.experiment.tuning.finals import Finals, read_finals
-from recbole_llmkt.experiment.tuning.tune import Tuning, read_trials, tune
+from recbole_llmkt.experiment.tuning.finals import Finals
+from recbole_llmkt.experiment.tuning.trials import read_finals, read_trials
+from recbole_llmkt.experiment.tuning.tune import Tuning, tune
 from recbole_llmkt.experiment.tuning.winners import tuned_plan
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
 from tests.experiment.fake_runs import PLAN, SHARED, by_arm, fake_train, forbidden_train
@@ -27,31 +28,31 @@ def test_all_arms_start_as_configured_and_share_their_first_points(study):
     _, lines = study
     base, kt = by_arm(lines).values()
     assert len(base) == len(kt) == 12
-    assert base[0]["keys"] == kt[0]["keys"] == {}
+    assert base[0].keys == kt[0].keys == {}
     for one, other in zip(base[1:11], kt[1:11]):
-        assert one["keys"] == {key: other["keys"][key] for key in SHARED}
-        assert {*other["keys"]} > {*SHARED}
-    later = [[line["keys"]["learning_rate"] for line in arm[11:]] for arm in (base, kt)]
+        assert one.keys == {key: other.keys[key] for key in SHARED}
+        assert {*other.keys} > {*SHARED}
+    later = [[trial.keys["learning_rate"] for trial in arm[11:]] for arm in (base, kt)]
     assert later[0] != later[1]
 
 
 def test_the_search_gets_better_and_no_line_has_a_test_figure(study):
     folder, lines = study
-    best = [max(one["score"] for one in arm if "score" in one) for arm in by_arm(lines).values()]
+    best = [max(trial.score for trial in arm if trial.ok) for arm in by_arm(lines).values()]
     assert min(best) > 0.6
     assert "test" not in (folder / "trials.jsonl").read_text()
     assert lines == read_trials(folder)
-    assert {line["epochs"] for line in lines if line["status"] == "ok"} == {1}
+    assert {trial.outcome.epochs for trial in lines if trial.ok} == {1}
 
 
-def test_a_second_start_does_nothing_and_more_trials_go_on(study):
+def test_a_second_start_does_nothing_and_more_trials_resume(study):
     folder, lines = study
     again = tune(Tuning(PLAN, 12), folder, jobs=1, train=forbidden_train)
     assert again == lines
     (folder / "trials.jsonl").unlink()
     more = tune(Tuning(PLAN, 13), folder, jobs=1, train=fake_train)
     assert len(more) == 26
-    assert [line for line in more if line["trial"] < 12] == lines
+    assert [trial for trial in more if trial.trial < 12] == lines
 
 
 def fragile_train(config, saved=True, on_epoch=None):
@@ -64,8 +65,8 @@ def fragile_train(config, saved=True, on_epoch=None):
 def test_failed_trials_are_recorded_with_their_reason(tmp_path):
     lines = tune(Tuning(PLAN, 1), tmp_path, jobs=2, train=fragile_train)
     base, kt = lines
-    assert base["error"] == "the validation score is nan"
-    assert "killed" in kt["error"]
+    assert base.outcome.error == "the validation score is nan"
+    assert "killed" in kt.outcome.error
     assert tune(Tuning(PLAN, 1), tmp_path, train=forbidden_train) == lines
     with pytest.raises(DataError, match="BPR, arm base: no trial succeeded"):
         tuned_plan(tmp_path, Plan([], [], [1], ""))
@@ -77,7 +78,7 @@ def broken_train(config, saved=True, on_epoch=None):
 
 def test_a_study_without_any_score_ends_all_the_same(tmp_path):
     lines = tune(Tuning(PLAN, 4), tmp_path, jobs=1, train=broken_train)
-    assert [line["error"] for line in lines] == ["no data today"] * 8
+    assert [trial.outcome.error for trial in lines] == ["no data today"] * 8
 
 
 def test_what_failed_is_tried_again_on_request(tmp_path):
@@ -88,8 +89,8 @@ def test_what_failed_is_tried_again_on_request(tmp_path):
     tune(Tuning(PLAN, 2, finals=finals), tmp_path, jobs=1, train=forbidden_train)
     again = Tuning(PLAN, 2, finals=finals, retry_failed=True)
     lines = tune(again, tmp_path, jobs=1, train=broken_later)
-    assert [line["status"] for line in lines] == ["ok"] * 4
-    assert [line["status"] for line in read_finals(tmp_path)] == ["failed"] * 4
+    assert all(trial.ok for trial in lines) and len(lines) == 4
+    assert [run.ok for run in read_finals(tmp_path)] == [False] * 4
     with pytest.raises(DataError, match=r"every finalist failed.* with --retry-failed"):
         tuned_plan(tmp_path, Plan([], [], [1], ""))
     assert tune(again, tmp_path, jobs=1, train=fake_train) == lines
@@ -106,10 +107,10 @@ def test_an_own_arm_and_its_control_search_what_it_leaves_open(tmp_path):
     arms = ["init", "init+shuffled"]
     plan = Plan(["BPR"], arms, [7], "ml-100k", overrides={"epochs": 1}, own_arms=own)
     lines = by_arm(tune(Tuning(plan, 2), tmp_path, jobs=1, train=fake_train))
-    assert [line["keys"] for line in lines["init"]] == [
-        line["keys"] for line in lines["init+shuffled"]
+    assert [trial.keys for trial in lines["init"]] == [
+        trial.keys for trial in lines["init+shuffled"]
     ]
-    assert not {"kt_init", "kt_weight"} & {*lines["init"][1]["keys"]}
+    assert not {"kt_init", "kt_weight"} & {*lines["init"][1].keys}
     init, control = tuned_plan(tmp_path, Plan([], [], [1], "")).runs()
     assert (init.arm, init.settings["kt_control"]) == ("init", "none")
     assert (control.arm, control.settings["kt_control"]) == ("init+shuffled", "shuffled")
@@ -128,7 +129,7 @@ def test_an_own_arm_and_its_control_search_what_it_leaves_open(tmp_path):
         ),
     ],
 )
-def test_a_folder_is_gone_on_with_as_it_was_begun(study, changes, message):
+def test_a_folder_is_resumed_only_with_its_settings(study, changes, message):
     folder, _ = study
     values = {"models": ["BPR"], "arms": ["base"], "seeds": [7], "dataset": "ml-100k"}
     plan = Plan(**{**values, "overrides": {"epochs": 2}, **changes})
@@ -138,7 +139,7 @@ def test_a_folder_is_gone_on_with_as_it_was_begun(study, changes, message):
     assert {path: path.read_bytes() for path in folder.glob("*.js*")} == before
 
 
-def test_a_study_goes_on_elsewhere(tiny, tmp_path):
+def test_a_study_resumes_elsewhere(tiny, tmp_path):
     """On another machine files and devices are others; what they say is not."""
     preset = tmp_path / "preset.yaml"
     preset.write_text("epochs: 2")
@@ -160,7 +161,7 @@ def test_a_study_goes_on_elsewhere(tiny, tmp_path):
     files, keys = [str(there / "settings.yaml")], {**keys, **moved, "show_progress": False}
     plan = replace(plan, config_files=files, overrides=keys)
     lines = tune(Tuning(plan, 2), tmp_path / "study", jobs=1, train=fake_train)
-    assert [line["trial"] for line in lines] == [0, 1]
+    assert [trial.trial for trial in lines] == [0, 1]
     (found,) = tuned_plan(tmp_path / "study", Plan([], [], [1], "")).runs()
     assert found.settings["embedding_size"] == 8
     (there / "preset.yaml").write_text("epochs: 3")
@@ -223,7 +224,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes under /proc")
-def test_a_killed_study_goes_on_as_if_it_never_stopped(tmp_path):
+def test_a_killed_study_resumes_as_if_it_never_stopped(tmp_path):
     Path("killed.py").write_text(KILLED)
     here = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     process = subprocess.Popen([sys.executable, "killed.py"], env=here, stderr=subprocess.DEVNULL)
@@ -237,7 +238,7 @@ def test_a_killed_study_goes_on_as_if_it_never_stopped(tmp_path):
     Path("out/study.journal.lock").symlink_to("study.journal")
     lines = tune(Tuning(PLAN, 4), Path("out"), jobs=1, train=fake_train)
     whole = tune(Tuning(PLAN, 4), tmp_path / "whole", jobs=1, train=fake_train)
-    assert [line["keys"] for line in lines] == [line["keys"] for line in whole]
+    assert [trial.keys for trial in lines] == [trial.keys for trial in whole]
 
 
 def _wait_until(condition, seconds=300):
@@ -260,7 +261,7 @@ def test_between_integers_lie_integers_and_none_is_a_choice(tmp_path):
     )
     plan = Plan(["BPR"], ["kt"], [7], "ml-100k", overrides={"epochs": 2, "weight_decay": 0.0})
     lines = tune(Tuning(plan, 14, space), tmp_path / "out", jobs=1, train=whole_train)
-    keys = [line["keys"] for line in lines if line["trial"]]
+    keys = [trial.keys for trial in lines if trial.trial]
     assert len({one["embedding_size"] for one in keys}) > 5
     assert {one["kt_projector_dim"] for one in keys} == {None, 32}
 
@@ -270,11 +271,11 @@ def test_an_arm_added_with_more_trials_tries_the_points_of_the_others(tmp_path):
     first = tune(Tuning(base, 4), tmp_path, jobs=1, train=fake_train)
     later = tune(Tuning(PLAN, 30), tmp_path, jobs=2, train=fake_train)
     rates = {
-        arm: [line["keys"].get("learning_rate") for line in lines][:11]
+        arm: [trial.keys.get("learning_rate") for trial in lines][:11]
         for arm, lines in by_arm(later).items()
     }
     assert rates["base"] == rates["kt"]
-    assert rates["base"][:4] == [line["keys"].get("learning_rate") for line in first]
+    assert rates["base"][:4] == [trial.keys.get("learning_rate") for trial in first]
     assert json.loads((tmp_path / "tuning.json").read_text())["points"] == 10
 
 
@@ -297,8 +298,8 @@ def test_real_trials(tiny):
     space = Path("space.yaml")
     space.write_text("transfer: {kt_loss: [rmse, mse], kt_init: ~, kt_epochs: [0.5]}")
     lines = tune(Tuning(plan, 2, space), Path("out"), jobs=2)
-    assert [line["status"] for line in lines] == ["ok"] * 4, lines
+    assert [trial.ok for trial in lines] == [True] * 4, lines
     assert not [path for path in Path("out/runs").rglob("*.pth")]
     records = compare(tuned_plan(Path("out"), Plan([], [], [1], "")), Path("out2"), jobs=2)
-    assert [record["status"] for record in records] == ["ok"] * 2
-    assert all("recall@5" in record["test"] for record in records)
+    assert [record.ok for record in records] == [True] * 2
+    assert all("recall@5" in record.test for record in records)

@@ -1,4 +1,4 @@
-"""The last round of tuning, and the winners that are compared."""
+"""The final round of tuning, and the winners that are compared."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import pytest
 from recbole_llmkt.cli.experiments import _winners_table
 from recbole_llmkt.experiment.runs.compare import compare
 from recbole_llmkt.experiment.runs.plan import Plan
-from recbole_llmkt.experiment.tuning.finals import Finals, read_finals
-from recbole_llmkt.experiment.tuning.tune import Tuning, read_trials, tune
+from recbole_llmkt.experiment.tuning.finals import Finals
+from recbole_llmkt.experiment.tuning.trials import read_finals, read_trials
+from recbole_llmkt.experiment.tuning.tune import Tuning, tune
 from recbole_llmkt.experiment.tuning.winners import tuned_plan
 from recbole_llmkt.profiles.loading import texts_digest
 from recbole_llmkt.profiles.locations import profile_folder
@@ -28,16 +29,16 @@ def test_the_winners_are_compared_and_noted(study, tmp_path):
     records = compare(plan, tmp_path, jobs=2, train=fake_test)
     assert len(records) == 4
     for record in records:
-        own = [one for one in read_trials(folder) if one["arm"] == record["arm"]]
-        best = max((one for one in own if "score" in one), key=lambda one: one["score"])
-        assert record["tuned"]["keys"] == best["keys"]
-        assert record["tuned"]["trials"] == len(own)
-        assert record["tuned"]["unequal"] is False
-        assert {key: record["settings"][key] for key in best["keys"]} == best["keys"]
-        assert record["settings"]["epochs"] == 2
+        own = [trial for trial in read_trials(folder) if trial.arm == record.arm]
+        best = max((trial for trial in own if trial.ok), key=lambda trial: trial.score)
+        assert record.tuned.keys == best.keys
+        assert record.tuned.trials == len(own)
+        assert record.tuned.unequal is False
+        assert {key: record.settings[key] for key in best.keys} == best.keys
+        assert record.settings["epochs"] == 2
 
 
-# ---- the last round ---------------------------------------------------------------------------
+# ---- the final round ---------------------------------------------------------------------------
 
 
 def lucky_train(config, saved=True, on_epoch=None):
@@ -54,24 +55,24 @@ def tuned_base(folder):
 def test_what_was_luck_does_not_win_the_last_round(tmp_path):
     lines = tune(Tuning(PLAN, 12), tmp_path, jobs=1, train=lucky_train)
     before = tuned_base(tmp_path)
-    assert before["keys"]["learning_rate"] > 0.008
-    assert before["seeds"] == 1
+    assert before.keys["learning_rate"] > 0.008
+    assert before.seeds == 1
     finals = Finals(finalists=12)
     again = tune(Tuning(PLAN, 12, finals=finals), tmp_path, jobs=2, train=lucky_train)
     assert again == lines
-    good = sum(line["status"] == "ok" for line in lines)
+    good = sum(trial.ok for trial in lines)
     played = read_finals(tmp_path)
     assert len(played) == 2 * good
-    assert {line["seed"] for line in played} == {8, 9}
+    assert {run.seed for run in played} == {8, 9}
     after = tuned_base(tmp_path)
-    assert after["keys"].get("learning_rate", 0.001) < 0.008
-    assert after["seeds"] == 3
+    assert after.keys.get("learning_rate", 0.001) < 0.008
+    assert after.seeds == 3
     own = [
-        line["score"]
-        for line in lines + played
-        if line["arm"] == "base" and line["trial"] == after["trial"]
+        trial.score
+        for trial in lines + played
+        if trial.arm == "base" and trial.trial == after.trial
     ]
-    assert after["score"] == pytest.approx(sum(own) / 3)
+    assert after.score == pytest.approx(sum(own) / 3)
     tune(Tuning(PLAN, 12, finals=finals), tmp_path, jobs=1, train=forbidden_train)
     path = tmp_path / "finals.jsonl"
     path.write_text(path.read_text()[:-20])
@@ -85,10 +86,25 @@ def failing_finals(config, saved=True, on_epoch=None):
     return lucky_train(config, saved, on_epoch)
 
 
+def test_a_cut_off_last_line_of_the_final_round_is_tolerated(tmp_path, caplog):
+    tune(Tuning(PLAN, 3, finals=Finals(1)), tmp_path, jobs=1, train=fake_train)
+    for name in ("finals.jsonl", "trials.jsonl"):
+        with (tmp_path / name).open("ab") as file:
+            file.write(b'{"model": "BPR", "ar')
+    assert len(tuned_plan(tmp_path, Plan([], [], [1], "")).tuned) == 2
+    assert "finals.jsonl was cut off" in caplog.text
+    finals = tmp_path / "finals.jsonl"
+    finals.write_bytes(finals.read_bytes().replace(b'"seed": 8', b'"seed": "8"', 1))
+    with pytest.raises(
+        DataError, match=r"finals\.jsonl, line 1: 'seed' must be an integer.*Delete"
+    ):
+        tuned_plan(tmp_path, Plan([], [], [1], ""))
+
+
 def test_a_finalist_that_fails_is_out(tmp_path):
     finals = Finals(finalists=12)
     tune(Tuning(PLAN, 12, finals=finals), tmp_path, jobs=1, train=failing_finals)
-    assert tuned_base(tmp_path)["keys"].get("learning_rate", 0.001) < 0.008
+    assert tuned_base(tmp_path).keys.get("learning_rate", 0.001) < 0.008
     with pytest.raises(DataError, match="BPR, arm kt: every finalist failed"):
         tuned_plan(tmp_path, Plan([], [], [1], ""))
 
@@ -102,7 +118,7 @@ def test_trials_outside_the_last_round_do_not_step_in(tmp_path):
 @pytest.mark.parametrize(
     ("trials", "finalists", "message"),
     [((2, 2), (0, 1), "base 0, kt 1"), ((3, 3), (1, 2), "base 1, kt 2")],
-    ids=["no last round", "fewer finalists"],
+    ids=["no final round", "fewer finalists"],
 )
 def test_unequal_last_rounds_are_refused(tmp_path, trials, finalists, message):
     kt = replace(PLAN, arms=["kt"])
@@ -117,25 +133,25 @@ def test_a_last_round_that_was_stopped_has_no_winner(tmp_path):
     path = tmp_path / "finals.jsonl"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(one for one in lines if '"seed": 9' not in one))
-    with pytest.raises(DataError, match=r"BPR, arm base: the last round .* is not finished"):
+    with pytest.raises(DataError, match=r"BPR, arm base: the final round .* is not finished"):
         tuned_plan(tmp_path, Plan([], [], [1], ""))
 
 
-def test_a_study_goes_on_with_the_profiles_it_was_begun_with(tiny, tmp_path):
+def test_a_study_resumes_only_with_its_profiles(tiny, tmp_path):
     Path("tiny.yaml").write_text(json.dumps(tiny.settings(epochs=2)))
     plan = Plan(["BPR"], ["kt"], [7], "tiny", ["tiny.yaml"])
     (line,) = tune(Tuning(plan, 1), tmp_path / "out", jobs=1)
-    assert list(line["texts"]) == ["user"]
+    assert list(line.outcome.texts) == ["user"]
     tune(Tuning(plan, 1), tmp_path / "out", train=forbidden_train)
     store = ProfileStore(tiny.folder / "profiles", "user")
     with store.writing():
         store.append(replace(store.read()["u7"], text="Likes noir."))
-    for go_on in (
+    for resume in (
         lambda: tune(Tuning(plan, 2), tmp_path / "out", train=forbidden_train),
         lambda: tuned_plan(tmp_path / "out", Plan([], [], [1], "")),
     ):
-        with pytest.raises(DataError, match=r"BPR-kt-7 \(in trials\.jsonl\) learned from other"):
-            go_on()
+        with pytest.raises(DataError, match=r"BPR-kt-7 \(in trials\.jsonl\) learned from user"):
+            resume()
 
 
 def test_an_arm_may_have_profiles_of_its_own(tiny, tmp_path):
@@ -165,14 +181,14 @@ def learning_train(config, saved=True, on_epoch=None):
 def test_the_table_says_which_arm_has_no_winner_yet(tmp_path):
     lines = tune(Tuning(PLAN, 3, finals=Finals(2)), tmp_path, jobs=1, train=fake_train)
     path = tmp_path / "finals.jsonl"
-    played = [line for line in read_finals(tmp_path) if line["arm"] == "kt"]
+    played = [run.to_json() for run in read_finals(tmp_path) if run.arm == "kt"]
     path.write_text("".join(f"{json.dumps(line)}\n" for line in played))
     table = _winners_table(tmp_path, lines)
-    assert "arm base: the last round" in table
+    assert "arm base: the final round" in table
     assert "mean of 3 seeds" in table
 
 
-def test_the_last_round_of_another_trial_with_the_same_number_does_not_count(tmp_path):
+def test_the_final_round_of_another_trial_with_the_same_number_does_not_count(tmp_path):
     finals = Finals(1)
     tune(Tuning(PLAN, 3, finals=finals), tmp_path, jobs=1, train=fake_train)
     path = tmp_path / "finals.jsonl"
@@ -206,7 +222,7 @@ def test_what_recbole_fills_in_is_no_change(tmp_path):
 def test_every_seed_of_the_tuning_is_named_where_it_comes_again(tmp_path, caplog):
     tune(Tuning(PLAN, 2, finals=Finals(1)), tmp_path, jobs=1, train=fake_train)
     tuned_plan(tmp_path, Plan([], [], [8, 10], ""))
-    assert "Tuned with the seed 8, too" in caplog.text
+    assert "Seed 8 was also used for tuning" in caplog.text
 
 
 def fake_test(config, saved=True, on_epoch=None):
@@ -240,8 +256,8 @@ def test_unequal_trials_are_refused_or_noted(tmp_path):
     wanted = Plan([], [], [1], "")
     with pytest.raises(ConfigError, match=r"different numbers of trials \(base 2, kt 3\)"):
         tuned_plan(tmp_path, wanted)
-    found = tuned_plan(tmp_path, wanted, allow_unequal=True).tuned
-    assert all(one["unequal"] for one in found.values())
+    tuned = tuned_plan(tmp_path, wanted, allow_unequal=True).tuned
+    assert all(winner.unequal for winner in tuned.values())
 
 
 def test_a_damaged_study_is_named(study, tmp_path):
@@ -249,6 +265,12 @@ def test_a_damaged_study_is_named(study, tmp_path):
         tuned_plan(tmp_path, Plan([], [], [1], ""))
     (tmp_path / "tuning.json").write_text("{")
     with pytest.raises(DataError, match=r"tuning\.json is damaged"):
+        tuned_plan(tmp_path, Plan([], [], [1], ""))
+    (tmp_path / "tuning.json").write_bytes((study[0] / "tuning.json").read_bytes())
+    damaged = json.loads((tmp_path / "tuning.json").read_text())
+    damaged["studies"]["BPR/kt"]["space"] = 3
+    (tmp_path / "tuning.json").write_text(json.dumps(damaged))
+    with pytest.raises(DataError, match=r"tuning\.json, 'studies', 'BPR/kt': 'space' must be"):
         tuned_plan(tmp_path, Plan([], [], [1], ""))
     (tmp_path / "tuning.json").write_bytes((study[0] / "tuning.json").read_bytes())
     (tmp_path / "trials.jsonl").write_text('{"model": "BPR"}\n')

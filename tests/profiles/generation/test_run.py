@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 from recbole_llmkt.datasets.history import training_histories
 from recbole_llmkt.datasets.splits import training_split
 from recbole_llmkt.profiles.generation.run import estimate, generate_profiles
-from recbole_llmkt.profiles.generation.scope import Scope, parse_shard, shard_folder
+from recbole_llmkt.profiles.generation.selection import Selection, parse_shard, shard_folder
 from recbole_llmkt.profiles.store import Profile, ProfileStore, read_manifest
+from recbole_llmkt.utils import resources
 from recbole_llmkt.utils.exceptions import ConfigError, DataError, ProfileError
 from tests.helpers import TinyDataset
 from tests.profiles.generation.helpers import write_items
@@ -103,7 +105,7 @@ def test_edits_are_kept_unless_told_otherwise(data: TinyDataset) -> None:
     _edit(store, "u3", text="Mine.", edited=True, history="another")
     assert generate_profiles(config, "user").written == 0
     assert store.read()["u3"].text == "Mine."
-    assert generate_profiles(config, "user", Scope(overwrite_edits=True)).written == 1
+    assert generate_profiles(config, "user", Selection(overwrite_edits=True)).written == 1
     assert store.read()["u3"].text.startswith("This user") and not store.read()["u3"].edited
 
 
@@ -131,7 +133,7 @@ def test_failures_are_recorded_and_taken_up_on_demand(
         again = generate_profiles(config, "user")
         assert (again.written, again.failed, again.skipped) == (0, 0, 30)
         healthy = True
-        retried = generate_profiles(config, "user", Scope(retry_failed=True))
+        retried = generate_profiles(config, "user", Selection(retry_failed=True))
         assert (retried.written, retried.failed, retried.skipped) == (3, 0, 27)
     assert len(server.payloads) == 36
     assert all(one.usable for one in ProfileStore(_folder(data), "user").read().values())
@@ -192,7 +194,7 @@ def test_a_run_without_any_success_stops_after_twenty(
         assert len(stored) == 20 and all(profile.error for profile in stored.values())
         server.decide = lambda *_: Reply()
         assert generate_profiles(config, "user").written == 10
-        assert generate_profiles(config, "user", Scope(retry_failed=True)).written == 20
+        assert generate_profiles(config, "user", Selection(retry_failed=True)).written == 20
 
 
 def test_the_usual_reason_is_the_one_that_is_named(data: TinyDataset) -> None:
@@ -225,13 +227,13 @@ def test_a_server_that_is_down_stops_the_run(data: TinyDataset) -> None:
 
 def test_parts_cover_everything_once(data: TinyDataset) -> None:
     config = data.config()
-    parts = [generate_profiles(config, "user", Scope(f"{n}/3")) for n in (1, 2, 3)]
+    parts = [generate_profiles(config, "user", Selection(f"{n}/3")) for n in (1, 2, 3)]
     assert sum(part.written for part in parts) == 30 and min(p.written for p in parts) > 0
     stores = [ProfileStore(shard_folder(_folder(data), f"{n}/3"), "user") for n in (1, 2, 3)]
     tokens = [token for store in stores for token in store.read()]
     assert len(tokens) == len(set(tokens)) == 30
     assert not ProfileStore(_folder(data), "user").exists()
-    assert generate_profiles(config, "user", Scope("2/3")).written == 0
+    assert generate_profiles(config, "user", Selection("2/3")).written == 0
     assert ProfileStore(_folder(data), "user").merge(stores) == 30
     assert generate_profiles(config, "user").written == 0
 
@@ -259,8 +261,8 @@ def test_what_another_model_wrote_stays_unless_told_otherwise(
         with caplog.at_level(logging.WARNING):
             assert generate_profiles(config, "user").written == 0
         assert "30 profiles stay" in caplog.text and "(openai old)" in caplog.text
-        assert generate_profiles(config, "user", Scope(overwrite_others=True)).written == 30
-        assert generate_profiles(config, "user", Scope(overwrite_others=True)).written == 0
+        assert generate_profiles(config, "user", Selection(overwrite_others=True)).written == 30
+        assert generate_profiles(config, "user", Selection(overwrite_others=True)).written == 0
 
 
 def test_the_manifest_tells_of_profiles_that_were_written(data: TinyDataset) -> None:
@@ -272,7 +274,7 @@ def test_the_manifest_tells_of_profiles_that_were_written(data: TinyDataset) -> 
 
 def test_edits_are_not_overwritten_by_parts() -> None:
     with pytest.raises(ConfigError, match="without --shard"):
-        Scope("1/3", overwrite_edits=True)
+        Selection("1/3", overwrite_edits=True)
 
 
 def test_users_of_untitled_items_alone_get_no_profile(
@@ -293,7 +295,7 @@ def test_a_wrong_part_is_refused(shard: str) -> None:
         parse_shard(shard)
 
 
-def test_profiles_from_a_file_and_those_it_lacks(
+def test_the_generator_file_is_an_import_with_a_note(
     data: TinyDataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "made.jsonl"
@@ -302,7 +304,7 @@ def test_profiles_from_a_file_and_those_it_lacks(
     config = data.config(profile_generator="file", profile_file=str(path))
     with caplog.at_level(logging.WARNING):
         assert generate_profiles(config, "user").written == 10
-    assert "20 users are not in profile_file" in caplog.text
+    assert "Use `llmkt profile import" in caplog.text
     assert ProfileStore(_folder(data), "user").read()["u4"].history == "d"
 
 
@@ -314,7 +316,7 @@ def _write_rows(path: Path, rows: list[dict[str, str]]) -> str:
 def test_a_file_of_users_has_nothing_to_say_of_items(data: TinyDataset, tmp_path: Path) -> None:
     name = _write_rows(tmp_path / "made.jsonl", [{"user_id": "i3", "text": "Likes war."}])
     config = data.config(profile_generator="file", profile_file=name)
-    with pytest.raises(DataError, match="no item profiles: none of its lines says item_id"):
+    with pytest.raises(DataError, match="no item profiles: no line has the key item_id"):
         generate_profiles(config, "item")
     assert not ProfileStore(_folder(data), "item").exists()
 
@@ -349,3 +351,36 @@ def test_missing_ratings_and_missing_items_are_said(make_dataset: Any) -> None:
     config = data.config(profile_history="top_rated", profile_rating_field="none")
     with pytest.raises(DataError, match="profile_rating_field"):
         generate_profiles(config, "user")
+
+
+def test_a_dry_run_is_refused_where_the_run_is(
+    data: TinyDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundled = tmp_path / "bundled" / "tiny"
+    monkeypatch.setattr(resources, "bundled_dir", lambda name: tmp_path / "bundled" / name)
+    shutil.copytree(data.folder, bundled, dirs_exist_ok=True)
+    generate_profiles(data.config(profile_dir=str(bundled / "profiles")), "user")
+    for action in (generate_profiles, estimate):
+        with pytest.raises(ProfileError, match="come with the package"):
+            action(data.config(), "user")
+    own = data.config(profile_dir=str(tmp_path / "own"))
+    assert estimate(own, "user").count == generate_profiles(own, "user").written == 30
+    assert estimate(own, "user").count == 0
+
+
+def test_a_dry_run_of_a_file_counts_what_would_be_imported(
+    data: TinyDataset, tmp_path: Path
+) -> None:
+    rows = [{"user_id": f"u{n}", "text": f"Text {n}"} for n in range(5)]
+    name = _write_rows(tmp_path / "made.jsonl", rows)
+    config = data.config(profile_generator="file", profile_file=name)
+    assert estimate(config, "user").count == 5
+    assert not ProfileStore(_folder(data), "user").exists()
+    assert generate_profiles(config, "user").written == 5
+    assert (estimate(config, "user").count, estimate(config, "user").skipped) == (0, 5)
+
+
+def test_the_generator_file_needs_its_file(data: TinyDataset) -> None:
+    for action in (generate_profiles, estimate):
+        with pytest.raises(ConfigError, match="needs profile_file"):
+            action(data.config(profile_generator="file"), "user")

@@ -342,7 +342,7 @@ def test_own_loss_by_class_path():
     ("name", "message"),
     [
         ("rmze", "Did you mean 'rmse'"),
-        ("torch.nn.Linear", "subclass of TransferLoss"),
+        ("torch.nn.Linear", "not a subclass of TransferLoss"),
         ("no_such_module.Loss", "Cannot import 'no_such_module.Loss'"),
         ("torch.nn.NoSuchLoss", "Cannot import 'torch.nn.NoSuchLoss'"),
         ("torch.nn.init", "is not a class"),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from recbole.model.general_recommender import BPR
 from torch import nn
 
 from recbole_llmkt.transfer.inspection.layers import Layer
 from recbole_llmkt.transfer.inspection.probe import Probe
 from recbole_llmkt.transfer.inspection.row_inference import (
     check_gradient,
-    decide_rows,
+    infer_rows,
     probed_layers,
 )
 from recbole_llmkt.transfer.inspection.rows import Entities
@@ -47,7 +46,7 @@ def decide(dataset, layer, entity="user", wanted="auto", model=Odd, **keys):
     spec = Layer.parse(layer)
     probe = Probe(ready.model, ready.train_data, probed_layers(ready.model, [spec]))
     entities = Entities.of(ready.dataset, entity, probe.batches[0])
-    return decide_rows(probe, spec, entities, wanted), probe
+    return infer_rows(probe, spec, entities, wanted), probe
 
 
 @pytest.mark.parametrize(
@@ -105,7 +104,7 @@ def test_a_layer_without_gradient(tiny):
 
 
 def test_positives_and_negatives_each_keep_their_ids(tiny):
-    rows, probe = decide(tiny, "item_embedding", "item", model=BPR)
+    rows, probe = decide(tiny, "item_embedding", "item", model="BPR")
     reading = probe.readings[0]
     hidden, ids = rows.align(reading.calls[Layer.parse("item_embedding")], reading.interaction)
     expected = torch.cat([reading.interaction["item_id"], reading.interaction["neg_item_id"]])

@@ -300,8 +300,11 @@ def test_no_table_of_users_is_refused_alone_and_left_out_beside_items(tiny):
 
 
 def test_weights_of_an_earlier_stage_are_not_written_over(tiny):
-    run = prepare(tiny.config("BPR", kt_init="targets", train_stage="finetune"))
-    with pytest.raises(ConfigError, match="kt_init: none for this stage"):
+    run = prepare(tiny.config("NeuMF", kt_init="targets"))
+    run.config["use_pretrain"] = True
+    with pytest.raises(
+        ConfigError, match=r"\(use_pretrain: True\)\. Set kt_init: none for this st"
+    ):
         run.fit()
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from recbole_llmkt.profiles.generation.generators.base import Answer, Generator, Request
-from recbole_llmkt.utils.exceptions import ConfigError
-from recbole_llmkt.utils.importing import import_class
+from recbole_llmkt.utils.importing import import_subclass, make_own
+from recbole_llmkt.utils.types import SettingsLike
 
 __all__ = ["Answer", "Generator", "Request", "get_generator", "get_generator_class"]
 
+_KEY = "profile_generator"
 _CLASSES = {
     "template": f"{__name__}.template.TemplateGenerator",
     "transformers": f"{__name__}.transformers.TransformersGenerator",
     "openai": f"{__name__}.openai.OpenAIGenerator",
-    "file": f"{__name__}.file.FileGenerator",
 }
 
 
@@ -27,13 +24,11 @@ def get_generator_class(name: str) -> type[Generator]:
     ConfigError
         It cannot be imported, or is no :class:`Generator`.
     """
-    found = import_class(_CLASSES.get(name, name))
-    if not issubclass(found, Generator):
-        raise ConfigError(f"profile_generator: {name} is no subclass of {Generator.__module__}.")
-    return found
+    path = _CLASSES.get(name, name)
+    return import_subclass(_KEY, path, Generator)  # type: ignore[type-abstract]
 
 
-def get_generator(settings: Mapping[str, Any]) -> Generator:
+def get_generator(settings: SettingsLike) -> Generator:
     """Make the generator that ``profile_generator`` names.
 
     Parameters
@@ -44,6 +39,11 @@ def get_generator(settings: Mapping[str, Any]) -> Generator:
     Raises
     ------
     ConfigError
-        A key that the generator needs is missing, or a library is not installed.
+        A key that the generator needs is missing, a library is not installed, or an own class
+        cannot be made.
     """
-    return get_generator_class(settings["profile_generator"])(settings)
+    name = settings[_KEY]
+    generator = get_generator_class(name)
+    if name in _CLASSES:
+        return generator(settings)
+    return make_own(_KEY, name, lambda: generator(settings))

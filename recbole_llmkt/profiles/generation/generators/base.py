@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any
 
-from recbole_llmkt.profiles.generation.generators.thoughts import without_thoughts
 from recbole_llmkt.profiles.store import TOO_LONG, longest_text, too_long
+from recbole_llmkt.profiles.thoughts import without_thoughts
 from recbole_llmkt.utils.text import one_line, printable
+from recbole_llmkt.utils.types import SettingsLike, Values
 
 # Sentences that language models refuse with; they stand at the start of an answer.
 # "I can't" alone is no refusal: there are titles that start so.
@@ -73,7 +73,7 @@ class Request:
     id: str
     entity: str
     messages: list[dict[str, str]] = field(default_factory=list)
-    context: dict[str, Any] = field(default_factory=dict)
+    context: Values = field(default_factory=dict)
     history: str | None = None
     answer_key: str | None = None
     attempt: int = 0
@@ -218,17 +218,17 @@ class Generator(ABC):
     uses_prompt = True
     is_language_model = True
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: SettingsLike) -> None:
         self.settings = settings
         self.batch_size: int = settings["profile_batch_size"]
 
     @classmethod
-    def model_of(cls, settings: Mapping[str, Any]) -> str:
+    def model_of(cls, settings: SettingsLike) -> str:
         """Return the name of the language model, for the store; ``""`` without one."""
         return str(settings["profile_model"] or "")
 
     @classmethod
-    def block_size(cls, settings: Mapping[str, Any]) -> int:
+    def block_size(cls, settings: SettingsLike) -> int:
         """Return how many requests make one piece of work for a worker of a cluster."""
         return int(settings["profile_batch_size"])
 
@@ -260,7 +260,7 @@ class Generator(ABC):
                     repeated[answer.id] = answer
             if not repeated:
                 continue
-            again = [known[token].again(str(one.error)) for token, one in repeated.items()]
+            again = [known[token].again(str(answer.error)) for token, answer in repeated.items()]
             for answer in self._judged(again):
                 yield combine(repeated[answer.id], answer)
 

@@ -26,6 +26,7 @@ from recbole_llmkt.profiles.service import (
     stops_for_good,
 )
 from recbole_llmkt.utils.exceptions import ConfigError, ProfileError
+from recbole_llmkt.utils.types import SettingsLike
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class OpenAIGenerator(Generator):
         missing shows when the first request is made: counting tokens needs none.
     """
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: SettingsLike) -> None:
         super().__init__(settings)
         try:
             import openai
@@ -82,7 +83,7 @@ class OpenAIGenerator(Generator):
         self._concurrency: int = settings["profile_concurrency"]
 
     @classmethod
-    def block_size(cls, settings: Mapping[str, Any]) -> int:
+    def block_size(cls, settings: SettingsLike) -> int:
         """Return four rounds of requests: a worker waits for the slowest of a block."""
         return 4 * int(settings["profile_concurrency"])
 
@@ -108,7 +109,7 @@ class OpenAIGenerator(Generator):
         ProfileError
             The server refuses the key or the model, or the account has no credit.
         """
-        # A thread of its own: requests go on while the caller writes answers to the disk.
+        # A thread of its own: requests continue while the caller writes answers to the disk.
         arrived: _Arrived = queue.SimpleQueue()
         loop = asyncio.new_event_loop()
         asking = loop.create_task(self._ask_all(iter(requests), arrived))
@@ -270,7 +271,7 @@ def _body(error: Any) -> str:
     return str(error.response.text) or str(error)
 
 
-def _text_of(content: Any) -> str:
+def _text_of(content: object) -> str:
     """Return the text of a message: ``content`` itself, or its parts that are text."""
     if isinstance(content, list):
         parts = [part for part in content if part.get("type") in ("text", "output_text")]
@@ -280,7 +281,7 @@ def _text_of(content: Any) -> str:
     return content or ""
 
 
-def _count(usage: Any, name: str) -> int:
+def _count(usage: object, name: str) -> int:
     """Return a number of tokens; 0 where the server gives none, or something else."""
     value = usage.get(name) if isinstance(usage, dict) else None
     if not isinstance(value, int) or isinstance(value, bool):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from recbole_llmkt.profiles.generation.generators.base import (
     Answer,
@@ -13,6 +12,7 @@ from recbole_llmkt.profiles.generation.generators.base import (
     Request,
 )
 from recbole_llmkt.profiles.store import longest_text
+from recbole_llmkt.utils.types import SettingsLike, Values
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class TemplateGenerator(Generator):
     uses_prompt = False
     is_language_model = False
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: SettingsLike) -> None:
         super().__init__(settings)
         logger.info(
             "profile_generator: template writes plain descriptions from the metadata; "
@@ -39,7 +39,7 @@ class TemplateGenerator(Generator):
         )
 
     @classmethod
-    def model_of(cls, settings: Mapping[str, Any]) -> str:
+    def model_of(cls, settings: SettingsLike) -> str:
         """Return ``""``: there is no model."""
         return ""
 
@@ -63,7 +63,7 @@ def _cut(text: str, longest: int) -> str:
     return f"{text[: longest - 4].rsplit(None, 1)[0]} ..."
 
 
-def _describe_user(context: Mapping[str, Any]) -> str:
+def _describe_user(context: Values) -> str:
     items = context["items"]
     sentences = [f"This user has {context['n_interactions']} interactions."]
     if context["has_ratings"]:
@@ -79,7 +79,7 @@ def _describe_user(context: Mapping[str, Any]) -> str:
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _categories(verb: str, items: Iterable[Mapping[str, Any]]) -> str:
+def _categories(verb: str, items: Iterable[Values]) -> str:
     counts = Counter(category for item in items for category in item["categories"])
     # Equal counts in the order of the alphabet, so that the text does not depend on the order.
     ranked = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:_N_CATEGORIES]
@@ -88,7 +88,7 @@ def _categories(verb: str, items: Iterable[Mapping[str, Any]]) -> str:
     return f"{verb} {shares}." if shares else ""
 
 
-def _years(what: str, items: Iterable[Mapping[str, Any]]) -> str:
+def _years(what: str, items: Iterable[Values]) -> str:
     years = sorted(int(item["year"]) for item in items if item["year"])
     if not years:
         return ""
@@ -96,7 +96,7 @@ def _years(what: str, items: Iterable[Mapping[str, Any]]) -> str:
     return f"{what} date from {low} to {high}, half of them from {middle} or later."
 
 
-def _describe_item(context: Mapping[str, Any]) -> str:
+def _describe_item(context: Values) -> str:
     parts = [str(context["title"]) + (f" ({context['year']})" if context["year"] else "") + "."]
     if context["categories"]:
         parts.append(f"Categories: {', '.join(context['categories'])}.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from jinja2 import TemplateError
 from recbole_llmkt.profiles.generation.generators.base import Answer, Generator, Request
 from recbole_llmkt.utils.devices import chosen_device
 from recbole_llmkt.utils.exceptions import ConfigError, ProfileError
+from recbole_llmkt.utils.types import SettingsLike
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class TransformersGenerator(Generator):
         The model cannot be loaded, or has no chat template.
     """
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: SettingsLike) -> None:
         super().__init__(settings)
         if not settings["profile_model"]:
             raise ConfigError(
@@ -43,7 +43,7 @@ class TransformersGenerator(Generator):
         self._language_model: Any = None
 
     @classmethod
-    def model_of(cls, settings: Mapping[str, Any]) -> str:
+    def model_of(cls, settings: SettingsLike) -> str:
         """Hub name, or name of the folder or file: paths of this machine stay out of the store."""
         name = str(settings["profile_model"])
         return Path(name).name if Path(name).exists() else name
@@ -158,7 +158,7 @@ class TransformersGenerator(Generator):
 
 
 def _location(name: str) -> dict[str, str]:
-    """Return what ``from_pretrained`` wants for a hub name, a folder or a GGUF file."""
+    """Return the arguments of ``from_pretrained`` for a hub name, a folder or a GGUF file."""
     path = Path(name)
     if path.suffix.lower() == ".gguf":
         if not path.is_file():

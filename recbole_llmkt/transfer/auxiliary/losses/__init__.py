@@ -12,7 +12,7 @@ from recbole_llmkt.transfer.auxiliary.losses.reconstruction import (
 )
 from recbole_llmkt.transfer.auxiliary.losses.structure import GramLoss, SoftRankLoss
 from recbole_llmkt.utils.exceptions import ConfigError, nearest
-from recbole_llmkt.utils.importing import import_class
+from recbole_llmkt.utils.importing import import_subclass, make_own
 
 __all__ = [
     "LOSSES",
@@ -55,16 +55,24 @@ def make_loss(name: str, temperature: float = 0.2) -> TransferLoss:
     Raises
     ------
     ConfigError
-        There is no such loss.
+        There is no such loss, or an own class cannot be used.
     """
     if name not in LOSSES and "." not in name:
         raise ConfigError(
             f"Unknown kt_loss '{name}': choose one of {', '.join(LOSSES)} or a class path."
             f"{nearest(name, LOSSES)}"
         )
-    found = LOSSES[name] if name in LOSSES else import_class(name)
-    if not issubclass(found, TransferLoss):
-        raise ConfigError(f"kt_loss '{name}' must be a subclass of TransferLoss.")
-    loss = found()
+    loss = LOSSES[name]() if name in LOSSES else _own(name)
     loss.temperature = temperature
     return loss
+
+
+def _own(path: str) -> TransferLoss:
+    loss_class = import_subclass("kt_loss", path, TransferLoss)
+    defined = (loss_class.compute, loss_class.compute_among)
+    if defined == (TransferLoss.compute, TransferLoss.compute_among):
+        raise ConfigError(
+            f"kt_loss: '{path}' has no compute(hidden, target, ids): define it, and return the "
+            "loss of the rows as a tensor of shape ()."
+        )
+    return make_own("kt_loss", path, loss_class)

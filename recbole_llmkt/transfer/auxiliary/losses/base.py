@@ -7,17 +7,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from recbole_llmkt.utils.exceptions import ConfigError
+
 
 @dataclass(frozen=True)
 class Others:
-    """What a loss may compare its rows with, beside their own targets.
+    """What a loss may compare its rows with, in addition to their own targets.
 
     Attributes
     ----------
     table : Tensor of shape (k, n), optional
         Targets of all entities of the rows' kind that have a profile.
     partner_hidden : Tensor of shape (q, d), optional
-        Hidden states of the batch's entities of the other kind: items beside users.
+        Hidden states of the batch's entities of the other kind: items for users, users for items.
     partner_target : Tensor of shape (q, n), optional
         Their targets.
     partner_ids : Tensor of int64, shape (q,), optional
@@ -87,6 +89,8 @@ class TransferLoss(nn.Module):
         ------
         ValueError
             Shapes that do not belong together.
+        ConfigError
+            The subclass returned something other than a loss.
         """
         if hidden.dim() != 2 or len(hidden) != len(target) or len(ids) != len(hidden):
             raise ValueError(
@@ -106,7 +110,25 @@ class TransferLoss(nn.Module):
             if self.unique:
                 hidden, unique, first = unique_rows(hidden, ids)
                 target, ids = target[first], unique
-            return self.compute_among(hidden, target, ids, others)
+            return self._checked(self.compute_among(hidden, target, ids, others), hidden)
+
+    def _checked(self, loss: object, hidden: Tensor) -> Tensor:
+        """Refuse what cannot be a loss; whether it is finite, the trainer sees."""
+        name = f"{type(self).__module__}.{type(self).__qualname__}"
+        if not isinstance(loss, Tensor) or loss.dim() or not loss.is_floating_point():
+            kind = type(loss).__name__
+            if isinstance(loss, Tensor):
+                kind = f"tensor of shape {tuple(loss.shape)} and type {loss.dtype}"
+            raise ConfigError(
+                f"kt_loss: '{name}' returned a {kind}: return one number, a float tensor of shape "
+                "(), such as the mean over the rows."
+            )
+        if hidden.requires_grad and torch.is_grad_enabled() and not loss.requires_grad:
+            raise ConfigError(
+                f"kt_loss: '{name}' returned a loss without a gradient: compute it from `hidden` "
+                "with torch, without detach() or item()."
+            )
+        return loss
 
     def compute_among(
         self, hidden: Tensor, target: Tensor, ids: Tensor, others: Others | None

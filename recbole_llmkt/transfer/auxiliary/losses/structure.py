@@ -16,7 +16,7 @@ from recbole_llmkt.transfer.auxiliary.losses.base import (
 
 
 class GramLoss(TransferLoss):
-    r"""Entities that are alike by profile become alike by hidden state.
+    r"""Entities with similar profiles get similar hidden states.
 
     .. math:: L = \frac{1}{m^2} \| Z Z^\top - P P^\top \|_F^2
 

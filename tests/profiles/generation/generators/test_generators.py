@@ -1,21 +1,14 @@
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from recbole_llmkt.profiles.generation.generators import Answer, Generator, Request, get_generator
 from recbole_llmkt.profiles.generation.generators.base import is_refusal, judge
-from recbole_llmkt.profiles.generation.generators.file import (
-    FileGenerator,
-    entities_of,
-    read_profiles,
-)
-from recbole_llmkt.utils.exceptions import ConfigError, DataError
+from recbole_llmkt.utils.exceptions import ConfigError
 from tests.profiles.generation.helpers import SETTINGS, request
 
 LIKED = {"title": "A", "year": "1990", "categories": ["Drama", "War"], "rating": "5"}
@@ -114,7 +107,7 @@ def test_unusable_answers_are_asked_for_once_more() -> None:
 def test_generator_by_class_path() -> None:
     path = f"{Stubborn.__module__}.Stubborn"
     assert type(get_generator({**SETTINGS, "profile_generator": path})).__name__ == "Stubborn"
-    with pytest.raises(ConfigError, match="no subclass"):
+    with pytest.raises(ConfigError, match="not a subclass of Generator"):
         get_generator({**SETTINGS, "profile_generator": "collections.OrderedDict"})
 
 
@@ -146,81 +139,3 @@ def test_template_describes_items_even_refusing_ones() -> None:
     }
     (answer,) = get_generator(SETTINGS).answers([request(entity="item", context=item)])
     assert answer.text == "I Cannot Help It (1970). Categories: Comedy. country: France. Funny."
-
-
-def _from_file(path: Path) -> list[Answer]:
-    settings = {**SETTINGS, "profile_generator": "file", "profile_file": str(path)}
-    return list(get_generator(settings).answers(map(request, ["u1", "u2", "u3"])))
-
-
-def test_file_of_json_lines(tmp_path: Path) -> None:
-    path = tmp_path / "p.jsonl"
-    rows = [{"user_id": "u1", "profile": "Likes war."}, {"id": "u3", "text": "x", "history": "d"}]
-    path.write_text("\ufeff" + "\n\n".join(map(json.dumps, rows)), encoding="utf-8")
-    assert _from_file(path) == [Answer("u1", "Likes war."), Answer("u3", "x", history="d")]
-
-
-def test_atomic_file(tmp_path: Path) -> None:
-    path = tmp_path / "p.userprof"
-    path.write_text("user_id:token\tprofile:token_seq\r\nu2\tLikes \u00e9tudes.\r\n", "utf-8")
-    assert _from_file(path) == [Answer("u2", "Likes \u00e9tudes.")]
-
-
-def test_a_file_says_whose_profiles_it_has(tmp_path: Path) -> None:
-    path = tmp_path / "p.jsonl"
-    rows = [{"item_id": "1", "text": "A film."}, {"user_id": "1", "text": "Likes films."}]
-    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    generator = FileGenerator({**SETTINGS, "profile_file": str(path)})
-    answers = generator.answers([request("1"), request("1", entity="item"), request("2")])
-    assert [answer.text for answer in answers] == ["Likes films.", "A film."]
-    assert entities_of(path) == ("user", "item")
-    path.write_text(json.dumps({"id": "1", "text": "Likes films."}), encoding="utf-8")
-    with pytest.raises(ConfigError, match="give --entity=user or --entity=item"):
-        entities_of(path)
-    path.with_suffix(".tsv").write_text("item_id:token\tprofile:token_seq\n1\tA film.\n", "utf-8")
-    assert entities_of(path.with_suffix(".tsv")) == ("item",)
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("p.jsonl", '{"id": "u1"}\n', "Line 1 of .* needs the keys"),
-        ("p.jsonl", '{"id": "u1", "text": "x"}\n{oops\n', "Line 2 of .* is no JSON"),
-        ("p.jsonl", '{"id": 1, "text": "x"}\n{"id": "1", "text": "y"}\n', "second profile of '1'"),
-        ("p.tsv", "a:token\tb:token\tc:token\n1\t2\t3\n", "Line 2 of .* has 3 cells"),
-        ("p.tsv", "a:token\tb:token\n", "no profile in"),
-    ],
-)
-def test_a_broken_file_says_where(tmp_path: Path, name: str, text: str, message: str) -> None:
-    (tmp_path / name).write_text(text, encoding="utf-8")
-    with pytest.raises(DataError, match=message):
-        _from_file(tmp_path / name)
-
-
-def test_file_must_be_given_and_be_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="profile_file"):
-        get_generator({**SETTINGS, "profile_generator": "file"})
-    with pytest.raises(DataError, match="Cannot read profile_file"):
-        _from_file(tmp_path / "missing.jsonl")
-
-
-@pytest.mark.parametrize("value", ["null", "1e5", "true", "[1]", '{"a": 1}', "5.0"])
-def test_an_id_that_is_no_text_and_no_whole_number_is_refused(tmp_path: Path, value: str) -> None:
-    path = tmp_path / "made.jsonl"
-    path.write_text(f'{{"id": {value}, "text": "Likes war."}}\n', encoding="utf-8")
-    with pytest.raises(DataError, match=r"Line 1 .*whole number"):
-        read_profiles(path)
-
-
-def test_odd_ids_and_texts_of_a_file(tmp_path: Path) -> None:
-    path = tmp_path / "made.jsonl"
-    ids = ["NaN", "null", "1e5", "007", "x\u00a0", "\ud83d", ""]
-    lines = [{"id": token, "text": "hm</think>Likes \x1b[31mwar \ud83d."} for token in ids]
-    lines.append({"id": 7, "text": "Seven."})
-    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    found = read_profiles(path)
-    assert [token for _, token in found] == [*ids, "7"]
-    assert found[None, "NaN"] == ("Likes war ?.", None)
-    path.write_bytes(b'{"id": ' + b"[" * 100_000)
-    with pytest.raises(DataError, match=r"Line 1 .*no JSON"):
-        read_profiles(path)

@@ -1,4 +1,4 @@
-"""Which profiles a generation run takes up."""
+"""Which profiles a generation run writes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recbole_llmkt.profiles.generation.generators import get_generator_class
-from recbole_llmkt.profiles.generation.generators.file import FileGenerator
 from recbole_llmkt.profiles.generation.requests import RequestMaker
 from recbole_llmkt.profiles.store import Profile, ProfileStore, failed, stale
 from recbole_llmkt.utils.exceptions import ConfigError
@@ -19,8 +18,8 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Scope:
-    """Which profiles a generation run takes up, beside those that are missing or out of date.
+class Selection:
+    """Which profiles a generation run writes, besides those that are missing or out of date.
 
     Attributes
     ----------
@@ -28,12 +27,12 @@ class Scope:
         ``"3/16"``: the third of sixteen parts only, into a folder of its own
         (:func:`shard_folder`). An entity is in the same part whatever else the data hold.
     retry_failed : bool
-        Take up again what failed earlier.
+        Retry profiles that failed earlier.
     overwrite_others : bool
-        Write anew what another generator, model or prompt wrote. What ``template`` wrote is
+        Replace what another generator, model or prompt wrote. What ``template`` wrote is
         always replaced when a language model is asked.
     overwrite_edits : bool
-        Write texts anew that a person has corrected.
+        Replace texts that a person has corrected.
 
     Raises
     ------
@@ -51,12 +50,12 @@ class Scope:
             parse_shard(self.shard)
         if self.shard and self.overwrite_edits:
             raise ConfigError(
-                "--overwrite-edits does not go with --shard: `llmkt profile merge` keeps what a "
+                "--overwrite-edits cannot be used with --shard: `llmkt profile merge` keeps what a "
                 "person has corrected. Run it once without --shard."
             )
 
 
-WHAT_IS_MISSING = Scope()
+WHAT_IS_MISSING = Selection()
 
 
 def shard_folder(folder: Path, shard: str) -> Path:
@@ -73,40 +72,14 @@ def parse_shard(shard: str) -> tuple[int, int]:
     ConfigError
         It is not of this form, or the number is not from 1 to the total.
     """
-    found = re.fullmatch(r"(\d+)/(\d+)", shard.strip())
-    if not found or not 1 <= int(found.group(1)) <= int(found.group(2)):
+    numbers = re.fullmatch(r"(\d+)/(\d+)", shard.strip())
+    if not numbers or not 1 <= int(numbers.group(1)) <= int(numbers.group(2)):
         raise ConfigError(f"Cannot read the shard '{shard}': write 1/16, 2/16, ... 16/16.")
-    return int(found.group(1)), int(found.group(2))
-
-
-Made = Mapping[str, tuple[str, "str | None"]]
-
-
-def profiles_of_file(requests: RequestMaker) -> Made | None:
-    """Return the profiles of ``profile_file``; None with another generator."""
-    if requests.settings["profile_generator"] != "file":
-        return None
-    return FileGenerator(requests.settings).profiles_of(requests.entity)
-
-
-def _changed(
-    made: Made, digests: Mapping[str, str | None], profiles: Mapping[str, Profile]
-) -> set[str]:
-    """Return whose profile is missing, or not what the file has."""
-    missing = set()
-    for token in digests:
-        known = profiles.get(token)
-        if known is None:
-            missing.add(token)
-        elif token in made and not known.edited:
-            text, history = made[token]
-            if (known.text, known.history) != (text.strip(), history):
-                missing.add(token)
-    return missing
+    return int(numbers.group(1)), int(numbers.group(2))
 
 
 def origin_of(requests: RequestMaker) -> dict[str, str]:
-    """Return what a profile's line says about who writes it."""
+    """Return generator, model and prompt as they are stored with each profile."""
     settings = requests.settings
     name = settings["profile_generator"]
     return {
@@ -117,7 +90,7 @@ def origin_of(requests: RequestMaker) -> dict[str, str]:
 
 
 class _ByOthers:
-    """Tells whether a profile is written anew because of who wrote it."""
+    """Tells whether a profile is replaced because of who wrote it."""
 
     def __init__(self, origin: Mapping[str, str], overwrite: bool) -> None:
         self._origin = origin
@@ -130,48 +103,48 @@ class _ByOthers:
         return any(getattr(profile, name) != value for name, value in self._origin.items())
 
     def warn(self, profiles: Mapping[str, Profile], kept: Iterable[str]) -> None:
-        """Say how many profiles stay although others wrote them."""
+        """Warn of profiles that are kept although another generator, model or prompt wrote them."""
         known = [profiles[token] for token in kept if token in profiles]
-        others = [one for one in known if one.usable and not one.edited and self._is_other(one)]
+        others = [
+            profile
+            for profile in known
+            if profile.usable and not profile.edited and self._is_other(profile)
+        ]
         if others:
-            one = others[0]
+            example = others[0]
             logger.warning(
                 "%d profiles stay that another generator, model or prompt wrote, that of '%s' (%s) "
-                "for one. Write them anew with --overwrite-others.",
+                "for one. Replace them with --overwrite-others.",
                 len(others),
-                one.id,
-                f"{one.generator} {one.model}".strip(),
+                example.id,
+                f"{example.generator} {example.model}".strip(),
             )
 
 
 def wanted_tokens(
     requests: RequestMaker,
-    made: Made | None,
     folder: Path,
-    scope: Scope,
+    selection: Selection,
 ) -> tuple[list[str], int]:
     """Return the tokens to write now, and the number of those that can stay."""
     digests = requests.digests
     stores = [ProfileStore(folder, requests.entity)]
-    if scope.shard:
-        number, total = parse_shard(scope.shard)
+    if selection.shard:
+        number, total = parse_shard(selection.shard)
         digests = {
             token: digest
             for token, digest in digests.items()
             if zlib.crc32(token.encode()) % total == number - 1
         }
-        stores.append(ProfileStore(shard_folder(folder, scope.shard), requests.entity))
+        stores.append(ProfileStore(shard_folder(folder, selection.shard), requests.entity))
     # The part's own store was written later than the whole.
-    profiles = {token: one for store in stores for token, one in store.read().items()}
-    if made is not None:
-        missing = _changed(made, digests, profiles)
-    else:
-        others = _ByOthers(origin_of(requests), scope.overwrite_others)
-        missing = set(digests).intersection(*(stale(store, digests, others) for store in stores))
-        others.warn(profiles, digests.keys() - missing)
-    if scope.retry_failed:
+    profiles = {token: profile for store in stores for token, profile in store.read().items()}
+    others = _ByOthers(origin_of(requests), selection.overwrite_others)
+    missing = set(digests).intersection(*(stale(store, digests, others) for store in stores))
+    others.warn(profiles, digests.keys() - missing)
+    if selection.retry_failed:
         missing.update(failed(profiles.values()))
-    if scope.overwrite_edits:
+    if selection.overwrite_edits:
         missing.update(token for token, profile in profiles.items() if profile.edited)
     tokens = [token for token in digests if token in missing]
     return tokens, len(digests) - len(tokens)

@@ -4,8 +4,8 @@ import pytest
 
 from recbole_llmkt.profiles.generation.generators import Answer
 from recbole_llmkt.profiles.generation.generators.base import judge
-from recbole_llmkt.profiles.generation.generators.thoughts import without_thoughts
 from recbole_llmkt.profiles.store import too_long
+from recbole_llmkt.profiles.thoughts import without_thoughts
 from tests.profiles.generation.helpers import request
 
 GOOD = "Likes war films.\n\nDislikes musicals."

@@ -1,0 +1,107 @@
+"""The command ``llmkt train``."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from recbole_llmkt.cli.options import ANY_KEY, config_files_option
+
+if TYPE_CHECKING:
+    from recbole_llmkt.config import Config
+    from recbole_llmkt.quick_start import Result
+
+INTERRUPTED = 130  # as shells report Ctrl-C
+
+
+@click.command(context_settings=ANY_KEY)
+@click.option("--model", "-m", required=True, help="A RecBole model, or package.module.Class.")
+@click.option("--dataset", "-d", required=True, help="The dataset's name.")
+@config_files_option
+@click.option("--saved/--no-saved", default=True, help="Keep the best checkpoint and test it.")
+@click.option(
+    "--resume",
+    metavar="CHECKPOINT",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Resume an interrupted run: the same command, with the checkpoint that it left.",
+)
+@click.argument("keys", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def train(
+    context: click.Context,
+    model: str,
+    dataset: str,
+    config_files: list[str],
+    saved: bool,
+    resume: str | None,
+    keys: tuple[str, ...],
+) -> None:
+    """Train and test one model.
+
+    Any RecBole, kt_ or profile_ key goes as --key=value. Ctrl-C keeps the checkpoint of the best
+    epoch so far; the same command with --resume=CHECKPOINT continues after that epoch.
+
+    \b
+    Example:
+      llmkt train --model=NeuMF --dataset=ml-100k --config-files=my.yaml --kt_weight=0.3
+    """  # noqa: D301 - click reads the control character
+    from recbole_llmkt.cli.overrides import parse_overrides
+    from recbole_llmkt.config import Config
+    from recbole_llmkt.quick_start import Interrupted
+    from recbole_llmkt.quick_start import train as train_model
+
+    config = Config(model, dataset, config_files, parse_overrides(keys), command_line=[])
+    logging.getLogger().handlers.clear()  # RecBole sets up its own
+    given = [f"--config-files={file}" for file in config_files] + list(keys)
+    try:
+        result = train_model(config, saved=saved, resume=resume)
+    except Interrupted as interrupted:
+        same = ["llmkt", "train", f"--model={model}", f"--dataset={dataset}", *given]
+        command = shlex.join([*same, f"--resume={interrupted.checkpoint}"])
+        click.echo(
+            f"Interrupted. {interrupted.checkpoint} holds the best epoch so far. To continue "
+            f"after it:\n  {command}",
+            err=True,
+        )
+        context.exit(INTERRUPTED)
+    _show(result)
+    if result["checkpoint"]:
+        click.echo(f"Checkpoint: {result['checkpoint']}")
+        click.echo("Next:")
+        for command in _next_commands(config, result["checkpoint"], given):
+            click.echo(f"  {command}")
+
+
+def _show(result: Result) -> None:
+    if result["test_result"] is None:
+        click.echo("The split has no test part. Best validation:")
+    for metric, value in (result["test_result"] or result["best_valid_result"] or {}).items():
+        click.echo(f"{metric}: {value}")
+    for part in result["slices"]:
+        values = ", ".join(f"{name}: {value:.4f}" for name, value in part["metrics"].items())
+        click.echo(f"{part['part']} ({part['bounds']}; {part['users']} users): {values}")
+
+
+def _next_commands(config: Config, checkpoint: str, given: Sequence[str]) -> list[str]:
+    """Return commands that recommend with a checkpoint, and that compare its run with the base."""
+    from recbole.utils import ModelType
+
+    from recbole_llmkt.checkpoints import needs_trust
+
+    settings = config.plain()
+    trust = ["--trust"] if needs_trust(settings) else []
+    recommend = [f"--checkpoint={checkpoint}", "--users=all", "--output=recommended.txt", *trust]
+    commands = []
+    if config["MODEL_TYPE"] != ModelType.DECISIONTREE:
+        commands.append(["recommend", *recommend])
+    if config["MODEL_TYPE"] not in (ModelType.DECISIONTREE, ModelType.TRADITIONAL):
+        fixed = ("--kt_enabled=", "kt_enabled=", "--seed=", "seed=")  # compare sets them
+        models = [f"--models={settings['model']}", f"--dataset={config.dataset}"]
+        keys = [key for key in given if not key.startswith(fixed)]
+        arms = ["--arms=base,kt,shuffled", "--seeds=1,2,3", "--output=out"]
+        commands.append(["compare", *models, *keys, *arms])
+    return [shlex.join(["llmkt", *command]) for command in commands]

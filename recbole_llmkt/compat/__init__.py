@@ -1,0 +1,69 @@
+"""Repairs of RecBole, and of what it stands on: PyTorch, numpy, scipy, pandas and Ray.
+
+Each names the place of the fault. None holds for the whole process: a repair lasts as long as the
+call of RecBole's that needs it. There is a file for each repaired library.
+"""
+
+from recbole_llmkt.compat.imports import importing_models, report_trial
+from recbole_llmkt.compat.models import (
+    MASK_TOKENS,
+    forget_computed,
+    kept_tensors,
+    later_stage,
+    pretrains,
+    trained_parts,
+    weights_loaded,
+)
+from recbole_llmkt.compat.numpy import numpy_names
+from recbole_llmkt.compat.pandas import pandas_data
+from recbole_llmkt.compat.pickles import load_plain, pickles_refused
+from recbole_llmkt.compat.recbole import (
+    building_model,
+    create_dataset,
+    data_preparation,
+    log_held_back,
+    start_log,
+)
+from recbole_llmkt.compat.releases import (
+    check_keys_of_release,
+    check_release,
+    lacks_model,
+    versions,
+)
+from recbole_llmkt.compat.scipy import scipy_matrices
+from recbole_llmkt.compat.stock import stock_recbole
+from recbole_llmkt.compat.torch import (
+    anomaly_detection_kept,
+    complete_adagrad,
+    torch_quiet,
+)
+
+__all__ = [
+    "MASK_TOKENS",
+    "anomaly_detection_kept",
+    "building_model",
+    "check_keys_of_release",
+    "check_release",
+    "complete_adagrad",
+    "create_dataset",
+    "data_preparation",
+    "forget_computed",
+    "importing_models",
+    "kept_tensors",
+    "lacks_model",
+    "later_stage",
+    "load_plain",
+    "log_held_back",
+    "numpy_names",
+    "pandas_data",
+    "pickles_refused",
+    "pretrains",
+    "report_trial",
+    "scipy_matrices",
+    "start_log",
+    "stock_recbole",
+    "torch_quiet",
+    "trained_parts",
+    "versions",
+    "weights_loaded",
+]

@@ -1,0 +1,102 @@
+"""RecBole reads pickles, and a pickle can run any code when it is read."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from recbole_llmkt.utils.exceptions import DataError
+
+_ZIP_SIGNATURE = b"PK\x03\x04"
+
+
+@contextmanager
+def pickles_refused() -> Iterator[None]:
+    """Refuse every pickle that RecBole reads within the block.
+
+    Several models load weights of an earlier training inside their constructors, with
+    ``torch.load`` and no ``weights_only`` (``ract.py``, ``neumf.py``, ``nais.py``, ``convncf.py``,
+    ``kd_dagfm.py``, ``s3rec.py``), or ``np.load(..., allow_pickle=True)`` (``ldiffrec.py``). Here
+    ``torch.load`` reads tensors and plain values only, and ``np.load`` numbers only.
+
+    Raises
+    ------
+    DataError
+        Naming the file that holds something else.
+    """
+    load_array = np.load
+
+    @functools.wraps(load_array)
+    def load_numbers(file: Any, *arguments: Any, **keywords: Any) -> Any:
+        try:
+            return load_array(file, *arguments[:1], **{**keywords, "allow_pickle": False})
+        except ValueError as error:
+            raise DataError(_refusal(file)) from error
+
+    @functools.wraps(torch.load)
+    def load_tensors(file: Any, *arguments: Any, **keywords: Any) -> Any:
+        return load_plain(file, keywords.get("map_location"))
+
+    def refuse(file: Any, *arguments: Any, **keywords: Any) -> Any:
+        raise DataError(_refusal(getattr(file, "name", file)))
+
+    patches: list[tuple[Any, str, Callable[..., Any]]] = [
+        (np, "load", load_numbers),
+        (torch, "load", load_tensors),
+        (pickle, "load", refuse),
+    ]
+    undone = [(module, name, getattr(module, name)) for module, name, _ in patches]
+    try:
+        for module, name, function in patches:
+            setattr(module, name, function)
+        yield
+    finally:
+        for module, name, function in undone:
+            setattr(module, name, function)
+
+
+def _refusal(file: Any) -> str:
+    return (
+        f"'{file}' is a pickle, which can run any code when it is read, so it is not. Name a file "
+        "that holds tensors and plain values only, such as a checkpoint of recbole_llmkt."
+    )
+
+
+_load_torch = torch.load
+
+
+def load_plain(path: str | os.PathLike[str], device: Any = None) -> Any:
+    """Read a file of ``torch.save`` that holds tensors and plain values only.
+
+    Before version 2.6, PyTorch runs code from files of its oldest formats even with
+    ``weights_only=True`` (CVE-2025-32434): only its zip format is read.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+    device : torch.device or str, optional
+        Where its tensors go.
+
+    Raises
+    ------
+    DataError
+        It holds anything else, or is not in the zip format.
+    OSError
+        It cannot be opened.
+    """
+    with open(path, "rb") as file:
+        signature = file.read(len(_ZIP_SIGNATURE))
+    if signature != _ZIP_SIGNATURE:
+        raise DataError(f"Cannot read '{path}': it is not a file of torch.save (zip format).")
+    try:
+        return _load_torch(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DataError(_refusal(path)) from error

@@ -1,0 +1,137 @@
+"""RecBole's own functions, called so that they do here what they promise."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from logging import getLogger
+from logging.handlers import MemoryHandler
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import recbole.data.utils as recbole_data
+from recbole.utils import ModelType, init_logger
+
+from recbole_llmkt.compat.pandas import pandas_data
+from recbole_llmkt.compat.pickles import pickles_refused
+from recbole_llmkt.compat.scipy import scipy_matrices
+from recbole_llmkt.compat.torch import torch_quiet
+
+logger = getLogger(__name__)
+
+# The dataset class that recbole/data/utils.py, create_dataset, picks by the type of the model.
+_DATASET_CLASSES = {
+    ModelType.SEQUENTIAL: "SequentialDataset",
+    ModelType.KNOWLEDGE: "KnowledgeBasedDataset",
+}
+
+
+def start_log(config: Any) -> None:
+    """Start RecBole's log, beside other processes that may just be doing the same.
+
+    ``ensure_dir`` in ``recbole/utils/utils.py`` looks for a folder and then makes it, and fails if
+    another process made it in between (no upstream issue is known).
+    """
+    for folder in (os.path.join("log", config["model"]), config["checkpoint_dir"]):
+        os.makedirs(folder, exist_ok=True)
+    init_logger(config)
+
+
+@contextmanager
+def log_held_back(config: Any) -> Iterator[None]:
+    """Hold back what the block logs until it has ended well, and start RecBole's log then.
+
+    RecBole starts its log, and with it makes folders, before it reads the data: wrong input then
+    leaves them behind. Where a program has its own log, records go there at once.
+    """
+    root = logging.getLogger()
+    if root.handlers:
+        yield
+        start_log(config)
+        return
+    holder = MemoryHandler(capacity=100_000, flushLevel=logging.CRITICAL + 1)
+    level = root.level
+    root.addHandler(holder)
+    root.setLevel(logging.DEBUG if str(config["state"]).lower() == "debug" else logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(holder)
+        root.setLevel(level)
+    start_log(config)
+    for record in holder.buffer:
+        if root.isEnabledFor(record.levelno):
+            root.handle(record)
+
+
+def create_dataset(config: Any, adapt: Callable[[type], type] | None = None) -> Any:
+    """Read a run's dataset from its atomic files, as RecBole does, and from nothing else.
+
+    ``create_dataset`` in ``recbole/data/utils.py`` unpickles ``dataset_save_path``, or any file
+    ``<checkpoint_dir>/<dataset>-<class>.pth`` that it finds. Unpickling a file runs whatever
+    code it carries, so no such file is read here.
+
+    Parameters
+    ----------
+    config : Config
+        The run's configuration.
+    adapt : callable, optional
+        Returns a subclass of the class that RecBole picks, to be used in its place.
+
+    Returns
+    -------
+    recbole.data.dataset.Dataset
+    """
+    module = importlib.import_module("recbole.data.dataset")
+    name = config["model"] + "Dataset"
+    if not hasattr(module, name):
+        name = _DATASET_CLASSES.get(config["MODEL_TYPE"], "Dataset")
+    _note_cache(config, f"{config['dataset']}-{name}.pth")
+    dataset_class: type = getattr(module, name)
+    with pickles_refused(), pandas_data():
+        return (adapt(dataset_class) if adapt else dataset_class)(config)
+
+
+def data_preparation(config: Any, dataset: Any) -> tuple[Any, Any, Any]:
+    """Split a dataset and make its loaders, as RecBole does, from the atomic files alone.
+
+    ``load_split_dataloaders`` in ``recbole/data/utils.py`` unpickles ``dataloaders_save_path``, or
+    any file ``<checkpoint_dir>/<dataset>-for-<model>-dataloader.pth`` that it finds.
+
+    Parameters
+    ----------
+    config : Config
+        The run's configuration.
+    dataset : recbole.data.dataset.Dataset
+        Of :func:`create_dataset`.
+
+    Returns
+    -------
+    tuple of AbstractDataLoader
+        Loaders of the training, validation and test part.
+    """
+    _note_cache(config, f"{config['dataset']}-for-{config['model']}-dataloader.pth")
+    with patch.object(recbole_data, "load_split_dataloaders", lambda config: None), pandas_data():
+        loaders: tuple[Any, Any, Any] = recbole_data.data_preparation(config, dataset)
+    return loaders
+
+
+def _note_cache(config: Any, name: str) -> None:
+    path = Path(config["checkpoint_dir"], name)
+    if path.exists():
+        logger.warning(
+            "%s is not read: stock RecBole caches data there as a pickle, and a pickle can run "
+            "any code. The atomic files are read instead.",
+            path,
+        )
+
+
+@contextmanager
+def building_model() -> Iterator[None]:
+    """Let the block build a model of RecBole's, whatever scipy there is, and run no pickle."""
+    with pickles_refused(), scipy_matrices(), torch_quiet():
+        yield

@@ -1,0 +1,94 @@
+"""The command ``llmkt train``."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from recbole_llmkt import quick_start
+from recbole_llmkt.checkpoints import load_checkpoint
+from recbole_llmkt.cli.main import main
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, list(arguments))
+
+
+@pytest.fixture
+def flags(tiny):
+    """Write the settings of a quick run to a file with a blank in its name."""
+    Path("my settings.yaml").write_text(json.dumps(tiny.settings(epochs=3)))  # JSON is YAML, too
+    return ["--model=BPR", "--dataset=tiny", "--config-files=my settings.yaml"]
+
+
+def commands(output):
+    return {
+        words[1]: words[1:]
+        for line in output.splitlines()
+        if line.startswith("  llmkt ") and (words := shlex.split(line))
+    }
+
+
+def test_it_ends_with_the_checkpoint_and_what_to_do_next(flags):
+    done = run("train", *flags, "--kt_weight=0.3", "--seed=7")
+    assert done.exit_code == 0, done.output
+    (checkpoint,) = Path("saved").glob("*.pth")
+    assert f"Checkpoint: {checkpoint}\n" in done.output
+    following = commands(done.output)
+    assert set(following) == {"recommend", "compare"}
+    assert "--trust" in following["recommend"]  # the encoder is not one of the two offline ones
+    assert {"--kt_weight=0.3", "--config-files=my settings.yaml"} < {*following["compare"]}
+    assert not any(word.startswith("--seed=") for word in following["compare"])
+
+
+def test_the_command_for_recommendations_works(flags):
+    done = run("train", *flags, "--kt_enabled=False", "--profile_encoder=wordllama")
+    command = commands(done.output)["recommend"]
+    assert "--trust" not in command
+    (Path("data") / "tiny" / "profiles").rename("elsewhere")  # reasons need a real encoder
+    done = run(*command)
+    assert done.exit_code == 0, done.output
+    assert "User u" in Path("recommended.txt").read_text()
+
+
+def test_ctrl_c_names_the_command_that_resumes(flags, monkeypatch):
+    def stop(epoch, score):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(quick_start, "train", functools.partial(quick_start.train, on_epoch=stop))
+        done = run("train", *flags, "--kt_enabled=False")
+    assert done.exit_code == 130, done.output
+    assert "holds the best epoch so far" in done.output
+    command = commands(done.output)["train"]
+    (checkpoint,) = Path("saved").glob("*.pth")
+    assert command[-1] == f"--resume={checkpoint}"
+    done = run(*command)
+    assert done.exit_code == 0, done.output
+    assert load_checkpoint(str(checkpoint))["epoch"] == 2
+
+
+def test_config_files_may_be_given_several_times_or_in_quotes(flags):
+    Path("b.yaml").write_text("epochs: 1\nkt_enabled: False\n")
+    Path("c.yaml").write_text("seed: 9\n")
+    for more in (
+        ["--config-files=b.yaml", "--config-files=c.yaml"],
+        ["--config-files=b.yaml c.yaml"],
+    ):
+        done = run("train", *flags, *more)
+        assert done.exit_code == 0, done.output
+        checkpoint = done.output.split("Checkpoint: ")[1].splitlines()[0]
+        config = load_checkpoint(checkpoint)["config"]
+        assert (config["epochs"], config["seed"], config["embedding_size"]) == (1, 9, 8)
+
+
+def test_a_checkpoint_that_is_not_there(flags):
+    done = run("train", *flags, "--resume=nowhere.pth")
+    assert done.exit_code == 2
+    assert "nowhere.pth" in done.output

@@ -1,0 +1,98 @@
+"""RecBole's own functions, called so that they do what they promise."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from recbole.utils import ModelType
+
+from recbole_llmkt.compat import create_dataset, log_held_back, recbole, start_log
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "name"),
+    [
+        ("BPR", ModelType.GENERAL, "Dataset"),
+        ("SASRec", ModelType.SEQUENTIAL, "SequentialDataset"),
+        ("KGAT", ModelType.KNOWLEDGE, "KnowledgeBasedDataset"),
+        ("DIEN", ModelType.SEQUENTIAL, "DIENDataset"),  # a model with a class of its own
+    ],
+)
+def test_the_dataset_is_of_the_class_that_recbole_picks(model, kind, name):
+    config = {"model": model, "MODEL_TYPE": kind, "dataset": "d", "checkpoint_dir": "saved"}
+    picked = create_dataset(config, adapt=lambda dataset_class: lambda config: dataset_class)
+    assert picked.__name__ == name
+
+
+class Keep(logging.Handler):
+    """Keep messages, as RecBole's log would write them."""
+
+    def __init__(self):
+        super().__init__()
+        self.messages = []
+
+    def emit(self, record):
+        self.messages.append(record.getMessage())
+
+
+@pytest.fixture
+def own_log(monkeypatch):
+    """Stand in for RecBole's log; a test is to start with :func:`no_handlers`."""
+    log = Keep()
+    monkeypatch.setattr(recbole, "start_log", lambda config: logging.getLogger().addHandler(log))
+    return log
+
+
+@contextmanager
+def no_handlers():
+    """Take pytest's own handlers off the root logger for a while."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    root.handlers = []
+    root.setLevel(logging.WARNING)
+    try:
+        yield root
+    finally:
+        root.handlers = handlers
+        root.setLevel(level)
+
+
+def test_what_is_logged_before_the_log_starts_comes_into_it(own_log):
+    logger = logging.getLogger("tests.held_back")
+    with no_handlers() as root:
+        with log_held_back({"state": "INFO"}):
+            logger.info("read")
+            logger.warning("odd")
+            assert own_log.messages == []
+        assert own_log.messages == ["odd"]  # by the level that the log started with
+        assert root.level == logging.WARNING
+
+
+def test_after_an_error_no_log_is_started(own_log):
+    with no_handlers() as root:
+        with pytest.raises(ValueError, match="wrong input"), log_held_back({"state": "INFO"}):
+            raise ValueError("wrong input")
+        assert root.handlers == []
+
+
+def test_a_program_with_a_log_of_its_own_gets_records_at_once(own_log):
+    with no_handlers() as root:
+        root.addHandler(own_log)
+        with log_held_back({"state": "INFO"}):
+            logging.getLogger("tests.held_back").warning("odd")
+            assert own_log.messages == ["odd"]
+        assert own_log.messages == ["odd"]
+
+
+def test_folders_of_the_log_may_be_there_already(monkeypatch):
+    started = []
+    monkeypatch.setattr(recbole, "init_logger", started.append)
+    config = {"model": "BPR", "checkpoint_dir": "deep/saved"}
+    start_log(config)
+    start_log(config)
+    assert started == [config, config]
+    assert Path("log/BPR").is_dir()
+    assert Path("deep/saved").is_dir()

@@ -1,0 +1,113 @@
+"""Stock RecBole, in a process of its own: it imports, trains, saves, evaluates and loads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.sparse import dok_matrix
+
+from recbole_llmkt.compat import stock_recbole
+
+SCRIPT = """
+import sys
+from recbole.quick_start import load_data_and_model, run_recbole
+
+name = sys.argv[1].partition("=")[2]
+result = run_recbole(name, "ml-100k", config_dict={
+    "epochs": 1, "train_batch_size": 8192, "eval_batch_size": 2000000, "show_progress": False,
+    "use_gpu": False, "checkpoint_dir": "saved"})
+print("RESULT", 0.0 < result["test_result"]["ndcg@10"] < 1.0)
+"""
+LOADING = """
+import glob
+from recbole.quick_start import load_data_and_model
+
+(file,) = glob.glob("saved/*.pth")
+config, model, dataset, train_data, valid_data, test_data = load_data_and_model(file)
+print("LOADED", type(model).__module__, dataset.user_num)
+"""
+
+
+def run_stock(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    Path("script.py").write_text(text)
+    return subprocess.run(
+        [sys.executable, "-m", "recbole_llmkt.stock", "script.py", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("model", ["BPR", "LightGCN"])
+def test_stock_recbole_trains_saves_evaluates_and_loads(model):
+    done = run_stock(SCRIPT, f"--model={model}")
+    assert "RESULT True" in done.stdout, done.stderr[-2000:]
+    assert "Warning" not in done.stderr
+    done = run_stock(LOADING)  # with a configuration that no Config of this process has made
+    module = f"recbole.model.general_recommender.{model.lower()}"
+    assert f"LOADED {module} 944" in done.stdout, done.stderr[-2000:]
+
+
+def test_without_a_script_one_sentence_says_what_to_write():
+    for arguments in ([], ["absent.py"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "recbole_llmkt.stock", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert "python -m recbole_llmkt.stock run_recbole.py" in line
+
+
+class Noted:
+    """Unpickles by running code."""
+
+    def __reduce__(self):
+        return (open, ("ran", "w"))
+
+
+def test_pickles_are_read_within_the_block_alone():
+    torch.save({"config": Noted()}, "stock.pth")
+    with stock_recbole():
+        torch.load("stock.pth")["config"].close()
+    assert Path("ran").exists()
+    Path("ran").unlink()
+    if tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 6):
+        with pytest.raises(Exception, match=r"[Ww]eights.only"):
+            torch.load("stock.pth")
+        assert not Path("ran").exists()
+
+
+def test_nothing_is_left_behind():
+    def state():
+        names = {name: name in vars(np) for name in ("float_", "complex_", "unicode_", "bool8")}
+        patched = (torch.load, pd.read_csv, pd.Series.agg, vars(dok_matrix).get("_update"))
+        kept = {name: sys.modules.get(name) for name in ("ray", "ray.tune", "kmeans_pytorch")}
+        return names, patched, kept, torch.is_anomaly_enabled()
+
+    before = state()
+    with pytest.raises(ZeroDivisionError), stock_recbole():
+        assert np.float_ is np.float64 and np.bool8 is np.bool_
+        assert torch.load is not before[1][0]
+        import recbole.model.sequential_recommender  # noqa: F401
+
+        1 / 0  # noqa: B018
+    assert state() == before
+
+
+def test_the_objective_function_reports_to_nobody_outside_of_a_trial(tiny):
+    with stock_recbole():
+        from recbole.quick_start import objective_function
+
+        settings = tiny.settings(model="BPR", dataset="tiny", epochs=1, use_gpu=False)
+        result = objective_function(settings, saved=False)
+    assert set(result["test_result"]) == {"recall@5", "ndcg@5"}
