@@ -148,7 +148,8 @@ def neighbour_mean(neighbours: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     columns = neighbours[rows, places]
     counts = (neighbours > 0).sum(dim=1)
     values = 1.0 / counts[rows].to(like)
-    mean = torch.sparse_coo_tensor(torch.stack([rows, columns]), values, (n, n)).coalesce()
+    links = torch.stack([rows, columns])
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
+        warnings.simplefilter("ignore", UserWarning)  # torch calls CSR a beta, and checks nothing
+        mean = torch.sparse_coo_tensor(links, values, (n, n)).coalesce()
         return mean.to_sparse_csr(), mean.t().coalesce().to_sparse_csr()

@@ -31,11 +31,17 @@ def config(model="BPR", **keys):
         ("LightGCN", ["learning_rate", "reg_weight"]),
         ("SASRec", ["learning_rate", "weight_decay", "hidden_dropout_prob", "attn_dropout_prob"]),
         ("DCN", ["learning_rate", "reg_weight", "dropout_prob", "weight_decay"]),
+        ("EASE", ["reg_weight"]),
     ],
 )
 def test_a_models_own_keys_are_found(model, keys):
     extra = {"train_neg_sample_args": None} if model == "SASRec" else {}
     assert list(search_spaces(config(model, **extra))["shared"]) == keys
+
+
+def test_ease_tunes_what_its_solution_reads():
+    keys = list(search_spaces(config("EASE"))["transfer"])
+    assert keys == ["kt_closed_form", "kt_closed_form_weight"]
 
 
 def test_files_lie_over_one_another_key_by_key(tmp_path):
