@@ -117,6 +117,18 @@ class Check:
         ]
 
 
+def _duplicates(usable: Mapping[str, Profile]) -> dict[bool, list[list[str]]]:
+    """Return groups of ids of one text: under True those that are plain descriptions."""
+    by_text: dict[str, list[str]] = {}
+    for token, profile in usable.items():
+        by_text.setdefault(" ".join(profile.text.lower().split()), []).append(token)
+    same: dict[bool, list[list[str]]] = {True: [], False: []}
+    for group in by_text.values():
+        if len(group) > 1:
+            same[all(_is_plain(usable[token]) for token in group)].append(group)
+    return same
+
+
 def check_profiles(
     entity: str,
     profiles: Mapping[str, Profile],
@@ -146,13 +158,7 @@ def check_profiles(
     wanted = list(tokens)
     known = {token: profiles[token] for token in wanted if token in profiles}
     usable = {token: profile for token, profile in known.items() if profile.usable}
-    by_text: dict[str, list[str]] = {}
-    for token, profile in usable.items():
-        by_text.setdefault(" ".join(profile.text.lower().split()), []).append(token)
-    same: dict[bool, list[list[str]]] = {True: [], False: []}
-    for group in by_text.values():
-        if len(group) > 1:
-            same[all(_is_plain(usable[token]) for token in group)].append(group)
+    same = _duplicates(usable)
     named = {
         token: [
             title for title in (unseen_titles or {}).get(token, ()) if names(profile.text, title)

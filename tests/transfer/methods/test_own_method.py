@@ -143,7 +143,7 @@ def test_it_is_compared_and_reported(tiny, tmp_path):
     store = ProfileStore(tiny.folder / "profiles", "item")
     with store.writing():
         store.append(replace(store.read()["i7"], text="Noir."))
-    with pytest.raises(DataError, match="learned from other item profiles"):
+    with pytest.raises(DataError, match="learned from item profiles that have changed since"):
         compare(plan, output, 1)
 
 
