@@ -48,7 +48,7 @@ def test_an_empty_correction_is_refused(run, text):
 
 def test_the_same_text_is_no_correction(run):
     before = run.store.path.read_bytes()
-    assert "Nothing is changed." in run(edit, "u1", "--text= Profile of u1 ").output
+    assert "Nothing changed." in run(edit, "u1", "--text= Profile of u1 ").output
     assert run.store.path.read_bytes() == before
     run(edit, "u1", "--text=Likes noir.")
     profiles = run.store.read()
