@@ -117,6 +117,17 @@ class Check:
         ]
 
 
+def _named_titles(
+    usable: Mapping[str, Profile], unseen_titles: Mapping[str, Sequence[str]]
+) -> dict[str, list[str]]:
+    """Return the titles outside the training split that a profile names, by id."""
+    named = {
+        token: [title for title in unseen_titles.get(token, ()) if names(profile.text, title)]
+        for token, profile in usable.items()
+    }
+    return {token: titles for token, titles in named.items() if titles}
+
+
 def _duplicates(usable: Mapping[str, Profile]) -> dict[bool, list[list[str]]]:
     """Return groups of ids of one text: under True those that are plain descriptions."""
     by_text: dict[str, list[str]] = {}
@@ -159,12 +170,7 @@ def check_profiles(
     known = {token: profiles[token] for token in wanted if token in profiles}
     usable = {token: profile for token, profile in known.items() if profile.usable}
     same = _duplicates(usable)
-    named = {
-        token: [
-            title for title in (unseen_titles or {}).get(token, ()) if names(profile.text, title)
-        ]
-        for token, profile in usable.items()
-    }
+    named = _named_titles(usable, unseen_titles or {})
     return Check(
         entity=entity,
         n_entities=len(wanted),
@@ -185,7 +191,7 @@ def check_profiles(
         duplicates=same[False],
         plain_duplicates=same[True],
         other_history=outdated(without_absent(usable, histories), histories) if histories else [],
-        leaking_titles={token: titles for token, titles in named.items() if titles},
+        leaking_titles=named,
         languages=dict(
             Counter(language(profile.text) for profile in usable.values()).most_common()
         ),

@@ -69,7 +69,7 @@ def test_lines_of_older_versions_lack_what_came_later():
         ({"curve": [[1, 2, 3]]}, "'curve' must hold pairs"),
         ({"curve": [["a", 1.0]]}, "'curve' must hold pairs"),
         ({"test": {"ndcg@10": "high"}}, "ndcg@10"),
-        ({"transfer": {"init": [{}]}}, "table"),
+        ({"transfer": {"init": [{"tables": [1]}]}}, "tables"),
         ({"transfer": {"terms": [{"coverage": "all"}]}}, "coverage"),
         ({"slices": [{"slice": "history"}]}, "part"),
         ({"tuned": {}}, "keys"),
