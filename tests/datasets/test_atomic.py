@@ -50,11 +50,7 @@ def test_a_sequence_is_split_and_a_token_is_not(tmp_path, column, cell, values):
     [
         ("id:token\ta:token\n1\t2\t3\n", {}, "Line 2 of .* ends a row of 3 cells, .* 2 columns"),
         ('id:token\ta:token\n1\t"2\n3\t4\n', {}, "Line 3 of .*close every cell"),
-<<<<<<< HEAD
-        (b"id:token\n\xe9\n", {}, "is not utf-8 .* at byte .*set encoding"),
-=======
         (b"id:token\n\xe9\n", {}, "is not utf-8.* at byte .*set encoding"),
->>>>>>> tests
         ("id:token\n1\n", {"field_separator": "::"}, "Check field_separator"),
     ],
     ids=["long row", "open quote", "latin-1", "separator"],
