@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from recbole.config import Config
 from recbole.evaluator.metrics import AUC, MAE, RMSE, LogLoss
 
+from recbole_llmkt.config import Config
 from recbole_llmkt.evaluation.labelled import auc_by_group, is_vectorised
 from recbole_llmkt.evaluation.per_user import LabelledRows
 
@@ -26,7 +26,7 @@ def rows():
     scores = np.round(rng.random(400), 1).astype(np.float32).clip(0.05, 0.95)
     labels = (rng.random(400) < 0.4).astype(np.float32)
     labels[users < 5] = 1
-    config = Config("BPR", "ml-100k", config_dict={"metric_decimal_place": 4})
+    config = Config("BPR", "ml-100k", config_dict={"metric_decimal_place": 4}, command_line=[])
     classes = {"auc": AUC, "mae": MAE, "rmse": RMSE, "logloss": LogLoss, "bias": Bias}
     functions = {name: metric(config) for name, metric in classes.items()}
     return LabelledRows(users.astype(np.int64), users, scores, labels, functions)
