@@ -242,7 +242,7 @@ def test_plain_descriptions_are_written_on_request(make_dataset, monkeypatch):
     assert loaded.generator == "template"
 
 
-def test_damaged_vectors_in_the_cache_are_made_anew(tiny, tmp_path, monkeypatch, caplog):
+def test_damaged_vectors_in_the_cache_are_made_again(tiny, tmp_path, monkeypatch, caplog):
     home = tmp_path / "cache"
     monkeypatch.setattr(loading, "embedding_home", lambda folder: home)
     good = load(tiny).vectors
@@ -253,7 +253,7 @@ def test_damaged_vectors_in_the_cache_are_made_anew(tiny, tmp_path, monkeypatch,
             shutil.copy(source, path.parent)
         path.write_bytes(b"damaged")
         assert np.array_equal(load(tiny).vectors, good)
-        assert "made anew" in caplog.text
+        assert "made again" in caplog.text
         caplog.clear()
     embedding_paths(tiny.folder / "profiles", ENCODER, "user")[0].write_bytes(b"damaged")
     with pytest.raises(ProfileError, match="Cannot read"):
