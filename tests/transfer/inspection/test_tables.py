@@ -57,7 +57,7 @@ def test_tables_are_known_by_the_ids_that_they_are_asked_for(run):
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("mlp*", r"'mlp\*' matches no table .* Found by themselves are: user_embedding"),
+        ("mlp*", r"'mlp\*' matches no table .* Found automatically: user_embedding"),
         ("film:user_*", "must begin with user: or item:"),
         ("item:user_embedding.weight", r"has the shape \(13, 8\), but there are 21 items"),
     ],
