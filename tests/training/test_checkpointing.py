@@ -78,12 +78,12 @@ def test_several_writers_never_share_a_part_of_a_file(tiny, monkeypatch):
     written = []
     save = torch.save
     monkeypatch.setattr(
-        torch, "save", lambda state, path: (written.append(path), save(state, path))
+        torch, "save", lambda state, file: (written.append(file.name), save(state, file))
     )
     for value in (1, 2):
         save_file({"value": value}, "saved/one.pth")
     assert len({*written}) == 2 and torch.load("saved/one.pth")["value"] == 2
-    monkeypatch.setattr(torch, "save", lambda state, path: Path(path).write_bytes(b"x") and 1 / 0)
+    monkeypatch.setattr(torch, "save", lambda state, file: file.write(b"x") and 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save_file({}, "saved/one.pth")
     assert [path.name for path in Path("saved").iterdir()] == ["one.pth"]
