@@ -103,7 +103,7 @@ def test_an_error_is_not_below_the_whole_configuration(tiny, capfd):
         with pytest.raises(LLMKTError):
             train(tiny.config("BPR", **keys))
     assert "train_batch_size" not in capfd.readouterr().err
-    train(tiny.config("BPR", epochs=1))
+    train(tiny.config("BPR", epochs=2))
     assert "train_batch_size" in capfd.readouterr().err
 
 
