@@ -89,7 +89,9 @@ def auc_by_group(group: IntArray, scores: Matrix, labels: Matrix) -> FloatArray:
     rank_sums = np.bincount(group[order], weights=ranks * positive)
     pairs = positives * (rows - positives)
     correct = rank_sums - positives * (positives + 1) / 2
-    return np.divide(correct, pairs, out=np.full(len(rows), np.nan), where=pairs > 0)
+    auc = np.full(len(rows), np.nan)
+    np.divide(correct, pairs, out=auc, where=pairs > 0)
+    return auc
 
 
 def _ranks(group: IntArray, scores: Matrix, rows: npt.NDArray[np.intp]) -> FloatArray:

@@ -161,7 +161,7 @@ def widest(
     n_profiles, dim_text = profiles.vectors.shape
     if trained_ids is not None:
         n_profiles = int(np.isin(profiles.ids, trained_ids).sum())
-    limits = {
+    limits: dict[str, int] = {
         # Centred vectors span one direction fewer than there are of them.
         "pca": min(n_profiles - 1, dim_text),
         "pca_whiten": min(n_profiles - 1, dim_text),
