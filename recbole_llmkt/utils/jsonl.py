@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from recbole_llmkt.utils.exceptions import DataError
-from recbole_llmkt.utils.files import whole_lines
+from recbole_llmkt.utils.files import append_whole, storing, whole_lines
 from recbole_llmkt.utils.text import json_line
 
 logger = logging.getLogger(__name__)
@@ -174,7 +174,20 @@ def encoded_line(values: object) -> bytes:
 
 
 def write_line(file: BinaryIO, values: object) -> None:
-    """Add a line to an open file and wait until it is on the disk."""
-    file.write(encoded_line(values))
-    file.flush()
-    os.fsync(file.fileno())
+    """Add a line to a file, and wait until it is on the disk.
+
+    Parameters
+    ----------
+    file : file
+        In a folder that ``--output`` names; opened with ``open(path, "ab", buffering=0)``.
+    values : object
+        What JSON can hold.
+
+    Raises
+    ------
+    StorageError
+        The file cannot be written. It is as it was before.
+    """
+    append_whole(file, encoded_line(values), "--output")
+    with storing(Path(file.name).parent, "--output"):
+        os.fsync(file.fileno())
