@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from recbole_llmkt.utils.entities import ENTITIES
-from recbole_llmkt.utils.exceptions import ProfileError
+from recbole_llmkt.utils.exceptions import DataError, ProfileError
 from recbole_llmkt.utils.files import append_whole, drop_cut_line, exclusive, replace_file
-from recbole_llmkt.utils.jsonl import complete_lines
+from recbole_llmkt.utils.jsonl import complete_lines, read_object
 from recbole_llmkt.utils.text import printable
 from recbole_llmkt.utils.types import Settings, SettingsLike
 
@@ -252,13 +252,13 @@ def read_manifest(folder: str | Path) -> Settings:
     if not path.is_file():
         return {}
     try:
-        manifest: Settings = json.loads(path.read_text(encoding="utf-8"))
-        version = int(manifest["format"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ProfileError(f"{path} is no manifest ({error}). Delete it.") from error
+        fields = read_object(path, "It is no manifest: delete it.")
+        version = fields.required("format", int)
+    except DataError as error:
+        raise ProfileError(str(error)) from error
     if version > FORMAT_VERSION:
         raise ProfileError(f"{path} has format {version}: install a newer recbole_llmkt.")
-    return manifest
+    return {name: fields.value(name) for name in fields.names()}
 
 
 def write_manifest(folder: str | Path, values: Mapping[str, object]) -> None:

@@ -168,6 +168,28 @@ def read_objects(path: Path, fix: str) -> Iterator[Fields]:
         yield Fields(values, place, advice)
 
 
+def read_object(path: Path, fix: str) -> Fields:
+    """Read a file that holds one JSON object.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    fix : str
+        What to do about a file that cannot be used: a sentence.
+
+    Raises
+    ------
+    DataError
+        It cannot be read, or holds something else.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} is damaged ({error}). {fix}") from error
+    return Fields(values, str(path), fix)
+
+
 def encoded_line(values: object) -> bytes:
     """Return a line for a file of JSON lines."""
     return f"{json_line(values)}\n".encode()

@@ -75,10 +75,15 @@ def test_results(tmp_path, content):
     no_leftovers(tmp_path)
 
 
+ARM = {
+    **{"model": "BPR", "model_path": "BPR", "arm": "kt", "bigger": True, "metric": "NDCG@5"},
+    **{"space": {"kt_weight": {"low": 0.1, "high": 1.0}}, "space_digest": "0" * 16, "data": "d"},
+    **{"dimensions": ["kt_weight"], "settings": {"epochs": 2}, "finalists": 0, "final_seeds": 0},
+}
 STUDY = {
-    "models": ["BPR"], "arms": ["kt"], "dataset": "tiny", "seed": 1, "config_files": [],
-    "overrides": {}, "points": {}, "own_arms": {}, "studies": {},
-}  # fmt: skip
+    **{"dataset": "tiny", "seed": 1, "config_files": [], "overrides": {}, "points": 0},
+    **{"own_arms": {}, "studies": {"BPR/kt": ARM}},
+}
 
 
 @given(
