@@ -33,7 +33,7 @@ WAYS = {
 def is_finite(result):
     values = [result["best_valid_score"], *result["test_result"].values()]
     transfer = result["transfer"] or {}
-    return all(map(math.isfinite, [*values, *transfer.get("transfer_losses", [])]))
+    return all(map(math.isfinite, [*values, *transfer.get("transfer_loss", [])]))
 
 
 @pytest.mark.parametrize(
