@@ -13,7 +13,7 @@ from recbole.utils import set_color
 from torch import nn
 from tqdm import tqdm
 
-from recbole_llmkt.compat import pretrains
+from recbole_llmkt.compat import make_folders, pretrains
 from recbole_llmkt.profiles.loading import RunProfiles
 from recbole_llmkt.training.checkpointing import CheckpointMixin, wait_for_all
 from recbole_llmkt.transfer.context import RunContext
@@ -65,6 +65,7 @@ class TransferMixin(CheckpointMixin):
         self._prepare(*self._length(arguments, keywords))
         self._restore_resumed()
         self.before_training()
+        make_folders(self)
         try:
             result = super().fit(train_data, *arguments, **keywords)  # type: ignore[misc]
         finally:
