@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from logging import getLogger
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import recbole.data.utils as recbole_data
@@ -20,6 +19,7 @@ from recbole_llmkt.compat.pandas import pandas_data
 from recbole_llmkt.compat.pickles import pickles_refused
 from recbole_llmkt.compat.scipy import scipy_matrices
 from recbole_llmkt.compat.torch import torch_quiet
+from recbole_llmkt.utils.types import Dataset, Loader, NumberedDataset, RunConfig
 
 logger = getLogger(__name__)
 
@@ -30,7 +30,7 @@ _DATASET_CLASSES = {
 }
 
 
-def start_log(config: Any) -> None:
+def start_log(config: RunConfig) -> None:
     """Start RecBole's log, beside other processes that may just be doing the same.
 
     ``ensure_dir`` in ``recbole/utils/utils.py`` looks for a folder and then makes it, and fails if
@@ -42,7 +42,7 @@ def start_log(config: Any) -> None:
 
 
 @contextmanager
-def log_held_back(config: Any) -> Iterator[None]:
+def log_held_back(config: RunConfig) -> Iterator[None]:
     """Hold back what the block logs until it has ended well, and start RecBole's log then.
 
     RecBole starts its log, and with it makes folders, before it reads the data: wrong input then
@@ -68,7 +68,9 @@ def log_held_back(config: Any) -> Iterator[None]:
             root.handle(record)
 
 
-def create_dataset(config: Any, adapt: Callable[[type], type] | None = None) -> Any:
+def create_dataset(
+    config: RunConfig, adapt: Callable[[type], type] | None = None
+) -> NumberedDataset:
     """Read a run's dataset from its atomic files, as RecBole does, and from nothing else.
 
     ``create_dataset`` in ``recbole/data/utils.py`` unpickles ``dataset_save_path``, or any file
@@ -93,10 +95,11 @@ def create_dataset(config: Any, adapt: Callable[[type], type] | None = None) -> 
     _note_cache(config, f"{config['dataset']}-{name}.pth")
     dataset_class: type = getattr(module, name)
     with pickles_refused(), pandas_data():
-        return (adapt(dataset_class) if adapt else dataset_class)(config)
+        dataset: NumberedDataset = (adapt(dataset_class) if adapt else dataset_class)(config)
+    return dataset
 
 
-def data_preparation(config: Any, dataset: Any) -> tuple[Any, Any, Any]:
+def data_preparation(config: RunConfig, dataset: Dataset) -> tuple[Loader, Loader, Loader]:
     """Split a dataset and make its loaders, as RecBole does, from the atomic files alone.
 
     ``load_split_dataloaders`` in ``recbole/data/utils.py`` unpickles ``dataloaders_save_path``, or
@@ -116,11 +119,11 @@ def data_preparation(config: Any, dataset: Any) -> tuple[Any, Any, Any]:
     """
     _note_cache(config, f"{config['dataset']}-for-{config['model']}-dataloader.pth")
     with patch.object(recbole_data, "load_split_dataloaders", lambda config: None), pandas_data():
-        loaders: tuple[Any, Any, Any] = recbole_data.data_preparation(config, dataset)
+        loaders: tuple[Loader, Loader, Loader] = recbole_data.data_preparation(config, dataset)
     return loaders
 
 
-def _note_cache(config: Any, name: str) -> None:
+def _note_cache(config: RunConfig, name: str) -> None:
     path = Path(config["checkpoint_dir"], name)
     if path.exists():
         logger.warning(
