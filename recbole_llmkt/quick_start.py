@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from logging import getLogger
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import torch
 import torch.multiprocessing as multiprocessing
 from recbole.data.transform import construct_transform
 from recbole.utils import ModelType, get_environment, get_flops, init_seed, set_color
+from torch import nn
 
 from recbole_llmkt.checkpoints import (
     load_checkpoint,
@@ -29,14 +30,22 @@ from recbole_llmkt.evaluation.slices import slice_metrics, wanted_tail
 from recbole_llmkt.keys.combinations import check_run
 from recbole_llmkt.profiles.loading import RunProfiles
 from recbole_llmkt.training.checkpointing import CheckpointMixin
-from recbole_llmkt.training.factory import build_model, get_trainer
+from recbole_llmkt.training.factory import Trainer, build_model, get_trainer
 from recbole_llmkt.training.resuming import resumed_data
 from recbole_llmkt.training.tracking import tracked
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.text import without_credentials
-from recbole_llmkt.utils.types import Loader, Metrics, Settings
+from recbole_llmkt.utils.types import Dataset, Loader, Metrics, Settings
 
 Result = Settings
+
+
+class ResultQueue(Protocol):
+    """Where one process leaves a result for another: a queue of ``multiprocessing``."""
+
+    def put(self, result: Result, /) -> None:
+        """Add a result."""
+        ...
 
 
 class Interrupted(KeyboardInterrupt):
@@ -171,7 +180,7 @@ def _train(
 
 
 def _fit(
-    trainer: Any,
+    trainer: Trainer,
     train_data: Loader,
     valid_data: Loader | None,
     verbose: bool,
@@ -198,7 +207,7 @@ def _fit(
 
 
 def _test(
-    config: Config, trainer: Any, train_data: Loader, test_data: Loader | None, saved: bool
+    config: Config, trainer: Trainer, train_data: Loader, test_data: Loader | None, saved: bool
 ) -> Result:
     """Evaluate on the test part, if any: RecBole's figures, those of the slices, and by user."""
     if not test_data:
@@ -221,7 +230,7 @@ def run_recbole_llmkt(
     config_file_list: Sequence[str] | None = None,
     config_dict: Mapping[str, object] | None = None,
     saved: bool = True,
-    queue: Any = None,
+    queue: ResultQueue | None = None,
 ) -> Result:
     """Train and test one model: RecBole's ``run_recbole`` with knowledge transfer.
 
@@ -313,8 +322,15 @@ def run(
     return result
 
 
-def _run_rank(rank: int, *arguments: Any) -> None:
-    model, dataset, config_file_list, config_dict, saved, queue = arguments
+def _run_rank(
+    rank: int,
+    model: str | None,
+    dataset: str | None,
+    config_file_list: Sequence[str] | None,
+    config_dict: Mapping[str, object],
+    saved: bool,
+    queue: ResultQueue,
+) -> None:
     config_dict = {**config_dict, "local_rank": rank}
     run_recbole_llmkt(model, dataset, config_file_list, config_dict, saved, queue)
 
@@ -347,7 +363,7 @@ def objective_function(
 
 def load_data_and_model(
     model_file: str, config_dict: Mapping[str, object] | None = None, trust: bool = False
-) -> tuple[Any, ...]:
+) -> tuple[Config, nn.Module, Dataset, Loader, Loader | None, Loader | None]:
     """Load a checkpoint with the data it was trained on.
 
     Parameters
