@@ -25,8 +25,8 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc,unused-ignore]
     A key that stands twice in a mapping is an error: YAML would keep the last value in silence.
     """
 
-    def compose_mapping_node(self, anchor: Any) -> Any:
-        node = super().compose_mapping_node(anchor)
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
@@ -46,7 +46,7 @@ _Loader.add_implicit_resolver(
 )
 
 
-def parse_value(text: str) -> Any:
+def parse_value(text: str) -> object:
     """Turn a command-line string into a value: a Python literal, a YAML list or dict, or itself.
 
     Nothing is ever executed.
@@ -62,7 +62,7 @@ def parse_value(text: str) -> Any:
     if stripped in _WORDS:
         return _WORDS[stripped]
     try:
-        value = ast.literal_eval(stripped)
+        value: object = ast.literal_eval(stripped)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         value = _parse_collection(stripped)
     try:
@@ -79,7 +79,7 @@ _WORDS = {
 }
 
 
-def _parse_collection(text: str) -> Any:
+def _parse_collection(text: str) -> object:
     """Read a YAML list or dict; anything else is None (YAML takes 'on' and '12:30' for values)."""
     if not text.startswith(("[", "{")):
         return None
@@ -89,7 +89,7 @@ def _parse_collection(text: str) -> Any:
         return None
 
 
-def _read_yaml(text: str) -> Any:
+def _read_yaml(text: str) -> object:
     """Read YAML text.
 
     Raises
@@ -98,7 +98,7 @@ def _read_yaml(text: str) -> Any:
         One line: it is no YAML, it is nested too deeply, or it unfolds to too many values.
     """
     try:
-        content = yaml.load(text, Loader=_Loader)
+        content: object = yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f", line {mark.line + 1}" if mark else ""
