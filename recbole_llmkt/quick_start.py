@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from logging import getLogger
 from pathlib import Path
-from typing import Protocol
 
 import torch
 import torch.multiprocessing as multiprocessing
@@ -31,21 +30,12 @@ from recbole_llmkt.keys.combinations import check_run
 from recbole_llmkt.profiles.loading import RunProfiles
 from recbole_llmkt.training.checkpointing import CheckpointMixin
 from recbole_llmkt.training.factory import Trainer, build_model, get_trainer
+from recbole_llmkt.training.result import ObjectiveResult, Result, ResultQueue, Tested
 from recbole_llmkt.training.resuming import resumed_data
 from recbole_llmkt.training.tracking import tracked
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.text import without_credentials
-from recbole_llmkt.utils.types import Dataset, Loader, Metrics, Settings
-
-Result = Settings
-
-
-class ResultQueue(Protocol):
-    """Where one process leaves a result for another: a queue of ``multiprocessing``."""
-
-    def put(self, result: Result, /) -> None:
-        """Add a result."""
-        ...
+from recbole_llmkt.utils.types import Dataset, Loader, Metrics
 
 
 class Interrupted(KeyboardInterrupt):
@@ -162,21 +152,23 @@ def _train(
         best_valid_score, best_valid_result = _fit(
             trainer, train_data, valid_data, verbose, saved, on_epoch
         )
-    tested = _test(config, trainer, train_data, test_data, saved) if evaluate_test else {}
-    test_result = tested.pop("test_result", None)
+    tested = _test(config, trainer, train_data, test_data, saved) if evaluate_test else None
+    test_result = tested["test_result"] if tested else None
     if verbose:
         logger.info("The running environment:\n" + get_environment(config).draw())
     logger.info(set_color("best valid ", "yellow") + f": {best_valid_result}")
     logger.info(set_color("test result", "yellow") + f": {test_result}")
-    return {
+    result: Result = {
         "best_valid_score": best_valid_score,
         "valid_score_bigger": config["valid_metric_bigger"],
         "best_valid_result": best_valid_result,
         "test_result": test_result,
         "transfer": getattr(trainer, "transfer_summary", lambda: None)(),
         "checkpoint": trainer.saved_model_file if saved else None,
-        **tested,
     }
+    if tested:
+        result["slices"], result["users"] = tested["slices"], tested["users"]
+    return result
 
 
 def _fit(
@@ -208,7 +200,7 @@ def _fit(
 
 def _test(
     config: Config, trainer: Trainer, train_data: Loader, test_data: Loader | None, saved: bool
-) -> Result:
+) -> Tested:
     """Evaluate on the test part, if any: RecBole's figures, those of the slices, and by user."""
     if not test_data:
         return {"test_result": None, "slices": [], "users": None}
@@ -339,7 +331,7 @@ def objective_function(
     config_dict: Mapping[str, object] | None = None,
     config_file_list: Sequence[str] | None = None,
     saved: bool = True,
-) -> Result:
+) -> ObjectiveResult:
     """Objective for RecBole's ``HyperTuning``; inside Ray Tune it also reports the test result.
 
     Parameters
