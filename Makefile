@@ -14,6 +14,8 @@ STAMP := $(VENV)/installed
 PARALLEL := -n auto --maxprocesses=8 --dist=loadgroup
 # Small models gain nothing from many threads; the demo runs one training per core instead.
 export OMP_NUM_THREADS ?= 1
+# Tests and comparisons start many processes; each would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: env demo test test-core lint test-all bench results results-run clean
 

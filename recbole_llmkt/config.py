@@ -164,6 +164,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         if preset:
             self._preset_keys.update(self._overlay(_preset_path(preset), model))
 
+    def _update_internal_config_dict(self, file: str) -> Settings:
+        content = load_yaml(file)
+        self.internal_config_dict.update(content)
+        return content
+
     def _overlay(self, path: Path, model: str | None = None) -> list[str]:
         """Put a file of ours over RecBole's defaults, and return its keys.
 

@@ -22,6 +22,8 @@ from recbole_llmkt.compat.recbole import (
     create_dataset,
     data_preparation,
     log_held_back,
+    make_folders,
+    making_trainer,
     start_log,
 )
 from recbole_llmkt.compat.releases import (
@@ -54,6 +56,8 @@ __all__ = [
     "later_stage",
     "load_plain",
     "log_held_back",
+    "make_folders",
+    "making_trainer",
     "numpy_names",
     "pandas_data",
     "pickles_refused",

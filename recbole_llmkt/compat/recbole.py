@@ -10,16 +10,21 @@ from contextlib import contextmanager
 from logging import getLogger
 from logging.handlers import MemoryHandler
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 from unittest.mock import patch
 
 import recbole.data.utils as recbole_data
-from recbole.utils import ModelType, init_logger
+from recbole.utils import ModelType, get_tensorboard, init_logger
 
 from recbole_llmkt.compat.pandas import pandas_data
 from recbole_llmkt.compat.pickles import pickles_refused
+from recbole_llmkt.compat.replacing import replaced
 from recbole_llmkt.compat.scipy import scipy_matrices
 from recbole_llmkt.compat.torch import torch_quiet
 from recbole_llmkt.utils.types import Dataset, Loader, NumberedDataset, RunConfig
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 logger = getLogger(__name__)
 
@@ -28,6 +33,13 @@ _DATASET_CLASSES = {
     ModelType.SEQUENTIAL: "SequentialDataset",
     ModelType.KNOWLEDGE: "KnowledgeBasedDataset",
 }
+
+
+class LoggingTrainer(Protocol):
+    """What is needed of RecBole's ``Trainer``."""
+
+    checkpoint_dir: str
+    tensorboard: SummaryWriter
 
 
 def start_log(config: RunConfig) -> None:
@@ -39,6 +51,31 @@ def start_log(config: RunConfig) -> None:
     for folder in (os.path.join("log", config["model"]), config["checkpoint_dir"]):
         os.makedirs(folder, exist_ok=True)
     init_logger(config)
+
+
+@contextmanager
+def making_trainer() -> Iterator[None]:
+    """Keep RecBole's trainer from making folders: a run may still be refused when it is made.
+
+    ``Trainer.__init__`` in ``recbole/trainer/trainer.py`` makes ``checkpoint_dir`` and
+    TensorBoard's files. :func:`make_folders` makes them when all checks have passed.
+    """
+    trainer = importlib.import_module("recbole.trainer.trainer")
+    nothing: Callable[[object], None] = lambda argument: None  # noqa: E731
+    with replaced(trainer, "ensure_dir", nothing), replaced(trainer, "get_tensorboard", nothing):
+        yield
+
+
+def make_folders(trainer: LoggingTrainer) -> None:
+    """Make what RecBole's trainer writes into: its folder of checkpoints and TensorBoard's files.
+
+    Parameters
+    ----------
+    trainer : recbole.trainer.Trainer
+        Made within :func:`making_trainer`.
+    """
+    os.makedirs(trainer.checkpoint_dir, exist_ok=True)
+    trainer.tensorboard = get_tensorboard(getLogger())
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from recbole_llmkt.checkpoints import (
     save_file,
     solved,
 )
-from recbole_llmkt.compat import kept_tensors
+from recbole_llmkt.compat import kept_tensors, making_trainer
 from recbole_llmkt.datasets.vocabulary import Vocabulary
 from recbole_llmkt.transfer.methods import BUILT_IN, wanted_methods
 from recbole_llmkt.transfer.methods.base import Method
@@ -65,12 +65,14 @@ class CheckpointMixin:
     saved_model_file: str
     optimizer: torch.optim.Optimizer
     device: torch.device
+    checkpoint_dir: str
     tensorboard: SummaryWriter
     wandblogger: WandbLogger
     _train_data: Loader  # of the fit
 
     def __init__(self, config: RunConfig, model: nn.Module) -> None:
-        super().__init__(config, model)  # type: ignore[call-arg]
+        with making_trainer():
+            super().__init__(config, model)  # type: ignore[call-arg]
         # RecBole's name holds the second only: two runs of one second would share a file.
         stem, suffix = os.path.splitext(self.saved_model_file)
         self.saved_model_file = _of_first_process(f"{stem}-{uuid.uuid4().hex[:8]}{suffix}")

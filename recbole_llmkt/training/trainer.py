@@ -12,7 +12,7 @@ from recbole.utils import set_color
 from torch import nn
 from tqdm import tqdm
 
-from recbole_llmkt.compat import pretrains
+from recbole_llmkt.compat import make_folders, pretrains
 from recbole_llmkt.profiles.loading import RunProfiles
 from recbole_llmkt.training.checkpointing import CheckpointMixin, wait_for_all
 from recbole_llmkt.transfer.context import RunContext
@@ -66,6 +66,7 @@ class TransferMixin(CheckpointMixin):
         self._prepare(*self._length(arguments, keywords))
         self._restore_resumed()
         self.before_training()
+        make_folders(self)
         try:
             score, metrics = super().fit(  # type: ignore[misc]
                 train_data, *arguments, **keywords
