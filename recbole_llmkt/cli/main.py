@@ -6,7 +6,6 @@ import importlib
 import logging
 import os
 import sys
-from typing import Any
 
 import click
 
@@ -45,9 +44,10 @@ class _Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
-    def invoke(self, context: click.Context) -> Any:
+    def invoke(self, context: click.Context) -> object:
         try:
-            return super().invoke(context)
+            result: object = super().invoke(context)
+            return result
         except (LLMKTError, OSError) as error:
             if context.params["debug"]:
                 raise

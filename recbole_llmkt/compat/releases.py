@@ -5,15 +5,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import platform
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from logging import getLogger
 from pathlib import Path
-from typing import Any
 
 import recbole
 
 from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.utils.types import Settings
 
 logger = getLogger(__name__)
 
@@ -80,7 +79,7 @@ def lacks_model(name: str) -> str:
     return f"{name} came with recbole {_NEWEST}, and this is {recbole.__version__}: {_UPGRADE}."
 
 
-def check_keys_of_release(model: str, given: Mapping[str, Any]) -> None:
+def check_keys_of_release(model: str, given: Settings) -> None:
     """Refuse keys that the installed RecBole would pass over.
 
     Parameters

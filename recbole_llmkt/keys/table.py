@@ -7,11 +7,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from recbole_llmkt.keys.key import LARGEST_INT, Key, address, shown
 from recbole_llmkt.utils.exceptions import ConfigError, nearest
 from recbole_llmkt.utils.text import without_credentials
+from recbole_llmkt.utils.types import Settings
 
 PREFIXES = ("kt_", "profile_")
 # Addresses, which may hold a user and a password.
@@ -259,12 +259,12 @@ def is_knowledge_key(key: str) -> bool:
     return key.startswith(PREFIXES) and not (key in KEYS and KEYS[key].every_arm)
 
 
-def without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
+def without_secrets(values: Mapping[str, object]) -> Settings:
     """Return keys and values as they may be stored and shown: addresses without a password."""
     addresses = {
-        key: without_credentials(values[key])
+        key: without_credentials(value)
         for key in ADDRESS_KEYS
-        if isinstance(values.get(key), str)
+        if isinstance(value := values.get(key), str)
     }
     return {**values, **addresses}
 

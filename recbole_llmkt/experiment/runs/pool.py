@@ -27,9 +27,9 @@ from recbole_llmkt.config import Config
 from recbole_llmkt.evaluation.per_user import FILE_NAME as USERS_FILE
 from recbole_llmkt.experiment.runs.plan import Run
 from recbole_llmkt.experiment.runs.records import RunResult
+from recbole_llmkt.training.result import Result
 from recbole_llmkt.utils.exceptions import ConfigError, LLMKTError
 from recbole_llmkt.utils.jsonl import Fields
-from recbole_llmkt.utils.types import Settings
 
 # Keys whose value is a path, or may be one, relative to the folder where the command started.
 _PATHS = ("data_path", "profile_dir")
@@ -43,7 +43,7 @@ class Train(Protocol):
 
     def __call__(
         self, config: Config, *, saved: bool = ..., on_epoch: Callable[[int, float], None] = ...
-    ) -> Settings:
+    ) -> Result:
         """Return the result of training."""
         ...
 
