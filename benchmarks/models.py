@@ -76,8 +76,8 @@ LIMITS = {
     "RaCT": "stages `actor_pretrain` and `finetune`; in `critic_pretrain` set `kt_enabled: False`; "
     "items as for MultiVAE",
     "RippleNet": "no state of the user alone: the default mixes in the item",
-    "S3Rec": "stage `finetune`; in `pretrain` set `kt_enabled: False`, as its batches mix sequences "
-    "of several users",
+    "S3Rec": "stage `finetune`; in `pretrain` set `kt_enabled: False`, as its batches mix "
+    "sequences of several users",
     "KGIN": "needs `torch_scatter`",
     "MCCLK": "needs `torch_scatter`",
 }
@@ -88,27 +88,29 @@ means. `llmkt layers --model=X --dataset=Y` lists all other layers of a model.
 
 ## How the defaults were chosen
 
-The default is the widest state that depends on the user alone and is closest to the prediction, at most
-384 wide (the width of a small text encoder: a transform cannot widen a profile embedding); otherwise the
-user's embedding; otherwise the last hidden layer. `properties/model/<Model>.yaml` holds the choice with
-its reason. A model without such a file, such as your own class, gets the same rule by experiment:
-the widest of the states that do not change when the item of the batch row changes; among
-equals, the one that trains the most parameters and is computed last.
+The default is the widest state that depends on the user alone and is closest to the prediction,
+at most 384 wide (the width of a small text encoder: a transform cannot widen a profile
+embedding); otherwise the user's embedding; otherwise the last hidden layer.
+`properties/model/<Model>.yaml` holds the choice with its reason. A model without such a file,
+such as your own class, gets the same rule by experiment: the widest of the states that do not
+change when the item of the batch row changes; among equals, the one that trains the most
+parameters and is computed last.
 
 ## The table
 
-*Rows* is what `kt_rows: auto` finds ([layers.md](layers.md) explains the values). *Overhead* is the
-median of up to {pairs} pairs of training steps with and without transfer on {dataset}: batches of
-{batch} interactions (or users, for autoencoders), one thread, default sizes. Over a whole run it is
-about half of that, because phase 1 is half of the epochs. Models with steps of a few milliseconds
-show the fixed cost of about half a millisecond; for slow models a few percent up or down are noise.
-Written by `python benchmarks/models.py`; raw figures in [models.json](models.json).
+*Rows* is what `kt_rows: auto` finds ([layers.md](layers.md) explains the values). *Overhead* is
+the median of up to {pairs} pairs of training steps with and without transfer on {dataset}:
+batches of {batch} interactions (or users, for autoencoders), one thread, default sizes. Over a
+whole run it is about half of that, because phase 1 is half of the epochs. Models with steps of a
+few milliseconds show the fixed cost of about half a millisecond; for slow models a few percent up
+or down are noise. Written by `python benchmarks/models.py`; raw figures in
+[models.json](models.json).
 
-On an NVIDIA H100 with PyTorch 2.11 (`python benchmarks/epoch.py`), an epoch of ml-100k with
-the loss in every step takes .26 s for BPR (.16 without), .42 for NeuMF (.32) and .34 for SimpleX (.27).
-Steps are short there, so the fixed cost per step shows, and each epoch's time includes a third of the set-up.
-Measured once, alternating, possibly beside other work on the CPU, on Python 3.12 with an empty
-module in place of ray, which has no wheel for it.
+On an NVIDIA H100 with PyTorch 2.11 (`python benchmarks/epoch.py`), an epoch of ml-100k with the
+loss in every step takes .26 s for BPR (.16 without), .42 for NeuMF (.32) and .34 for SimpleX
+(.27). Steps are short there, so the fixed cost per step shows, and each epoch's time includes a
+third of the set-up. Measured once, alternating, possibly beside other work on the CPU, on Python
+3.12 with an empty module in place of ray, which has no wheel for it.
 """
 TAIL = """
 ## Models without transfer
