@@ -129,7 +129,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
                 raise ConfigError(f"Cannot read '{argument}': write --key=value.")
             else:
                 # The running program may have flags of its own.
-                logger.warning("Passing over the argument '%s': it is no --key=value.", argument)
+                logger.warning("Ignoring the argument '%s': it is not --key=value.", argument)
         check_keys(values, "the command line")
         return values
 

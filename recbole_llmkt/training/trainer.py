@@ -176,7 +176,7 @@ class TransferMixin(CheckpointMixin):
             return
         logger.info(
             "Phase 1 validated better (%s %.4f) than any epoch of phase 2 (%.4f), and the best "
-            "checkpoint is one of phase 2. Too long a phase 1 overfits: try a smaller kt_epochs "
+            "checkpoint is from phase 2. Too long a phase 1 overfits: try a smaller kt_epochs "
             "(it is %s).",
             self.config["valid_metric"],
             first,

@@ -35,7 +35,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc,unused-ignore]
                 continue
             if key.value in seen:
                 raise yaml.composer.ComposerError(
-                    None, None, f"the key '{key.value}' stands there twice", key.start_mark
+                    None, None, f"the key '{key.value}' appears twice", key.start_mark
                 )
             seen.add(key.value)
         return node

@@ -216,7 +216,8 @@ def _judge(arm: str, base: Pair | None, control: Pair | None) -> tuple[str, str]
     if not base.proven:
         return "no win", f"not proven better than base ({evidence(base)})"
     if control is None:
-        return "untested", f"better than base; only {control_of(arm)} can tell whether by knowledge"
+        reason = f"better than base; only {control_of(arm)} can tell whether it is knowledge"
+        return "untested", reason
     if control.proven < 1:
         why = f"but not proven better than {control.rival} ({evidence(control)})"
         return "no win", f"better than base ({evidence(base)}), {why}"

@@ -165,7 +165,7 @@ def environment(findings: Findings) -> str:
         for name, version in record.versions.items()
     }
     minutes = sum(record.seconds for record in findings.records) / 60
-    runs = f"{len(findings.records)} runs, {minutes:.1f} minutes of training and testing in all"
+    runs = f"{len(findings.records)} runs, {minutes:.1f} minutes of training and testing in total"
     return f"{runs}; {', '.join(sorted(used))}." if used else f"{runs}."
 
 
@@ -176,7 +176,7 @@ def doubts(records: Sequence[RunRecord]) -> list[str]:
     if leaking:
         lines.append(
             "profile_allow_leak is on: profiles may have seen validation or test interactions, so "
-            f"these figures are no evidence: {', '.join(leaking)}."
+            f"these figures are not evidence: {', '.join(leaking)}."
         )
     unequal = _tuned_unequally(records)
     if unequal:

@@ -144,7 +144,7 @@ def _check_untrained(config: RunConfig) -> None:
     stage = later_stage(config)
     if stage:
         raise ConfigError(
-            f"kt_init: targets would write over the weights that {config['model']} takes from an "
+            f"kt_init: targets would overwrite the weights that {config['model']} takes from an "
             f"earlier training ({stage}). Set kt_init: none for this stage."
         )
 
