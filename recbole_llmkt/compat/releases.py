@@ -81,7 +81,7 @@ def lacks_model(name: str) -> str:
 
 
 def check_keys_of_release(model: str, given: Mapping[str, Any]) -> None:
-    """Refuse keys that the installed RecBole would pass over.
+    """Refuse keys that the installed RecBole would ignore.
 
     Parameters
     ----------

@@ -96,7 +96,7 @@ _TRANSFER_KEYS = (
         "What the tapped rows mean: auto, batch, table, node, lookup, field, ...",
         choices=ROWS, many="some"),
     Key("kt_pool", "str", "last",
-        "How a time axis is pooled into a state: last, mean, exponential, attention.", choices=POOLS),
+        "How a time axis is pooled: last, mean, exponential, attention.", choices=POOLS),
     Key("kt_entity", "str", "user",
         "Whose profiles are transferred: user, item, both.",
         choices=("user", "item", "both"), rule=_entity, many="some"),

@@ -85,7 +85,7 @@ class ProfileVectors:
 
 
 class RunProfiles:
-    """The profiles of one run, read once for each entity and handed to whoever uses them.
+    """The profiles of one run, read once for each entity and shared by all that use them.
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ def _no_coverage(store: ProfileStore, profiles: Mapping[str, Profile], tokens: A
 def without_absent(
     profiles: Mapping[str, Profile], digests: Mapping[str, str] | None
 ) -> dict[str, Profile]:
-    """Leave out whoever has no training interactions, but a profile from some.
+    """Leave out users without training interactions whose profile was written from some.
 
     `llmkt profile` cannot replace such a profile: there is no history to write it from.
 

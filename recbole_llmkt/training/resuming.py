@@ -52,7 +52,7 @@ def resumed_data(config: Config, path: str) -> tuple[Dataset, Loader, Loader | N
 
 
 def _check_settings(saved: Settings, today: Settings, path: str) -> None:
-    """Refuse settings that would make it another run; the trainer checks the profiles."""
+    """Refuse settings that would make it a different run; the trainer checks the profiles."""
     passed_over = IRRELEVANT_KEYS | _MAY_CHANGE
     changed = [
         f"{key} {saved[key]!r} -> {value!r}"

@@ -129,7 +129,7 @@ class TransferMixin(CheckpointMixin):
         return losses
 
     def _check_nan(self, loss: torch.Tensor) -> None:
-        """Stop at a loss that is NaN, or infinite where profiles are used: say which part it is."""
+        """Stop at a loss that is NaN, or infinite if profiles are used, and name the part."""
         self._step += 1
         usable = torch.isfinite(loss) if self.methods else ~torch.isnan(loss)
         if not bool(usable):

@@ -136,7 +136,7 @@ def primary_metric(records: Sequence[RunRecord], model: str) -> str | None:
 
 
 def is_control(record: RunRecord) -> bool:
-    """Return whether the knowledge of a run was broken on purpose."""
+    """Return whether a run is a control."""
     return bool(record.settings.get("kt_control", "none") != "none")
 
 

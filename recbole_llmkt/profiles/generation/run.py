@@ -48,7 +48,7 @@ class Summary:
     written, failed : int
         Profiles, and answers that were not usable twice.
     skipped : int
-        Entities whose profile is fresh already, or failed in an earlier run.
+        Entities whose profile is up to date, or failed in an earlier run.
     tokens_in, tokens_out : int
         Tokens of all prompts and answers of this run.
     seconds : float

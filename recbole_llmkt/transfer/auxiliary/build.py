@@ -203,7 +203,7 @@ class _Builder:
         if _all_equal(hidden.detach()[ids > 0]):
             entity = term.profiles.entity
             raise LayerError(
-                f"kt_loss: {self.config['kt_loss']} needs a layer that represents a {entity} by its "
+                f"kt_loss: {self.config['kt_loss']} needs a layer that represents a {entity} by "
                 f"neighbours or history, but '{term.layer}' depends on its embedding alone: with "
                 "that masked, there is nothing to reconstruct. Choose a deeper kt_layer (`llmkt "
                 "layers` lists them), or kt_loss: infonce."
