@@ -52,7 +52,7 @@ def load_checkpoint(path: str, device: torch.device | str = "cpu") -> State:
     except Exception as error:  # torch raises many kinds, all of them meaning: not readable
         reason = (str(error).splitlines() or [""])[0].rstrip(".")
         if isinstance(error, KeyError) or not reason:
-            reason = "it is no file of torch"
+            reason = "it is not a torch file"
         raise DataError(
             f"Cannot read the checkpoint '{path}': {reason}. It must be a file that recbole_llmkt "
             "saved."
@@ -102,7 +102,7 @@ def saved_settings(
     named = [key for key in _WARNED if ignored.get(key) is not None]
     if named:
         logger.warning(
-            "Not taken from '%s': %s. Pass what you need of them as --key=value, or --trust "
+            "Ignored in '%s': %s. Pass those you need as --key=value, or --trust "
             "(trust=True) if the file is yours.",
             path,
             ", ".join(named),
@@ -176,9 +176,9 @@ def check_ids(checkpoint: State, dataset: Dataset, path: str) -> None:
     difference = saved_vocabulary(checkpoint, path).difference(dataset)
     if difference is not None:
         raise DataError(
-            f"'{path}' was trained on other ids than these data have ({difference}): its rows "
-            "would go to other users and items. load_data_and_model joins them by id; to resume "
-            "training, restore the atomic files that it was trained on."
+            f"'{path}' was trained on ids that differ from those of these data ({difference}): "
+            "its rows would belong to other users and items. load_data_and_model joins them by id; "
+            "to resume training, restore the atomic files that it was trained on."
         )
 
 

@@ -129,7 +129,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
                 raise ConfigError(f"Cannot read '{argument}': write --key=value.")
             else:
                 # The running program may have flags of its own.
-                logger.warning("Passing over the argument '%s': it is no --key=value.", argument)
+                logger.warning("Ignoring the argument '%s': it is not --key=value.", argument)
         check_keys(values, "the command line")
         return values
 
@@ -264,7 +264,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         """Return what this configuration was made from, as plain Python values.
 
         ``Config(config_dict=config.plain(), command_line=[])`` makes an equal configuration. What
-        ``kt_preset`` said is in the other values: its file need not be there any more. The place
+        ``kt_preset`` said is in the other values: its file may be gone. The place
         of a process among several is left out: a reader would wait for the others. So are user
         and password of an address: they are in no file.
         """
@@ -317,7 +317,7 @@ def _preset_path(preset: str) -> Path:
 
 
 def warn_unknown(keys: Iterable[str], known: Collection[str]) -> None:
-    """Warn of keys that no properties file knows: RecBole would pass over a slip in silence.
+    """Warn of keys that no properties file knows: RecBole would silently ignore a typo.
 
     Parameters
     ----------

@@ -179,7 +179,7 @@ def _fit(
     saved: bool,
     on_epoch: Callable[[int, float], None] | None,
 ) -> tuple[float, Metrics | None]:
-    """Train, and say what is left of a training that the user ends."""
+    """Train; if the user interrupts it, name the checkpoint that is left."""
     # RecBole's trainer of decision trees has no epochs to report, and nothing to resume from.
     by_epochs = isinstance(trainer, CheckpointMixin)
     try:

@@ -142,7 +142,7 @@ def test_unknown_key_in_a_preset(tmp_path):
         ("kt_rows", "bach", "Did you mean 'batch'"),
         ("kt_rows", ["batch", "tabel"], "Did you mean 'table'"),
         ("kt_entity", "users", "Did you mean 'user'"),
-        ("kt_entity", ["both"], "[user, item] says both"),
+        ("kt_entity", ["both"], "[user, item] means both"),
         ("kt_transform", "tsne", "one of pca, pca_whiten, umap"),
         ("kt_projector", "conv", "one of none, linear, mlp"),
         ("kt_control", "shuffle", "Did you mean 'shuffled'"),

@@ -207,7 +207,7 @@ def compare(
 @click.option(
     "--space",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A search space file over the packaged ones.",
+    help="A search space file that overrides the packaged ones.",
 )
 @click.option("--retry-failed", is_flag=True, help="Repeat failed trials.")
 def tune(

@@ -18,7 +18,7 @@ _COMMANDS = {
     "train": ("recbole_llmkt.cli.train", "train", "Train and test one model."),
     "compare": (_EXPERIMENT, "compare", "Compare arms over models and seeds."),
     "tune": (_EXPERIMENT, "tune", "Tune every arm the same way, by validation alone."),
-    "report": (_EXPERIMENT, "report", "Write the report of a comparison again."),
+    "report": (_EXPERIMENT, "report", "Rebuild the report of a comparison."),
     "journal": ("recbole_llmkt.cli.journal", "journal", "List all runs of a folder."),
     "profile": ("recbole_llmkt.cli.profile", "profile", "Write, check and embed profiles."),
     "layers": ("recbole_llmkt.cli.layers", "layers", "List the layers of a model."),
@@ -57,7 +57,7 @@ class _Commands(click.Group):
         except Exception:
             from recbole_llmkt.compat import versions
 
-            click.echo(f"This is a fault of the program, seen with {versions()}:", err=True)
+            click.echo(f"This is a bug in the program, seen with {versions()}:", err=True)
             raise
 
 

@@ -46,8 +46,8 @@ def split_words(text: str, place: str) -> list[str]:
         return shlex.split(text)
     except ValueError as error:
         raise ConfigError(
-            f"{place}: cannot read [{text}] ({error}). A quote within a word has a backslash "
-            "before it, or the word stands in quotes of the other kind."
+            f"{place}: cannot read [{text}] ({error}). Put a backslash before a quote within "
+            "a word, or put the word in the other kind of quotes."
         ) from error
 
 
@@ -93,7 +93,7 @@ def dataset_options(function: Callable[P, T]) -> Callable[P, T]:
             "-m",
             default="BPR",
             show_default=True,
-            help="The model that will train on them: it decides how RecBole splits the data.",
+            help="The model that will be trained; it determines how RecBole splits the data.",
         ),
         config_files_option,
         click.argument("keys", nargs=-1, type=click.UNPROCESSED),

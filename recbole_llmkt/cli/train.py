@@ -63,8 +63,8 @@ def train(
         same = ["llmkt", "train", f"--model={model}", f"--dataset={dataset}", *given]
         command = shlex.join([*same, f"--resume={interrupted.checkpoint}"])
         click.echo(
-            f"Interrupted. {interrupted.checkpoint} holds the best epoch so far. To continue "
-            f"after it:\n  {command}",
+            f"Interrupted. {interrupted.checkpoint} holds the best epoch so far. To "
+            f"resume:\n  {command}",
             err=True,
         )
         context.exit(INTERRUPTED)

@@ -1,4 +1,4 @@
-"""Repairs of RecBole, and of what it stands on: PyTorch, numpy, scipy, pandas and Ray.
+"""Repairs of RecBole and of the libraries under it: PyTorch, numpy, scipy, pandas and Ray.
 
 Each names the place of the fault. None holds for the whole process: a repair lasts as long as the
 call of RecBole's that needs it. There is a file for each repaired library.

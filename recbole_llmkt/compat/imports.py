@@ -1,4 +1,4 @@
-"""Import RecBole's models and its quick start, whatever is not installed beside it."""
+"""Import RecBole's models and its quick start, even without their optional libraries."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def pickles_refused() -> Iterator[None]:
 
 def _refusal(file: object) -> str:
     return (
-        f"'{file}' is a pickle, which can run any code when it is read, so it is not. Name a file "
+        f"'{file}' is a pickle, which is not read, as it could run any code. Name a file "
         "that holds tensors and plain values only, such as a checkpoint of recbole_llmkt."
     )
 

@@ -1,4 +1,4 @@
-"""RecBole's own functions, called so that they do here what they promise."""
+"""RecBole's own functions, called so that they work here as documented."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class LoggingTrainer(Protocol):
 
 
 def start_log(config: RunConfig) -> None:
-    """Start RecBole's log, beside other processes that may just be doing the same.
+    """Start RecBole's log while other processes may be doing the same.
 
     ``ensure_dir`` in ``recbole/utils/utils.py`` looks for a folder and then makes it, and fails if
     another process made it in between (no upstream issue is known).
@@ -80,7 +80,7 @@ def make_folders(trainer: LoggingTrainer) -> None:
 
 @contextmanager
 def log_held_back(config: RunConfig) -> Iterator[None]:
-    """Hold back what the block logs until it has ended well, and start RecBole's log then.
+    """Hold back what the block logs until it succeeds, and start RecBole's log then.
 
     RecBole starts its log, and with it makes folders, before it reads the data: wrong input then
     leaves them behind. Where a program has its own log, records go there at once.

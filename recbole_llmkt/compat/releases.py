@@ -44,8 +44,8 @@ def check_release() -> None:
         )
     if source_digest(folder) != _RELEASES[recbole.__version__]:
         logger.warning(
-            "recbole %s in %s is not the released one but an edited copy, which may train in other "
-            "ways than stock RecBole: `pip install --force-reinstall --no-deps recbole==%s`.",
+            "recbole %s in %s is not the release but an edited copy, which may train differently "
+            "from stock RecBole: `pip install --force-reinstall --no-deps recbole==%s`.",
             recbole.__version__,
             folder,
             recbole.__version__,
@@ -80,7 +80,7 @@ def lacks_model(name: str) -> str:
 
 
 def check_keys_of_release(model: str, given: Settings) -> None:
-    """Refuse keys that the installed RecBole would pass over.
+    """Refuse keys that the installed RecBole would ignore.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""scipy 1.13 took away the method by which RecBole's graph models fill their matrices."""
+"""scipy 1.13 removed the method with which RecBole's graph models fill their matrices."""
 
 from __future__ import annotations
 

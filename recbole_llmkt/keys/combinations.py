@@ -89,7 +89,9 @@ def _mixed_metrics(settings: Settings, model: type) -> str | None:
     if len(kinds) < 2:
         return None
     names = " and ".join(kinds.values())
-    return f"metrics: {names} cannot be had in one run: choose ranking metrics or value metrics."
+    return (
+        f"metrics: {names} cannot be combined in one run: choose ranking metrics or value metrics."
+    )
 
 
 def _metrics_and_mode(settings: Settings, model: type) -> str | None:
@@ -174,7 +176,7 @@ def _both_columns(settings: Settings, model: type) -> str | None:
     twice = [suffix for suffix in unload if load.get(suffix, "*") != "*"]
     if not twice:
         return None
-    return f"load_col and unload_col both say something of {twice[0]}: leave one of them out."
+    return f"load_col and unload_col both apply to {twice[0]}: leave one of them out."
 
 
 def _both_normalizations(settings: Settings, model: type) -> str | None:
@@ -216,7 +218,7 @@ def _computed_metrics(settings: Settings, model: type) -> str | None:
         return None
     return (
         f"metrics: RecBole {recbole.__version__} fails when it computes {broken[0]} (its collector "
-        "takes a count for a tensor): take it out."
+        "treats a count as a tensor): remove it."
     )
 
 

@@ -203,13 +203,13 @@ class ProfileStore:
         try:
             values = json.loads(line.decode("utf-8"))
             if not isinstance(values, dict):
-                raise TypeError("it is no JSON object")
+                raise TypeError("it is not a JSON object")
             profile = Profile(**{name: values[name] for name in _NAMES & values.keys()})
             _check_types(profile)
             return replace(profile, text=printable(profile.text))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ProfileError(
-                f"Line {number} of {self.path} is no profile ({error}). Delete the line; "
+                f"Line {number} of {self.path} is not a profile ({error}). Delete the line; "
                 "`llmkt profile` writes that profile again."
             ) from error
 
@@ -255,7 +255,7 @@ def read_manifest(folder: str | Path) -> Settings:
         manifest: Settings = json.loads(path.read_text(encoding="utf-8"))
         version = int(manifest["format"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ProfileError(f"{path} is no manifest ({error}). Delete it.") from error
+        raise ProfileError(f"{path} is not a manifest ({error}). Delete it.") from error
     if version > FORMAT_VERSION:
         raise ProfileError(f"{path} has format {version}: install a newer recbole_llmkt.")
     return manifest

@@ -135,7 +135,7 @@ class TransferMixin(CheckpointMixin):
         return losses
 
     def _check_nan(self, loss: torch.Tensor) -> None:
-        """Stop at a loss that is NaN, or infinite where profiles are used: say which part it is."""
+        """Stop at a loss that is NaN, or infinite if profiles are used, and name the part."""
         self._step += 1
         usable = torch.isfinite(loss) if self.methods else ~torch.isnan(loss)
         if not bool(usable):
@@ -182,7 +182,7 @@ class TransferMixin(CheckpointMixin):
             return
         logger.info(
             "Phase 1 validated better (%s %.4f) than any epoch of phase 2 (%.4f), and the best "
-            "checkpoint is one of phase 2. Too long a phase 1 overfits: try a smaller kt_epochs "
+            "checkpoint is from phase 2. Too long a phase 1 overfits: try a smaller kt_epochs "
             "(it is %s).",
             self.config["valid_metric"],
             first,

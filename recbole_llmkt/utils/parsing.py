@@ -1,4 +1,4 @@
-"""Reading what users write: YAML files and command-line values, without ``eval``."""
+"""Parsing user input: YAML files and command-line values, without ``eval``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DEEPEST = 50
 class _Loader(yaml.SafeLoader):  # type: ignore[misc,unused-ignore]
     """YAML's safe loader, reading ``1e-3`` as a number as RecBole's own loader does.
 
-    A key that stands twice in a mapping is an error: YAML would keep the last value in silence.
+    A key that appears twice in a mapping is an error: YAML would silently keep the last value.
     """
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
@@ -35,7 +35,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc,unused-ignore]
                 continue
             if key.value in seen:
                 raise yaml.composer.ComposerError(
-                    None, None, f"the key '{key.value}' stands there twice", key.start_mark
+                    None, None, f"the key '{key.value}' appears twice", key.start_mark
                 )
             seen.add(key.value)
         return node
@@ -114,7 +114,7 @@ def _parsed(text: str) -> object:
         raise ConfigError(f"{error.problem or error.context}{place}") from error
     except RecursionError as error:
         raise ConfigError("it is nested too deeply") from error
-    except Exception as error:  # PyYAML lets through whatever a tag like `!!int x` ends in
+    except Exception as error:  # a tag like `!!int x` raises any error in PyYAML
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:100]
         raise ConfigError(f"a value cannot be read ({reason})") from error
     _check_size(content)

@@ -1,4 +1,4 @@
-"""Text that comes from others: cleaned before it is stored, made harmless before it is shown."""
+"""Untrusted text: cleaned before it is stored, made harmless before it is shown."""
 
 from __future__ import annotations
 

@@ -360,7 +360,7 @@ def test_very_small_data(make_dataset, model, size):
     add_profiles(dataset)
     keys = {"kt_transform": "random", "epochs": 2, "latent_dimension": 4, "history_len": 3}
     if model == "LightGCN" and size[0] == size[1]:
-        with pytest.raises(RowsError, match="as many users as items: say kt_rows: table"):
+        with pytest.raises(RowsError, match="as many users as items: set kt_rows: table"):
             prepare(dataset.config(model, **keys)).fit()
         keys["kt_rows"] = "table"
     run = prepare(dataset.config(model, **keys))

@@ -94,10 +94,10 @@ def estimate(values: Sequence[float]) -> Estimate:
 def bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
     """Return the 95% percentile bootstrap interval of the mean, the same for the same values.
 
-    The values are drawn anew 10,000 times with replacement; the interval holds the middle 95% of
-    the means. The percentile method, as few seeds cannot carry the corrections of the others. It
-    is too narrow for few seeds (of normal values it covers about 75% with 3 and 85% with 5), so
-    verdicts rest on Student's interval.
+    The values are resampled 10,000 times with replacement; the interval holds the middle 95% of
+    the means. It is the percentile method, as few seeds do not support the corrections of other
+    methods. It is too narrow for few seeds (of normal values it covers about 75% with 3 and 85%
+    with 5), so verdicts rest on Student's interval.
     """
     sample = np.asarray(values, dtype=np.float64)
     low, high = np.quantile(sample[_drawn(len(sample))].mean(axis=1), [0.025, 0.975])

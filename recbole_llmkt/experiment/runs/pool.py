@@ -276,7 +276,7 @@ def _limit_threads(threads: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """Leave no run behind when the comparison is killed."""
+    """End the runs when the comparison is killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

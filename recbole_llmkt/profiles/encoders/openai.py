@@ -105,7 +105,7 @@ class OpenAIEncoder(Encoder):
             )
         except (self._openai.OpenAIError, ValueError, TypeError, RecursionError) as error:
             raise ProfileError(
-                f"The server {self._service.name} made no embeddings with '{self._model}': "
+                f"The server {self._service.name} returned no embeddings with '{self._model}': "
                 f"{self._service.clean(error)}{_fix_of(error)}"
             ) from None
         try:
@@ -113,7 +113,7 @@ class OpenAIEncoder(Encoder):
         except _NoVectorsError as error:
             raise ProfileError(
                 f"The server {self._service.name} answered with {self._service.clean(error)}: "
-                f"'{self._model}' may be no embeddings model, or profile_api_base another server."
+                f"'{self._model}' may not be an embeddings model, or profile_api_base is wrong."
             ) from None
 
 

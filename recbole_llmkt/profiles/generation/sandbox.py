@@ -1,4 +1,4 @@
-"""Jinja2 for prompts of others: no code runs, and neither time nor memory runs out."""
+"""Jinja2 for untrusted prompts: no code runs, and time and memory are limited."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _check_inputs(values: Iterable[object]) -> None:
 
 
 def _checked(value: T) -> T:
-    """Return a value that is not too long, nor nested so that showing it would take for ever."""
+    """Return a value that is not too long, nor nested so deeply that showing it takes forever."""
     if isinstance(value, str):
         _check_length(len(value))
         return value

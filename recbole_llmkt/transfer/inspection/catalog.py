@@ -1,4 +1,4 @@
-"""The catalog of a model's layers: every place that can be tapped, and what lies there."""
+"""The catalog of a model's layers: every place that can be tapped, and its state."""
 
 from __future__ import annotations
 

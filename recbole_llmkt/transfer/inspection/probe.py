@@ -141,7 +141,7 @@ class Probe:
         shadow.train()
         for module in shadow.modules():
             # Off go dropout, batch statistics and all else that mixes the rows of a batch. The
-            # model itself goes on taking a training step, and cuDNN needs that of recurrent layers.
+            # model itself keeps taking a training step, and cuDNN needs that of recurrent layers.
             module.training = module is shadow or isinstance(module, nn.RNNBase)
         if hasattr(shadow, "e_step"):
             shadow.e_step()  # type: ignore[operator]

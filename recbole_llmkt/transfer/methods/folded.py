@@ -70,7 +70,7 @@ class Part:
 class FoldedParameter:
     r"""One parameter of the model, trained as :math:`E = R + f(R, W)` with a linear f.
 
-    R are the rows' own values; f is given by the parts. The model holds E, as ever; the optimizer
+    R are the rows' own values; f is given by the parts. The model holds E, as before; the optimizer
     holds R and W in its place. Their gradients follow from that of E.
 
     Parameters

@@ -1,4 +1,4 @@
-"""KAR for any context-aware model: profiles as two further input fields (arXiv 2306.10933).
+"""KAR for any context-aware model: profiles as two more input fields (arXiv 2306.10933).
 
 KAR (Xi et al., RecSys 2024) changes a model's architecture, where knowledge transfer leaves it as
 it is: the profile embeddings are needed whenever the model predicts.
@@ -33,7 +33,7 @@ class _FurtherFields(ContextRecommender):  # type: ignore[misc]
     """What RecBole's base class tells a model: here, that there are two more fields.
 
     It stands between a model and RecBole's ``ContextRecommender`` in the order of inheritance, so
-    the model's constructor finds the larger number, and its ``forward`` the further vectors.
+    the model's constructor finds the larger number, and its ``forward`` the added vectors.
     """
 
     def __init__(self, config: RunConfig, dataset: Dataset) -> None:
@@ -97,7 +97,7 @@ class _Augmented(nn.Module):
 
 @functools.cache
 def augmented_class(model_class: type) -> type[_Augmented]:
-    """Return a context-aware model's class with two further input fields.
+    """Return a context-aware model's class with two more input fields.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def augmented_class(model_class: type) -> type[_Augmented]:
     """
     if not issubclass(model_class, ContextRecommender):
         raise ConfigError(
-            f"kt_method: kar gives a model two further input fields, and {model_class.__name__} "
+            f"kt_method: kar gives a model two more input fields, and {model_class.__name__} "
             "has no input fields: only RecBole's context-aware models have (DCN, DeepFM, AutoInt, "
             "xDeepFM, ...). Choose one of them, or kt_method: transfer."
         )
@@ -115,7 +115,7 @@ def augmented_class(model_class: type) -> type[_Augmented]:
 
 
 class KAR(Method):
-    """Profiles as two further input fields of a context-aware model (Xi et al., 2024).
+    """Profiles as two more input fields of a context-aware model (Xi et al., 2024).
 
     Attributes
     ----------
@@ -170,7 +170,7 @@ def build_augmented(
     run_profiles: RunProfiles,
     state_dict: Mapping[str, Tensor] | None = None,
 ) -> _Augmented:
-    """Build a context-aware model with profiles as two further input fields.
+    """Build a context-aware model with profiles as two more input fields.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ def build_augmented(
     Raises
     ------
     ConfigError
-        The model has no place for further fields.
+        The model has no place for more fields.
     ProfileError
         There are no profiles, or the two sides were encoded differently.
     DataError
@@ -217,7 +217,7 @@ def build_augmented(
     place = {"place": "knowledge_fields", "layer": "knowledge_fields"}
     model.knowledge = [{**place, **vectors.summary()} for vectors in profiles.values()]
     logger.info(
-        "KAR: user and item profiles are two further input fields of %s. There is no transfer "
+        "KAR: user and item profiles are two more input fields of %s. There is no transfer "
         "loss: layers, losses, weights, phases and projector have no effect, and kt_entity and "
         "kt_transform only on kt_init, kt_hybrid and kt_cold_start.",
         config.model_class.__name__,
@@ -301,7 +301,7 @@ def _saved_tables(
 
 
 def _check_fields_are_read(model: _Augmented, config: RunConfig, dataset: Dataset) -> None:
-    """Score one interaction, to see that the model does read the further fields."""
+    """Score one interaction, to see that the model does read the added fields."""
     seen: list[bool] = []
     hook = model.knowledge_fields.register_forward_hook(lambda *_: seen.append(True))
     training = model.training
@@ -311,7 +311,7 @@ def _check_fields_are_read(model: _Augmented, config: RunConfig, dataset: Datase
             model.predict(dataset[torch.tensor([0])].to(config["device"]))
     except (RuntimeError, IndexError, KeyError) as error:
         raise ConfigError(
-            f"kt_method: kar does not fit {config['model']}: with two further input fields it "
+            f"kt_method: kar does not fit {config['model']}: with two more input fields it "
             f"fails with '{error}'. Choose another context-aware model, or kt_method: transfer."
         ) from error
     finally:
@@ -321,6 +321,6 @@ def _check_fields_are_read(model: _Augmented, config: RunConfig, dataset: Datase
         raise ConfigError(
             f"kt_method: kar does not fit {config['model']}: it never embeds its fields as a list "
             "of vectors (LR has first-order weights only, FFM looks every feature up in one table "
-            "per field), so there is no place for further ones. Choose another context-aware "
+            "per field), so there is no place for more. Choose another context-aware "
             "model, or kt_method: transfer."
         )

@@ -187,7 +187,8 @@ class OpenAIGenerator(Generator):
                 reason = f"{UNREACHABLE} ({self._clean(error.__cause__ or error)})"
                 return self._failed(request, reason, unreachable=True)
             except (errors.OpenAIError, ValueError, TypeError, RecursionError) as error:
-                return self._failed(request, f"the server sent garbage: {self._clean(error)}")
+                reason = f"the server sent an unreadable answer: {self._clean(error)}"
+                return self._failed(request, reason)
 
     async def _post(
         self, client: AsyncOpenAI, request: Request, optional: Mapping[str, float]
@@ -208,9 +209,9 @@ class OpenAIGenerator(Generator):
         before = self._optional.values
         name = self._optional.refused(sent, getattr(error, "param", None), _body(error))
         if name in before and name not in self._optional.values:
-            hint = "it is asked under the other name of the limit"
+            hint = "the limit is sent under its other name"
             if name not in OptionalParameters.LIMITS:
-                hint = f"it is asked without, as with profile_{name}: None"
+                hint = f"it is left out, as with profile_{name}: None"
             logger.warning("%s refuses %s: %s for this run.", self._name, name, hint)
         return name is not None
 
