@@ -16,6 +16,7 @@ from recbole_llmkt.utils.text import printable
 _EXPERIMENT = "recbole_llmkt.cli.experiments"
 _COMMANDS = {
     "train": ("recbole_llmkt.cli.train", "train", "Train and test one model."),
+    "doctor": ("recbole_llmkt.cli.doctor", "doctor", "Say what works here, and the fix."),
     "compare": (_EXPERIMENT, "compare", "Compare arms over models and seeds."),
     "tune": (_EXPERIMENT, "tune", "Tune every arm the same way, by validation alone."),
     "report": (_EXPERIMENT, "report", "Rebuild the report of a comparison."),

@@ -27,6 +27,7 @@ from recbole_llmkt.compat.recbole import (
     start_log,
 )
 from recbole_llmkt.compat.releases import (
+    active_repairs,
     check_keys_of_release,
     check_release,
     lacks_model,
@@ -42,6 +43,7 @@ from recbole_llmkt.compat.torch import (
 
 __all__ = [
     "MASK_TOKENS",
+    "active_repairs",
     "anomaly_detection_kept",
     "building_model",
     "check_keys_of_release",
