@@ -20,6 +20,11 @@ _COMMANDS = {
     "compare": (_EXPERIMENT, "compare", "Compare arms over models and seeds."),
     "tune": (_EXPERIMENT, "tune", "Tune every arm the same way, by validation alone."),
     "report": (_EXPERIMENT, "report", "Write the report of a comparison again."),
+    "import": (
+        "recbole_llmkt.cli.import_data",
+        "import_command",
+        "Make a dataset of your own tables.",
+    ),
     "journal": ("recbole_llmkt.cli.journal", "journal", "List all runs of a folder."),
     "profile": ("recbole_llmkt.cli.profile", "profile", "Write, check and embed profiles."),
     "layers": ("recbole_llmkt.cli.layers", "layers", "List the layers of a model."),
