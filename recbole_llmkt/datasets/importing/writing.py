@@ -201,7 +201,9 @@ def _loaded(inter: Mapping[str, str]) -> list[str]:
 
 
 def _dump(values: Settings) -> str:
-    text: str = yaml.safe_dump(
-        values, sort_keys=False, allow_unicode=True, default_flow_style=None, width=1000
-    )
-    return text
+    return "".join(f"{key}: {_flow(value)}\n" for key, value in values.items())
+
+
+def _flow(value: object) -> str:
+    text: str = yaml.safe_dump(value, allow_unicode=True, default_flow_style=True, width=10**6)
+    return text.removesuffix("...\n").strip()
