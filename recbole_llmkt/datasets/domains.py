@@ -64,7 +64,7 @@ def guess_domain(names: Iterable[str]) -> tuple[str, str]:
 
 def domain_of(config: RunConfig) -> str:
     """Return ``profile_domain``, or guess it from the dataset's columns and name, and log that."""
-    if config["profile_domain"]:
+    if config["profile_domain"] != "auto":
         return str(config["profile_domain"])
     stem = Path(config["data_path"]) / config["dataset"]
     parts = config["benchmark_filename"] or ()

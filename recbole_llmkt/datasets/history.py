@@ -139,14 +139,18 @@ def _further_fields(dataset: Dataset) -> list[str]:
         dataset.iid_field,
         dataset.time_field,
         rating_field(dataset.config),
-        dataset.config["LABEL_FIELD"],
+        dataset.label_field,
     }
     return [
         name
         for name, kind in dataset.field2type.items()
-        if dataset.field2source[name] == FeatureSource.INTERACTION
-        and kind in (FeatureType.TOKEN, FeatureType.FLOAT)
+        if dataset.field2source.get(name) == FeatureSource.INTERACTION
         and name not in known
+        and (
+            kind == FeatureType.FLOAT
+            # Numbers of rows and lengths of lists are tokens without names.
+            or (kind == FeatureType.TOKEN and name in dataset.field2id_token)
+        )
     ]
 
 

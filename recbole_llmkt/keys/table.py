@@ -213,9 +213,9 @@ _PROFILE_KEYS = (
         optional=True),
     Key("profile_prompt", "str", "llmkt",
         "A template of properties/prompts (llmkt, rlmrec, kar, short) or a path to one."),
-    Key("profile_domain", "str", None,
+    Key("profile_domain", "str", "auto",
         "What the items are, and so what `llmkt` and `kar` ask about: generic, movies, music, "
-        "books, news, shop; ~ guesses from the columns.", choices=DOMAINS, optional=True),
+        "books, news, shop; auto guesses from the columns.", choices=("auto", *DOMAINS)),
     Key("profile_title_field", "str", None,
         "Column with an item's title; ~ guesses from the header.", optional=True),
     Key("profile_category_field", "str", None,

@@ -22,8 +22,8 @@ _NAMES = {
     "purchased at|purchase date|unix review time|event time",
     "rating": "rating|stars|score|overall|review score",
     "title": "title|name|product name|item name|product title|movie title|headline|label|track",
-    "category": "category|categories|genre|genres|category path|product category|class|tags|tag|"
-    "department|type",
+    "category": "category|categories|cat|genre|genres|category path|product category|class|tags|"
+    "tag|department|type",
     "text": "description|text|summary|abstract|overview|plot|content|details|long description|body",
 }
 _SAMPLE = 1000
@@ -112,18 +112,19 @@ class Roles:
         Returns
         -------
         str
-            The other table's column; ``""`` if none shares half of the values.
+            The other table's column; ``""`` if none shares half of the values, of
+            its own or of the other one.
         """
         mine = [self.columns[role]] if role in self.columns else self.free()
-        best, best_share, partner = "", 0.5, ""
+        best, most, partner = "", 0, ""
         for name in mine:
             values = set(self.table.frame[name].unique()) - {""}
             for other, known in others.items():
-                share = len(values.intersection(known)) / max(1, len(values))
-                if share > best_share:
-                    best, best_share, partner = name, share, other
+                common = len(values.intersection(known))
+                if common > most and common > 0.5 * min(len(values), len(known)):
+                    best, most, partner = name, common, other
         if best and role not in self.columns:
-            self._take(role, best, f"{best_share:.0%} of its values are in '{partner}' of {where}")
+            self._take(role, best, f"{most:,} of its values are in '{partner}' of {where}")
         return partner
 
     def free(self) -> list[str]:
@@ -175,6 +176,6 @@ def guess_separator(cells: pd.Series) -> str | None:
         if len(having) < _OFTEN * len(filled) or having.empty:
             continue
         parts = {part.strip() for cell in having for part in cell.split(mark)}
-        if mark.strip() in ">|" or len(parts) < len(having):
+        if mark.strip() in ">|" or len(parts) < len(filled):
             return mark.strip()
     return None
