@@ -20,6 +20,11 @@ _COMMANDS = {
     "compare": (_EXPERIMENT, "compare", "Compare arms over models and seeds."),
     "tune": (_EXPERIMENT, "tune", "Tune every arm the same way, by validation alone."),
     "report": (_EXPERIMENT, "report", "Rebuild the report of a comparison."),
+    "import": (
+        "recbole_llmkt.cli.import_data",
+        "import_command",
+        "Make a dataset from your own tables.",
+    ),
     "journal": ("recbole_llmkt.cli.journal", "journal", "List all runs of a folder."),
     "profile": ("recbole_llmkt.cli.profile", "profile", "Write, check and embed profiles."),
     "layers": ("recbole_llmkt.cli.layers", "layers", "List the layers of a model."),

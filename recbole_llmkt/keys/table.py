@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from recbole_llmkt.datasets.domains import DOMAINS
 from recbole_llmkt.keys.key import LARGEST_INT, Key, address, shown
 from recbole_llmkt.utils.exceptions import ConfigError, nearest
 from recbole_llmkt.utils.text import without_credentials
@@ -212,6 +213,9 @@ _PROFILE_KEYS = (
         optional=True),
     Key("profile_prompt", "str", "llmkt",
         "A template of properties/prompts (llmkt, rlmrec, kar, short) or a path to one."),
+    Key("profile_domain", "str", "auto",
+        "What the items are, and so what `llmkt` and `kar` ask about: generic, movies, music, "
+        "books, news, shop; auto guesses from the columns.", choices=("auto", *DOMAINS)),
     Key("profile_title_field", "str", None,
         "Column with an item's title; ~ guesses from the header.", optional=True),
     Key("profile_category_field", "str", None,
