@@ -13,13 +13,11 @@ import torch
 from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
-from recbole_llmkt.checkpoints import load_checkpoint
 from recbole_llmkt.datasets.history import interaction_counts
-from recbole_llmkt.quick_start import load_data_and_model
 from recbole_llmkt.recommend.factors import Factors, Product, find_product, recorded_scores
 from recbole_llmkt.recommend.inputs import Inputs
+from recbole_llmkt.recommend.newcomers import load_to_serve
 from recbole_llmkt.recommend.topk import top_k
-from recbole_llmkt.transfer.methods.cold_start import filled_tables
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
 
 logger = getLogger(__name__)
@@ -56,13 +54,13 @@ class Ranker:
     def __init__(
         self, model_file: str, config_dict: Mapping[str, object] | None = None, trust: bool = False
     ) -> None:
-        config, model, _, train_data, valid_data, _ = load_data_and_model(
-            model_file, config_dict, trust
+        self._served = served = load_to_serve(model_file, config_dict, trust)
+        self.config: Any = served.config
+        self.model: Any = served.model.eval()
+        self.dataset: Any = served.dataset
+        loaders = (
+            loader for loader in (served.train_data, served.valid_data) if loader is not None
         )
-        self.config: Any = config
-        self.model: Any = model.eval()
-        self.dataset: Any = train_data._dataset
-        loaders = (loader for loader in (train_data, valid_data) if loader is not None)
         self._parts = [loader._dataset for loader in loaders]
         users, items = (
             np.concatenate([part.inter_feat[field].numpy() for part in self._parts])
@@ -72,9 +70,11 @@ class Ranker:
         ones = np.ones(len(users), dtype=np.int32)
         self._known = csr_matrix((ones, (users, items)), shape=shape)
         self._trained = interaction_counts(self.dataset)["user"] > 0
-        self.inputs = Inputs(config, self.dataset, self._parts, users)
-        self._filled = _filled_users(model_file)
-        self._departed = self._ids_of(getattr(self.dataset, "departed_tokens", {}))
+        self.inputs = Inputs(self.config, self.dataset, self._parts, users)
+        departed = self._ids_of(getattr(self.dataset, "departed_tokens", {}))
+        self._departed = {
+            entity: ids - served.from_profile.get(entity, set()) for entity, ids in departed.items()
+        }
 
     @cached_property
     def product(self) -> Product | None:
@@ -156,10 +156,11 @@ class Ranker:
         if new:
             raise DataError(
                 f"{_some(new)}: new since this {self.config['model']} was trained, so it has no "
-                "row for them. Leave them out, or train again."
+                "row for them, and without a profile that one could be made from. Write their "
+                "profiles (llmkt profile), leave them out, or train again."
             )
-        departed = self._departed["user"]
-        missing = [token for token in tokens if known.get(token, 0) in {0, *departed}]
+        absent = {0, *self._departed["user"]} - self._served.without_row
+        missing = [token for token in tokens if known.get(token, 0) in absent]
         if missing:
             like = ", ".join(f"'{token}'" for token in self.tokens("user", range(1, 4)))
             raise DataError(
@@ -168,6 +169,12 @@ class Ranker:
             )
         ids = [int(known[token]) for token in tokens]
         cold = [token for token, user_id in zip(tokens, ids) if not self._can_rank(user_id)]
+        if cold and self._reads_history(ids):
+            raise DataError(
+                f"{_some(cold)}: a {self.config['model']} has no row for a user that a profile "
+                "could fill: it ranks by what a user has done, and they have done nothing yet. "
+                "Leave them out, or train a model with a row for each user, such as BPR."
+            )
         if cold:
             raise DataError(
                 f"{_some(cold)}: users without training interactions, about whom this "
@@ -184,13 +191,21 @@ class Ranker:
         departed = self._departed["item"]
         return [item for item in range(1, self.dataset.item_num) if item not in departed]
 
+    def _reads_history(self, user_ids: Sequence[int]) -> bool:
+        """Tell whether a model that reads histories was asked for users with a profile alone."""
+        profiled = self._served.without_row
+        if self.inputs.is_sequential:
+            profiled = profiled | self._served.from_profile.get("user", set())
+        return not profiled.isdisjoint(user_ids)
+
     def _can_rank(self, user_id: int) -> bool:
         is_known = bool(self._known.indptr[user_id + 1] > self._known.indptr[user_id])
         if self.inputs.is_sequential:
             return is_known  # it reads what the user did last, and no embedding of the user
         if self._trained[user_id]:
             return True
-        return user_id in self._filled and (is_known or not self.inputs.context_fields)
+        from_profile = user_id in self._served.from_profile.get("user", ())
+        return from_profile and (is_known or not self.inputs.context_fields)
 
     def check_topk(self, topk: int) -> None:
         """Refuse longer lists than the catalogue.
@@ -289,13 +304,6 @@ class Ranker:
         pairs.update(items.repeat(len(users)))
         parts = [pairs[start : start + size] for start in range(0, len(pairs), size)]
         return torch.cat([self.model.predict(part).view(-1) for part in parts])
-
-
-def _filled_users(model_file: str) -> set[int]:
-    """Return the cold users whose embedding came from their profile (kt_cold_start)."""
-    filled = filled_tables(load_checkpoint(model_file))
-    users = (side["ids"] for side in filled if side["entity"] == "user")
-    return {user_id for ids in users for user_id in ids.tolist()}
 
 
 def _some(tokens: Sequence[str]) -> str:
