@@ -24,6 +24,7 @@ from recbole_llmkt.checkpoints import (
 from recbole_llmkt.compat import log_held_back, report_trial, start_log, torch_quiet
 from recbole_llmkt.config import Config
 from recbole_llmkt.datasets.loading import load_data, sample_users
+from recbole_llmkt.datasets.vocabulary import Vocabulary
 from recbole_llmkt.evaluation.per_user import recorded, user_metrics
 from recbole_llmkt.evaluation.slices import slice_metrics, wanted_tail
 from recbole_llmkt.keys.combinations import check_run
@@ -35,7 +36,7 @@ from recbole_llmkt.training.resuming import resumed_data
 from recbole_llmkt.training.tracking import tracked
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.text import without_credentials
-from recbole_llmkt.utils.types import Dataset, Loader, Metrics
+from recbole_llmkt.utils.types import Dataset, Loader, Metrics, State
 
 
 class Interrupted(KeyboardInterrupt):
@@ -381,14 +382,24 @@ def load_data_and_model(
     DataError
         The file is no checkpoint of this package.
     """
-    checkpoint = load_checkpoint(model_file)
-    settings = saved_settings(checkpoint, model_file, config_dict or {}, trust)
-    config = Config(config_dict=settings, command_line=[])
-    init_seed(config["seed"], config["reproducibility"])
-    start_log(config)
-    vocabulary = saved_vocabulary(checkpoint, model_file)
+    checkpoint, config, vocabulary = open_checkpoint(model_file, config_dict, trust)
     dataset, train_data, valid_data, test_data = load_data(config, vocabulary)
     init_seed(config["seed"], config["reproducibility"])
     model = build_model(config, train_data._dataset, checkpoint["state_dict"])
     load_weights(model, checkpoint, model_file)
     return config, model, dataset, train_data, valid_data, test_data
+
+
+def open_checkpoint(
+    model_file: str, config_dict: Mapping[str, object] | None, trust: bool
+) -> tuple[State, Config, Vocabulary]:
+    """Read a checkpoint, and make its run's configuration with the settings of today.
+
+    Parameters and errors are those of :func:`load_data_and_model`.
+    """
+    checkpoint = load_checkpoint(model_file)
+    settings = saved_settings(checkpoint, model_file, config_dict or {}, trust)
+    config = Config(config_dict=settings, command_line=[])
+    init_seed(config["seed"], config["reproducibility"])
+    start_log(config)
+    return checkpoint, config, saved_vocabulary(checkpoint, model_file)

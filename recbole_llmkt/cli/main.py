@@ -28,6 +28,7 @@ _COMMANDS = {
     "journal": ("recbole_llmkt.cli.journal", "journal", "List all runs of a folder."),
     "profile": ("recbole_llmkt.cli.profile", "profile", "Write, check and embed profiles."),
     "layers": ("recbole_llmkt.cli.layers", "layers", "List the layers of a model."),
+    "export": ("recbole_llmkt.cli.export", "export", "Write vectors or recommendations to files."),
     "recommend": ("recbole_llmkt.cli.recommend", "recommend", "Recommend, with reasons."),
 }
 

@@ -115,6 +115,14 @@ entity_option = click.option(
 )
 
 
+where_option = click.option(
+    "--where",
+    multiple=True,
+    metavar="CONDITION",
+    help="Only items that meet it: category=Books or 'price<20'. May be given several times.",
+)
+
+
 def make_config(
     dataset: str, model: str, config_files: Sequence[str], keys: Sequence[str]
 ) -> Config:

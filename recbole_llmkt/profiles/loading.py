@@ -114,7 +114,9 @@ class RunProfiles:
         return self._trained[entity]
 
 
-def load_profiles(config: RunConfig, train_dataset: Dataset, entity: str) -> ProfileVectors:
+def load_profiles(
+    config: RunConfig, train_dataset: Dataset, entity: str, training: bool = True
+) -> ProfileVectors:
     """Load the profile embeddings of a run's users or items.
 
     Parameters
@@ -127,6 +129,9 @@ def load_profiles(config: RunConfig, train_dataset: Dataset, entity: str) -> Pro
         profiles must have been written from exactly its interactions.
     entity : str
         ``"user"`` or ``"item"``.
+    training : bool
+        Whether a model is to learn from them. Afterwards, to recommend, user profiles may tell
+        of any interactions.
 
     Returns
     -------
@@ -151,10 +156,12 @@ def load_profiles(config: RunConfig, train_dataset: Dataset, entity: str) -> Pro
     n_entities = train_dataset.num(field)
     if not joined:
         raise ProfileError(_no_coverage(store, profiles, train_dataset.field2id_token[field]))
-    digests = training_histories(train_dataset).digests() if entity == "user" else None
-    if not config["profile_allow_leak"]:
-        joined = without_absent(joined, digests)
-    n_leaks = _check_leaks(config, digests, joined, store)
+    n_leaks = 0
+    if training:
+        digests = training_histories(train_dataset).digests() if entity == "user" else None
+        if not config["profile_allow_leak"]:
+            joined = without_absent(joined, digests)
+        n_leaks = _check_leaks(config, digests, joined, store)
     embeddings = _embeddings(config, store, list(profiles.values()))
     rows = {token: row for row, token in enumerate(embeddings.ids)}
     tokens = sorted(joined, key=lambda token: int(ids_by_token[token]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Union, overload
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import pandas as pd
     import torch
+    from recbole.data.interaction import Interaction
     from recbole.sampler import AbstractSampler
     from recbole.utils import FeatureSource, FeatureType
     from scipy.sparse import spmatrix
@@ -91,15 +92,27 @@ class Dataset(Protocol):
     field2id_token: dict[str, npt.NDArray[np.str_]]
     field2token_id: dict[str, dict[str, int]]
     field2type: dict[str, FeatureType]
+    field2source: dict[str, FeatureSource]
+    item_list_length_field: str  # sequential datasets alone
     dataset_name: str
     inter_feat: Features
     user_feat: Features | None
     item_feat: Features | None
     row_hashes: dict[str, IntArray]  # set by recbole_llmkt.datasets.loading
+    unknown_tokens: dict[str, list[str]]  # both by recbole_llmkt.datasets.vocabulary
+    departed_tokens: dict[str, list[str]]
 
     def __getitem__(self, rows: Tensor) -> Features: ...
 
     def __len__(self) -> int: ...
+
+    def join(self, features: Interaction) -> Interaction:
+        """Add the columns of users and items to interactions."""
+        ...
+
+    def fields(self, source: Sequence[FeatureSource]) -> list[str]:
+        """Return the names of the fields of some tables."""
+        ...
 
     def num(self, field: str) -> int:
         """Return the number of ids of a field, padding included."""
@@ -115,18 +128,11 @@ class Dataset(Protocol):
 
 
 class NumberedDataset(Dataset, Protocol):
-    """A whole dataset before it is split: its tables are pandas'.
-
-    ``unknown_tokens`` and ``departed_tokens`` are what :mod:`recbole_llmkt.datasets.vocabulary`
-    adds to it.
-    """
+    """A whole dataset before it is split: its tables are pandas'."""
 
     inter_feat: pd.DataFrame
     feat_name_list: list[str]
     file_size_list: list[int]
-    row_hashes: dict[str, IntArray]
-    unknown_tokens: dict[str, list[str]]
-    departed_tokens: dict[str, list[str]]
 
     def set_field_property(
         self, field: str, kind: FeatureType, source: FeatureSource, length: int, /

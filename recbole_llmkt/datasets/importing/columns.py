@@ -86,7 +86,8 @@ def interactions(
     DataError
         Most moments cannot be read.
     """
-    made = Columns(_with_values(roles, ("user", "item", "time"), notes := []), notes=notes)
+    notes: list[str] = []
+    made = Columns(_with_values(roles, ("user", "item", "time"), notes), notes=notes)
     source = made.frame
     columns = {role: _ids(roles, role, source, bad, made.notes) for role in ("user", "item")}
     if "time" in roles.columns:
@@ -120,7 +121,8 @@ def entities(
     separator : str or None
         Between the parts of ``category``.
     """
-    made = Columns(_with_values(roles, (role,), notes := []), notes=notes)
+    notes: list[str] = []
+    made = Columns(_with_values(roles, (role,), notes), notes=notes)
     source = made.frame
     columns = {_STANDARD[role]: _ids(roles, role, source, bad, made.notes)}
     made.types = {_STANDARD[role]: "token"}

@@ -70,7 +70,8 @@ def _of_dates(texts: pd.Series, time_format: str | None) -> FloatArray:
     if not time_format and left.any():
         seconds = seconds.where(~left, moments[left].map(_rare))
     known = dict(zip(moments, seconds))
-    return texts.map(known).to_numpy(dtype=np.float64)
+    moments_of_rows: FloatArray = texts.map(known).to_numpy(dtype=np.float64)
+    return moments_of_rows
 
 
 def _rare(text: str) -> float:
