@@ -162,8 +162,9 @@ _TRANSFER_KEYS = (
     Key("kt_neighbours_share", "float", 0.5,
         "neighbours: weight of their mean row, next to 1 of the row itself.", low=0.0),
     Key("kt_closed_form", "str", "none",
-        "EASE with item profiles: drawn (towards the profiles' own item-item matrix), rows "
-        "(profiles as further rows of the interactions).", choices=CLOSED_FORMS),
+        "EASE, SLIM and neighbourhood models with profiles: drawn (towards the solution of the "
+        "profiles alone), rows (profiles as further rows of the interactions).",
+        choices=CLOSED_FORMS),
     Key("kt_closed_form_weight", "float", 1000.0,
         "Weight of the profiles there; 0 is RecBole's own.", low=0.0),
     Key("kt_cold_start", "bool", False,
