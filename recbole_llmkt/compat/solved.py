@@ -99,7 +99,7 @@ def unpack_solution(model: nn.Module, packed: Mapping[str, Any], path: str) -> N
         made = vars(model).get(name)
         try:
             solution[name] = _unpacked(matrix, made)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (KeyError, ValueError) as error:
             raise DataError(
                 f"'{path}' does not fit this {type(model).__name__}: its {name} has other sizes. "
                 "The model and the dataset must be those it was trained with."
@@ -110,11 +110,13 @@ def unpack_solution(model: nn.Module, packed: Mapping[str, Any], path: str) -> N
 
 def _unpacked(matrix: Any, made: Any) -> Any:
     """Return a matrix of the kind and the sizes that the model's constructor made."""
-    if sp.issparse(made):
+    if sp.issparse(made) and isinstance(matrix, Mapping):
         parts = tuple(matrix[name].cpu().numpy() for name in _SPARSE)
         columns = sp.csc_matrix(parts, shape=made.shape)
         columns.check_format(full_check=True)  # a wrong index would read foreign memory
         return columns
-    if not isinstance(made, (np.ndarray, torch.Tensor)) or tuple(matrix.shape) != made.shape:
-        raise ValueError("shape")
+    if not isinstance(matrix, torch.Tensor) or sp.issparse(made):
+        raise ValueError("another kind of matrix")
+    if tuple(matrix.shape) != getattr(made, "shape", None):
+        raise ValueError("other sizes")
     return matrix.to(made.device) if isinstance(made, torch.Tensor) else matrix.cpu().numpy()
