@@ -198,7 +198,8 @@ _PROFILE_KEYS = (
         "Folder of profiles; ~ is <data_path>/<dataset>/profiles, else the bundled ones.",
         optional=True),
     Key("profile_allow_leak", "bool", False,
-        "Use profiles written from other interactions than this training split."),
+        "Use profiles written from other interactions than this training split; tune: in "
+        "llmkt tune, too.", words=("tune",)),
     Key("profile_encoder", "str", "sentence-transformers/all-MiniLM-L6-v2",
         "Text encoder: hub name, folder, wordllama, openai:<model>, or a class path."),
     Key("profile_encoder_batch_size", "int", 32, "Profiles in one call of the encoder.", low=1),

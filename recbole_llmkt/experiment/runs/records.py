@@ -41,6 +41,9 @@ class Winner:
         Seeds behind the score.
     unequal : bool
         Whether another arm of the model had a different budget.
+    fell_back : bool
+        Whether none of the arm's trials was as good as the best of base: then the arm runs as
+        base, with its keys and without profiles.
     """
 
     keys: Settings
@@ -55,6 +58,7 @@ class Winner:
     finals: int = 0
     seeds: int = 1
     unequal: bool = False
+    fell_back: bool = False
 
     @classmethod
     def read(cls, fields: Fields) -> Winner:
@@ -72,6 +76,7 @@ class Winner:
             finals=fields.optional("finals", int) or 0,
             seeds=fields.optional("seeds", int) or 1,
             unequal=fields.optional("unequal", bool) or False,
+            fell_back=fields.optional("fell_back", bool) or False,
         )
 
     @property
