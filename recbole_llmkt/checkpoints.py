@@ -7,11 +7,10 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from recbole_llmkt.compat import load_plain, weights_loaded
+from recbole_llmkt.compat import load_plain, unpack_solution, weights_loaded
 from recbole_llmkt.datasets.vocabulary import Vocabulary
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
 from recbole_llmkt.utils.files import replacing
@@ -203,7 +202,7 @@ def load_weights(model: nn.Module, checkpoint: State, path: str) -> None:
     model.load_other_parameter(other)  # type: ignore[operator]
     weights_loaded(model)
     vars(model).update(_moved(checkpoint["transfer"].get("clusters", {}), device))
-    _put_solved(model, checkpoint["transfer"].get("solved", {}), path)
+    unpack_solution(model, checkpoint["transfer"].get("solved", {}), path)
     modules = dict(model.named_modules())
     for name, values in checkpoint["transfer"]["counters"].items():
         modules[name].__dict__.update(values)
@@ -248,26 +247,3 @@ def counters(model: nn.Module, start: Counters | None = None) -> Counters:
         if numbers:
             by_module[name] = numbers
     return by_module
-
-
-def solved(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the matrices that a model of closed form got from profiles, by attribute.
-
-    Its constructor makes them without profiles, so the checkpoint must hold them.
-    """
-    names = vars(model).get("solved_names", ())
-    return {name: torch.from_numpy(vars(model)[name]) for name in names}
-
-
-def _put_solved(model: nn.Module, matrices: Mapping[str, torch.Tensor], path: str) -> None:
-    for name, matrix in matrices.items():
-        made = vars(model).get(name)
-        if not isinstance(made, np.ndarray) or made.shape != tuple(matrix.shape):
-            raise DataError(
-                f"'{path}' does not fit this {type(model).__name__}: {name} has the shape "
-                f"{tuple(matrix.shape)}. The model and the dataset must be those it was trained "
-                "with."
-            )
-        vars(model)[name] = matrix.cpu().numpy()
-    if matrices:
-        vars(model)["solved_names"] = tuple(matrices)

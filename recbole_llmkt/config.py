@@ -28,6 +28,21 @@ logger = getLogger(__name__)
 # Solved in closed form, though RecBole does not file it among its traditional models.
 _SOLVED = ("NCEPLRec",)
 
+# Neither trained by gradient descent nor solved from a matrix that profiles could change.
+_UNTRAINED = (
+    "it is not trained by gradient descent, so there is no loss to add the transfer loss to"
+)
+_TREES = (
+    f"{_UNTRAINED} (a model with embeddings, such as DeepFM, reads profiles as features by "
+    "kt_method: kar)"
+)
+_WITHOUT_PROFILES = {
+    "Pop": "it ranks items by their number of interactions alone",
+    "Random": "it ranks items at random",
+    "XGBoost": _TREES,
+    "LightGBM": _TREES,
+}
+
 _TEACHERS = ("CIN", "CINComp", "CrossNet", "DAGFM")
 _PICKLES = ("dataset_save_path", "dataloaders_save_path", "save_dataset", "save_dataloaders")
 # Which of several processes this is, as RecBole's run() tells each of them.
@@ -237,19 +252,17 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         """Tell whether a model that no gradient trains uses profiles."""
         if self.external_config_dict.get("kt_enabled", True) is False:
             return False
-        solvable = self.model in CLOSED_FORM
-        if solvable and final["kt_closed_form"] != "none":
-            return True
-        remedy = (
-            "Set kt_closed_form: drawn, or kt_enabled: False."
-            if solvable
-            else "Train it with kt_enabled: False, or choose another model (EASE takes profiles by "
-            "kt_closed_form)."
-        )
-        raise ConfigError(
-            f"{self.model} is not trained by gradient descent, so there is no loss to add the "
-            f"transfer loss to. {remedy}"
-        )
+        if self.model not in CLOSED_FORM:
+            raise ConfigError(
+                f"{self.model} takes no profiles: {_WITHOUT_PROFILES.get(self.model, _UNTRAINED)}. "
+                "Set kt_enabled: False, or choose another model."
+            )
+        if final["kt_closed_form"] == "none":
+            raise ConfigError(
+                f"{self.model}: {_UNTRAINED}. Set kt_closed_form: {CLOSED_FORM[self.model][0]}, or "
+                "kt_enabled: False."
+            )
+        return True
 
     def __getitem__(self, item: str) -> Any:
         return self._secrets[item] if item in self._secrets else super().__getitem__(item)

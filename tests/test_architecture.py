@@ -27,6 +27,7 @@ LAYERS = (
     "stock",
     "training",
     "transfer.methods",
+    "transfer.closed_forms",
     "transfer.auxiliary",
     "transfer.targets",
     "transfer.context",

@@ -228,7 +228,8 @@ def tune(
     """Tune every arm of every model with the same number of trials, by validation alone.
 
     The best trials are repeated with two more seeds, and the best mean wins: a single seed is also
-    luck. Keys given as --key=value are held fixed; the first trial starts from the values in
+    luck. An arm that does worse in validation than base falls back to base's keys, without
+    profiles. Keys given as --key=value are held fixed; the first trial starts from the values in
     files. The same command, even with more trials, resumes a study that was stopped.
 
     \b
@@ -284,7 +285,10 @@ def _winners_table(output: Path, trials: Sequence[TrialRecord]) -> str:
         counts = f"{best.trials}" + (f" ({best.failed} failed)" if best.failed else "")
         score = f"{best.metric} {best.score:.4f}"
         score += f" (mean of {best.seeds} seeds)" if best.seeds > 1 else ""
-        rows.append([model, arm, counts, score, keys or "as configured"])
+        keys = keys or "as configured"
+        if best.fell_back:
+            keys = f"base's keys: base did better in validation ({keys})"
+        rows.append([model, arm, counts, score, keys])
     headers = ["model", "arm", "trials", "best validation", "with"]
     return str(tabulate(rows, headers, disable_numparse=True))
 

@@ -34,6 +34,7 @@ from recbole_llmkt.compat.releases import (
     versions,
 )
 from recbole_llmkt.compat.scipy import scipy_matrices
+from recbole_llmkt.compat.solved import packed_solution, put_solution, unpack_solution
 from recbole_llmkt.compat.stock import stock_recbole
 from recbole_llmkt.compat.torch import (
     anomaly_detection_kept,
@@ -61,15 +62,18 @@ __all__ = [
     "make_folders",
     "making_trainer",
     "numpy_names",
+    "packed_solution",
     "pandas_data",
     "pickles_refused",
     "pretrains",
+    "put_solution",
     "report_trial",
     "scipy_matrices",
     "start_log",
     "stock_recbole",
     "torch_quiet",
     "trained_parts",
+    "unpack_solution",
     "versions",
     "weights_loaded",
 ]

@@ -23,8 +23,15 @@ _WHOLE_USERS = (
     *("MultiDAE", "MultiVAE", "MacridVAE", "CDAE", "ENMF", "RaCT", "RecVAE", "DiffRec"),
     "LDiffRec",
 )
-# Models that kt_closed_form solves with profiles.
-CLOSED_FORM = ("EASE",)
+# Models that kt_closed_form solves with profiles, and in which ways.
+CLOSED_FORM = {
+    "EASE": ("drawn", "rows"),
+    "SLIMElastic": ("drawn", "rows"),
+    "ADMMSLIM": ("drawn", "rows"),
+    "ItemKNN": ("drawn", "rows"),
+    "AsymKNN": ("drawn", "rows"),
+    "NCEPLRec": ("rows",),
+}
 _NOT_IN_CLOSED_FORM = {
     "kt_method": "transfer",
     "kt_init": "none",
@@ -229,7 +236,13 @@ def _closed_form(settings: Settings, model: type) -> str | None:
     if model.__name__ not in CLOSED_FORM:
         return (
             f"kt_closed_form: {kind}: {model.__name__} is not solved in closed form, as "
-            f"{' and '.join(CLOSED_FORM)} is: set kt_closed_form: none."
+            f"{', '.join(CLOSED_FORM)} are: set kt_closed_form: none."
+        )
+    kinds = CLOSED_FORM[model.__name__]
+    if kind not in kinds:
+        return (
+            f"kt_closed_form: {kind}: {model.__name__} has no matrix of items x items to draw: set "
+            f"kt_closed_form: {kinds[0]}."
         )
     for key, off in _NOT_IN_CLOSED_FORM.items():
         if settings[key] != off:

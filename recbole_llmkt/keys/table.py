@@ -163,8 +163,9 @@ _TRANSFER_KEYS = (
     Key("kt_neighbours_share", "float", 0.5,
         "neighbours: weight of their mean row, relative to 1 for the row itself.", low=0.0),
     Key("kt_closed_form", "str", "none",
-        "EASE with item profiles: drawn (towards the profiles' own item-item matrix), rows "
-        "(profiles as further rows of the interactions).", choices=CLOSED_FORMS),
+        "EASE, SLIM and neighbourhood models with profiles: drawn (towards the solution of the "
+        "profiles alone), rows (profiles as further rows of the interactions).",
+        choices=CLOSED_FORMS),
     Key("kt_closed_form_weight", "float", 1000.0,
         "Weight of the profiles there; 0 is RecBole's own.", low=0.0),
     Key("kt_cold_start", "bool", False,
@@ -198,7 +199,8 @@ _PROFILE_KEYS = (
         "Folder of profiles; ~ is <data_path>/<dataset>/profiles, else the bundled ones.",
         optional=True),
     Key("profile_allow_leak", "bool", False,
-        "Use profiles even if they were not written from this training split."),
+        "Use profiles even if they were not written from this training split; tune: in llmkt tune, "
+        "too.", words=("tune",)),
     Key("profile_encoder", "str", "sentence-transformers/all-MiniLM-L6-v2",
         "Text encoder: hub name, folder, wordllama, openai:<model>, or a class path."),
     Key("profile_encoder_batch_size", "int", 32, "Profiles per call of the encoder.", low=1),

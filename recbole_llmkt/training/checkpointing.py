@@ -18,9 +18,8 @@ from recbole_llmkt.checkpoints import (
     load_checkpoint,
     load_weights,
     save_file,
-    solved,
 )
-from recbole_llmkt.compat import kept_tensors, making_trainer
+from recbole_llmkt.compat import kept_tensors, making_trainer, packed_solution
 from recbole_llmkt.datasets.vocabulary import Vocabulary
 from recbole_llmkt.transfer.methods import BUILT_IN, wanted_methods
 from recbole_llmkt.transfer.methods.base import Method
@@ -123,7 +122,7 @@ class CheckpointMixin:
                 },
                 "counters": counters(self.model, self._settings),
                 "clusters": kept_tensors(self.model),
-                "solved": solved(self.model),
+                "solved": packed_solution(self.model),
                 "best_valid_result": self._best_result(),
                 "best_of_phase_1": self.best_of_phase_1,
                 "random": get_random_state(),
@@ -282,7 +281,8 @@ def _plain(values: State | None) -> State:
 
     What is neither is left out, because the model's constructor makes it again: modules
     (RecBole's feature embeddings; ``state_dict`` has their weights), and the matrices of models
-    that are solved when they are made (ItemKNN, EASE).
+    that are solved when they are made (ItemKNN, EASE), which are saved apart where profiles
+    changed them.
     """
     return {key: _copied(value) for key, value in (values or {}).items() if _is_plain(value)}
 

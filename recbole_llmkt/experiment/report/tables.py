@@ -170,7 +170,7 @@ def environment(findings: Findings) -> str:
 
 
 def doubts(records: Sequence[RunRecord]) -> list[str]:
-    """Return warnings about leaking profiles, unequal tuning and failed runs."""
+    """Return warnings about leaks, unequal tuning, arms that fell back and failed runs."""
     lines = []
     leaking = [record.name for record in records if leaks(record)]
     if leaking:
@@ -190,7 +190,21 @@ def doubts(records: Sequence[RunRecord]) -> list[str]:
             f"Some arms of {', '.join(partly)} were tuned and others were not, so the comparison "
             "is not fair."
         )
+    lines += [
+        f"{arm} of {model} fell back to base: none of its trials did better in validation."
+        for model, arm in _fell_back(records)
+    ]
     return lines + [f"{record.name} failed: {record.error}" for record in records if not record.ok]
+
+
+def _fell_back(records: Sequence[RunRecord]) -> list[tuple[str, str]]:
+    """Return models and arms that run as base."""
+    names = ((record.model, record.arm) for record in records if _is_base(record))
+    return list(dict.fromkeys(names))
+
+
+def _is_base(record: RunRecord) -> bool:
+    return record.tuned is not None and record.tuned.fell_back
 
 
 def _tuned_unequally(records: Sequence[RunRecord]) -> set[str]:
@@ -296,6 +310,8 @@ def tuning_rows(findings: Findings) -> list[list[str]]:
             last = tuned.seed + tuned.seeds - 1
             seeds = f"seed {last}" if last == tuned.seed else f"seeds {tuned.seed} to {last}"
             score = f"{tuned.metric} {tuned.score:.4f} ({seeds})"
+            if tuned.fell_back:
+                keys = f"fell back to base, which did better in validation: {keys}"
             row = [record.model, record.arm, *numbers, score, keys or "as given", tuned.space]
             if row not in rows:
                 rows.append(row)

@@ -113,21 +113,30 @@ def check_seeds(run: Run, seeds: Sequence[int], fix: str) -> None:
     )
 
 
-def warn_of_leaks(runs: Iterable[Run]) -> None:
-    """Warn about arms tuned on a validation part that their user profiles may know."""
-    arms = []
+def check_leaks(runs: Iterable[Run]) -> None:
+    """Refuse to tune arms on a validation part that their user profiles may know.
+
+    Raises
+    ------
+    ConfigError
+        ``profile_allow_leak`` is on, but not for tuning, and an arm reads user profiles.
+    """
     for run in runs:
         config = run.config()
-        if config["profile_allow_leak"] and _reads_user_profiles(config):
-            arms.append(f"{run.model} {run.arm}")
-    if arms:
-        logger.warning(
-            "profile_allow_leak is on, and %s read user profiles. If these were written from the "
-            "validation part too, tuning favours the keys that rely on them most, at the expense "
-            "of the test. Write them from the training part (llmkt profile), or use item profiles "
-            "alone (kt_entity: item).",
-            ", ".join(arms),
+        allowed = config["profile_allow_leak"]
+        if not allowed or not _reads_user_profiles(config):
+            continue
+        reason = (
+            f"{run.model}, arm {run.arm}: profile_allow_leak is on, and user profiles that were "
+            "written from the validation part make tuning favour the keys that rely on them most, "
+            "at the expense of the test."
         )
+        if allowed != "tune":
+            raise ConfigError(
+                f"{reason} Write them from the training part (llmkt profile), use item profiles "
+                "alone (kt_entity: item), or set profile_allow_leak: tune."
+            )
+        logger.warning("%s It is allowed by profile_allow_leak: tune.", reason)
 
 
 def _reads_user_profiles(config: RunConfig) -> bool:

@@ -41,6 +41,9 @@ class Winner:
         Seeds behind the score.
     unequal : bool
         Whether another arm of the model had a different budget.
+    fell_back : bool
+        Whether none of the arm's trials was as good as the best of base: then the arm runs as
+        base, with its keys and without profiles.
     """
 
     keys: Settings
@@ -55,6 +58,7 @@ class Winner:
     finals: int = 0
     seeds: int = 1
     unequal: bool = False
+    fell_back: bool = False
 
     @classmethod
     def read(cls, fields: Fields) -> Winner:
@@ -72,6 +76,7 @@ class Winner:
             finals=fields.with_default("finals", 0),
             seeds=fields.with_default("seeds", 1),
             unequal=fields.with_default("unequal", False),
+            fell_back=fields.with_default("fell_back", False),
         )
 
     @property

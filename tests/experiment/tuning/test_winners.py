@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from recbole_llmkt.cli.experiments import _winners_table
+from recbole_llmkt.experiment.report.tables import doubts
 from recbole_llmkt.experiment.runs.compare import compare
 from recbole_llmkt.experiment.runs.plan import Plan
+from recbole_llmkt.experiment.runs.records import RunRecord
 from recbole_llmkt.experiment.tuning.finals import Finals
 from recbole_llmkt.experiment.tuning.trials import read_finals, read_trials
 from recbole_llmkt.experiment.tuning.tune import Tuning, tune
@@ -20,6 +22,7 @@ from recbole_llmkt.profiles.loading import texts_digest
 from recbole_llmkt.profiles.locations import profile_folder
 from recbole_llmkt.profiles.store import ProfileStore
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
+from recbole_llmkt.utils.jsonl import Fields
 from tests.experiment.fake_runs import PLAN, fake_train, forbidden_train, in_process
 
 
@@ -36,6 +39,36 @@ def test_the_winners_are_compared_and_noted(study, tmp_path):
         assert record.tuned.unequal is False
         assert {key: record.settings[key] for key in best.keys} == best.keys
         assert record.settings["epochs"] == 2
+
+
+@in_process
+def misled_train(config, saved=True, on_epoch=None):
+    """Stand in for training: profiles do harm."""
+    result = fake_test(config, saved, on_epoch)
+    return {**result, "best_valid_score": result["best_valid_score"] - 0.5 * config["kt_enabled"]}
+
+
+@pytest.mark.parametrize("finalists", [0, 1])
+def test_an_arm_that_loses_in_validation_falls_back_to_base(tmp_path, finalists):
+    folder = tmp_path / "study"
+    lines = tune(Tuning(PLAN, 3, finals=Finals(finalists)), folder, jobs=1, train=misled_train)
+    plan = tuned_plan(folder, Plan([], [], [1], ""))
+    base, kt = plan.tuned["BPR", "base"], plan.tuned["BPR", "kt"]
+    assert kt.fell_back and not base.fell_back and kt.budget == base.budget
+    assert kt.keys == {**base.keys, "kt_enabled": False} and kt.score == base.score
+    assert "base did better in validation" in _winners_table(folder, lines)
+    records = compare(plan, tmp_path / "out", jobs=1, train=misled_train)
+    (record,) = (record for record in records if record.arm == "kt")
+    assert record.ok and record.settings["kt_enabled"] is False
+    assert RunRecord.read(Fields(record.to_json(), "a test", "")).tuned == kt
+    assert doubts(records) == [
+        "kt of BPR fell back to base: none of its trials did better in validation."
+    ]
+
+
+def test_without_a_tuned_base_there_is_nothing_to_fall_back_to(tmp_path):
+    tune(Tuning(replace(PLAN, arms=["kt"]), 3), tmp_path, jobs=1, train=misled_train)
+    assert not tuned_plan(tmp_path, Plan([], [], [1], "")).tuned["BPR", "kt"].fell_back
 
 
 # ---- the final round ---------------------------------------------------------------------------
