@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from logging import getLogger
-from pathlib import Path
 
 import torch
 import torch.multiprocessing as multiprocessing
@@ -33,24 +32,11 @@ from recbole_llmkt.training.checkpointing import CheckpointMixin
 from recbole_llmkt.training.factory import Trainer, build_model, get_trainer
 from recbole_llmkt.training.result import ObjectiveResult, Result, ResultQueue, Tested
 from recbole_llmkt.training.resuming import resumed_data
+from recbole_llmkt.training.stopping import stoppable
 from recbole_llmkt.training.tracking import tracked
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.text import without_credentials
 from recbole_llmkt.utils.types import Dataset, Loader, Metrics, State
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during training.
-
-    Attributes
-    ----------
-    checkpoint : str
-        Holds the best epoch so far: training can resume from it.
-    """
-
-    def __init__(self, checkpoint: str) -> None:
-        super().__init__()
-        self.checkpoint = checkpoint
 
 
 def train(
@@ -96,7 +82,9 @@ def train(
     LLMKTError
         Settings or data that cannot be used, before anything is written.
     Interrupted
-        Ctrl-C during training, where there is a checkpoint to resume from.
+        Ctrl-C, where there is a checkpoint to resume from.
+    StorageError
+        The disk is full, or a folder cannot be written; it says what was kept.
     """
     check_run(config)
     with tracked(config) as log_result, torch_quiet():
@@ -138,9 +126,10 @@ def _train(
         model = build_model(config, train_data._dataset, profiles=profiles)
         if verbose:
             logger.info(model)
-            transform = construct_transform(config)
-            flops = get_flops(model, dataset, config["device"], logger, transform)
-            logger.info(set_color("FLOPs", "blue") + f": {flops}")
+            if len(dataset) > 1:  # RecBole counts them for the second interaction
+                transform = construct_transform(config)
+                flops = get_flops(model, dataset, config["device"], logger, transform)
+                logger.info(set_color("FLOPs", "blue") + f": {flops}")
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
         trainer.run_profiles = profiles
         if resume is not None:
@@ -180,10 +169,9 @@ def _fit(
     saved: bool,
     on_epoch: Callable[[int, float], None] | None,
 ) -> tuple[float, Metrics | None]:
-    """Train; if the user interrupts it, name the checkpoint that is left."""
-    # RecBole's trainer of decision trees has no epochs to report, and nothing to resume from.
+    # RecBole's trainer of decision trees has no epochs to report.
     by_epochs = isinstance(trainer, CheckpointMixin)
-    try:
+    with stoppable(trainer, saved):
         score, metrics = trainer.fit(
             train_data,
             valid_data,
@@ -192,10 +180,6 @@ def _fit(
             show_progress=trainer.config["show_progress"],
             **({"callback_fn": on_epoch} if by_epochs else {}),
         )
-    except KeyboardInterrupt:
-        if saved and by_epochs and Path(trainer.saved_model_file).is_file():
-            raise Interrupted(trainer.saved_model_file) from None
-        raise
     return score, metrics
 
 
@@ -206,7 +190,8 @@ def _test(
     if not test_data:
         return {"test_result": None, "slices": [], "users": None}
     train_part = train_data._dataset
-    with recorded(trainer, wanted_tail(config, train_part)) as recording:
+    tail = wanted_tail(config, train_part)
+    with stoppable(trainer, saved), recorded(trainer, tail) as recording:
         test_result = trainer.evaluate(
             test_data, load_best_model=saved, show_progress=config["show_progress"]
         )

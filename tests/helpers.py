@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import resource
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -204,6 +206,19 @@ def _training_part(
         tokens = [str(token) for token in train.field2id_token["item_id"][1:]]
         _TRAINING_PARTS[key] = dict(training_histories(train).digests()), tokens
     return _TRAINING_PARTS[key]
+
+
+@contextmanager
+def limited_files() -> Iterator[Callable[[int], None]]:
+    """Yield a function that limits the length of files until the block ends: a full disk.
+
+    Keep the block short: what pytest itself writes is limited, too.
+    """
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def same_parameters(one: torch.nn.Module, other: torch.nn.Module) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
 import sys
+import threading
 
 import click
 
@@ -96,7 +98,8 @@ class _Refusal(click.ClickException):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="llmkt")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def main(debug: bool) -> None:
+@click.pass_context
+def main(context: click.Context, debug: bool) -> None:
     """Knowledge transfer from language models into RecBole's recommenders.
 
     \b
@@ -108,5 +111,13 @@ def main(debug: bool) -> None:
     handler.setFormatter(_PlainFormatter("%(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("recbole_llmkt").setLevel(logging.INFO)
+    _end_as_with_ctrl_c(context)
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # for class paths of the user's own models and losses
+
+
+def _end_as_with_ctrl_c(context: click.Context) -> None:
+    """Let SIGTERM, by which clusters end a process, end a command as Ctrl-C does."""
+    if threading.current_thread() is threading.main_thread():  # Python sets signals nowhere else
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        context.call_on_close(lambda: signal.signal(signal.SIGTERM, before))

@@ -132,7 +132,12 @@ def write(
         return
     n_failed = 0
     for name in entities:
-        summary = generate_profiles(config, name, selection)
+        try:
+            summary = generate_profiles(config, name, selection)
+        except KeyboardInterrupt:
+            raise click.ClickException(
+                "Stopped. All profiles that were written are kept; the same command resumes."
+            ) from None
         n_failed += summary.failed
         click.echo(
             f"{name}: {summary.written} profiles written, {summary.failed} failed, "

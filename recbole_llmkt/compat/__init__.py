@@ -11,6 +11,7 @@ from recbole_llmkt.compat.models import (
     kept_tensors,
     later_stage,
     pretrains,
+    restore_kept,
     trained_parts,
     weights_loaded,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "pretrains",
     "put_solution",
     "report_trial",
+    "restore_kept",
     "scipy_matrices",
     "start_log",
     "stock_recbole",

@@ -43,6 +43,8 @@ class Quirks:
 
 QUIRKS: dict[str, Quirks] = {
     "ConvNCF": Quirks(later={"train_method": ("after_pretrain",)}),
+    # It draws its steps by the losses that each had lately; LDiffRec derives from it.
+    "DiffRec": Quirks(kept=("Lt_history", "Lt_count")),
     "KD_DAGFM": Quirks(later={"phase": ("distillation", "finetuning")}),
     # Its trainer updates the attention matrix after each epoch (trainer.py, KGATTrainer).
     "KGAT": Quirks(recomputed="update_attentive_A"),
@@ -70,6 +72,30 @@ def kept_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """Return the tensors that a checkpoint must hold besides the model's own, by attribute."""
     named = {name: vars(model).get(name) for name in quirks(type(model)).kept}
     return {name: tensor for name, tensor in named.items() if isinstance(tensor, torch.Tensor)}
+
+
+def restore_kept(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Put what :func:`kept_tensors` returned into a model, on its device.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model.
+    tensors : mapping of str to Tensor
+        Of a checkpoint.
+
+    Raises
+    ------
+    ValueError
+        It is of another model, or of another size of this one.
+    """
+    device = next(model.parameters()).device
+    for name, tensor in tensors.items():
+        before = vars(model).get(name)
+        sized = isinstance(before, torch.Tensor) and before.shape != tensor.shape
+        if name not in quirks(type(model)).kept or sized:
+            raise ValueError(f"'{name}' does not belong to it")
+        setattr(model, name, tensor.to(device))
 
 
 def forget_computed(model: nn.Module) -> None:

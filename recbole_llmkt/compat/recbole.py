@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from logging import getLogger
@@ -21,6 +21,7 @@ from recbole_llmkt.compat.pickles import pickles_refused
 from recbole_llmkt.compat.replacing import replaced
 from recbole_llmkt.compat.scipy import scipy_matrices
 from recbole_llmkt.compat.torch import torch_quiet
+from recbole_llmkt.utils.files import storing
 from recbole_llmkt.utils.types import Dataset, Loader, NumberedDataset, RunConfig
 
 if TYPE_CHECKING:
@@ -48,9 +49,32 @@ def start_log(config: RunConfig) -> None:
     ``ensure_dir`` in ``recbole/utils/utils.py`` looks for a folder and then makes it, and fails if
     another process made it in between (no upstream issue is known).
     """
-    for folder in (os.path.join("log", config["model"]), config["checkpoint_dir"]):
-        os.makedirs(folder, exist_ok=True)
-    init_logger(config)
+    log = Path("log", config["model"])
+    for folder, option in ((log, ""), (Path(config["checkpoint_dir"]), "checkpoint_dir")):
+        with storing(folder, option):
+            folder.mkdir(parents=True, exist_ok=True)
+    with storing(log):
+        init_logger(config)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handleError = _LogErrors(handler)  # type: ignore[method-assign]
+
+
+class _LogErrors:
+    """What a log file does that cannot be written: one line says so, where logging prints many."""
+
+    def __init__(self, handler: logging.FileHandler) -> None:
+        self._handler = handler
+        self._handled = False
+
+    def __call__(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            logging.FileHandler.handleError(self._handler, record)
+        elif not self._handled:
+            self._handled = True
+            reason = f"{self._handler.baseFilename} cannot be written: {error.strerror}"
+            sys.stderr.write(f"WARNING: {reason}. Training continues without this log.\n")
 
 
 @contextmanager
@@ -74,8 +98,11 @@ def make_folders(trainer: LoggingTrainer) -> None:
     trainer : recbole.trainer.Trainer
         Made within :func:`making_trainer`.
     """
-    os.makedirs(trainer.checkpoint_dir, exist_ok=True)
-    trainer.tensorboard = get_tensorboard(getLogger())
+    folder = Path(trainer.checkpoint_dir)
+    with storing(folder, "checkpoint_dir"):
+        folder.mkdir(parents=True, exist_ok=True)
+    with storing(Path("log_tensorboard")):
+        trainer.tensorboard = get_tensorboard(getLogger())
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from torch import nn
 from recbole_llmkt.checkpoints import (
     check_ids,
     counters,
+    fitting,
     load_checkpoint,
     load_weights,
     save_file,
@@ -37,8 +38,7 @@ logger = getLogger(__name__)
 class CheckpointMixin:
     """Checkpoints of tensors and plain Python values; a resumed run equals an uninterrupted one.
 
-    Two things are not kept: what DiffRec and LDiffRec have learned about the importance of their
-    steps, and the random streams of all processes but the first.
+    One thing is not kept: the random streams of all processes but the first.
 
     Attributes
     ----------
@@ -203,20 +203,21 @@ class CheckpointMixin:
             The file is no checkpoint of this package, or is of another model.
         """
         checkpoint = load_checkpoint(resume_file, self.device)
-        saved = str(checkpoint["config"]["model"]).rpartition(".")[2]
+        saved = str(checkpoint["config"].get("model")).rpartition(".")[2]
         if saved != self.config["model"]:
             raise DataError(
                 f"'{resume_file}' is a checkpoint of {saved}, but the run trains "
                 f"{self.config['model']}: give the checkpoint of the same model."
             )
         self.saved_model_file = str(resume_file)
-        self.start_epoch = checkpoint["epoch"] + 1
-        self.cur_step = checkpoint["cur_step"]
-        self.best_valid_score = checkpoint["best_valid_score"]
-        self.best_valid_result = checkpoint["transfer"]["best_valid_result"]
-        self.best_of_phase_1 = checkpoint["transfer"]["best_of_phase_1"]
-        for method in {*BUILT_IN, *wanted_methods(self.config)}:
-            method.rewind(checkpoint)
+        with fitting(resume_file, "run", "It is damaged: train from the start."):
+            self.start_epoch = checkpoint["epoch"] + 1
+            self.cur_step = checkpoint["cur_step"]
+            self.best_valid_score = checkpoint["best_valid_score"]
+            self.best_valid_result = checkpoint["transfer"]["best_valid_result"]
+            self.best_of_phase_1 = checkpoint["transfer"]["best_of_phase_1"]
+            for method in {*BUILT_IN, *wanted_methods(self.config)}:
+                method.rewind(checkpoint)
         load_weights(self.model, checkpoint, resume_file)
         self._resumed = checkpoint
         logger.info("Checkpoint loaded. Resume training from epoch %d.", self.start_epoch)
@@ -251,29 +252,29 @@ class CheckpointMixin:
         checkpoint, self._resumed = self._resumed, None
         check_ids(checkpoint, self._train_data._dataset, self.saved_model_file)
         extra = checkpoint["transfer"]
-        if extra["phase"] == 2 and extra.get("switch") and self.switch > self.start_epoch:
+        if extra.get("phase") == 2 and extra.get("switch") and self.switch > self.start_epoch:
             raise DataError(
                 f"'{self.saved_model_file}' is past its phase 1 of {extra['switch']} epochs, and "
                 f"this run's phase 1 has {self.switch}: set kt_epochs: {extra['switch']}, a count, "
                 "where `epochs` has changed."
             )
-        self._check_knowledge(extra["knowledge"])
-        try:
+        with fitting(
+            self.saved_model_file,
+            "run",
+            "It was saved by a run with another learner, projector or layer: resume with the "
+            "settings it was made with.",
+        ):
+            self._check_knowledge(extra["knowledge"])
             for method in self.methods:
                 method.load_state_dict(extra["methods"][method.name])
             for name, optimizer in self._more_optimizers():
                 optimizer.load_state_dict(extra["optimizers"][name])
             if not extra["optimizers"]:
                 self.optimizer.load_state_dict(checkpoint["optimizer"])
-        except (KeyError, ValueError, RuntimeError) as error:
-            raise DataError(
-                f"'{self.saved_model_file}' was saved by a run with another learner, projector or "
-                "layer: resume with the settings it was made with."
-            ) from error
-        for generator, state in zip(_generators(self._train_data), extra["loader"]):
-            generator.set_state(state.cpu())
-        if self._writes():
-            set_random_state(extra["random"])  # of all processes these would be the same draws
+            for generator, state in zip(_generators(self._train_data), extra["loader"]):
+                generator.set_state(state.cpu())
+            if self._writes():
+                set_random_state(extra["random"])  # of all processes these would be the same draws
 
 
 def _plain(values: State | None) -> State:

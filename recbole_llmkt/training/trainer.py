@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from logging import getLogger
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,7 +19,9 @@ from recbole_llmkt.training.checkpointing import CheckpointMixin, wait_for_all
 from recbole_llmkt.transfer.context import RunContext
 from recbole_llmkt.transfer.methods import wanted_methods
 from recbole_llmkt.transfer.methods.base import places as places_of
-from recbole_llmkt.utils.exceptions import TrainingError
+from recbole_llmkt.utils.exceptions import ConfigError, TrainingError
+from recbole_llmkt.utils.files import remove_leftovers
+from recbole_llmkt.utils.text import one_line
 from recbole_llmkt.utils.types import Features, Loader, Metrics, RunConfig, Settings
 
 logger = getLogger(__name__)
@@ -65,6 +68,8 @@ class TransferMixin(CheckpointMixin):
             train_data.get_model(self.model)  # type: ignore[attr-defined]
         self._prepare(*self._length(arguments, keywords))
         self._restore_resumed()
+        if self._writes():
+            remove_leftovers(Path(self.saved_model_file).parent)
         self.before_training()
         make_folders(self)
         try:
@@ -129,10 +134,23 @@ class TransferMixin(CheckpointMixin):
         if show_progress and self._progress():
             data, show_progress = _LossBar(train_data, epoch_idx, self._progress), False
         epoch = super()._train_epoch  # type: ignore[misc]
-        losses: object = epoch(data, epoch_idx, loss_func, show_progress)
+        try:
+            losses: object = epoch(data, epoch_idx, loss_func, show_progress)
+        except RuntimeError as error:
+            if self.config["enable_amp"] and self._step < 2:
+                raise ConfigError(self._without_amp(error)) from error
+            raise
         for method in self.methods:
             method.on_epoch_end(epoch_idx)
         return losses
+
+    def _without_amp(self, error: RuntimeError) -> str:
+        reason = one_line(str(error).partition("\n")[0]).rstrip(".")
+        return (
+            f"enable_amp: True: {self.config['model']} fails in its first step on "
+            f"{self.device.type}, where it computes in half precision: {reason}. Set enable_amp: "
+            "False."
+        )
 
     def _check_nan(self, loss: torch.Tensor) -> None:
         """Stop at a loss that is NaN, or infinite if profiles are used, and name the part."""

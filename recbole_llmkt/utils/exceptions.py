@@ -38,6 +38,10 @@ class RowsError(LLMKTError, ValueError):
     """Rows of a tapped tensor whose meaning cannot be decided, or that do not fit it."""
 
 
+class StorageError(LLMKTError, OSError):
+    """A file that cannot be written: the disk is full, or the folder is read-only."""
+
+
 class TrainingError(LLMKTError, ValueError):
     """A loss that is no longer a finite number."""
 

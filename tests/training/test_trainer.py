@@ -353,6 +353,13 @@ def test_transfer_runs_under(tiny, keys):
     assert len(run.method("loss").transfer_losses) == run.trainer.switch
 
 
+def test_half_precision_that_a_model_cannot_use_is_one_line(tiny):
+    run = prepare(tiny.config("LightGCN", enable_amp=True, kt_enabled=False, gpu_id=""))
+    message = r"^enable_amp: True: LightGCN fails in its first step on cpu.* enable_amp: False\.$"
+    with pytest.raises(ConfigError, match=message):
+        run.fit()
+
+
 @pytest.mark.parametrize("size", [(3, 9, (3, 4)), (12, 12, (5, 8)), (2, 6, (4, 5))], ids=str)
 @pytest.mark.parametrize("model", ["BPR", "NeuMF", "MultiVAE", "LightGCN", "SimpleX"])
 def test_very_small_data(make_dataset, model, size):

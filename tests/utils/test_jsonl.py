@@ -4,7 +4,7 @@ import pytest
 
 from recbole_llmkt.utils.exceptions import DataError, ProfileError
 from recbole_llmkt.utils.files import exclusive
-from recbole_llmkt.utils.jsonl import Fields, encoded_line, read_objects
+from recbole_llmkt.utils.jsonl import Fields, encoded_line, read_object, read_objects
 
 FIX = "Delete line {line}."
 
@@ -100,3 +100,14 @@ def test_what_is_read_can_be_written_whatever_it_holds(path):
     with pytest.raises(DataError) as error:
         fields.required("name", int)
     assert "\x9b" not in str(error.value) and str(error.value).encode()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, "1e400", None])
+def test_a_file_of_one_object_is_read_or_refused(tmp_path, text):
+    path = tmp_path / "file.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(DataError, match=r"file\.json.*Restore it\."):
+        read_object(path, "Restore it.")
+    path.write_text('{"format": 1}')
+    assert read_object(path, "Restore it.").required("format", int) == 1

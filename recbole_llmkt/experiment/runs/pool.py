@@ -29,6 +29,7 @@ from recbole_llmkt.experiment.runs.plan import Run
 from recbole_llmkt.experiment.runs.records import RunResult
 from recbole_llmkt.training.result import Result
 from recbole_llmkt.utils.exceptions import ConfigError, LLMKTError
+from recbole_llmkt.utils.files import storing
 from recbole_llmkt.utils.jsonl import Fields
 
 # Keys whose value is a path, or may be one, relative to the folder where the command started.
@@ -98,11 +99,14 @@ def output_folder(folder: Path) -> Path:
     ------
     ConfigError
         It is a file.
+    StorageError
+        It cannot be made.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--output: '{folder}' is a file; name a folder.")
     folder = folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    with storing(folder, "--output"):
+        folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
@@ -293,7 +297,8 @@ def _make_absolute(config: Config) -> None:
 
 
 def _move_to(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    with storing(folder, "--output"):
+        folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
     log = os.open("output.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):

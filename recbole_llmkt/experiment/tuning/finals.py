@@ -83,7 +83,7 @@ def run_finals(
     if not remaining:
         return
     logger.info("Final round: %d runs to do, %d at a time.", len(remaining), jobs)
-    with path.open("ab") as file:
+    with path.open("ab", buffering=0) as file:
         for run, outcome in outcomes(remaining, len(remaining), output, jobs, train):
             write_line(file, replace(remaining[run], outcome=outcome).to_json())
 

@@ -13,7 +13,7 @@ from recbole_llmkt.experiment.runs.settings import not_default, same
 from recbole_llmkt.experiment.tuning.trials import TrialRecord
 from recbole_llmkt.utils.exceptions import DataError
 from recbole_llmkt.utils.files import replace_file
-from recbole_llmkt.utils.jsonl import Fields
+from recbole_llmkt.utils.jsonl import Fields, read_object
 from recbole_llmkt.utils.types import Settings
 
 FILE_NAME = "tuning.json"
@@ -127,11 +127,7 @@ class StudyFile:
             raise DataError(
                 f"No study in '{output}': `llmkt tune --output={output} ...` creates one."
             )
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise DataError(f"{path} is damaged ({error}). {_FIX}") from error
-        fields = Fields(values, str(path), _FIX)
+        fields = read_object(path, _FIX)
         studies = fields.part("studies")
         return cls(
             dataset=fields.required("dataset", str),

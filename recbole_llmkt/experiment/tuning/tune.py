@@ -221,11 +221,12 @@ def _arm_study(study: Study, finals: Finals) -> ArmStudy:
 def _execute(
     studies: Sequence[Study], tuning: Tuning, output: Path, jobs: int, train: Train
 ) -> list[TrialRecord]:
-    from recbole_llmkt.experiment.tuning.study import open_journal
+    from recbole_llmkt.experiment.tuning.study import journal_checked, open_journal
 
     storage = open_journal(output / JOURNAL)
-    for study in studies:
-        study.open(storage)
+    with journal_checked(output / JOURNAL):
+        for study in studies:
+            study.open(storage)
     done = {id(study): study.finished(failed=not tuning.retry_failed) for study in studies}
     remaining = [
         (study, index)
