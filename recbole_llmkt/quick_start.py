@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from logging import getLogger
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.multiprocessing as multiprocessing
 from recbole.data.transform import construct_transform
 from recbole.utils import ModelType, get_environment, get_flops, init_seed, set_color
+from torch import nn
 
 from recbole_llmkt.checkpoints import (
     load_checkpoint,
@@ -29,14 +29,13 @@ from recbole_llmkt.evaluation.slices import slice_metrics, wanted_tail
 from recbole_llmkt.keys.combinations import check_run
 from recbole_llmkt.profiles.loading import RunProfiles
 from recbole_llmkt.training.checkpointing import CheckpointMixin
-from recbole_llmkt.training.factory import build_model, get_trainer
+from recbole_llmkt.training.factory import Trainer, build_model, get_trainer
+from recbole_llmkt.training.result import ObjectiveResult, Result, ResultQueue, Tested
 from recbole_llmkt.training.resuming import resumed_data
 from recbole_llmkt.training.tracking import tracked
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.text import without_credentials
-from recbole_llmkt.utils.types import Loader, Metrics, Settings
-
-Result = Settings
+from recbole_llmkt.utils.types import Dataset, Loader, Metrics
 
 
 class Interrupted(KeyboardInterrupt):
@@ -153,25 +152,27 @@ def _train(
         best_valid_score, best_valid_result = _fit(
             trainer, train_data, valid_data, verbose, saved, on_epoch
         )
-    tested = _test(config, trainer, train_data, test_data, saved) if evaluate_test else {}
-    test_result = tested.pop("test_result", None)
+    tested = _test(config, trainer, train_data, test_data, saved) if evaluate_test else None
+    test_result = tested["test_result"] if tested else None
     if verbose:
         logger.info("The running environment:\n" + get_environment(config).draw())
     logger.info(set_color("best valid ", "yellow") + f": {best_valid_result}")
     logger.info(set_color("test result", "yellow") + f": {test_result}")
-    return {
+    result: Result = {
         "best_valid_score": best_valid_score,
         "valid_score_bigger": config["valid_metric_bigger"],
         "best_valid_result": best_valid_result,
         "test_result": test_result,
         "transfer": getattr(trainer, "transfer_summary", lambda: None)(),
         "checkpoint": trainer.saved_model_file if saved else None,
-        **tested,
     }
+    if tested:
+        result["slices"], result["users"] = tested["slices"], tested["users"]
+    return result
 
 
 def _fit(
-    trainer: Any,
+    trainer: Trainer,
     train_data: Loader,
     valid_data: Loader | None,
     verbose: bool,
@@ -198,8 +199,8 @@ def _fit(
 
 
 def _test(
-    config: Config, trainer: Any, train_data: Loader, test_data: Loader | None, saved: bool
-) -> Result:
+    config: Config, trainer: Trainer, train_data: Loader, test_data: Loader | None, saved: bool
+) -> Tested:
     """Evaluate on the test part, if any: RecBole's figures, those of the slices, and by user."""
     if not test_data:
         return {"test_result": None, "slices": [], "users": None}
@@ -221,7 +222,7 @@ def run_recbole_llmkt(
     config_file_list: Sequence[str] | None = None,
     config_dict: Mapping[str, object] | None = None,
     saved: bool = True,
-    queue: Any = None,
+    queue: ResultQueue | None = None,
 ) -> Result:
     """Train and test one model: RecBole's ``run_recbole`` with knowledge transfer.
 
@@ -313,8 +314,15 @@ def run(
     return result
 
 
-def _run_rank(rank: int, *arguments: Any) -> None:
-    model, dataset, config_file_list, config_dict, saved, queue = arguments
+def _run_rank(
+    rank: int,
+    model: str | None,
+    dataset: str | None,
+    config_file_list: Sequence[str] | None,
+    config_dict: Mapping[str, object],
+    saved: bool,
+    queue: ResultQueue,
+) -> None:
     config_dict = {**config_dict, "local_rank": rank}
     run_recbole_llmkt(model, dataset, config_file_list, config_dict, saved, queue)
 
@@ -323,7 +331,7 @@ def objective_function(
     config_dict: Mapping[str, object] | None = None,
     config_file_list: Sequence[str] | None = None,
     saved: bool = True,
-) -> Result:
+) -> ObjectiveResult:
     """Objective for RecBole's ``HyperTuning``; inside Ray Tune it also reports the test result.
 
     Parameters
@@ -347,7 +355,7 @@ def objective_function(
 
 def load_data_and_model(
     model_file: str, config_dict: Mapping[str, object] | None = None, trust: bool = False
-) -> tuple[Any, ...]:
+) -> tuple[Config, nn.Module, Dataset, Loader, Loader | None, Loader | None]:
     """Load a checkpoint with the data it was trained on.
 
     Parameters

@@ -6,7 +6,6 @@ import importlib
 import logging
 import os
 import sys
-from typing import Any
 
 import click
 
@@ -17,9 +16,15 @@ from recbole_llmkt.utils.text import printable
 _EXPERIMENT = "recbole_llmkt.cli.experiments"
 _COMMANDS = {
     "train": ("recbole_llmkt.cli.train", "train", "Train and test one model."),
+    "doctor": ("recbole_llmkt.cli.doctor", "doctor", "Say what works here, and the fix."),
     "compare": (_EXPERIMENT, "compare", "Compare arms over models and seeds."),
     "tune": (_EXPERIMENT, "tune", "Tune every arm the same way, by validation alone."),
     "report": (_EXPERIMENT, "report", "Rebuild the report of a comparison."),
+    "import": (
+        "recbole_llmkt.cli.import_data",
+        "import_command",
+        "Make a dataset from your own tables.",
+    ),
     "journal": ("recbole_llmkt.cli.journal", "journal", "List all runs of a folder."),
     "profile": ("recbole_llmkt.cli.profile", "profile", "Write, check and embed profiles."),
     "layers": ("recbole_llmkt.cli.layers", "layers", "List the layers of a model."),
@@ -45,9 +50,10 @@ class _Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
-    def invoke(self, context: click.Context) -> Any:
+    def invoke(self, context: click.Context) -> object:
         try:
-            return super().invoke(context)
+            result: object = super().invoke(context)
+            return result
         except (LLMKTError, OSError) as error:
             if context.params["debug"]:
                 raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import click
 
@@ -80,7 +80,11 @@ config_files_option = click.option(
 )
 
 
-def dataset_options(function: Callable[..., Any]) -> Callable[..., Any]:
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def dataset_options(function: Callable[P, T]) -> Callable[P, T]:
     """Add what every command needs to find the dataset and its profiles."""
     added = [
         click.option("--dataset", "-d", required=True, help="The dataset's name."),

@@ -13,7 +13,7 @@ from recbole_llmkt.cli.options import ANY_KEY, config_files_option
 
 if TYPE_CHECKING:
     from recbole_llmkt.config import Config
-    from recbole_llmkt.quick_start import Result
+    from recbole_llmkt.training.result import Result
 
 INTERRUPTED = 130  # as shells report Ctrl-C
 

@@ -22,9 +22,12 @@ from recbole_llmkt.compat.recbole import (
     create_dataset,
     data_preparation,
     log_held_back,
+    make_folders,
+    making_trainer,
     start_log,
 )
 from recbole_llmkt.compat.releases import (
+    active_repairs,
     check_keys_of_release,
     check_release,
     lacks_model,
@@ -40,6 +43,7 @@ from recbole_llmkt.compat.torch import (
 
 __all__ = [
     "MASK_TOKENS",
+    "active_repairs",
     "anomaly_detection_kept",
     "building_model",
     "check_keys_of_release",
@@ -54,6 +58,8 @@ __all__ = [
     "later_stage",
     "load_plain",
     "log_held_back",
+    "make_folders",
+    "making_trainer",
     "numpy_names",
     "pandas_data",
     "pickles_refused",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import nn
@@ -38,7 +37,7 @@ class Quirks:
     kept: tuple[str, ...] = ()
     recomputed: str = ""
     pretraining: tuple[str, ...] = ()
-    later: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    later: Mapping[str, tuple[bool | str, ...]] = field(default_factory=dict)
     warm_up: str = ""
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 from scipy.sparse import dok_matrix
 
 
-def _update(self: Any, data: Mapping[tuple[int, int], float]) -> None:
+def _update(self: dok_matrix, data: Mapping[tuple[int, int], float]) -> None:
     self._dict.update(data)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import recbole
 from recbole.evaluator import metric_types
@@ -13,9 +12,8 @@ from recbole.utils import EvaluatorType, InputType, ModelType
 
 from recbole_llmkt.datasets.checks import check_candidates, check_files
 from recbole_llmkt.utils.exceptions import ConfigError, nearest
-from recbole_llmkt.utils.types import RunConfig
+from recbole_llmkt.utils.types import RunConfig, Settings
 
-Settings = Mapping[str, Any]
 Check = Callable[[Settings, type], "str | None"]
 _NO_CUTOFF = ("gauc",)  # a ranking metric that knows no @k
 # They need numbers of items, which RecBole's Collector.get_data_struct treats as tensors.

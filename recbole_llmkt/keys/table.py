@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from recbole_llmkt.datasets.domains import DOMAINS
 from recbole_llmkt.keys.key import LARGEST_INT, Key, address, shown
 from recbole_llmkt.utils.exceptions import ConfigError, nearest
 from recbole_llmkt.utils.text import without_credentials
+from recbole_llmkt.utils.types import Settings
 
 PREFIXES = ("kt_", "profile_")
 # Addresses, which may hold a user and a password.
@@ -212,6 +213,9 @@ _PROFILE_KEYS = (
         optional=True),
     Key("profile_prompt", "str", "llmkt",
         "A template of properties/prompts (llmkt, rlmrec, kar, short) or a path to one."),
+    Key("profile_domain", "str", "auto",
+        "What the items are, and so what `llmkt` and `kar` ask about: generic, movies, music, "
+        "books, news, shop; auto guesses from the columns.", choices=("auto", *DOMAINS)),
     Key("profile_title_field", "str", None,
         "Column with an item's title; ~ guesses from the header.", optional=True),
     Key("profile_category_field", "str", None,
@@ -259,12 +263,12 @@ def is_knowledge_key(key: str) -> bool:
     return key.startswith(PREFIXES) and not (key in KEYS and KEYS[key].every_arm)
 
 
-def without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
+def without_secrets(values: Mapping[str, object]) -> Settings:
     """Return keys and values as they may be stored and shown: addresses without a password."""
     addresses = {
-        key: without_credentials(values[key])
+        key: without_credentials(value)
         for key in ADDRESS_KEYS
-        if isinstance(values.get(key), str)
+        if isinstance(value := values.get(key), str)
     }
     return {**values, **addresses}
 

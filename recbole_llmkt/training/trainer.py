@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from logging import getLogger
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,14 +12,14 @@ from recbole.utils import set_color
 from torch import nn
 from tqdm import tqdm
 
-from recbole_llmkt.compat import pretrains
+from recbole_llmkt.compat import make_folders, pretrains
 from recbole_llmkt.profiles.loading import RunProfiles
 from recbole_llmkt.training.checkpointing import CheckpointMixin, wait_for_all
 from recbole_llmkt.transfer.context import RunContext
 from recbole_llmkt.transfer.methods import wanted_methods
 from recbole_llmkt.transfer.methods.base import places as places_of
 from recbole_llmkt.utils.exceptions import TrainingError
-from recbole_llmkt.utils.types import Loader, RunConfig, Settings, State
+from recbole_llmkt.utils.types import Features, Loader, Metrics, RunConfig, Settings
 
 logger = getLogger(__name__)
 
@@ -49,7 +48,9 @@ class TransferMixin(CheckpointMixin):
 
     # ---- training -----------------------------------------------------------------------------
 
-    def fit(self, train_data: Loader, *arguments: object, **keywords: object) -> Any:
+    def fit(
+        self, train_data: Loader, *arguments: object, **keywords: object
+    ) -> tuple[float, Metrics | None]:
         """Train as RecBole's trainer does, with the methods that the run asks for.
 
         Parameters and result are those of RecBole's ``Trainer.fit``.
@@ -65,8 +66,11 @@ class TransferMixin(CheckpointMixin):
         self._prepare(*self._length(arguments, keywords))
         self._restore_resumed()
         self.before_training()
+        make_folders(self)
         try:
-            result = super().fit(train_data, *arguments, **keywords)  # type: ignore[misc]
+            score, metrics = super().fit(  # type: ignore[misc]
+                train_data, *arguments, **keywords
+            )
         finally:
             for method in self.methods:
                 method.close()
@@ -77,7 +81,7 @@ class TransferMixin(CheckpointMixin):
                 method.finish(self.model, self.saved_model_file if saved else None)
         if saved:
             wait_for_all()  # all of them test what the first one has written
-        return result
+        return score, metrics
 
     def _prepare(self, epochs: int, eval_step: int) -> None:
         """Prepare the methods: what cannot work is refused here."""
@@ -98,7 +102,9 @@ class TransferMixin(CheckpointMixin):
             method.join_optimizers(self._optimizers())
         self.switch = max((method.switch for method in self.methods), default=0)
 
-    def _length(self, arguments: Sequence[Any], keywords: State) -> tuple[int, int]:
+    def _length(
+        self, arguments: Sequence[object], keywords: Mapping[str, object]
+    ) -> tuple[int, int]:
         """Return the epochs of this fit, and those between validations (0: there are none)."""
         if pretrains(self.model):
             return int(self.config["pretrain_epochs"]), 0
@@ -112,18 +118,18 @@ class TransferMixin(CheckpointMixin):
         self,
         train_data: Loader,
         epoch_idx: int,
-        loss_func: Callable[..., Any] | None = None,
+        loss_func: Callable[..., object] | None = None,
         show_progress: bool = False,
-    ) -> Any:
+    ) -> object:
         self._enter(epoch_idx)
         self._epoch, self._step = epoch_idx, 0
         for method in self.methods:
             method.on_epoch_begin(epoch_idx)
-        data: Any = train_data
+        data: Loader | _LossBar = train_data
         if show_progress and self._progress():
             data, show_progress = _LossBar(train_data, epoch_idx, self._progress), False
         epoch = super()._train_epoch  # type: ignore[misc]
-        losses = epoch(data, epoch_idx, loss_func, show_progress)
+        losses: object = epoch(data, epoch_idx, loss_func, show_progress)
         for method in self.methods:
             method.on_epoch_end(epoch_idx)
         return losses
@@ -252,7 +258,7 @@ class _LossBar:
     ) -> None:
         self._loader, self._epoch, self._progress = loader, epoch_idx, progress
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Features]:
         title = set_color(f"Train {self._epoch:>5}", "pink")
         with tqdm(self._loader, total=len(self._loader), ncols=100, desc=title) as bar:
             for batch in bar:
@@ -263,5 +269,5 @@ class _LossBar:
     def __len__(self) -> int:
         return len(self._loader)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._loader, name)

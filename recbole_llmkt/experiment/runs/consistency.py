@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
-from typing import Any
 
 from recbole_llmkt.experiment.runs.arms import arm_of, arm_settings
 from recbole_llmkt.experiment.runs.plan import Run
@@ -22,7 +21,7 @@ from recbole_llmkt.profiles.store import ProfileStore
 from recbole_llmkt.transfer.methods import wanted_methods
 from recbole_llmkt.transfer.methods.base import places
 from recbole_llmkt.utils.exceptions import ConfigError, DataError, ProfileError
-from recbole_llmkt.utils.types import Settings
+from recbole_llmkt.utils.types import RunConfig, Settings
 
 logger = getLogger(__name__)
 
@@ -131,7 +130,7 @@ def warn_of_leaks(runs: Iterable[Run]) -> None:
         )
 
 
-def _reads_user_profiles(config: Any) -> bool:
+def _reads_user_profiles(config: RunConfig) -> bool:
     return any("user" in method.entities(config) for method in wanted_methods(config))
 
 
@@ -211,7 +210,7 @@ def _shared(first: ArmSpace, second: ArmSpace, fixed: Collection[str]) -> list[S
     ]
 
 
-def uses(record: Record) -> list[tuple[str, Mapping[str, Any]]]:
+def uses(record: Record) -> list[tuple[str, Settings]]:
     """Return where a run put its profiles, as text, and the facts of each place."""
     return places(record.get("transfer") or {})
 
@@ -223,7 +222,7 @@ def texts_of(record: Record) -> dict[str, str]:
     return {str(one["entity"]): one["texts"] for _, one in uses(record) if "texts" in one}
 
 
-def profile_uses(record: RunRecord) -> list[tuple[str, Mapping[str, Any]]]:
+def profile_uses(record: RunRecord) -> list[tuple[str, Settings]]:
     """Return where a run used its profiles, as text, and the facts of each place."""
     return uses(record.to_json())
 

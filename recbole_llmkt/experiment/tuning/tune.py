@@ -36,6 +36,7 @@ from recbole_llmkt.experiment.tuning.study_file import (
 from recbole_llmkt.experiment.tuning.trials import TRIALS, TrialRecord, outcomes, read_trials
 from recbole_llmkt.keys.combinations import check_run
 from recbole_llmkt.keys.table import without_secrets
+from recbole_llmkt.training.result import Result
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.files import replace_file
 from recbole_llmkt.utils.jsonl import encoded_line
@@ -128,7 +129,7 @@ def tune(
 
 def _train_without_test(
     config: Config, saved: bool = False, on_epoch: Callable[[int, float], None] | None = None
-) -> Settings:
+) -> Result:
     """Train without a checkpoint and without evaluating the test part."""
     from recbole_llmkt.quick_start import train
 

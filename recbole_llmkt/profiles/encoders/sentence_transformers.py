@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ from recbole_llmkt.profiles.encoders.base import Encoder
 from recbole_llmkt.utils.devices import chosen_device
 from recbole_llmkt.utils.exceptions import ProfileError
 
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 logger = logging.getLogger(__name__)
 
 # Hub models whose weights also install as a package, and the sha256 of the hub's own weights.
@@ -92,7 +94,7 @@ class SentenceTransformerEncoder(Encoder):
         return np.asarray(vectors, dtype=np.float32)
 
 
-def _load(name: str, device: str) -> Any:
+def _load(name: str, device: str) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
 
     if Path(name).is_dir():
@@ -117,7 +119,7 @@ def _load(name: str, device: str) -> Any:
     )
 
 
-def _open(folder: str, device: str) -> Any:
+def _open(folder: str, device: str) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
 
     try:

@@ -302,6 +302,7 @@ def _manifest(config: RunConfig, requests: RequestMaker) -> Settings:
     by = {
         "generator": settings["profile_generator"],
         "prompt": Path(settings["profile_prompt"]).name if requests.prompt else None,
+        "domain": requests.domain,
         "prompt_digest": requests.prompt.digest if requests.prompt else None,
         "max_history": settings["profile_max_history"],
         "history": settings["profile_history"],

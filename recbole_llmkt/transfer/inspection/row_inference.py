@@ -84,6 +84,7 @@ def _find_lookup(probe: Probe, layer: Layer, entities: Entities) -> Rows | None:
     if place is None:
         return None
     table = Tap(probe.shadow, layer).place
+    assert isinstance(table, nn.Embedding), "only a table is asked for ids"
     shared = place[1] is None and table.num_embeddings > entities.n
     return LookupRows(entities, place[0], place[1], shared)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -166,11 +165,11 @@ def join_optimizers(
 def _join(
     optimizer: torch.optim.Optimizer, mine: Sequence[FoldedParameter], joined: ExitStack
 ) -> None:
-    def take(*_: Any) -> None:
+    def take(*_: object) -> None:
         for folded in mine:
             folded.take_gradient()
 
-    def fold(*_: Any) -> None:
+    def fold(*_: object) -> None:
         for folded in mine:
             folded.fold()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from logging import getLogger
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from recbole_llmkt.transfer.methods.kar_adaptor import SIDES, AdaptorSizes, Know
 from recbole_llmkt.transfer.targets.controls import Matrix, apply_control
 from recbole_llmkt.utils.exceptions import ConfigError, DataError, ProfileError
 from recbole_llmkt.utils.randomness import isolated_randomness, transfer_seed
-from recbole_llmkt.utils.types import Dataset, RunConfig, Settings
+from recbole_llmkt.utils.types import Dataset, Features, RunConfig, Settings
 
 logger = getLogger(__name__)
 
@@ -43,7 +43,7 @@ class _FurtherFields(ContextRecommender):  # type: ignore[misc]
             self.user_token_field_num += 1
             self.item_token_field_num += 1
 
-    def embed_input_fields(self, interaction: Any) -> tuple[Tensor, Tensor | None]:
+    def embed_input_fields(self, interaction: Features) -> tuple[Tensor, Tensor | None]:
         """Embed the fields as RecBole does, and the profiles behind the token fields.
 
         Models with two towers get the user's profile behind the user's fields.
@@ -69,15 +69,19 @@ class _FurtherFields(ContextRecommender):  # type: ignore[misc]
         return torch.cat([tokens[:, :place], user, tokens[:, place:], item], dim=1), numbers
 
 
-class _Augmented:
+class _Augmented(nn.Module):
     """What goes over a model: the adaptor, made when all else is."""
 
     token_field_names: list[str]
     token_seq_field_names: list[str]
     feature2field: dict[int, int]
+    knowledge: list[Settings]
+    predict: Callable[[Features], Tensor]
 
-    def __init__(self, config: RunConfig, dataset: Dataset, make_fields: Callable[[], Any]) -> None:
-        super().__init__(config, dataset)  # type: ignore[call-arg]
+    def __init__(
+        self, config: RunConfig, dataset: Dataset, make_fields: Callable[[], KnowledgeFields]
+    ) -> None:
+        super().__init__(config, dataset)
         self.user_id_field, self.item_id_field = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]
         # After the model's constructor, whose initialisation goes over all modules it finds.
         self.knowledge_fields = make_fields()
@@ -92,7 +96,7 @@ class _Augmented:
 
 
 @functools.cache
-def augmented_class(model_class: type) -> type:
+def augmented_class(model_class: type) -> type[_Augmented]:
     """Return a context-aware model's class with two more input fields.
 
     Raises
@@ -145,8 +149,7 @@ class KAR(Method):
         state_dict: Mapping[str, Tensor] | None,
     ) -> nn.Module:
         """Build the augmented model."""
-        model: nn.Module = build_augmented(config, dataset, profiles, state_dict)
-        return model
+        return build_augmented(config, dataset, profiles, state_dict)
 
     def prepare(self, context: RunContext) -> None:
         """Note what the model was built with."""
@@ -166,7 +169,7 @@ def build_augmented(
     dataset: Dataset,
     run_profiles: RunProfiles,
     state_dict: Mapping[str, Tensor] | None = None,
-) -> Any:
+) -> _Augmented:
     """Build a context-aware model with profiles as two more input fields.
 
     Parameters
@@ -297,7 +300,7 @@ def _saved_tables(
     return tables, masks
 
 
-def _check_fields_are_read(model: Any, config: RunConfig, dataset: Dataset) -> None:
+def _check_fields_are_read(model: _Augmented, config: RunConfig, dataset: Dataset) -> None:
     """Score one interaction, to see that the model does read the added fields."""
     seen: list[bool] = []
     hook = model.knowledge_fields.register_forward_hook(lambda *_: seen.append(True))
