@@ -289,7 +289,7 @@ def test_users_of_untitled_items_alone_get_no_profile(
     write_items(data, without=tuple(histories.item_tokens[histories.items(user_id)]))
     with caplog.at_level(logging.WARNING):
         generate_profiles(data.config(), "user")
-    assert "nor do users of such items alone" in caplog.text
+    assert "neither do users who have only such items" in caplog.text
     assert "u3" not in ProfileStore(_folder(data), "user").read()
 
 
