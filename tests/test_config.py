@@ -312,7 +312,7 @@ def test_models_of_closed_form_take_profiles_by_default(model):
 
 def test_trees_are_sent_to_features():
     pytest.importorskip("xgboost")
-    with pytest.raises(ConfigError, match="XGBoost takes no profiles: .*kt_method: kar"):
+    with pytest.raises(ConfigError, match=r"XGBoost takes no profiles: .*kt_method: kar"):
         config("XGBoost")
 
 

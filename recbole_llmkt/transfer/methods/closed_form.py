@@ -133,9 +133,7 @@ class ClosedForm(Method):
         return {self.name: [{**facts, "kind": self.config["kt_closed_form"]}]}
 
 
-def profile_features(
-    config: RunConfig, profiles: ProfileVectors, trained_ids: IntArray
-) -> Tensor:
+def profile_features(config: RunConfig, profiles: ProfileVectors, trained_ids: IntArray) -> Tensor:
     """Return profile embeddings as features.
 
     Parameters

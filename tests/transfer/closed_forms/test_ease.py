@@ -16,7 +16,6 @@ from recbole_llmkt.transfer.closed_forms.ease import (
 from recbole_llmkt.utils.exceptions import ConfigError
 from tests.transfer.closed_forms.problems import (
     APART,
-    FEATURES,
     ease,
     problem,
     random_data,

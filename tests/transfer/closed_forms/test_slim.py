@@ -30,7 +30,9 @@ def elastic_net(kind, weight, clicks=CLICKS, features=PROFILES, **keys):
 
 
 def admm(kind, weight, clicks=CLICKS, features=PROFILES, **keys):
-    return solve_admm(problem(kind, weight, clicks, features, **{**ADMM, **keys}))["item_similarity"]
+    return solve_admm(problem(kind, weight, clicks, features, **{**ADMM, **keys}))[
+        "item_similarity"
+    ]
 
 
 # Six users: n alpha rho = n alpha (1 - rho) = .3 for SLIM, as are lambda1 and lambda2 for ADMM.

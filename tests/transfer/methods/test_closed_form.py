@@ -90,8 +90,9 @@ def test_user_neighbourhoods_are_those_of_users_profiles(tiny):
     run = fitted(tiny, "ItemKNN", knn_method="user")
     (facts,) = run.trainer.transfer_summary()["closed_form"]
     assert facts["entity"] == "user" and matrix(run.model).shape[0] == run.dataset.user_num
-    assert not np.allclose(matrix(run.model), similarity(tiny, "ItemKNN", knn_method="user",
-                                                         kt_enabled=False))
+    assert not np.allclose(
+        matrix(run.model), similarity(tiny, "ItemKNN", knn_method="user", kt_enabled=False)
+    )
 
 
 @pytest.mark.parametrize("model", ["EASE", "ItemKNN"])
@@ -127,8 +128,16 @@ def test_a_checkpoint_scores_the_same_to_the_bit(tiny, tmp_path, model):
         ("EASE", {"kt_cold_start": True}, "set kt_cold_start: False"),
         ("EASE", {"kt_closed_form": "none"}, "EASE: it is not trained.*Set kt_closed_form: drawn"),
         ("NCEPLRec", {}, "no matrix of items x items to draw: set kt_closed_form: rows"),
-        ("Pop", {"kt_closed_form": "none"}, "Pop takes no profiles: it ranks items by their number"),
-        ("Random", {"kt_closed_form": "none"}, "Random takes no profiles: it ranks items at random"),
+        (
+            "Pop",
+            {"kt_closed_form": "none"},
+            "Pop takes no profiles: it ranks items by their number",
+        ),
+        (
+            "Random",
+            {"kt_closed_form": "none"},
+            "Random takes no profiles: it ranks items at random",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(tiny, model, keys, message):
