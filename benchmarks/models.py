@@ -121,12 +121,12 @@ which the dgl releases for those versions no longer take |
 | KSR, GRU4RecKG | need pre-trained embeddings of a knowledge graph, a file of their own |
 | GRU4RecCPR, SASRecCPR | variants with a softmax of their own, outside the tested matrix; \
 `kt_layer: auto` uses the rule |
-| EASE, SLIMElastic, ADMMSLIM, ItemKNN, AsymKNN, NCEPLRec | solved in closed form: profiles come in \
-by [`kt_closed_form`](closed-form.md) |
+| EASE, SLIMElastic, ADMMSLIM, ItemKNN, AsymKNN, NCEPLRec | solved in closed form: profiles come \
+in by [`kt_closed_form`](closed-form.md) |
 | Pop, Random | rank by popularity or at random: there is nothing that profiles could change (an \
 error) |
-| XGBoost, LightGBM | not trained by gradient descent: there is no loss to add the transfer loss to \
-(an error) |
+| XGBoost, LightGBM | not trained by gradient descent: there is no loss to add the transfer loss \
+to (an error) |
 """
 
 
