@@ -5,6 +5,7 @@ call of RecBole's that needs it. There is a file for each repaired library.
 """
 
 from recbole_llmkt.compat.imports import importing_models, report_trial
+from recbole_llmkt.compat.metrics import MetricsCollector
 from recbole_llmkt.compat.models import (
     MASK_TOKENS,
     forget_computed,
@@ -45,6 +46,7 @@ from recbole_llmkt.compat.torch import (
 
 __all__ = [
     "MASK_TOKENS",
+    "MetricsCollector",
     "active_repairs",
     "anomaly_detection_kept",
     "building_model",

@@ -40,7 +40,7 @@ def put_solution(model: nn.Module, solution: Mapping[str, Any]) -> None:
 def _neighbour_scores(model: Any) -> Any:
     """Return the scores of ItemKNN or AsymKNN, as itemknn.py and asymknn.py compute them."""
     clicks, weights = model.interaction_matrix, model.w
-    users = model.method == "user"
+    users = getattr(model, "method", "item") == "user"  # RecBole 1.2.0 compares items alone
     scores = weights.dot(clicks) if users else clicks.dot(weights)
     if not hasattr(model, "beta"):
         return scores.tolil()

@@ -6,7 +6,6 @@ import importlib.util
 import os
 from collections.abc import Callable, Sequence
 
-import recbole
 from recbole.evaluator import metric_types
 from recbole.utils import EvaluatorType, InputType, ModelType
 
@@ -16,8 +15,6 @@ from recbole_llmkt.utils.types import RunConfig, Settings
 
 Check = Callable[[Settings, type], "str | None"]
 _NO_CUTOFF = ("gauc",)  # a ranking metric that knows no @k
-# They need numbers of items, which RecBole's Collector.get_data_struct treats as tensors.
-_BROKEN_METRICS = ("itemcoverage", "averagepopularity", "tailpercentage", "giniindex")
 # Models that read whole users, so they need no sampled negatives though RecBole says pairwise.
 _WHOLE_USERS = (
     *("MultiDAE", "MultiVAE", "MacridVAE", "CDAE", "ENMF", "RaCT", "RecVAE", "DiffRec"),
@@ -219,16 +216,6 @@ def _places(settings: Settings, model: type) -> str | None:
     return f"checkpoint_dir: '{folder}' is a file: name a folder."
 
 
-def _computed_metrics(settings: Settings, model: type) -> str | None:
-    broken = [name for name in _metric_names(settings) if name.lower() in _BROKEN_METRICS]
-    if not broken:
-        return None
-    return (
-        f"metrics: RecBole {recbole.__version__} fails when it computes {broken[0]} (its collector "
-        "treats a count as a tensor): remove it."
-    )
-
-
 def _closed_form(settings: Settings, model: type) -> str | None:
     kind = settings["kt_closed_form"]
     if kind == "none" or not settings["kt_enabled"]:
@@ -260,7 +247,6 @@ def _is_sequential(model: type) -> bool:
 # Those that RecBole's Config refuses as well, without the fix; those that only a run needs.
 CONFIG_CHECKS = (_mixed_metrics, _metrics_and_mode, _loss_type, _repeatable, _closed_form)
 RUN_CHECKS = (
-    _computed_metrics,
     _places,
     _valid_metric,
     _negatives,

@@ -13,7 +13,7 @@ from recbole.utils import set_color
 from torch import nn
 from tqdm import tqdm
 
-from recbole_llmkt.compat import make_folders, pretrains
+from recbole_llmkt.compat import MetricsCollector, make_folders, pretrains
 from recbole_llmkt.profiles.loading import RunProfiles
 from recbole_llmkt.training.checkpointing import CheckpointMixin, wait_for_all
 from recbole_llmkt.transfer.context import RunContext
@@ -44,6 +44,7 @@ class TransferMixin(CheckpointMixin):
 
     def __init__(self, config: RunConfig, model: nn.Module) -> None:
         super().__init__(config, model)
+        self.eval_collector = MetricsCollector(config)
         self.run_profiles: RunProfiles | None = None
         self.before_training: Callable[[], None] = lambda: None
         self._patience = self.stopping_step

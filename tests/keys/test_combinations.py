@@ -44,7 +44,6 @@ CASES = [
     ("BPR", {"metrics": ["AUC"]}, "AUC needs labels.*mode: full"),
     ("BPR", {"eval_args": eval_args(mode="labeled")}, "Recall ranks items.*mode: labeled"),
     ("BPR", {"eval_args": eval_args(mode={"test": "labeled"})}, "Recall ranks items"),
-    ("BPR", {"metrics": ["GiniIndex"], "valid_metric": "GiniIndex@5"}, "computes GiniIndex"),
     ("BPR", {"learner": "sparse_adam"}, "sparse_adam.*use learner: adam"),
     ("BPR", {"train_neg_sample_args": None}, "BPR learns from pairs.*distribution: uniform"),
     ("BPR", {"unload_col": {"inter": ["rating"]}}, "load_col and unload_col both"),

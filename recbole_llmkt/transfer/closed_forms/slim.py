@@ -50,12 +50,10 @@ def solve_elastic_net(problem: Problem) -> Solution:
         gram.diagonal().add_(weight)
     products, wanted = gram.numpy(force=True), targets.numpy(force=True)
     strength = float(problem.config["alpha"]) * problem.interactions.shape[0]
-    columns = [
-        _column(
-            products, wanted[:, item].copy(), item, float(norms[item]), strength, problem.config
-        )
-        for item in problem.bar(range(len(products)), "SLIM")
-    ]
+    columns = []
+    for item in problem.bar(range(len(products)), "SLIM"):
+        target, norm = wanted[:, item].copy(), float(norms[item])
+        columns.append(_column(products, target, item, norm, strength, problem.config))
     return {"item_similarity": sp.hstack(columns, format="csc")}
 
 
