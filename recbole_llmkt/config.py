@@ -144,7 +144,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
                 raise ConfigError(f"Cannot read '{argument}': write --key=value.")
             else:
                 # The running program may have flags of its own.
-                logger.warning("Passing over the argument '%s': it is no --key=value.", argument)
+                logger.warning("Ignoring the argument '%s': it is not --key=value.", argument)
         check_keys(values, "the command line")
         return values
 
@@ -178,6 +178,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         preset = self.external_config_dict.get("kt_preset")
         if preset:
             self._preset_keys.update(self._overlay(_preset_path(preset), model))
+
+    def _update_internal_config_dict(self, file: str) -> Settings:
+        content = load_yaml(file)
+        self.internal_config_dict.update(content)
+        return content
 
     def _overlay(self, path: Path, model: str | None = None) -> list[str]:
         """Put a file of ours over RecBole's defaults, and return its keys.
@@ -272,7 +277,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         """Return what this configuration was made from, as plain Python values.
 
         ``Config(config_dict=config.plain(), command_line=[])`` makes an equal configuration. What
-        ``kt_preset`` said is in the other values: its file need not be there any more. The place
+        ``kt_preset`` said is in the other values: its file may be gone. The place
         of a process among several is left out: a reader would wait for the others. So are user
         and password of an address: they are in no file.
         """
@@ -325,7 +330,7 @@ def _preset_path(preset: str) -> Path:
 
 
 def warn_unknown(keys: Iterable[str], known: Collection[str]) -> None:
-    """Warn of keys that no properties file knows: RecBole would pass over a slip in silence.
+    """Warn of keys that no properties file knows: RecBole would silently ignore a typo.
 
     Parameters
     ----------

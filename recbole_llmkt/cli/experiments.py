@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import click
 
@@ -20,6 +20,7 @@ from recbole_llmkt.utils.exceptions import ConfigError, DataError
 if TYPE_CHECKING:
     from recbole_llmkt.experiment.runs.plan import Plan
     from recbole_llmkt.experiment.tuning.trials import TrialRecord
+    from recbole_llmkt.utils.types import Settings
 
 
 def _seeds(context: click.Context, parameter: click.Parameter, value: str) -> list[int]:
@@ -32,7 +33,11 @@ def _seeds(context: click.Context, parameter: click.Parameter, value: str) -> li
     return seeds
 
 
-def _plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _plan_options(function: Callable[P, T]) -> Callable[P, T]:
     """Add the options of both commands: models, arms, data, output, keys."""
     added = [
         click.option("--models", callback=names, help="Models, separated by commas."),
@@ -96,7 +101,7 @@ def _plan(
     )
 
 
-def _own_arm(text: str) -> tuple[str, dict[str, Any]]:
+def _own_arm(text: str) -> tuple[str, Settings]:
     from recbole_llmkt.cli.overrides import parse_overrides
 
     name, colon, keys = text.partition(":")
@@ -202,7 +207,7 @@ def compare(
 @click.option(
     "--space",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A search space file over the packaged ones.",
+    help="A search space file that overrides the packaged ones.",
 )
 @click.option("--retry-failed", is_flag=True, help="Repeat failed trials.")
 def tune(

@@ -1,4 +1,4 @@
-"""Repairs of RecBole, and of what it stands on: PyTorch, numpy, scipy, pandas and Ray.
+"""Repairs of RecBole and of the libraries under it: PyTorch, numpy, scipy, pandas and Ray.
 
 Each names the place of the fault. None holds for the whole process: a repair lasts as long as the
 call of RecBole's that needs it. There is a file for each repaired library.
@@ -12,6 +12,7 @@ from recbole_llmkt.compat.models import (
     kept_tensors,
     later_stage,
     pretrains,
+    restore_kept,
     trained_parts,
     weights_loaded,
 )
@@ -23,9 +24,12 @@ from recbole_llmkt.compat.recbole import (
     create_dataset,
     data_preparation,
     log_held_back,
+    make_folders,
+    making_trainer,
     start_log,
 )
 from recbole_llmkt.compat.releases import (
+    active_repairs,
     check_keys_of_release,
     check_release,
     lacks_model,
@@ -43,6 +47,7 @@ from recbole_llmkt.compat.torch import (
 __all__ = [
     "MASK_TOKENS",
     "MetricsCollector",
+    "active_repairs",
     "anomaly_detection_kept",
     "building_model",
     "check_keys_of_release",
@@ -57,6 +62,8 @@ __all__ = [
     "later_stage",
     "load_plain",
     "log_held_back",
+    "make_folders",
+    "making_trainer",
     "numpy_names",
     "packed_solution",
     "pandas_data",
@@ -64,6 +71,7 @@ __all__ = [
     "pretrains",
     "put_solution",
     "report_trial",
+    "restore_kept",
     "scipy_matrices",
     "start_log",
     "stock_recbole",

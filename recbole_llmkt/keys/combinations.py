@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from recbole.evaluator import metric_types
 from recbole.utils import EvaluatorType, InputType, ModelType
 
 from recbole_llmkt.datasets.checks import check_candidates, check_files
 from recbole_llmkt.utils.exceptions import ConfigError, nearest
-from recbole_llmkt.utils.types import RunConfig
+from recbole_llmkt.utils.types import RunConfig, Settings
 
-Settings = Mapping[str, Any]
 Check = Callable[[Settings, type], "str | None"]
 _NO_CUTOFF = ("gauc",)  # a ranking metric that knows no @k
 # Models that read whole users, so they need no sampled negatives though RecBole says pairwise.
@@ -95,7 +93,9 @@ def _mixed_metrics(settings: Settings, model: type) -> str | None:
     if len(kinds) < 2:
         return None
     names = " and ".join(kinds.values())
-    return f"metrics: {names} cannot be had in one run: choose ranking metrics or value metrics."
+    return (
+        f"metrics: {names} cannot be combined in one run: choose ranking metrics or value metrics."
+    )
 
 
 def _metrics_and_mode(settings: Settings, model: type) -> str | None:
@@ -180,7 +180,7 @@ def _both_columns(settings: Settings, model: type) -> str | None:
     twice = [suffix for suffix in unload if load.get(suffix, "*") != "*"]
     if not twice:
         return None
-    return f"load_col and unload_col both say something of {twice[0]}: leave one of them out."
+    return f"load_col and unload_col both apply to {twice[0]}: leave one of them out."
 
 
 def _both_normalizations(settings: Settings, model: type) -> str | None:

@@ -11,6 +11,7 @@ from recbole_llmkt.utils.text import address_problem
 
 LARGEST_INT = 2**31 - 1
 LARGEST_FLOAT = 1e9
+# A rule gets values of the key's own type only, and so names that.
 Check = Callable[[Any], "str | None"]
 
 
@@ -95,7 +96,7 @@ class Key:
             return "a list of strings, like [A, B] or []."
         return wrong or (self.rule(value) if self.rule else None)
 
-    def _refusal_of_value(self, value: Any) -> str | None:
+    def _refusal_of_value(self, value: object) -> str | None:
         if self.choices:
             return self._refusal_of_choice(value)
         if isinstance(value, str) and value in self.words:
@@ -106,8 +107,8 @@ class Key:
             return refusal and " or ".join([refusal.rstrip("."), *self.words]) + "."
         if self.type not in ("int", "float"):  # the rule says it all
             return None
-        number = isinstance(value, int if self.type == "int" else (int, float))
-        if number and not isinstance(value, bool) and self._within(value):
+        kinds = (int,) if self.type == "int" else (int, float)
+        if isinstance(value, kinds) and not isinstance(value, bool) and self._within(value):
             return None
         return f"{'an integer' if self.type == 'int' else 'a number'} {self._range()}."
 

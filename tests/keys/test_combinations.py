@@ -40,7 +40,7 @@ CASES = [
     ("BPR", {"valid_metric": "MAP@12"}, "choose one of Recall@5, NDCG@5"),
     ("BPR", {"valid_metric": "NDCG@10"}, "choose one of Recall@5, NDCG@5"),
     ("BPR", {"topk": [10], "valid_metric": "NDCG@5"}, "choose one of Recall@10, NDCG@10"),
-    ("BPR", {"metrics": ["AUC", "NDCG"]}, "AUC and NDCG cannot be had in one run"),
+    ("BPR", {"metrics": ["AUC", "NDCG"]}, "AUC and NDCG cannot be combined in one run"),
     ("BPR", {"metrics": ["AUC"]}, "AUC needs labels.*mode: full"),
     ("BPR", {"eval_args": eval_args(mode="labeled")}, "Recall ranks items.*mode: labeled"),
     ("BPR", {"eval_args": eval_args(mode={"test": "labeled"})}, "Recall ranks items"),

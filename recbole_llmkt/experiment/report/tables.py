@@ -50,7 +50,7 @@ def metric_names(cells: Sequence[Cell]) -> list[str]:
 
 
 def metric_heads(cells: Sequence[Cell]) -> list[str]:
-    """Return a heading for each metric; an arrow marks those where less is better."""
+    """Return a heading for each metric; an arrow marks those where lower is better."""
     smaller = {cell.metric for cell in cells if cell.smaller}
     return [f"{name} ↓" if name in smaller else name for name in metric_names(cells)]
 
@@ -149,7 +149,7 @@ def notes(findings: Findings) -> str:
     seeds = f"{count} seed{'s' * (count > 1)}" + (f" to {counts[-1]}" if counts[1:] else "")
     text = f"Test metrics, mean ± standard deviation over {seeds}; gain over base, paired by seed."
     if any(cell.smaller for cell in findings.cells):
-        text += " ↓: less is better, and a gain is less."
+        text += " ↓: lower is better, and a gain is a decrease."
     if any(pair.proven for pair in findings.pairs):
         text += f" {STAR_NOTE}"
     if count < FEW_SEEDS:
@@ -165,7 +165,7 @@ def environment(findings: Findings) -> str:
         for name, version in record.versions.items()
     }
     minutes = sum(record.seconds for record in findings.records) / 60
-    runs = f"{len(findings.records)} runs, {minutes:.1f} minutes of training and testing in all"
+    runs = f"{len(findings.records)} runs, {minutes:.1f} minutes of training and testing in total"
     return f"{runs}; {', '.join(sorted(used))}." if used else f"{runs}."
 
 
@@ -176,7 +176,7 @@ def doubts(records: Sequence[RunRecord]) -> list[str]:
     if leaking:
         lines.append(
             "profile_allow_leak is on: profiles may have seen validation or test interactions, so "
-            f"these figures are no evidence: {', '.join(leaking)}."
+            f"these figures are not evidence: {', '.join(leaking)}."
         )
     unequal = _tuned_unequally(records)
     if unequal:

@@ -36,6 +36,7 @@ from recbole_llmkt.experiment.tuning.study_file import (
 from recbole_llmkt.experiment.tuning.trials import TRIALS, TrialRecord, outcomes, read_trials
 from recbole_llmkt.keys.combinations import check_run
 from recbole_llmkt.keys.table import without_secrets
+from recbole_llmkt.training.result import Result
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.files import replace_file
 from recbole_llmkt.utils.jsonl import encoded_line
@@ -128,7 +129,7 @@ def tune(
 
 def _train_without_test(
     config: Config, saved: bool = False, on_epoch: Callable[[int, float], None] | None = None
-) -> Settings:
+) -> Result:
     """Train without a checkpoint and without evaluating the test part."""
     from recbole_llmkt.quick_start import train
 
@@ -220,11 +221,12 @@ def _arm_study(study: Study, finals: Finals) -> ArmStudy:
 def _execute(
     studies: Sequence[Study], tuning: Tuning, output: Path, jobs: int, train: Train
 ) -> list[TrialRecord]:
-    from recbole_llmkt.experiment.tuning.study import open_journal
+    from recbole_llmkt.experiment.tuning.study import journal_checked, open_journal
 
     storage = open_journal(output / JOURNAL)
-    for study in studies:
-        study.open(storage)
+    with journal_checked(output / JOURNAL):
+        for study in studies:
+            study.open(storage)
     done = {id(study): study.finished(failed=not tuning.retry_failed) for study in studies}
     remaining = [
         (study, index)

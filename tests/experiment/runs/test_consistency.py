@@ -17,11 +17,12 @@ from recbole_llmkt.experiment.tuning.finals import Finals
 from recbole_llmkt.experiment.tuning.tune import Tuning, tune
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
 from tests.experiment.fake_runs import PLAN as TUNED
-from tests.experiment.fake_runs import fake_train, forbidden_train, winner
+from tests.experiment.fake_runs import fake_train, forbidden_train, in_process, winner
 
 OWN = {"wide": {"embedding_size": 32}, "mse": {"kt_loss": "mse"}}
 
 
+@in_process
 def fake_test(config, saved=True, on_epoch=None):
     return {**fake_train(config, saved, on_epoch), "test_result": {"ndcg@10": 0.1}}
 

@@ -23,7 +23,7 @@ from recbole_llmkt.profiles.locations import profile_folder
 from recbole_llmkt.profiles.store import ProfileStore
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
 from recbole_llmkt.utils.jsonl import Fields
-from tests.experiment.fake_runs import PLAN, fake_train, forbidden_train
+from tests.experiment.fake_runs import PLAN, fake_train, forbidden_train, in_process
 
 
 def test_the_winners_are_compared_and_noted(study, tmp_path):
@@ -41,6 +41,7 @@ def test_the_winners_are_compared_and_noted(study, tmp_path):
         assert record.settings["epochs"] == 2
 
 
+@in_process
 def misled_train(config, saved=True, on_epoch=None):
     """Stand in for training: profiles do harm."""
     result = fake_test(config, saved, on_epoch)
@@ -73,6 +74,7 @@ def test_without_a_tuned_base_there_is_nothing_to_fall_back_to(tmp_path):
 # ---- the final round ---------------------------------------------------------------------------
 
 
+@in_process
 def lucky_train(config, saved=True, on_epoch=None):
     """Stand in for training: with seed 7, and no other, fast learning seems best."""
     result = fake_train(config, saved, on_epoch)
@@ -112,6 +114,7 @@ def test_what_was_luck_does_not_win_the_last_round(tmp_path):
     assert len(read_finals(tmp_path)) == 2 * good
 
 
+@in_process
 def failing_finals(config, saved=True, on_epoch=None):
     if config["seed"] == 8 and (config["kt_enabled"] or config["learning_rate"] > 0.008):
         raise DataError("not this time")
@@ -203,6 +206,7 @@ def test_an_arm_may_have_profiles_of_its_own(tiny, tmp_path):
     assert tuned_plan(tmp_path / "out", Plan([], ["kt"], [1], "")).arms == ["kt"]
 
 
+@in_process
 def learning_train(config, saved=True, on_epoch=None):
     """Stand in for training: a run that notes the texts of its profiles."""
     store = ProfileStore(profile_folder(config, "user"), "user")
@@ -257,6 +261,7 @@ def test_every_seed_of_the_tuning_is_named_where_it_comes_again(tmp_path, caplog
     assert "Seed 8 was also used for tuning" in caplog.text
 
 
+@in_process
 def fake_test(config, saved=True, on_epoch=None):
     return {**fake_train(config, saved, on_epoch), "test_result": {"ndcg@10": 0.5}}
 

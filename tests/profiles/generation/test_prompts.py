@@ -21,8 +21,15 @@ ITEM = {
 }
 USER = {
     "items": [
-        {**ITEM, "number": 1, "rating": "5"},
-        {**ITEM, "title": "Clue (1985)", "year": "1985", "number": 2, "rating": "2"},
+        {**ITEM, "number": 1, "rating": "5", "interaction": {}},
+        {
+            **ITEM,
+            "title": "Clue (1985)",
+            "year": "1985",
+            "number": 2,
+            "rating": "2",
+            "interaction": {},
+        },
     ],
     "n_interactions": 9,
     "has_ratings": True,
