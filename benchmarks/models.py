@@ -123,8 +123,8 @@ which the dgl releases for those versions no longer accept |
 | KSR, GRU4RecKG | need a separate file with pre-trained embeddings of a knowledge graph |
 | GRU4RecCPR, SASRecCPR | variants with their own softmax, outside the tested matrix; \
 `kt_layer: auto` uses the rule above |
-| EASE, SLIMElastic, ADMMSLIM, ItemKNN, AsymKNN, NCEPLRec | solved in closed form: profiles come \
-in by [`kt_closed_form`](closed-form.md) |
+| EASE, SLIMElastic, ADMMSLIM, ItemKNN, AsymKNN, NCEPLRec | solved in closed form: profiles are \
+used by [`kt_closed_form`](closed-form.md) |
 | Pop, Random | rank by popularity or at random: there is nothing that profiles could change (an \
 error) |
 | XGBoost, LightGBM | not trained by gradient descent: there is no loss to add the transfer loss \
