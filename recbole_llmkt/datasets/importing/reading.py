@@ -27,6 +27,7 @@ _JSON = (".jsonl", ".ndjson", ".json")
 _PARQUET = (".parquet", ".pq")
 _SEPARATORS = (",", ";", "\t", "|")
 _LISTED = 20
+_BLOCK = 1000  # lines between two steps of a progress bar
 _EXACT = 2.0**53  # larger floats are no exact whole numbers
 
 
@@ -155,9 +156,14 @@ def _lines(path: Path, encoding: str) -> Iterator[Iterator[str]]:
 
 
 def _counted(lines: Iterable[str], bar: Any) -> Iterator[str]:
-    for line in lines:
-        bar.update(len(line))
+    size = 0
+    for number, line in enumerate(lines, start=1):
+        size += len(line)
+        if number % _BLOCK == 0:
+            bar.update(size)
+            size = 0
         yield line
+    bar.update(size)
 
 
 def _frame(columns: dict[str, list[str]], numbers: list[int]) -> pd.DataFrame:
