@@ -125,7 +125,7 @@ class Product:
         return Factors(left.cpu().numpy(), right.cpu().numpy())
 
 
-class Products(TorchDispatchMode):
+class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Record the matrix products of shape (n_users, n_items) that are computed within it.
 
     Parameters
@@ -140,7 +140,7 @@ class Products(TorchDispatchMode):
     """
 
     def __init__(self, n_users: int, n_items: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._shape = (n_users, n_items)
         self.found: list[tuple[Tensor, Tensor]] = []
 
