@@ -92,7 +92,7 @@ def _embed(config: Config, stores: list[ProfileStore], dtype: str) -> None:
 @click.option(
     "--overwrite-others",
     is_flag=True,
-    help="Replace what another generator, model or prompt wrote (template's always is).",
+    help="Replace what another generator, model or prompt wrote (template's always is replaced).",
 )
 @click.option("--overwrite-edits", is_flag=True, help="Replace what a person corrected.")
 @_dtype
