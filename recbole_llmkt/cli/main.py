@@ -31,6 +31,7 @@ _COMMANDS = {
     "profile": ("recbole_llmkt.cli.profile", "profile", "Write, check and embed profiles."),
     "layers": ("recbole_llmkt.cli.layers", "layers", "List the layers of a model."),
     "export": ("recbole_llmkt.cli.export", "export", "Write vectors or recommendations to files."),
+    "refit": ("recbole_llmkt.cli.refit", "refit", "Train the chosen settings on all data."),
     "recommend": ("recbole_llmkt.cli.recommend", "recommend", "Recommend, with reasons."),
 }
 

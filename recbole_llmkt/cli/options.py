@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
+from typing_extensions import ParamSpec
 
 from recbole_llmkt.cli.overrides import parse_overrides
 from recbole_llmkt.utils.entities import ENTITIES

@@ -8,14 +8,14 @@ import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import IO
+from typing import IO, Union
 
 import numpy as np
 import torch
 
 from recbole_llmkt.utils.exceptions import DataError
 
-_File = str | os.PathLike[str] | IO[bytes]
+_File = Union[str, "os.PathLike[str]", IO[bytes]]
 _ZIP_SIGNATURE = b"PK\x03\x04"
 
 

@@ -11,7 +11,7 @@ from recbole.utils import EvaluatorType, InputType, ModelType
 
 from recbole_llmkt.datasets.checks import check_candidates, check_files
 from recbole_llmkt.utils.exceptions import ConfigError, nearest
-from recbole_llmkt.utils.types import RunConfig, Settings
+from recbole_llmkt.utils.types import RunConfig, Settings, SettingsLike
 
 Check = Callable[[Settings, type], "str | None"]
 _NO_CUTOFF = ("gauc",)  # a ranking metric that knows no @k
@@ -73,7 +73,7 @@ def samples_negatives(settings: Settings) -> bool:
     return bool(sampling) and sampling["distribution"] not in ("none", "None", None)
 
 
-def parts_of(settings: Settings) -> dict[str, bool]:
+def parts_of(settings: SettingsLike) -> dict[str, bool]:
     """Tell which of the validation and the test part a split has."""
     if settings["benchmark_filename"]:
         return {"validation": True, "test": True}

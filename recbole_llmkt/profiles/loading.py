@@ -15,6 +15,7 @@ from recbole_llmkt.datasets.history import (
     interaction_counts,
     training_histories,
 )
+from recbole_llmkt.keys.combinations import parts_of
 from recbole_llmkt.profiles.embeddings import (
     Embeddings,
     build_embeddings,
@@ -264,6 +265,19 @@ def _check_leaks(
     """Compare what the profiles were written from with the training split; return mismatches."""
     leaks = outdated(profiles, digests)
     if not leaks:
+        return 0
+    if not any(parts_of(config).values()):
+        logger.warning(
+            "%d of %d %s profiles in %s were written from other interactions than there are today, "
+            "that of %s '%s' for one. Nothing is held out that they could know, so they are used; "
+            "`llmkt profile` with the same eval_args renews them.",
+            len(leaks),
+            len(profiles),
+            store.entity,
+            store.path,
+            store.entity,
+            leaks[0],
+        )
         return 0
     message = (
         f"{len(leaks)} of {len(profiles)} {store.entity} profiles in {store.path} were not written "

@@ -15,22 +15,21 @@ from recbole_llmkt.config import Config
 from recbole_llmkt.datasets.history import interaction_counts
 from recbole_llmkt.datasets.loading import load_data
 from recbole_llmkt.datasets.vocabulary import Vocabulary
-from recbole_llmkt.profiles.loading import ProfileVectors, load_profiles
+from recbole_llmkt.profiles.loading import load_profiles
 from recbole_llmkt.profiles.locations import profile_folder
 from recbole_llmkt.profiles.store import ProfileStore
-from recbole_llmkt.quick_start import open_checkpoint
+from recbole_llmkt.training.continuing import open_checkpoint, predicted_side
 from recbole_llmkt.training.factory import build_model
 from recbole_llmkt.training.growth import check_growth, grown_checkpoint
 from recbole_llmkt.transfer.context import RunContext
 from recbole_llmkt.transfer.methods import wanted_methods
-from recbole_llmkt.transfer.methods.cold_start import ColdSide, fill_rows, filled_tables
+from recbole_llmkt.transfer.methods.cold_start import fill_rows, filled_tables
 from recbole_llmkt.utils.entities import ENTITIES
 from recbole_llmkt.utils.exceptions import LLMKTError, ProfileError
 from recbole_llmkt.utils.types import Dataset, Loader, State
 
 logger = getLogger(__name__)
 
-_FEWEST_WARM = 2
 _SHOWN = 3
 Tokens = dict[str, list[str]]
 
@@ -167,6 +166,7 @@ def _with_rows(
         name: next((more[own] for own in more if tokens is before.tokens[own]), ())
         for name, tokens in before.tokens.items()
     }
+    init_seed(config["seed"], config["reproducibility"])  # the split is drawn as it was
     _, train_data, valid_data, _ = load_data(config, before.grown(shared))
     train = train_data._dataset
     model = _model(config, train, checkpoint)
@@ -178,9 +178,9 @@ def _with_rows(
         if not tables[entity]:
             served.without_row |= ids if entity == "user" else set()
             continue
-        n_known = len(before.tokens[fields[entity]])
-        side = _side(config, train, entity, ids, n_known)
-        fill_rows([ColdSide(tables[entity], *side)], model.state_dict())
+        profiles = load_profiles(config, train, entity, training=False)
+        side = predicted_side(profiles, tables[entity], train, np.array(sorted(ids)))
+        fill_rows([side], model.state_dict())
         served.from_profile[entity] |= ids
         logger.info(
             "%d %ss get a row from their profile: %s.", len(ids), entity, _shown(new[entity])
@@ -191,28 +191,3 @@ def _with_rows(
 def _shown(tokens: list[str]) -> str:
     more = ", ..." if len(tokens) > _SHOWN else ""
     return ", ".join(f"'{token}'" for token in tokens[:_SHOWN]) + more
-
-
-def _side(
-    config: Config, train: Dataset, entity: str, new: set[int], n_known: int
-) -> tuple[ProfileVectors, Any, Any]:
-    """Return the profiles of trained and new entities, their vectors, and which are new."""
-    profiles = load_profiles(config, train, entity, training=False)
-    trained = interaction_counts(train)[entity][profiles.ids] > 0
-    is_new = np.isin(profiles.ids, sorted(new))
-    warm = trained & (profiles.ids < n_known) & ~is_new
-    if warm.sum() < _FEWEST_WARM:
-        raise ProfileError(
-            f"A row is predicted from the {entity}s with a profile that the model was trained on, "
-            f"and there are {warm.sum()}: write more profiles."
-        )
-    kept = warm | is_new
-    chosen = ProfileVectors(
-        entity,
-        profiles.ids[kept],
-        profiles.vectors[kept],
-        profiles.n_entities,
-        profiles.encoder,
-        profiles.generator,
-    )
-    return chosen, chosen.vectors, is_new[kept]

@@ -32,7 +32,7 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if n_columns < _SHORT or k > n_blocks // 4:
         return scores.topk(k)
     whole = n_blocks * _BLOCK
-    blocks = scores[:, :whole].reshape(n_rows, n_blocks, _BLOCK)
+    blocks = scores[:, :whole].view(n_rows, n_blocks, _BLOCK)
     best_blocks = blocks.amax(2).topk(k).indices
     candidates = blocks.gather(1, best_blocks.unsqueeze(2).expand(-1, -1, _BLOCK)).flatten(1)
     offsets = torch.arange(_BLOCK, device=scores.device)

@@ -23,6 +23,7 @@ class Trainer(EvaluatingTrainer, Protocol):
 
     saved_model_file: str
     run_profiles: RunProfiles | None
+    has_weights: bool
     before_training: Callable[[], None]
 
     def resume_checkpoint(self, resume_file: str) -> None:

@@ -38,6 +38,8 @@ class TransferMixin(CheckpointMixin):
     ----------
     run_profiles : RunProfiles or None
         The run's profiles, where they have been read before.
+    has_weights : bool
+        Whether the model starts with the weights of an earlier run.
     before_training : callable
         Called when all checks are through, before the first step.
     """
@@ -46,6 +48,7 @@ class TransferMixin(CheckpointMixin):
         super().__init__(config, model)
         self.eval_collector = MetricsCollector(config)
         self.run_profiles: RunProfiles | None = None
+        self.has_weights = False
         self.before_training: Callable[[], None] = lambda: None
         self._patience = self.stopping_step
         self._epoch = self._step = 0
@@ -99,7 +102,7 @@ class TransferMixin(CheckpointMixin):
             self.run_profiles or RunProfiles(self.config, self._train_data._dataset),
             epochs,
             eval_step,
-            resumed=self._resumed is not None,
+            resumed=self._resumed is not None or self.has_weights,
             pretraining=pretrains(self.model),
         )
         for method in self.methods:

@@ -117,6 +117,12 @@ def without_credentials(address: str) -> str:
     return f"{shown}{mark}{'&'.join(kept)}" if any(kept) else shown
 
 
+def shown_argument(argument: str) -> str:
+    """Return an argument of the program for the log, without a password of an address in it."""
+    is_address = "://" in argument or argument.startswith("--profile_api_base=")
+    return without_credentials(argument) if is_address else argument
+
+
 def address_problem(address: str) -> str | None:
     """Say what is wrong with the address of a server, without its user and password; or None."""
     shown = without_credentials(address)

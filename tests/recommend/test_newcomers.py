@@ -62,7 +62,7 @@ def shop(make_dataset):
 
 
 def fit(dataset, model="BPR", **keys):
-    keys = {"kt_enabled": False, "epochs": 40, "eval_args": BY_USER, "eval_step": 0, **keys}
+    keys = {"kt_enabled": False, "epochs": 25, "eval_args": BY_USER, "eval_step": 0, **keys}
     keys = {"learning_rate": 0.05, "train_batch_size": 512, **keys}
     return train(dataset.config(model, **keys), verbose=False, evaluate_test=False)["checkpoint"]
 
@@ -102,6 +102,17 @@ def test_a_profile_without_any_interaction_is_enough(shop):
     for user, pairs in before.items():
         old = [(item, score) for item, score in pairs if item in shown[user]]
         assert [(item, shown[user][item]) for item, _ in old] == old
+
+
+def test_random_parts_are_drawn_as_they_were(shop):
+    """Otherwise other items would count as seen."""
+    random = {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": None, "mode": "full"}
+    checkpoint = fit(shop, epochs=1, eval_args=random)
+    before = load_to_serve(checkpoint).train_data._dataset.inter_feat
+    write_tastes(shop.folder / "profiles", "user", {"told": 2})
+    after = load_to_serve(checkpoint, {"profile_encoder": ENCODER}).train_data._dataset.inter_feat
+    for name in ("user_id", "item_id"):
+        assert before[name].tolist() == after[name].tolist()
 
 
 def test_who_is_new_with_a_profile_is_ranked_for_and_others_are_named(shop):

@@ -6,7 +6,7 @@ import functools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, Union
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -20,7 +20,7 @@ _GRAMMAR = re.compile(
 
 T = TypeVar("T", bound="Tap")
 # What a path names: a module, a parameter or a method.
-Place = nn.Module | Tensor | Callable[..., object]
+Place = Union[nn.Module, Tensor, Callable[..., object]]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Union
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ LOSS_METHODS = ("calculate_loss", "calculate_rs_loss")
 PROBE_SIZES = (11, 17)
 PROBE_SEED = 20411
 # What a model's loss method returns: one loss, or its parts.
-Loss = Tensor | tuple[Tensor, ...]
+Loss = Union[Tensor, tuple[Tensor, ...]]
 # Rows that are replaced, and the columns; None: all of them.
 _Replaced = tuple[tuple[int, ...], "tuple[str, ...] | None"]
 

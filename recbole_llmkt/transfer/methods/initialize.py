@@ -77,7 +77,7 @@ class Initialization(Method):
         return bool(config["kt_init"] == "targets")
 
     def prepare(self, context: RunContext) -> None:
-        """Start the tables; a resumed run has started them before."""
+        """Start the tables; one with the weights of a checkpoint has been started before."""
         if not context.resumed:
             self.starts = [start.summary() for start in start_tables(context)]
 
