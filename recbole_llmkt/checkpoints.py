@@ -8,11 +8,10 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from recbole_llmkt.compat import load_plain, restore_kept, weights_loaded
+from recbole_llmkt.compat import load_plain, restore_kept, unpack_solution, weights_loaded
 from recbole_llmkt.datasets.vocabulary import Vocabulary
 from recbole_llmkt.utils.exceptions import ConfigError, DataError, LLMKTError
 from recbole_llmkt.utils.files import replacing
@@ -64,7 +63,7 @@ def load_checkpoint(path: str, device: torch.device | str = "cpu") -> State:
     except Exception as error:  # torch raises many kinds, all of them meaning: not readable
         reason = (str(error).splitlines() or [""])[0].rstrip(".")
         if isinstance(error, KeyError) or not reason:
-            reason = "it is no file of torch"
+            reason = "it is not a torch file"
         raise DataError(
             f"Cannot read the checkpoint '{path}': {reason}. It must be a file that recbole_llmkt "
             "saved."
@@ -194,7 +193,7 @@ def saved_settings(
     named = [key for key in _WARNED if ignored.get(key) is not None]
     if named:
         logger.warning(
-            "Not taken from '%s': %s. Pass what you need of them as --key=value, or --trust "
+            "Ignored in '%s': %s. Pass those you need as --key=value, or --trust "
             "(trust=True) if the file is yours.",
             path,
             ", ".join(named),
@@ -270,9 +269,9 @@ def check_ids(checkpoint: State, dataset: Dataset, path: str) -> None:
     difference = saved_vocabulary(checkpoint, path).difference(dataset)
     if difference is not None:
         raise DataError(
-            f"'{path}' was trained on other ids than these data have ({difference}): its rows "
-            "would go to other users and items. load_data_and_model joins them by id; to resume "
-            "training, restore the atomic files that it was trained on."
+            f"'{path}' was trained on ids that differ from those of these data ({difference}): "
+            "its rows would belong to other users and items. load_data_and_model joins them by id; "
+            "to resume training, restore the atomic files that it was trained on."
         )
 
 
@@ -292,7 +291,7 @@ def load_weights(model: nn.Module, checkpoint: State, path: str) -> None:
         model.load_other_parameter(other)  # type: ignore[operator]
         weights_loaded(model)
         restore_kept(model, extra.get("clusters", {}))
-        _put_solved(model, extra.get("solved", {}), path)
+        unpack_solution(model, extra.get("solved", {}), path)
         modules = dict(model.named_modules())
         for name, values in extra["counters"].items():
             _put_counters(modules[name], values)
@@ -352,26 +351,3 @@ def counters(model: nn.Module, start: Counters | None = None) -> Counters:
         if numbers:
             by_module[name] = numbers
     return by_module
-
-
-def solved(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the matrices that a model of closed form got from profiles, by attribute.
-
-    Its constructor makes them without profiles, so the checkpoint must hold them.
-    """
-    names = vars(model).get("solved_names", ())
-    return {name: torch.from_numpy(vars(model)[name]) for name in names}
-
-
-def _put_solved(model: nn.Module, matrices: Mapping[str, torch.Tensor], path: str) -> None:
-    for name, matrix in matrices.items():
-        made = vars(model).get(name)
-        if not isinstance(made, np.ndarray) or made.shape != tuple(matrix.shape):
-            raise DataError(
-                f"'{path}' does not fit this {type(model).__name__}: {name} has the shape "
-                f"{tuple(matrix.shape)}. The model and the dataset must be those it was trained "
-                "with."
-            )
-        vars(model)[name] = matrix.cpu().numpy()
-    if matrices:
-        vars(model)["solved_names"] = tuple(matrices)

@@ -7,20 +7,15 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from logging import getLogger
-from typing import Any
 
 import torch
 import torch.multiprocessing as multiprocessing
 from recbole.data.transform import construct_transform
 from recbole.utils import ModelType, get_environment, get_flops, init_seed, set_color
+from torch import nn
 
-from recbole_llmkt.checkpoints import (
-    load_checkpoint,
-    load_weights,
-    saved_settings,
-    saved_vocabulary,
-)
-from recbole_llmkt.compat import log_held_back, report_trial, start_log, torch_quiet
+from recbole_llmkt.checkpoints import load_weights
+from recbole_llmkt.compat import log_held_back, report_trial, torch_quiet
 from recbole_llmkt.config import Config
 from recbole_llmkt.datasets.loading import load_data, sample_users
 from recbole_llmkt.evaluation.per_user import recorded, user_metrics
@@ -28,15 +23,15 @@ from recbole_llmkt.evaluation.slices import slice_metrics, wanted_tail
 from recbole_llmkt.keys.combinations import check_run
 from recbole_llmkt.profiles.loading import RunProfiles
 from recbole_llmkt.training.checkpointing import CheckpointMixin
-from recbole_llmkt.training.factory import build_model, get_trainer
+from recbole_llmkt.training.continuing import Data, Start, open_checkpoint
+from recbole_llmkt.training.factory import Trainer, build_model, get_trainer
+from recbole_llmkt.training.result import ObjectiveResult, Result, ResultQueue, Tested
 from recbole_llmkt.training.resuming import resumed_data
 from recbole_llmkt.training.stopping import stoppable
 from recbole_llmkt.training.tracking import tracked
 from recbole_llmkt.utils.exceptions import ConfigError
-from recbole_llmkt.utils.text import without_credentials
-from recbole_llmkt.utils.types import Loader, Metrics, Settings
-
-Result = Settings
+from recbole_llmkt.utils.text import shown_argument
+from recbole_llmkt.utils.types import Dataset, Loader, Metrics
 
 
 def train(
@@ -46,6 +41,7 @@ def train(
     on_epoch: Callable[[int, float], None] | None = None,
     evaluate_test: bool = True,
     resume: str | None = None,
+    start_from: str | None = None,
 ) -> Result:
     """Train and test one model as ``config`` says.
 
@@ -65,6 +61,10 @@ def train(
     resume : str, optional
         A checkpoint of an earlier run with the same settings and data: training continues after
         its epoch as if it had never stopped, and better epochs are saved to the same file.
+    start_from : str, optional
+        A checkpoint of the same model whose weights this run starts with; settings and data may
+        have changed since. Known users and items keep their rows, by token; new ones start from
+        their profile, where the run uses profiles, else as the model starts them.
 
     Returns
     -------
@@ -88,15 +88,10 @@ def train(
     """
     check_run(config)
     with tracked(config) as log_result, torch_quiet():
-        result = _train(config, saved, verbose, on_epoch, evaluate_test, resume)
+        start = None if start_from is None else Start.of(start_from, config)
+        result = _train(config, saved, verbose, on_epoch, evaluate_test, resume, start)
         log_result(result)
     return result
-
-
-def _shown(argument: str) -> str:
-    """Return an argument of the program for the log, without a password of an address in it."""
-    is_address = "://" in argument or argument.startswith("--profile_api_base=")
-    return without_credentials(argument) if is_address else argument
 
 
 def _train(
@@ -106,6 +101,7 @@ def _train(
     on_epoch: Callable[[int, float], None] | None,
     evaluate_test: bool,
     resume: str | None,
+    start: Start | None,
 ) -> Result:
     init_seed(config["seed"], config["reproducibility"])
     logger = getLogger()
@@ -113,25 +109,21 @@ def _train(
         # Until all checks are through nothing is logged, and no folders are made for logs.
         checking.enter_context(log_held_back(config))
         if verbose:
-            logger.info([_shown(argument) for argument in sys.argv])
+            logger.info([shown_argument(argument) for argument in sys.argv])
             logger.info(config)
-        dataset, train_data, valid_data, test_data = (
-            load_data(config) if resume is None else resumed_data(config, resume)
-        )
+        dataset, train_data, valid_data, test_data = _data(config, resume, start)
         valid_data = sample_users(valid_data, config["kt_valid_users"])
         if verbose:
             logger.info(dataset)
         init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
         profiles = RunProfiles(config, train_data._dataset)
         model = build_model(config, train_data._dataset, profiles=profiles)
+        if start is not None:
+            start.put(config, model, train_data, profiles)
         if verbose:
-            logger.info(model)
-            if len(dataset) > 1:  # RecBole counts them for the second interaction
-                transform = construct_transform(config)
-                flops = get_flops(model, dataset, config["device"], logger, transform)
-                logger.info(set_color("FLOPs", "blue") + f": {flops}")
+            _log_model(config, model, dataset)
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
-        trainer.run_profiles = profiles
+        trainer.run_profiles, trainer.has_weights = profiles, start is not None
         if resume is not None:
             trainer.resume_checkpoint(resume)
         for key in config.unknown_keys:  # here, and not above the lines of all settings
@@ -142,25 +134,42 @@ def _train(
         best_valid_score, best_valid_result = _fit(
             trainer, train_data, valid_data, verbose, saved, on_epoch
         )
-    tested = _test(config, trainer, train_data, test_data, saved) if evaluate_test else {}
-    test_result = tested.pop("test_result", None)
+    tested = _test(config, trainer, train_data, test_data, saved) if evaluate_test else None
+    test_result = tested["test_result"] if tested else None
     if verbose:
         logger.info("The running environment:\n" + get_environment(config).draw())
     logger.info(set_color("best valid ", "yellow") + f": {best_valid_result}")
     logger.info(set_color("test result", "yellow") + f": {test_result}")
-    return {
+    result: Result = {
         "best_valid_score": best_valid_score,
         "valid_score_bigger": config["valid_metric_bigger"],
         "best_valid_result": best_valid_result,
         "test_result": test_result,
         "transfer": getattr(trainer, "transfer_summary", lambda: None)(),
         "checkpoint": trainer.saved_model_file if saved else None,
-        **tested,
     }
+    if tested:
+        result["slices"], result["users"] = tested["slices"], tested["users"]
+    return result
+
+
+def _log_model(config: Config, model: nn.Module, dataset: Dataset) -> None:
+    logger = getLogger()
+    logger.info(model)
+    if len(dataset) > 1:  # RecBole counts them for the second interaction
+        transform = construct_transform(config)
+        flops = get_flops(model, dataset, config["device"], logger, transform)
+        logger.info(set_color("FLOPs", "blue") + f": {flops}")
+
+
+def _data(config: Config, resume: str | None, start: Start | None) -> Data:
+    if resume is not None:
+        return resumed_data(config, resume)
+    return load_data(config) if start is None else start.data(config)
 
 
 def _fit(
-    trainer: Any,
+    trainer: Trainer,
     train_data: Loader,
     valid_data: Loader | None,
     verbose: bool,
@@ -182,8 +191,8 @@ def _fit(
 
 
 def _test(
-    config: Config, trainer: Any, train_data: Loader, test_data: Loader | None, saved: bool
-) -> Result:
+    config: Config, trainer: Trainer, train_data: Loader, test_data: Loader | None, saved: bool
+) -> Tested:
     """Evaluate on the test part, if any: RecBole's figures, those of the slices, and by user."""
     if not test_data:
         return {"test_result": None, "slices": [], "users": None}
@@ -206,7 +215,7 @@ def run_recbole_llmkt(
     config_file_list: Sequence[str] | None = None,
     config_dict: Mapping[str, object] | None = None,
     saved: bool = True,
-    queue: Any = None,
+    queue: ResultQueue | None = None,
 ) -> Result:
     """Train and test one model: RecBole's ``run_recbole`` with knowledge transfer.
 
@@ -298,8 +307,15 @@ def run(
     return result
 
 
-def _run_rank(rank: int, *arguments: Any) -> None:
-    model, dataset, config_file_list, config_dict, saved, queue = arguments
+def _run_rank(
+    rank: int,
+    model: str | None,
+    dataset: str | None,
+    config_file_list: Sequence[str] | None,
+    config_dict: Mapping[str, object],
+    saved: bool,
+    queue: ResultQueue,
+) -> None:
     config_dict = {**config_dict, "local_rank": rank}
     run_recbole_llmkt(model, dataset, config_file_list, config_dict, saved, queue)
 
@@ -308,7 +324,7 @@ def objective_function(
     config_dict: Mapping[str, object] | None = None,
     config_file_list: Sequence[str] | None = None,
     saved: bool = True,
-) -> Result:
+) -> ObjectiveResult:
     """Objective for RecBole's ``HyperTuning``; inside Ray Tune it also reports the test result.
 
     Parameters
@@ -332,7 +348,7 @@ def objective_function(
 
 def load_data_and_model(
     model_file: str, config_dict: Mapping[str, object] | None = None, trust: bool = False
-) -> tuple[Any, ...]:
+) -> tuple[Config, nn.Module, Dataset, Loader, Loader | None, Loader | None]:
     """Load a checkpoint with the data it was trained on.
 
     Parameters
@@ -358,12 +374,7 @@ def load_data_and_model(
     DataError
         The file is no checkpoint of this package.
     """
-    checkpoint = load_checkpoint(model_file)
-    settings = saved_settings(checkpoint, model_file, config_dict or {}, trust)
-    config = Config(config_dict=settings, command_line=[])
-    init_seed(config["seed"], config["reproducibility"])
-    start_log(config)
-    vocabulary = saved_vocabulary(checkpoint, model_file)
+    checkpoint, config, vocabulary = open_checkpoint(model_file, config_dict, trust)
     dataset, train_data, valid_data, test_data = load_data(config, vocabulary)
     init_seed(config["seed"], config["reproducibility"])
     model = build_model(config, train_data._dataset, checkpoint["state_dict"])

@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import threading
-from typing import Any
 
 import click
 
@@ -19,12 +18,20 @@ from recbole_llmkt.utils.text import printable
 _EXPERIMENT = "recbole_llmkt.cli.experiments"
 _COMMANDS = {
     "train": ("recbole_llmkt.cli.train", "train", "Train and test one model."),
+    "doctor": ("recbole_llmkt.cli.doctor", "doctor", "Say what works here, and the fix."),
     "compare": (_EXPERIMENT, "compare", "Compare arms over models and seeds."),
     "tune": (_EXPERIMENT, "tune", "Tune every arm the same way, by validation alone."),
-    "report": (_EXPERIMENT, "report", "Write the report of a comparison again."),
+    "report": (_EXPERIMENT, "report", "Rebuild the report of a comparison."),
+    "import": (
+        "recbole_llmkt.cli.import_data",
+        "import_command",
+        "Make a dataset from your own tables.",
+    ),
     "journal": ("recbole_llmkt.cli.journal", "journal", "List all runs of a folder."),
     "profile": ("recbole_llmkt.cli.profile", "profile", "Write, check and embed profiles."),
     "layers": ("recbole_llmkt.cli.layers", "layers", "List the layers of a model."),
+    "export": ("recbole_llmkt.cli.export", "export", "Write vectors or recommendations to files."),
+    "refit": ("recbole_llmkt.cli.refit", "refit", "Train the chosen settings on all data."),
     "recommend": ("recbole_llmkt.cli.recommend", "recommend", "Recommend, with reasons."),
 }
 
@@ -47,9 +54,10 @@ class _Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
-    def invoke(self, context: click.Context) -> Any:
+    def invoke(self, context: click.Context) -> object:
         try:
-            return super().invoke(context)
+            result: object = super().invoke(context)
+            return result
         except (LLMKTError, OSError) as error:
             if context.params["debug"]:
                 raise
@@ -59,7 +67,7 @@ class _Commands(click.Group):
         except Exception:
             from recbole_llmkt.compat import versions
 
-            click.echo(f"This is a fault of the program, seen with {versions()}:", err=True)
+            click.echo(f"This is a bug in the program, seen with {versions()}:", err=True)
             raise
 
 

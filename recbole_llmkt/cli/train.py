@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from recbole_llmkt.cli.options import ANY_KEY, config_files_option
+from recbole_llmkt.utils.exceptions import ConfigError
 
 if TYPE_CHECKING:
     from recbole_llmkt.config import Config
-    from recbole_llmkt.quick_start import Result
+    from recbole_llmkt.training.result import Result
 
 INTERRUPTED = 130  # as shells report Ctrl-C
 
@@ -29,6 +30,13 @@ INTERRUPTED = 130  # as shells report Ctrl-C
     type=click.Path(exists=True, dir_okay=False),
     help="Resume an interrupted run: the same command, with the checkpoint that it left.",
 )
+@click.option(
+    "--from",
+    "start_from",
+    metavar="CHECKPOINT",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Start with the weights of an earlier model, on the data of today.",
+)
 @click.argument("keys", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def train(
@@ -38,17 +46,22 @@ def train(
     config_files: list[str],
     saved: bool,
     resume: str | None,
+    start_from: str | None,
     keys: tuple[str, ...],
 ) -> None:
     """Train and test one model.
 
     Any RecBole, kt_ or profile_ key goes as --key=value. Ctrl-C (or SIGTERM) keeps the checkpoint
     of the best epoch so far; the same command with --resume=CHECKPOINT continues after that epoch.
+    --from=CHECKPOINT begins a new run with the rows that a model has learned, each by its id: data
+    and settings may have changed since.
 
     \b
     Example:
       llmkt train --model=NeuMF --dataset=ml-100k --config-files=my.yaml --kt_weight=0.3
     """  # noqa: D301 - click reads the control character
+    if resume and start_from:
+        raise ConfigError("--resume and --from exclude each other: choose one.")
     from recbole_llmkt.cli.overrides import parse_overrides
     from recbole_llmkt.config import Config
     from recbole_llmkt.quick_start import train as train_model
@@ -58,13 +71,13 @@ def train(
     logging.getLogger().handlers.clear()  # RecBole sets up its own
     given = [f"--config-files={file}" for file in config_files] + list(keys)
     try:
-        result = train_model(config, saved=saved, resume=resume)
+        result = train_model(config, saved=saved, resume=resume, start_from=start_from)
     except Interrupted as interrupted:
         same = ["llmkt", "train", f"--model={model}", f"--dataset={dataset}", *given]
         command = shlex.join([*same, f"--resume={interrupted.checkpoint}"])
         click.echo(
-            f"Interrupted. {interrupted.checkpoint} holds the best epoch so far. To continue "
-            f"after it:\n  {command}",
+            f"Interrupted. {interrupted.checkpoint} holds the best epoch so far. To "
+            f"resume:\n  {command}",
             err=True,
         )
         context.exit(INTERRUPTED)

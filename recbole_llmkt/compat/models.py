@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import nn
@@ -38,7 +37,7 @@ class Quirks:
     kept: tuple[str, ...] = ()
     recomputed: str = ""
     pretraining: tuple[str, ...] = ()
-    later: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    later: Mapping[str, tuple[bool | str, ...]] = field(default_factory=dict)
     warm_up: str = ""
 
 
@@ -105,7 +104,7 @@ def forget_computed(model: nn.Module) -> None:
     ``kgin.py`` and ``mcclk.py`` keep users' and entities' vectors from one batch of an evaluation
     to the next. Unlike other models they do not name them in ``other_parameter_name``, so after
     loading the best checkpoint stock RecBole tests with the vectors of the last epoch (no upstream
-    issue is known). Models of one's own that imitate them are treated in the same way.
+    issue is known). Your own models that imitate them are treated the same way.
     """
     named = getattr(model, "other_parameter_name", None) or ()
     for name, value in vars(model).items():

@@ -129,8 +129,8 @@ def _check_finite(stored: Embeddings, path: Path, fix: str) -> None:
         bad = ~np.isfinite(stored.vectors[start : start + _BLOCK]).all(axis=1)
         if bad.any():
             raise ProfileError(
-                f"{path} holds vectors with NaN or infinite numbers, that of "
-                f"'{stored.ids[start + int(np.argmax(bad))]}' for one. {fix}"
+                f"{path} holds vectors with NaN or infinite numbers, such as that of "
+                f"'{stored.ids[start + int(np.argmax(bad))]}' . {fix}"
             )
 
 
@@ -181,7 +181,7 @@ def build_embeddings(
             other = _of_another_width(texts, unfinished, len(next(iter(made.values()))))
             if other:
                 logger.warning(
-                    "%s is damaged: %d vectors of another width are made again.",
+                    "%s is damaged: %d vectors of another width are encoded again.",
                     _partial(vectors_path),
                     len(other),
                 )
@@ -244,7 +244,7 @@ def _unfinished(path: Path, finished: Mapping[str, Array]) -> dict[str, Array]:
             known, end = {}, 0
         if end < size:
             logger.warning(
-                "%s is damaged: %d vectors are kept, the rest is made again.", path, len(known)
+                "%s is damaged: %d vectors are kept, the rest is encoded again.", path, len(known)
             )
             file.truncate(end)
     return known
@@ -337,8 +337,8 @@ def write_embeddings(
     widths = {len(vectors[profile.id]) for profile in profiles}
     if len(widths) > 1:
         raise ProfileError(
-            f"'{encoder}' made vectors of different widths, {sorted(widths)}: another model has "
-            f"the same name now. Delete {vectors_path.parent} and run `llmkt profile embed` again."
+            f"'{encoder}' made vectors of different widths, {sorted(widths)}: its name now means "
+            f"another model. Delete {vectors_path.parent} and run `llmkt profile embed` again."
         )
     header = {
         "encoder": encoder,

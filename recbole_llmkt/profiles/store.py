@@ -203,13 +203,13 @@ class ProfileStore:
         try:
             values = json.loads(line.decode("utf-8"))
             if not isinstance(values, dict):
-                raise TypeError("it is no JSON object")
+                raise TypeError("it is not a JSON object")
             profile = Profile(**{name: values[name] for name in _NAMES & values.keys()})
             _check_types(profile)
             return replace(profile, text=printable(profile.text))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ProfileError(
-                f"Line {number} of {self.path} is no profile ({error}). Delete the line; "
+                f"Line {number} of {self.path} is not a profile ({error}). Delete the line; "
                 "`llmkt profile` writes that profile again."
             ) from error
 

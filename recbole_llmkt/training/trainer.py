@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from recbole.utils import set_color
 from torch import nn
 from tqdm import tqdm
 
-from recbole_llmkt.compat import pretrains
+from recbole_llmkt.compat import MetricsCollector, make_folders, pretrains
 from recbole_llmkt.profiles.loading import RunProfiles
 from recbole_llmkt.training.checkpointing import CheckpointMixin, wait_for_all
 from recbole_llmkt.transfer.context import RunContext
@@ -23,7 +22,7 @@ from recbole_llmkt.transfer.methods.base import places as places_of
 from recbole_llmkt.utils.exceptions import ConfigError, TrainingError
 from recbole_llmkt.utils.files import remove_leftovers
 from recbole_llmkt.utils.text import one_line
-from recbole_llmkt.utils.types import Loader, RunConfig, Settings, State
+from recbole_llmkt.utils.types import Features, Loader, Metrics, RunConfig, Settings
 
 logger = getLogger(__name__)
 
@@ -39,20 +38,26 @@ class TransferMixin(CheckpointMixin):
     ----------
     run_profiles : RunProfiles or None
         The run's profiles, where they have been read before.
+    has_weights : bool
+        Whether the model starts with the weights of an earlier run.
     before_training : callable
         Called when all checks are through, before the first step.
     """
 
     def __init__(self, config: RunConfig, model: nn.Module) -> None:
         super().__init__(config, model)
+        self.eval_collector = MetricsCollector(config)
         self.run_profiles: RunProfiles | None = None
+        self.has_weights = False
         self.before_training: Callable[[], None] = lambda: None
         self._patience = self.stopping_step
         self._epoch = self._step = 0
 
     # ---- training -----------------------------------------------------------------------------
 
-    def fit(self, train_data: Loader, *arguments: object, **keywords: object) -> Any:
+    def fit(
+        self, train_data: Loader, *arguments: object, **keywords: object
+    ) -> tuple[float, Metrics | None]:
         """Train as RecBole's trainer does, with the methods that the run asks for.
 
         Parameters and result are those of RecBole's ``Trainer.fit``.
@@ -70,8 +75,11 @@ class TransferMixin(CheckpointMixin):
         if self._writes():
             remove_leftovers(Path(self.saved_model_file).parent)
         self.before_training()
+        make_folders(self)
         try:
-            result = super().fit(train_data, *arguments, **keywords)  # type: ignore[misc]
+            score, metrics = super().fit(  # type: ignore[misc]
+                train_data, *arguments, **keywords
+            )
         finally:
             for method in self.methods:
                 method.close()
@@ -82,7 +90,7 @@ class TransferMixin(CheckpointMixin):
                 method.finish(self.model, self.saved_model_file if saved else None)
         if saved:
             wait_for_all()  # all of them test what the first one has written
-        return result
+        return score, metrics
 
     def _prepare(self, epochs: int, eval_step: int) -> None:
         """Prepare the methods: what cannot work is refused here."""
@@ -94,7 +102,7 @@ class TransferMixin(CheckpointMixin):
             self.run_profiles or RunProfiles(self.config, self._train_data._dataset),
             epochs,
             eval_step,
-            resumed=self._resumed is not None,
+            resumed=self._resumed is not None or self.has_weights,
             pretraining=pretrains(self.model),
         )
         for method in self.methods:
@@ -103,7 +111,9 @@ class TransferMixin(CheckpointMixin):
             method.join_optimizers(self._optimizers())
         self.switch = max((method.switch for method in self.methods), default=0)
 
-    def _length(self, arguments: Sequence[Any], keywords: State) -> tuple[int, int]:
+    def _length(
+        self, arguments: Sequence[object], keywords: Mapping[str, object]
+    ) -> tuple[int, int]:
         """Return the epochs of this fit, and those between validations (0: there are none)."""
         if pretrains(self.model):
             return int(self.config["pretrain_epochs"]), 0
@@ -117,19 +127,19 @@ class TransferMixin(CheckpointMixin):
         self,
         train_data: Loader,
         epoch_idx: int,
-        loss_func: Callable[..., Any] | None = None,
+        loss_func: Callable[..., object] | None = None,
         show_progress: bool = False,
-    ) -> Any:
+    ) -> object:
         self._enter(epoch_idx)
         self._epoch, self._step = epoch_idx, 0
         for method in self.methods:
             method.on_epoch_begin(epoch_idx)
-        data: Any = train_data
+        data: Loader | _LossBar = train_data
         if show_progress and self._progress():
             data, show_progress = _LossBar(train_data, epoch_idx, self._progress), False
         epoch = super()._train_epoch  # type: ignore[misc]
         try:
-            losses = epoch(data, epoch_idx, loss_func, show_progress)
+            losses: object = epoch(data, epoch_idx, loss_func, show_progress)
         except RuntimeError as error:
             if self.config["enable_amp"] and self._step < 2:
                 raise ConfigError(self._without_amp(error)) from error
@@ -147,7 +157,7 @@ class TransferMixin(CheckpointMixin):
         )
 
     def _check_nan(self, loss: torch.Tensor) -> None:
-        """Stop at a loss that is NaN, or infinite where profiles are used: say which part it is."""
+        """Stop at a loss that is NaN, or infinite if profiles are used, and name the part."""
         self._step += 1
         usable = torch.isfinite(loss) if self.methods else ~torch.isnan(loss)
         if not bool(usable):
@@ -194,7 +204,7 @@ class TransferMixin(CheckpointMixin):
             return
         logger.info(
             "Phase 1 validated better (%s %.4f) than any epoch of phase 2 (%.4f), and the best "
-            "checkpoint is one of phase 2. Too long a phase 1 overfits: try a smaller kt_epochs "
+            "checkpoint is from phase 2. Too long a phase 1 overfits: try a smaller kt_epochs "
             "(it is %s).",
             self.config["valid_metric"],
             first,
@@ -270,7 +280,7 @@ class _LossBar:
     ) -> None:
         self._loader, self._epoch, self._progress = loader, epoch_idx, progress
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Features]:
         title = set_color(f"Train {self._epoch:>5}", "pink")
         with tqdm(self._loader, total=len(self._loader), ncols=100, desc=title) as bar:
             for batch in bar:
@@ -281,5 +291,5 @@ class _LossBar:
     def __len__(self) -> int:
         return len(self._loader)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._loader, name)

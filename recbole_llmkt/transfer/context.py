@@ -39,7 +39,7 @@ class RunContext:
     eval_step : int
         Epochs between two validations; 0 where there are none.
     resumed : bool
-        Whether the run resumes from a checkpoint.
+        Whether the model has weights of a checkpoint already.
     pretraining : bool
         Whether this is an earlier stage of a model that is trained in several (RaCT, S3Rec).
     """

@@ -66,7 +66,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 def recbole_refusals(describe: Callable[[str], LLMKTError]) -> Iterator[None]:
     """Turn what RecBole raises within the block into an error of this package.
 
-    An exception of this package's own code is a fault of ours and passes through as it is.
+    An exception of this package's own code is a bug and passes through unchanged.
 
     Parameters
     ----------

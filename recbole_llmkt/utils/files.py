@@ -58,12 +58,12 @@ def exclusive(
         except Timeout:
             if not wait:
                 raise
-            logger.info("Waiting for another process to end its work in %s.", path.parent)
+            logger.info("Waiting for another process to finish in %s.", path.parent)
             lock.acquire(timeout=-1)
     except Timeout as error:
         raise error_class(
             f"Another process is writing in {path.parent} (it holds {path.name}). Wait until it "
-            f"has ended, or name another folder with {option}."
+            f"has finished, or name another folder with {option}."
         ) from error
     except OSError as error:
         raise error_class(_explained(error, path.parent, option)) from error

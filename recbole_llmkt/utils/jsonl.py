@@ -88,6 +88,10 @@ class Fields:
         value = self._values.get(name)
         return None if value is None else self._checked(name, value, kind)
 
+    def with_default(self, name: str, default: T) -> T:
+        """Return a field of the default's type; what is missing, null or empty is the default."""
+        return self.optional(name, type(default)) or default
+
     def choice(self, name: str, choices: Iterable[str]) -> str:
         """Return a field that has one of a few values."""
         value = self.required(name, str)
@@ -104,6 +108,10 @@ class Fields:
         """Return a list whose items all have one type; a missing one is empty."""
         values = self.optional(name, list) or []
         return [self._checked(f"{name}[{i}]", value, kind) for i, value in enumerate(values)]
+
+    def optional_items(self, name: str, kind: type[T]) -> list[T] | None:
+        """Return a list whose items all have one type, or None if it is missing or null."""
+        return None if self._values.get(name) is None else self.items(name, kind)
 
     def part(self, name: str) -> Fields:
         """Return the fields of an object within this one."""

@@ -1,10 +1,9 @@
-"""Text that comes from others: cleaned before it is stored, made harmless before it is shown."""
+"""Untrusted text: cleaned before it is stored, made harmless before it is shown."""
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any
 from urllib.parse import urlsplit
 
 # Escape sequences (ECMA-48): CSI with its parameters; OSC, DCS, SOS, PM and APC with their
@@ -53,7 +52,7 @@ def one_line(text: str) -> str:
     return re.sub("[\n\t\u2028\u2029]", " ", printable(text))
 
 
-def finalize(value: Any) -> Any:
+def finalize(value: object) -> object:
     """Return what a page shows of a value: for Jinja2's ``finalize``, before it escapes HTML."""
     return printable(value) if type(value) is str else value
 
@@ -116,6 +115,12 @@ def without_credentials(address: str) -> str:
     shown, mark, query = split_credentials(address)[0].partition("?")
     kept = [part for part in query.split("&") if not _SECRET.search(part.partition("=")[0])]
     return f"{shown}{mark}{'&'.join(kept)}" if any(kept) else shown
+
+
+def shown_argument(argument: str) -> str:
+    """Return an argument of the program for the log, without a password of an address in it."""
+    is_address = "://" in argument or argument.startswith("--profile_api_base=")
+    return without_credentials(argument) if is_address else argument
 
 
 def address_problem(address: str) -> str | None:

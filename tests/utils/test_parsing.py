@@ -110,8 +110,8 @@ LAUGHS = ["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"] + [
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a: 1\nb: 2\na: 3\n", "the key 'a' stands there twice, line 3"),
-        ("a: {b: 1, b: 2}", "the key 'b' stands there twice, line 1"),
+        ("a: 1\nb: 2\na: 3\n", "the key 'a' appears twice, line 3"),
+        ("a: {b: 1, b: 2}", "the key 'b' appears twice, line 1"),
         ("a: !!int x", "a value cannot be read (ValueError"),
         ("a: !!float x", "a value cannot be read (ValueError"),
         ("a: !!bool x", "a value cannot be read (KeyError"),

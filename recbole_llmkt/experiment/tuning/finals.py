@@ -1,7 +1,7 @@
 """The final round of tuning: an arm's best trials again, with other seeds.
 
-The best of many trials with one seed owes its place to luck as well as to its keys, and luck does
-not carry over to other seeds. So the winner is the finalist with the best mean over several.
+The best of many trials with one seed is partly lucky, and luck does not carry over to other
+seeds. So the winner is the finalist with the best mean over several.
 """
 
 from __future__ import annotations

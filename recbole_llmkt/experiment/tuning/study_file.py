@@ -67,7 +67,6 @@ class ArmStudy:
     @classmethod
     def read(cls, fields: Fields) -> ArmStudy:
         """Read an entry of the file's ``studies``."""
-        dimensions = fields.optional("dimensions", list)
         return cls(
             model=fields.required("model", str),
             model_path=fields.required("model_path", str),
@@ -76,11 +75,11 @@ class ArmStudy:
             metric=fields.required("metric", str),
             space=fields.required("space", dict),
             space_digest=fields.required("space_digest", str),
-            dimensions=None if dimensions is None else fields.items("dimensions", str),
-            data=fields.optional("data", str) or "",
+            dimensions=fields.optional_items("dimensions", str),
+            data=fields.with_default("data", ""),
             settings=fields.required("settings", dict),
-            finalists=fields.optional("finalists", int) or 0,
-            final_seeds=fields.optional("final_seeds", int) or 0,
+            finalists=fields.with_default("finalists", 0),
+            final_seeds=fields.with_default("final_seeds", 0),
         )
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from recbole_llmkt.profiles.generation.generators import get_generator_class
 from recbole_llmkt.profiles.generation.requests import RequestMaker
 from recbole_llmkt.profiles.store import Profile, ProfileStore, failed, stale
-from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.utils.exceptions import ConfigError, ProfileError
+from recbole_llmkt.utils.text import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,8 @@ class Selection:
         Retry profiles that failed earlier.
     overwrite_others : bool
         Replace what another generator, model or prompt wrote. What ``template`` wrote is
-        always replaced when a language model is asked.
+        always replaced when a language model is asked; without this, a run that would replace
+        anything else is refused, also where the history has changed.
     overwrite_edits : bool
         Replace texts that a person has corrected.
 
@@ -102,6 +104,42 @@ class _ByOthers:
     def _is_other(self, profile: Profile) -> bool:
         return any(getattr(profile, name) != value for name, value in self._origin.items())
 
+    def refuse(self, profiles: Mapping[str, Profile], replaced: Iterable[str]) -> None:
+        """Refuse to replace profiles that cost something by those of another generator or prompt.
+
+        Raises
+        ------
+        ProfileError
+            A profile of another generator, model or prompt would be replaced.
+        """
+        if self._overwrite:
+            return
+        known = [profiles[token] for token in replaced if token in profiles]
+        paid = [
+            profile
+            for profile in known
+            if profile.usable
+            and not profile.edited
+            and profile.generator != "template"
+            and self._is_other(profile)
+        ]
+        if paid:
+            former = paid[0]
+            by = "the same prompt"
+            for name in ("generator", "model"):
+                if getattr(former, name) != self._origin[name]:
+                    by = f"--profile_{name}={getattr(former, name)}"
+                    break
+            raise ProfileError(
+                f"{len(paid)} profiles are out of date, that of '{one_line(former.id)}' for one, "
+                f"and were written by {one_line(f'{former.generator} {former.model}'.strip())}: "
+                f"this run would replace them by {self._named()}. Write them with {one_line(by)}, "
+                "or pass --overwrite-others."
+            )
+
+    def _named(self) -> str:
+        return f"{self._origin['generator']} {self._origin['model']}".strip()
+
     def warn(self, profiles: Mapping[str, Profile], kept: Iterable[str]) -> None:
         """Warn of profiles that are kept although another generator, model or prompt wrote them."""
         known = [profiles[token] for token in kept if token in profiles]
@@ -113,8 +151,8 @@ class _ByOthers:
         if others:
             example = others[0]
             logger.warning(
-                "%d profiles stay that another generator, model or prompt wrote, that of '%s' (%s) "
-                "for one. Replace them with --overwrite-others.",
+                "%d profiles by another generator, model or prompt are kept, such as that of "
+                "'%s' (%s). Replace them with --overwrite-others.",
                 len(others),
                 example.id,
                 f"{example.generator} {example.model}".strip(),
@@ -141,6 +179,7 @@ def wanted_tokens(
     profiles = {token: profile for store in stores for token, profile in store.read().items()}
     others = _ByOthers(origin_of(requests), selection.overwrite_others)
     missing = set(digests).intersection(*(stale(store, digests, others) for store in stores))
+    others.refuse(profiles, [token for token in digests if token in missing])
     others.warn(profiles, digests.keys() - missing)
     if selection.retry_failed:
         missing.update(failed(profiles.values()))

@@ -15,7 +15,7 @@ from recbole_llmkt.profiles.generation.selection import (
     wanted_tokens,
 )
 from recbole_llmkt.profiles.store import Profile, ProfileStore
-from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.utils.exceptions import ConfigError, ProfileError
 from tests.profiles.generation.helpers import SETTINGS
 
 
@@ -70,11 +70,37 @@ def test_what_is_missing_or_out_of_date_is_written(tmp_path, requests, selection
 
 def test_what_others_wrote_stays_with_a_warning_unless_asked_for(tmp_path, requests, caplog):
     write(tmp_path, requests, generator="openai", model="a-model")
-    assert wanted_tokens(requests, tmp_path, Selection())[0] == ["new", "old"]
+    requests.digests["old"] = "another history"
+    assert wanted_tokens(requests, tmp_path, Selection())[0] == ["new"]
     assert "'good' (openai a-model) for one" in caplog.text
     again, _ = wanted_tokens(requests, tmp_path, Selection(overwrite_others=True))
     assert "good" in again
     assert "edited" not in again
+
+
+@pytest.mark.parametrize(
+    ("by", "fix"),
+    [
+        ({"generator": "openai", "model": "a-model"}, "--profile_generator=openai"),
+        ({"generator": "file", "model": "bought.jsonl"}, "--profile_generator=file"),
+        ({"model": "b-model"}, "--profile_model=b-model"),
+        ({"prompt": "abc"}, "the same prompt"),
+    ],
+)
+def test_what_cost_something_is_not_replaced_by_others_without_being_asked(
+    tmp_path, requests, monkeypatch, by, fix
+):
+    """A history that has changed, and a generator that was forgotten on the command line."""
+    own = {**origin_of(requests), "generator": "transformers", "model": "a-model"}
+    write(tmp_path, requests, **{**own, **by})
+    if by.get("generator") is None:
+        module = "recbole_llmkt.profiles.generation.selection"
+        monkeypatch.setattr(f"{module}.origin_of", lambda requests: own)
+    with pytest.raises(ProfileError, match="1 profiles are out of date, that of 'old'") as refusal:
+        wanted_tokens(requests, tmp_path, Selection())
+    assert fix in str(refusal.value) and "--overwrite-others" in str(refusal.value)
+    wanted, _ = wanted_tokens(requests, tmp_path, Selection(overwrite_others=True))
+    assert wanted == ["new", "good", "old"]
 
 
 def test_shards_share_the_entities_out_and_each_looks_at_its_own_store(tmp_path, requests):
