@@ -230,9 +230,14 @@ def check(
         click.echo(f"{plot}: words per profile")
     n_problems = sum(checked.n_problems for checked in checks)
     if n_problems:
+        edit_commands = [
+            f"`llmkt profile edit ID --entity={checked.entity}`"
+            for checked in checks
+            if checked.n_problems
+        ]
         raise click.ClickException(
             f"{n_problems} profiles should be fixed: write them again (`llmkt profile`, with "
-            "--retry-failed for failures) or correct them (`llmkt profile edit`)."
+            f"--retry-failed for failures) or correct them ({', '.join(edit_commands)})."
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from recbole.evaluator.collector import Collector, DataStruct
 
@@ -26,12 +28,13 @@ class MetricsCollector(Collector):  # type: ignore[misc]
             RecBole's loader of it.
         """
         dataset = train_data._dataset
-        for key, count in (
-            ("data.num_items", lambda: dataset.item_num - 1),
-            ("data.num_users", lambda: dataset.user_num - 1),
-            ("data.count_items", lambda: dataset.item_counter),
-            ("data.count_users", lambda: dataset.user_counter),
-        ):
+        counts: dict[str, Callable[[], object]] = {
+            "data.num_items": lambda: dataset.item_num - 1,
+            "data.num_users": lambda: dataset.user_num - 1,
+            "data.count_items": lambda: dataset.item_counter,
+            "data.count_users": lambda: dataset.user_counter,
+        }
+        for key, count in counts.items():
             if self.register.need(key):
                 self.data_struct.set(key, count())
 

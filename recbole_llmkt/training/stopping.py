@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from recbole_llmkt.training.checkpointing import CheckpointMixin
 from recbole_llmkt.utils.exceptions import StorageError
@@ -45,7 +47,8 @@ def stoppable(trainer: Any, saved: bool) -> Iterator[None]:
         The disk is full.
     """
     try:
-        yield
+        with patch.object(threading, "excepthook", _QuietThreads(threading.excepthook)):
+            yield
     except (KeyboardInterrupt, OSError) as error:
         path = Path(getattr(trainer, "saved_model_file", ""))
         resumes = saved and isinstance(trainer, CheckpointMixin) and path.is_file()
@@ -57,3 +60,15 @@ def stoppable(trainer: Any, saved: bool) -> Iterator[None]:
             raise
         kept = f" {path} holds the best epoch so far: resume from it with --resume={path}."
         raise StorageError(f"{error}{kept if resumes else ''}") from error
+
+
+class _QuietThreads:
+    """Leaves out that a thread of TensorBoard's found a full disk: it tells the trainer, too."""
+
+    def __init__(self, hook: Callable[[threading.ExceptHookArgs], object]) -> None:
+        self._hook = hook
+
+    def __call__(self, failure: threading.ExceptHookArgs) -> None:
+        error = failure.exc_value
+        if not (isinstance(error, OSError) and is_disk_full(error)):
+            self._hook(failure)

@@ -89,22 +89,29 @@ def storing(folder: Path, option: str = "") -> Iterator[None]:
     StorageError
         The disk is full, or the folder cannot be written.
     """
+    handled = sys.exc_info()[1]
     try:
         yield
     except StorageError:
         raise
     except Exception as error:
-        failure = _failed_write(error)
+        failure = _failed_write(error, handled)
         if failure is None:
             raise
         raise StorageError(_explained(failure, folder, option)) from error
 
 
-def _failed_write(error: BaseException | None) -> OSError | None:
-    """Return the failure of the operating system behind an error: torch.save hides it."""
-    while error is not None and not isinstance(error, OSError):
-        error = error.__context__
-    return error
+def _failed_write(error: BaseException, handled: BaseException | None) -> OSError | None:
+    """Return the failure of the operating system behind an error: torch.save hides it.
+
+    What was being handled before the block began has nothing to do with it.
+    """
+    cause: BaseException | None = error
+    while cause is not None and cause is not handled:
+        if isinstance(cause, OSError):
+            return cause
+        cause = cause.__context__
+    return None
 
 
 def is_disk_full(error: OSError) -> bool:

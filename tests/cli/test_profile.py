@@ -97,6 +97,16 @@ def test_an_items_id_is_told_from_a_users(titled, llmkt):
         assert "one of the item 'i3': add --entity=item" in message
 
 
+def test_an_items_id_is_told_from_a_users_where_users_have_no_profiles(titled, llmkt):
+    llmkt("--profile_dir=new", "--entity=item")
+    message = llmkt("show", "i3", "--profile_dir=new", exit_code=2)
+    assert "one of the item 'i3': add --entity=item" in message
+    assert "There are no user profiles" in llmkt("show", "u3", "--profile_dir=new", exit_code=2)
+    llmkt("--profile_dir=new2", "--entity=user")
+    message = llmkt("show", "i3", "--profile_dir=new2", exit_code=2)
+    assert "that of the item 'i3', which has no profile yet" in message
+
+
 def test_a_line_of_information_appears_once(titled, tmp_path):
     settings = tmp_path / "settings.yaml"
     settings.write_text(yaml.safe_dump(titled.settings()))
@@ -221,6 +231,7 @@ def test_check_tells_and_draws(titled, llmkt, tmp_path):
     assert set((titled.folder / "profiles").iterdir()) == before
     llmkt("edit", "u3", "--text=Profile of u4")
     out = llmkt("check", "--plot=here.png", exit_code=1)
+    assert "(`llmkt profile edit ID --entity=user`)" in out
     assert "the same text: 1: u3=u4" in out or "the same text: 1: u4=u3" in out
     assert (tmp_path / "cwd" / "here.png").is_file()
 

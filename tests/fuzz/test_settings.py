@@ -19,6 +19,7 @@ from recbole_llmkt.keys.combinations import check_run
 from recbole_llmkt.keys.table import KEYS
 from recbole_llmkt.utils.parsing import load_yaml, parse_value
 from tests.fuzz.cases import JSON_VALUES, ODD, TEXT, damaged, survives
+from tests.fuzz.test_profiles import Encoder
 from tests.planted import settings
 
 
@@ -114,6 +115,20 @@ WORDS = st.sampled_from(
 )
 
 
+BASES = st.sampled_from(
+    [
+        [],
+        ["train", "--model=BPR", "--dataset=planted"],
+        ["compare", "--models=BPR", "--dataset=planted", "--output=out"],
+        ["tune", "--models=BPR", "--dataset=planted", "--output=out", "--trials=2"],
+        ["profile", "--dataset=planted"],
+        ["profile", "show", "--dataset=planted"],
+        ["layers", "--model=BPR", "--dataset=planted"],
+    ]
+)
+NOTHING = {"checkpoint": None}
+
+
 @pytest.fixture
 def no_work(monkeypatch, tmp_path, planted):
     """Let commands check what they are given, and train nothing."""
@@ -124,9 +139,12 @@ def no_work(monkeypatch, tmp_path, planted):
             check_run(run.config())
         return []
 
-    monkeypatch.setattr(quick_start, "train", lambda config, **_: check_run(config) or {})
+    monkeypatch.setattr(quick_start, "train", lambda config, **_: check_run(config) or NOTHING)
     monkeypatch.setattr(compare, "compare", checked)
     monkeypatch.setattr(tune, "tune", lambda tuning, *_: checked(tuning.plan))
+    monkeypatch.setenv("EDITOR", "true")  # what `profile edit` opens
+    monkeypatch.setenv("VISUAL", "true")
+    monkeypatch.setattr("recbole_llmkt.profiles.encoders.get_encoder", lambda config: Encoder())
     monkeypatch.setattr("recbole_llmkt.cli.train._show", lambda result: None)
     monkeypatch.setattr("recbole_llmkt.cli.train._next_commands", lambda *_: [])
     Path("settings.yaml").write_text(yaml.safe_dump(planted))
@@ -135,19 +153,17 @@ def no_work(monkeypatch, tmp_path, planted):
     Path("out").mkdir()
 
 
-@given(
-    st.lists(
-        WORDS | TEXT | st.tuples(NAMES, ODD).map("--{0[0]}={0[1]}".format), min_size=1, max_size=6
-    )
-)
-@example(["train", "--model=BPR", "--dataset=planted", "--epochs=" + "9" * 5000])
-@example(["recommend", "--checkpoint=model.pth", "--users=u1"])
-@example(["tune", "--models=BPR", "--dataset=planted", "--output=out", "--space=space.yaml"])
-@example(["report", "out"])
-def test_a_command_line(no_work, arguments):
-    arguments = [word.replace("\x00", "") for word in arguments]
-    if arguments[0] in ("train", "compare", "tune", "profile", "layers"):
-        arguments.append("--config-files=settings.yaml")
-    done = CliRunner().invoke(main, arguments)
+KEYS_OF_THE_LINE = st.tuples(NAMES, ODD).map("--{0[0]}={0[1]}".format)
+
+
+@given(BASES, st.lists(WORDS | TEXT | KEYS_OF_THE_LINE, max_size=4))
+@example(["train", "--model=BPR", "--dataset=planted"], ["--epochs=" + "9" * 5000])
+@example([], ["recommend", "--checkpoint=model.pth", "--users=u1"])
+@example(["tune", "--models=BPR", "--dataset=planted", "--output=out"], ["--space=space.yaml"])
+@example([], ["report", "out"])
+def test_a_command_line(no_work, base, words):
+    words = [word.replace("\x00", "") for word in words]
+    settings_of_the_data = ["--config-files=settings.yaml"] if base else []
+    done = CliRunner().invoke(main, [*base, *words, *settings_of_the_data])
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception

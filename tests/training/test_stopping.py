@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import threading
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,18 @@ def test_a_folder_for_logs_that_cannot_be_written_is_named(tiny):
     Path("mine").write_text("a file")
     with pytest.raises(StorageError, match=r"Cannot write in mine: .*with checkpoint_dir\.$"):
         train(tiny.config(epochs=1, kt_enabled=False, checkpoint_dir="mine"))
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), ValueError("a fault")])
+def test_a_thread_that_finds_the_disk_full_prints_nothing(error, capsys, monkeypatch):
+    shown = []
+    monkeypatch.setattr(threading, "excepthook", shown.append)
+
+    def fail():
+        raise error
+
+    with stoppable(object(), saved=True):
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+    assert len(shown) == isinstance(error, ValueError)

@@ -117,8 +117,12 @@ def test_a_full_disk_is_named_and_leaves_the_old_file_alone(folder):
 
 
 def test_what_fails_for_another_reason_is_not_called_a_full_disk(folder):
-    with pytest.raises(ZeroDivisionError), replacing(folder / "file"):
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        try:
+            raise FileNotFoundError
+        except FileNotFoundError:
+            with replacing(folder / "file"):
+                raise ZeroDivisionError from None
     assert not list(folder.iterdir())
 
 

@@ -87,8 +87,8 @@ def interactions(
         Most moments cannot be read.
     """
     notes: list[str] = []
-    made = Columns(_with_values(roles, ("user", "item", "time"), notes), notes=notes)
-    source = made.frame
+    source = _with_values(roles, ("user", "item", "time"), notes)
+    made = Columns(source, notes=notes)
     columns = {role: _ids(roles, role, source, bad, made.notes) for role in ("user", "item")}
     if "time" in roles.columns:
         columns["time"] = _moments(roles, source, bad, time_format)
@@ -122,8 +122,8 @@ def entities(
         Between the parts of ``category``.
     """
     notes: list[str] = []
-    made = Columns(_with_values(roles, (role,), notes), notes=notes)
-    source = made.frame
+    source = _with_values(roles, (role,), notes)
+    made = Columns(source, notes=notes)
     columns = {_STANDARD[role]: _ids(roles, role, source, bad, made.notes)}
     made.types = {_STANDARD[role]: "token"}
     for name in ("title", "text", "category"):
@@ -189,7 +189,7 @@ def _ids(
         notes.append(f"{n_changed:,} ids of '{roles.columns[role]}' composed as Unicode (NFC)")
     problems = {token: reason for token in tokens.unique() if (reason := id_problem(token))}
     for number, token in tokens[tokens.isin(list(problems))].items():
-        bad.add(roles.table.path, roles.table.place(number), problems[token])
+        bad.add(roles.table.path, number, problems[token], roles.table.unit)
     _note_alike(tokens, roles.columns[role], notes)
     return tokens
 
@@ -223,7 +223,8 @@ def _moments(
         )
     roles.reasons["time"] += f"; {what}"
     for number, cell in source[column][unread].items():
-        bad.add(roles.table.path, roles.table.place(number), f"'{cell}' in '{column}' is no date")
+        reason = f"'{cell}' in '{column}' is no date"
+        bad.add(roles.table.path, number, reason, roles.table.unit)
     return pd.Series(seconds, index=source.index)
 
 
@@ -235,7 +236,7 @@ def _numbers(
     unread = (numbers.isna() | np.isinf(numbers)) & (cells != "")
     for number, cell in cells[unread].items():
         reason = f"'{cell}' in '{roles.columns[role]}' is no number"
-        bad.add(roles.table.path, roles.table.place(number), reason)
+        bad.add(roles.table.path, number, reason, roles.table.unit)
     _count_missing(cells, roles.columns[role], notes, "; RecBole takes the mean for them")
     return numbers.astype(float)
 
@@ -273,10 +274,9 @@ def _count_missing(cells: pd.Series, column: str, notes: list[str], effect: str 
 
 def _leave_out(made: Columns, roles: Roles, bad: BadRows) -> None:
     """Leave out the rows that are noted as bad."""
-    path, place = roles.table.path, roles.table.place
-    is_bad = [f"{path.name}, {place(number)}" in bad.reasons for number in made.frame.index]
-    if any(is_bad):
-        made.frame = made.frame[~np.array(is_bad)]
+    numbers = bad.numbers(roles.table.path)
+    if numbers:
+        made.frame = made.frame[~made.frame.index.isin(list(numbers))]
 
 
 def _examples(entries: Sequence[str], n_all: int) -> str:

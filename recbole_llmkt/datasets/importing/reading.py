@@ -27,6 +27,7 @@ _JSON = (".jsonl", ".ndjson", ".json")
 _PARQUET = (".parquet", ".pq")
 _SEPARATORS = (",", ";", "\t", "|")
 _LISTED = 20
+_BLOCK = 1000  # lines between two steps of a progress bar
 _EXACT = 2.0**53  # larger floats are no exact whole numbers
 
 
@@ -36,19 +37,24 @@ class BadRows:
 
     Attributes
     ----------
-    reasons : dict of str to str
-        "orders.csv, line 7" to what is wrong there.
+    reasons : dict of (Path, int) to str
+        File and number of a row to "orders.csv, line 7: what is wrong there".
     """
 
-    reasons: dict[str, str] = field(default_factory=dict)
+    reasons: dict[tuple[Path, int], str] = field(default_factory=dict)
 
-    def add(self, path: Path, place: str, reason: str) -> None:
-        """Note a row; the first reason of a row counts."""
-        self.reasons.setdefault(f"{path.name}, {place}", one_line(reason)[:200])
+    def add(self, path: Path, number: int, reason: str, unit: str = "line") -> None:
+        """Note a row by its number; the first reason of a row counts."""
+        text = f"{path.name}, {unit} {number}: {one_line(reason)[:200]}"
+        self.reasons.setdefault((path, number), text)
+
+    def numbers(self, path: Path) -> set[int]:
+        """Return the numbers of a file's bad rows."""
+        return {number for bad_path, number in self.reasons if bad_path == path}
 
     def listing(self) -> str:
         """Return the first rows, one a line, and the number of the others."""
-        lines = [f"  {place}: {reason}" for place, reason in self.reasons.items()]
+        lines = [f"  {text}" for text in self.reasons.values()]
         rest = len(lines) - _LISTED
         return "\n".join(lines[:_LISTED] + ([f"  and {rest:,} more"] if rest > 0 else []))
 
@@ -155,9 +161,14 @@ def _lines(path: Path, encoding: str) -> Iterator[Iterator[str]]:
 
 
 def _counted(lines: Iterable[str], bar: Any) -> Iterator[str]:
-    for line in lines:
-        bar.update(len(line))
+    size = 0
+    for number, line in enumerate(lines, start=1):
+        size += len(line)
+        if number % _BLOCK == 0:
+            bar.update(size)
+            size = 0
         yield line
+    bar.update(size)
 
 
 def _frame(columns: dict[str, list[str]], numbers: list[int]) -> pd.DataFrame:
@@ -177,7 +188,7 @@ def _read_delimited(path: Path, how: Reading, bad: BadRows) -> Table:
         known: dict[str, str] = {}  # a text that occurs often is kept once
         for number, cells in _records(path, lines, separator, bad):
             if len(cells) != len(header):
-                bad.add(path, f"line {number}", f"{len(cells)} cells, the header {len(header)}")
+                bad.add(path, number, f"{len(cells)} cells, the header {len(header)}")
                 continue
             numbers.append(number)
             for column, cell in zip(columns, cells):
@@ -216,7 +227,7 @@ def _records(
             reason = str(error)
             if "unexpected end" in reason:
                 reason = "a quotation mark is never closed"
-            bad.add(path, f"line {number}", reason)
+            bad.add(path, number, reason)
             continue
         if cells:
             yield number, cells
@@ -240,10 +251,10 @@ def _read_json_lines(path: Path, how: Reading, bad: BadRows) -> Table:
             try:
                 content = json.loads(line)
             except (ValueError, RecursionError) as error:
-                bad.add(path, f"line {number}", f"no JSON ({error})")
+                bad.add(path, number, f"no JSON ({error})")
                 continue
             if not isinstance(content, dict):
-                bad.add(path, f"line {number}", "no JSON object")
+                bad.add(path, number, "no JSON object")
                 continue
             numbers.append(number)
             rows.append({name: as_text(value) for name, value in _flat(content)})

@@ -69,9 +69,8 @@ def _of_dates(texts: pd.Series, time_format: str | None) -> FloatArray:
     left = seconds.isna() & (moments != "")
     if not time_format and left.any():
         seconds = seconds.where(~left, moments[left].map(_rare))
-    known = dict(zip(moments, seconds))
-    moments_of_rows: FloatArray = texts.map(known).to_numpy(dtype=np.float64)
-    return moments_of_rows
+    column: FloatArray = texts.map(dict(zip(moments, seconds))).to_numpy(dtype=np.float64)
+    return column
 
 
 def _rare(text: str) -> float:

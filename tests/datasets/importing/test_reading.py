@@ -52,14 +52,10 @@ def test_line_numbers_count_line_breaks_within_cells(read):
     content = 'a,b\n1,"x\ny"\n\n2\n3,4\n5,6,7\n"8"x,9\n10,11\n12,"open\n'
     table, bad = read("a.csv", content)
     assert table.frame.index.tolist() == [2, 6, 9]
-    assert list(bad.reasons) == [
-        "a.csv, line 5",
-        "a.csv, line 7",
-        "a.csv, line 8",
-        "a.csv, line 10",
-    ]
-    assert bad.reasons["a.csv, line 7"] == "3 cells, the header 2"
-    assert "never closed" in bad.reasons["a.csv, line 10"]
+    reasons = list(bad.reasons.values())
+    assert [int(text.split(":")[0].split()[-1]) for text in reasons] == [5, 7, 8, 10]
+    assert reasons[1] == "a.csv, line 7: 3 cells, the header 2"
+    assert "never closed" in reasons[3]
 
 
 def test_the_listing_ends_after_twenty_rows(read):
@@ -90,7 +86,7 @@ def test_json_lines_keep_ids_and_nested_values(read):
         {"user.email": "b@x", "item": "7", "tags": "", "ok": "", "note": "null"},
     ]
     assert table.frame.index.tolist() == [1, 5]
-    assert list(bad.reasons) == ["a.jsonl, line 3", "a.jsonl, line 4"]
+    assert [number for _, number in bad.reasons] == [3, 4]
 
 
 def test_texts_that_stand_for_missing_values(read):
