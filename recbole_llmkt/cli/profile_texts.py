@@ -102,7 +102,7 @@ def _is_id(config: Config, entity: str, token: str) -> bool:
 @entity_option
 @click.option("--text", help="The corrected text.")
 @click.option(
-    "--file", "file", type=click.File(encoding="utf-8"), help="A file with it; - is stdin."
+    "--file", "file", type=click.File(encoding="utf-8"), help="A file with the text; - is stdin."
 )
 def edit(
     token: str,
@@ -114,7 +114,7 @@ def edit(
     text: str | None,
     file: TextIO | None,
 ) -> None:
-    """Correct a profile by hand: with --text, --file, or in $EDITOR.
+    """Edit a profile: with --text, --file, or in $EDITOR.
 
     The profile is marked as edited, and stays when profiles are written again, unless
     --overwrite-edits is given.
@@ -157,7 +157,7 @@ def edit(
     type=click.Path(file_okay=False, path_type=Path),
     default=".",
     show_default=True,
-    help="Folder of the files.",
+    help="Folder for the files.",
 )
 def export_profiles(
     dataset: str,
@@ -186,7 +186,7 @@ def export_profiles(
         if made is None or not made.fits(store.usable()):
             click.echo(
                 f"{store.entity}: no embeddings by {config['profile_encoder']} of these texts; "
-                "`llmkt profile embed` makes them."
+                "`llmkt profile embed` creates them."
             )
         else:
             path = exchange.embedding_path(output, dataset, store.entity)
@@ -198,7 +198,7 @@ def export_profiles(
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @dataset_options
 @entities_option
-@click.option("--overwrite-edits", is_flag=True, help="Replace what a person corrected here, too.")
+@click.option("--overwrite-edits", is_flag=True, help="Also replace manual edits.")
 def import_profiles(
     source: Path,
     dataset: str,

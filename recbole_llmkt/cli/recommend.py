@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from recbole_llmkt.cli.options import ANY_KEY
+from recbole_llmkt.cli.options import ANY_KEY, where_option
 from recbole_llmkt.utils.exceptions import ConfigError
 
 if TYPE_CHECKING:
-    from recbole_llmkt.config import Config
-    from recbole_llmkt.recommend.recommendation import Recommendation
+    from recbole_llmkt.recommend.recommender import Recommendation
+    from recbole_llmkt.utils.types import RunConfig
 
 # More users than these go to a file.
 _SCREENFUL = 100
 
 
-def _tokens(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
+def read_tokens(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
     """Read tokens as a line of CSV, so that one with a comma can be quoted."""
     (row,) = csv.reader([value.replace("\n", " ")], skipinitialspace=True)
     # Plain blanks only: an id may end in another kind of blank (U+00A0).
@@ -40,7 +40,7 @@ def _tokens(context: click.Context, parameter: click.Parameter, value: str) -> l
 @click.option(
     "--users",
     required=True,
-    callback=_tokens,
+    callback=read_tokens,
     help='Their ids in the atomic files, separated by commas ("a,b",c quotes one), or all.',
 )
 @click.option(
@@ -53,6 +53,7 @@ def _tokens(context: click.Context, parameter: click.Parameter, value: str) -> l
     show_default=True,
     help="Sentences of the user's profile for each item.",
 )
+@where_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per user and line.")
 @click.option("--html", "as_html", is_flag=True, help="A self-contained page.")
 @click.option("--trust", is_flag=True, help="The checkpoint is yours: use all that it names.")
@@ -65,6 +66,7 @@ def recommend(
     users: list[str],
     topk: int,
     reasons: int,
+    where: tuple[str, ...],
     as_json: bool,
     as_html: bool,
     trust: bool,
@@ -74,7 +76,8 @@ def recommend(
     """Recommend items to users, with the profile sentences that fit each item.
 
     The ranking is the model's. A reason is a match of texts that is looked up afterwards: the
-    sentence of the user's profile that is nearest to the item's profile. Settings given here, such
+    sentence of the user's profile that the item's profile is nearer to than those of the other
+    items in the list. Settings given here, such
     as --data_path=DIR or --profile_dir=DIR, override those of the checkpoint. Addresses, profile
     folders and class paths in it are used only with --trust.
 
@@ -86,28 +89,27 @@ def recommend(
     if as_json and as_html:
         raise ConfigError("--json and --html exclude each other: choose one.")
     from recbole_llmkt.cli.overrides import parse_overrides
-    from recbole_llmkt.recommend import recommendation
-    from recbole_llmkt.recommend.rank import Ranker
+    from recbole_llmkt.recommend import Recommender
 
-    ranker = Ranker(checkpoint, parse_overrides(keys), trust)
-    ids = ranker.all_user_ids() if users == ["all"] else ranker.user_ids(users)
-    if len(ids) > _SCREENFUL and output is None:
+    recommender = Recommender(checkpoint, parse_overrides(keys), trust)
+    wanted = recommender.users if users == ["all"] else users
+    recommendations = recommender.top_k(wanted, topk, where, reasons)
+    if len(wanted) > _SCREENFUL and output is None:
         raise ConfigError(
-            f"{len(ids)} users are too many for a screen: name a file with --output=FILE, or fewer "
-            "--users."
+            f"{len(wanted)} users are too many for a screen: name a file with --output=FILE, or "
+            "fewer --users."
         )
-    recommendations = recommendation.recommend(ranker, ids, topk, reasons)
-    lines = _lines(recommendations, ranker.config, as_json, as_html)
+    lines = _lines(recommendations, recommender.config, as_json, as_html)
     if output is None:
         for line in lines:
             click.echo(line)
         return
     _write(output, lines)
-    click.echo(f"{output}: {len(ids)} users")
+    click.echo(f"{output}: {len(wanted)} users")
 
 
 def _lines(
-    recommendations: Iterable[Recommendation], config: Config, as_json: bool, as_html: bool
+    recommendations: Iterable[Recommendation], config: RunConfig, as_json: bool, as_html: bool
 ) -> Iterable[str]:
     from recbole_llmkt.recommend import render
 

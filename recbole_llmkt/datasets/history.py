@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_llmkt.datasets.splits import rating_field
@@ -243,7 +243,7 @@ def _first_of_each_pair(columns: dict[str, Array], dataset: Dataset) -> dict[str
     return {field: values[first] for field, values in columns.items()}
 
 
-def plain_column(values: Any, keep: int = 1) -> Array:
+def plain_column(values: torch.Tensor, keep: int = 1) -> Array:
     """Return a column of an Interaction; numerical features have a constant beside it."""
     array: Array = values.numpy()
     while array.ndim > keep:

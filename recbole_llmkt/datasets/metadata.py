@@ -63,7 +63,7 @@ def read_item_metadata(config: RunConfig) -> dict[str, ItemMetadata]:
     DataError
         There is no ``.item`` file, no title column, or a line cannot be read.
     """
-    path = _path(config, "item")
+    path = metadata_path(config, "item")
     if not path.is_file():
         raise DataError(
             f"There is no file '{path}'. Profiles need the titles in it: add it, in RecBole's "
@@ -94,7 +94,7 @@ def read_item_metadata(config: RunConfig) -> dict[str, ItemMetadata]:
 
 def read_user_metadata(config: RunConfig) -> dict[str, dict[str, str]]:
     """Read the ``.user`` file: per user token the columns that have a value; ``{}`` without it."""
-    path = _path(config, "user")
+    path = metadata_path(config, "user")
     if not path.is_file():
         return {}
     table = AtomicFile(path, config)
@@ -109,7 +109,8 @@ def read_user_metadata(config: RunConfig) -> dict[str, dict[str, str]]:
     }
 
 
-def _path(config: RunConfig, suffix: str) -> Path:
+def metadata_path(config: RunConfig, suffix: str) -> Path:
+    """Return where a dataset's ``.item`` or ``.user`` file is, or would be."""
     return Path(config["data_path"]) / f"{config['dataset']}.{suffix}"
 
 
@@ -123,5 +124,5 @@ def _choose(table: AtomicFile, config: RunConfig, kind: str) -> str | None:
     if not likely:
         return None
     column = lowered[likely[0]]
-    logger.info("%s: taking column '%s' of %s for the %s.", key, column, table.path.name, kind)
+    logger.info("%s: using column '%s' of %s for the %s.", key, column, table.path.name, kind)
     return column

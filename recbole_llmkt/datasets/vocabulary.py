@@ -8,7 +8,7 @@ token.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import getLogger
 from typing import Any
@@ -54,6 +54,25 @@ class Vocabulary:
         """Return the vocabulary of a dataset or a split."""
         tokens = {str(name): np.asarray(ids) for name, ids in dataset.field2id_token.items()}
         return cls(tokens, dict(getattr(dataset, "row_hashes", {})))
+
+    def grown(self, more: Mapping[str, Sequence[str]]) -> Vocabulary:
+        """Return a vocabulary with further tokens behind those of some fields.
+
+        Parameters
+        ----------
+        more : mapping of str to sequence of str
+            By field. Known tokens keep their ids.
+        """
+        tokens, made = {}, dict[tuple[int, tuple[str, ...]], Tokens]()
+        for name, known in self.tokens.items():
+            present = set(known.tolist())
+            new = tuple(token for token in more.get(name, ()) if token not in present)
+            # Fields of one table share their tokens, and go on sharing them.
+            key = (id(known), new)
+            if key not in made:
+                made[key] = np.concatenate([known, np.array(new, dtype=np.str_)]) if new else known
+            tokens[name] = made[key]
+        return Vocabulary(tokens, self.rows)
 
     # ---- in checkpoints -----------------------------------------------------------------------
 
@@ -300,6 +319,13 @@ def numbered_as(vocabulary: Vocabulary, dataset_class: type) -> type:
     """
 
     class Renumbered(dataset_class):  # type: ignore[misc]
+        def _data_filtering(self) -> None:
+            self.tokens_in_files = {
+                name: set(map(str, self.inter_feat[name].unique()))
+                for name in (self.uid_field, self.iid_field)
+            }
+            super()._data_filtering()
+
         def _remap_ID_all(self) -> None:  # noqa: N802 - RecBole's name
             super()._remap_ID_all()
             vocabulary.renumber(self)

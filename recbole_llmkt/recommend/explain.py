@@ -1,4 +1,4 @@
-"""Reasons: the sentences of a user's profile that lie nearest to an item's profile."""
+"""Reasons: the sentence of a user's profile that an item answers better than the others listed."""
 
 from __future__ import annotations
 
@@ -22,13 +22,29 @@ logger = getLogger(__name__)
 
 Vectors = dict[str, npt.NDArray[np.float32]]
 
+NONE_FITS = "no sentence fits this item better than the others in the list"
+# A sentence fits an item if its cosine is this much above the mean of the other items'.
+LEAST_MARGIN = 0.02
+
 
 @dataclass(frozen=True)
 class Reason:
-    """A sentence of the user's profile, and its cosine with the item's profile, from -1 to 1."""
+    """A sentence of a user's profile that an item's profile answers.
+
+    Attributes
+    ----------
+    sentence : str
+        Of the user's profile.
+    cosine : float
+        Of both embeddings, from -1 to 1.
+    margin : float or None
+        By how much that is above the mean of the other items in the list; None where there are no
+        others to compare with.
+    """
 
     sentence: str
     cosine: float
+    margin: float | None = None
 
 
 @dataclass(frozen=True)
@@ -38,9 +54,9 @@ class Explanation:
     Attributes
     ----------
     reasons : tuple of Reason
-        The nearest sentence first; empty where a profile is missing.
+        The best sentence first; empty where a profile is missing or no sentence fits.
     note : str or None
-        Which profile is missing.
+        Which profile is missing, or that no sentence fits.
     """
 
     reasons: tuple[Reason, ...] = ()
@@ -50,7 +66,9 @@ class Explanation:
 class Explainer:
     """Finds reasons in the profiles of a run.
 
-    It matches texts after the ranking, and does not say what the model computed.
+    It matches texts after the ranking, and does not say what the model computed. A sentence that
+    names many things is near to every item, so what counts is by how much an item's profile is
+    nearer to it than those of the other items in the list are.
 
     Parameters
     ----------
@@ -100,7 +118,7 @@ class Explainer:
         parts = [part for user in dict(both) for part in split[user]]
         vectors = self._encode(parts, [texts[item] for _, item in both])
         return {
-            user: [self._explanation(split[user], texts.get(item), vectors) for item in items]
+            user: self._explanations(split[user], [texts.get(item) for item in items], vectors)
             for user, items in recommended.items()
         }
 
@@ -125,16 +143,61 @@ class Explainer:
             )
         return dict(zip(texts, made))
 
-    def _explanation(self, parts: Sequence[str], item: str | None, vectors: Vectors) -> Explanation:
-        missing = [name for name, has in (("user", parts), ("item", item)) if not has]
-        if missing or item is None:
-            return Explanation(note=f"no profile of this {' and this '.join(missing)}")
+    def _explanations(
+        self, parts: Sequence[str], items: Sequence[str | None], vectors: Vectors
+    ) -> list[Explanation]:
+        """Explain the items of one user's list, by their texts."""
+        described = [row for row, item in enumerate(items) if parts and item is not None]
+        explained = [Explanation(note=_missing(parts, item)) for item in items]
+        if not described:
+            return explained
+        targets = np.stack([self._item_vector(str(items[row])) for row in described])
+        cosines = targets @ np.stack([vectors[part] for part in parts]).T
+        margins = _margins(cosines)
+        for place, row in enumerate(described):
+            explained[row] = self._explanation(parts, cosines[place], margins, place)
+        return explained
+
+    def _item_vector(self, text: str) -> npt.NDArray[np.float32]:
         # Stored vectors may be of half precision, or of any length if they were imported.
-        target = np.asarray(self._items[text_digest(item)], dtype=np.float32)
-        target = target / np.maximum(np.linalg.norm(target), np.finfo(np.float32).tiny)
-        cosines = np.stack([vectors[part] for part in parts]) @ target
-        order = np.argsort(-cosines, kind="stable")[: self._n_reasons]
-        return Explanation(tuple(Reason(parts[row], float(cosines[row])) for row in order))
+        vector = np.asarray(self._items[text_digest(text)], dtype=np.float32)
+        unit: npt.NDArray[np.float32] = vector / np.maximum(
+            np.linalg.norm(vector), np.finfo(np.float32).tiny
+        )
+        return unit
+
+    def _explanation(
+        self,
+        parts: Sequence[str],
+        cosines: npt.NDArray[np.float32],
+        margins: npt.NDArray[np.float32] | None,
+        place: int,
+    ) -> Explanation:
+        by = cosines if margins is None else margins[place]
+        order = np.argsort(-by, kind="stable")[: self._n_reasons]
+        if margins is None:
+            return Explanation(tuple(Reason(parts[n], float(cosines[n])) for n in order))
+        fitting = [n for n in order if by[n] >= LEAST_MARGIN]
+        reasons = (Reason(parts[n], float(cosines[n]), float(by[n])) for n in fitting)
+        return Explanation(tuple(reasons), None if fitting else NONE_FITS)
+
+
+def _missing(parts: Sequence[str], item: str | None) -> str | None:
+    missing = [name for name, has in (("user", parts), ("item", item)) if not has]
+    return f"no profile of this {' and this '.join(missing)}" if missing else None
+
+
+def _margins(cosines: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
+    """Return each cosine minus the mean of the other items', shape (n_items, n_sentences).
+
+    None where there are no other items.
+    """
+    n_items = len(cosines)
+    if n_items < 2:
+        return None
+    others = (cosines.sum(axis=0) - cosines) / np.float32(n_items - 1)
+    margins: npt.NDArray[np.float32] = cosines - others
+    return margins
 
 
 def _store(config: RunConfig, entity: str) -> ProfileStore | None:

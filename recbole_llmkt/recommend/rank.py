@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
 from logging import getLogger
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from recbole.data.interaction import Interaction, cat_interactions
-from recbole.data.transform import construct_transform
-from recbole.utils import FeatureSource, ModelType
 from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
-from recbole_llmkt.checkpoints import load_checkpoint
-from recbole_llmkt.datasets.history import interaction_counts, plain_column
-from recbole_llmkt.quick_start import load_data_and_model
-from recbole_llmkt.transfer.methods.cold_start import filled_tables
+from recbole_llmkt.datasets.history import interaction_counts
+from recbole_llmkt.recommend.factors import Factors, Product, find_product, recorded_scores
+from recbole_llmkt.recommend.inputs import Inputs
+from recbole_llmkt.recommend.newcomers import load_to_serve
+from recbole_llmkt.recommend.topk import top_k
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
 
 logger = getLogger(__name__)
 
 Ranked = list[tuple[int, float]]
 _SHOWN = 5
+# Scores in memory at once, where they are all that is computed.
+_SCORES = 2**24
 
 
 class Ranker:
@@ -53,13 +54,13 @@ class Ranker:
     def __init__(
         self, model_file: str, config_dict: Mapping[str, object] | None = None, trust: bool = False
     ) -> None:
-        config, model, _, train_data, valid_data, _ = load_data_and_model(
-            model_file, config_dict, trust
+        self._served = served = load_to_serve(model_file, config_dict, trust)
+        self.config: Any = served.config
+        self.model: Any = served.model.eval()
+        self.dataset: Any = served.dataset
+        loaders = (
+            loader for loader in (served.train_data, served.valid_data) if loader is not None
         )
-        self.config: Any = config
-        self.model: Any = model.eval()
-        self.dataset: Any = train_data._dataset
-        loaders = (loader for loader in (train_data, valid_data) if loader is not None)
         self._parts = [loader._dataset for loader in loaders]
         users, items = (
             np.concatenate([part.inter_feat[field].numpy() for part in self._parts])
@@ -68,12 +69,58 @@ class Ranker:
         shape = (self.dataset.user_num, self.dataset.item_num)
         ones = np.ones(len(users), dtype=np.int32)
         self._known = csr_matrix((ones, (users, items)), shape=shape)
-        self._users = users
         self._trained = interaction_counts(self.dataset)["user"] > 0
-        self._sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
-        self._context_fields = self._read_of_interactions()
-        self._filled = _filled_users(model_file)
-        self._departed = self._ids_of(getattr(self.dataset, "departed_tokens", {}))
+        self.inputs = Inputs(self.config, self.dataset, self._parts, users)
+        departed = self._ids_of(getattr(self.dataset, "departed_tokens", {}))
+        self._departed = {
+            entity: ids - served.from_profile.get(entity, set()) for entity, ids in departed.items()
+        }
+
+    @cached_property
+    def product(self) -> Product | None:
+        """How scores are a product of vectors, found out by experiment; None if they are not."""
+        return find_product(self, self.all_user_ids())
+
+    def factors(self, user_ids: Sequence[int], item_ids: Sequence[int]) -> Factors:
+        """Return vectors of users and items whose product is the score.
+
+        Parameters
+        ----------
+        user_ids, item_ids : sequence of int
+            Internal ids.
+
+        Raises
+        ------
+        ConfigError
+            The model's score is no such product.
+        """
+        product = self.product
+        if product is None:
+            raise ConfigError(
+                f"{self.config['model']} does not score by a product of a user's and an item's "
+                "vector, so a vector index cannot rank as it does: export recommendations, with "
+                "--topk=10."
+            )
+        rows = []
+        with self._progress(len(user_ids), "Embed") as progress:
+            for ids in self._batches(user_ids):
+                rows.append(product.users(recorded_scores(self, ids)[0]).cpu())
+                progress.update(len(ids))
+        return product.factors(rows, item_ids)
+
+    def _progress(self, n_users: int, title: str) -> Any:
+        return tqdm(total=n_users, desc=title, unit="user", delay=2, leave=False)
+
+    def _batches(self, user_ids: Sequence[int]) -> Iterator[npt.NDArray[np.int64]]:
+        """Yield users whose scores are computed at once.
+
+        ``eval_batch_size`` bounds what a model computes for each pair; where scores are a product,
+        there is nothing but them.
+        """
+        n_scores = max(self.config["eval_batch_size"], 0 if self.product is None else _SCORES)
+        step = max(1, n_scores // self.dataset.item_num)
+        for start in range(0, len(user_ids), step):
+            yield np.array(user_ids[start : start + step], dtype=np.int64)
 
     def _ids_of(self, tokens: Mapping[str, Sequence[str]]) -> dict[str, set[int]]:
         """Return internal ids of tokens by entity; of users and items alone."""
@@ -84,20 +131,6 @@ class Ranker:
             }
             for entity, name in fields.items()
         }
-
-    def _read_of_interactions(self) -> list[str]:
-        """Return the fields of the interactions themselves that a context-aware model reads."""
-        if self.config["MODEL_TYPE"] != ModelType.CONTEXT:
-            return []
-        fields = self.dataset.fields(source=[FeatureSource.INTERACTION])
-        label = self.config["LABEL_FIELD"]
-        read = [name for name in fields if name != label and name in self.dataset.inter_feat]
-        if read:
-            logger.info(
-                "The model reads %s of an interaction: taken from each user's last known one.",
-                ", ".join(read),
-            )
-        return read
 
     @property
     def n_items(self) -> int:
@@ -118,15 +151,16 @@ class Ranker:
             A user is not in the dataset, or the model has learned nothing about them.
         """
         known = self.dataset.field2token_id[self.dataset.uid_field]
-        unknown = getattr(self.dataset, "unknown_tokens", {}).get(self.dataset.uid_field, ())
-        new = [token for token in tokens if token in set(unknown)]
+        unknown = set(getattr(self.dataset, "unknown_tokens", {}).get(self.dataset.uid_field, ()))
+        new = [token for token in tokens if token in unknown]
         if new:
             raise DataError(
                 f"{_some(new)}: new since this {self.config['model']} was trained, so it has no "
-                "row for them. Leave them out, or train again."
+                "row for them, and without a profile that one could be made from. Write their "
+                "profiles (llmkt profile), leave them out, or train again."
             )
-        departed = self._departed["user"]
-        missing = [token for token in tokens if known.get(token, 0) in {0, *departed}]
+        absent = {0, *self._departed["user"]} - self._served.without_row
+        missing = [token for token in tokens if known.get(token, 0) in absent]
         if missing:
             like = ", ".join(f"'{token}'" for token in self.tokens("user", range(1, 4)))
             raise DataError(
@@ -135,6 +169,12 @@ class Ranker:
             )
         ids = [int(known[token]) for token in tokens]
         cold = [token for token, user_id in zip(tokens, ids) if not self._can_rank(user_id)]
+        if cold and self._reads_history(ids):
+            raise DataError(
+                f"{_some(cold)}: a {self.config['model']} has no row for a user that a profile "
+                "could fill: it ranks by what a user has done, and they have done nothing yet. "
+                "Leave them out, or train a model with a row for each user, such as BPR."
+            )
         if cold:
             raise DataError(
                 f"{_some(cold)}: users without training interactions, about whom this "
@@ -146,16 +186,42 @@ class Ranker:
         """Return the internal ids of the users that can be ranked for."""
         return [user_id for user_id in range(1, self.dataset.user_num) if self._can_rank(user_id)]
 
+    def all_item_ids(self) -> list[int]:
+        """Return the internal ids of the items that can be recommended."""
+        departed = self._departed["item"]
+        return [item for item in range(1, self.dataset.item_num) if item not in departed]
+
+    def _reads_history(self, user_ids: Sequence[int]) -> bool:
+        """Tell whether a model that reads histories was asked for users with a profile alone."""
+        profiled = self._served.without_row
+        if self.inputs.is_sequential:
+            profiled = profiled | self._served.from_profile.get("user", set())
+        return not profiled.isdisjoint(user_ids)
+
     def _can_rank(self, user_id: int) -> bool:
         is_known = bool(self._known.indptr[user_id + 1] > self._known.indptr[user_id])
-        if self._sequential:
+        if self.inputs.is_sequential:
             return is_known  # it reads what the user did last, and no embedding of the user
         if self._trained[user_id]:
             return True
-        return user_id in self._filled and (is_known or not self._context_fields)
+        from_profile = user_id in self._served.from_profile.get("user", ())
+        return from_profile and (is_known or not self.inputs.context_fields)
+
+    def check_topk(self, topk: int) -> None:
+        """Refuse longer lists than the catalogue.
+
+        Raises
+        ------
+        ConfigError
+            There are fewer than ``topk`` items.
+        """
+        if not 1 <= topk <= self.n_items:
+            raise ConfigError(f"--topk={topk}: the catalogue has {self.n_items} items only.")
 
     @torch.no_grad()
-    def rank(self, user_ids: Sequence[int], topk: int) -> Iterator[Ranked]:
+    def rank(
+        self, user_ids: Sequence[int], topk: int, allowed: Collection[str] | None = None
+    ) -> Iterator[Ranked]:
         """Yield the best items of each user: (internal item id, score), the best one first.
 
         Parameters
@@ -164,6 +230,8 @@ class Ranker:
             Internal ids.
         topk : int
             How many items; a user who knows nearly all of them gets those that are left.
+        allowed : collection of str, optional
+            Tokens of the items to choose from; None is all of them.
 
         Raises
         ------
@@ -172,30 +240,57 @@ class Ranker:
         DataError
             The model's scores are no numbers.
         """
-        if topk > self.n_items:
-            raise ConfigError(f"--topk={topk}: the catalogue has {self.n_items} items only.")
-        step = max(1, self.config["eval_batch_size"] // self.dataset.item_num)
-        with tqdm(total=len(user_ids), desc="Rank", unit="user", delay=2, leave=False) as progress:
-            for start in range(0, len(user_ids), step):
-                ids = np.array(user_ids[start : start + step], dtype=np.int64)
-                values, items = torch.topk(self._masked_scores(ids), topk)
+        self.check_topk(topk)
+        excluded = self._excluded(allowed)
+        with self._progress(len(user_ids), "Rank") as progress:
+            for ids in self._batches(user_ids):
+                values, items = self._best(ids, topk, excluded)
                 for row_values, row_items in zip(values.tolist(), items.tolist()):
                     pairs = zip(row_items, row_values)
                     yield [(item, value) for item, value in pairs if value != -np.inf]
                 progress.update(len(ids))
 
-    def _masked_scores(self, ids: npt.NDArray[np.int64]) -> torch.Tensor:
-        scores = self._scores(self._interactions(ids)).view(len(ids), -1).float().cpu()
-        if scores.isnan().any():
-            token = self.tokens("user", [ids[int(scores.isnan().any(1).int().argmax())]])[0]
+    def _excluded(self, allowed: Collection[str] | None) -> torch.Tensor:
+        """Return the ids that nobody is recommended: padding, who left, what is not allowed."""
+        excluded = {0, *self._departed["item"]}
+        if allowed is not None:
+            ids = self.dataset.field2token_id[self.dataset.iid_field]
+            kept = {int(ids[token]) for token in allowed if token in ids}
+            excluded |= {*range(self.dataset.item_num)} - kept
+        return torch.tensor(sorted(excluded))
+
+    def _best(
+        self, ids: npt.NDArray[np.int64], topk: int, excluded: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        scores = self.scores(ids)
+        device = scores.device
+        scores.index_fill_(1, excluded.to(device), -np.inf)
+        if not self.config["repeatable"]:
+            rows, items = (torch.from_numpy(place) for place in self._known[ids].nonzero())
+            scores[rows.to(device).long(), items.to(device).long()] = -np.inf
+        values, items = top_k(scores, topk)
+        if bool(values.isnan().any()):
+            token = self.tokens("user", [ids[int(values.isnan().any(1).int().argmax())]])[0]
             raise DataError(
                 f"The model's scores for user '{token}' are not numbers: its training diverged. "
                 "Train it again with a smaller learning_rate."
             )
-        scores[:, [0, *self._departed["item"]]] = -np.inf
-        if not self.config["repeatable"]:
-            scores[self._known[ids].nonzero()] = -np.inf
-        return scores
+        return values, items
+
+    def scores(self, ids: npt.NDArray[np.int64]) -> torch.Tensor:
+        """Return the model's scores of all items for some users.
+
+        Parameters
+        ----------
+        ids : ndarray of int64, shape (n_users,)
+            Internal ids.
+
+        Returns
+        -------
+        Tensor of float32, shape (n_users, item_num)
+            On the run's device, the padding item included.
+        """
+        return self._scores(self.inputs.of(ids)).view(len(ids), -1).float()
 
     def _scores(self, users: Any) -> torch.Tensor:
         users = users.to(self.config["device"])
@@ -209,68 +304,6 @@ class Ranker:
         pairs.update(items.repeat(len(users)))
         parts = [pairs[start : start + size] for start in range(0, len(pairs), size)]
         return torch.cat([self.model.predict(part).view(-1) for part in parts])
-
-    # ---- what the model reads -----------------------------------------------------------------
-
-    def _interactions(self, ids: npt.NDArray[np.int64]) -> Any:
-        """Return a row for each user, with all that the model reads but the item."""
-        if self._sequential:
-            following = self._following(self._last_known(ids))
-            return construct_transform(self.config)(self.dataset, following)
-        users = self.dataset.join(Interaction({self.dataset.uid_field: torch.from_numpy(ids)}))
-        if self._context_fields:
-            last = self._last_known(ids)
-            users.update(Interaction({field: last[field] for field in self._context_fields}))
-        return users
-
-    def _last_known(self, ids: npt.NDArray[np.int64]) -> Any:
-        """Return each user's last row of the training and validation part."""
-        last = self._last_positions()[ids]
-        starts = np.cumsum([0, *(len(part) for part in self._parts)])
-        places = np.searchsorted(starts, last, side="right") - 1
-        rows = [
-            self._parts[place][torch.tensor([position - starts[place]])]
-            for place, position in zip(places, last)
-        ]
-        return cat_interactions(rows)
-
-    def _last_positions(self) -> npt.NDArray[np.int64]:
-        """Return for each user the latest known row, counted over both parts; -1 is none."""
-        if not hasattr(self, "_latest"):
-            time = self.dataset.time_field
-            order = np.arange(len(self._users))
-            if time is not None and time in self.dataset.inter_feat:
-                times = np.concatenate(
-                    [plain_column(part.inter_feat[time]) for part in self._parts]
-                )
-                order = np.argsort(times, kind="stable")
-            self._latest = np.full(self.dataset.user_num, -1, dtype=np.int64)
-            self._latest[self._users[order]] = order  # the last of several rows wins
-        return self._latest
-
-    def _following(self, rows: Any) -> Any:
-        """Turn the last known rows of a sequential dataset into the rows that come after them."""
-        suffix = self.config["LIST_SUFFIX"]
-        length_field = self.dataset.item_list_length_field
-        for field in [name for name in rows.columns if name + suffix in rows.columns]:
-            lists, lengths = rows[field + suffix].clone(), rows[length_field]
-            width = lists.shape[1]
-            for row, length in enumerate(lengths.tolist()):
-                if length == width:
-                    lists[row] = lists[row].roll(-1, 0)
-                lists[row, min(length, width - 1)] = rows[field][row]
-            rows.update(Interaction({field + suffix: lists}))
-        longest = rows[self.dataset.iid_field + suffix].shape[1]
-        lengths = torch.clamp(rows[length_field] + 1, max=longest)
-        rows.update(Interaction({length_field: lengths}))
-        return rows
-
-
-def _filled_users(model_file: str) -> set[int]:
-    """Return the cold users whose embedding came from their profile (kt_cold_start)."""
-    filled = filled_tables(load_checkpoint(model_file))
-    users = (side["ids"] for side in filled if side["entity"] == "user")
-    return {user_id for ids in users for user_id in ids.tolist()}
 
 
 def _some(tokens: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from importlib import resources
 
 import jinja2
 
-from recbole_llmkt.recommend.recommendation import Recommendation, RecommendedItem
+from recbole_llmkt.recommend.recommender import Recommendation, RecommendedItem
 from recbole_llmkt.utils import text
 from recbole_llmkt.utils.text import one_line
 from recbole_llmkt.utils.types import RunConfig, Settings
@@ -38,7 +38,11 @@ def _plain(item: RecommendedItem) -> Settings:
         "title": item.title,
         "score": item.score,
         "reasons": [
-            {"sentence": reason.sentence, "cosine": round(reason.cosine, 4)}
+            {
+                "sentence": reason.sentence,
+                "cosine": round(reason.cosine, 4),
+                "margin": None if reason.margin is None else round(reason.margin, 4),
+            }
             for reason in item.explanation.reasons
         ],
         "note": item.explanation.note,

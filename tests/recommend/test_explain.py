@@ -62,6 +62,26 @@ def test_the_nearest_sentence_is_the_reason(config, encoder):
     assert len(found["u2"][0].reasons) == 1  # that is all the profile has
 
 
+def test_a_sentence_that_is_near_to_everything_explains_nothing(config, encoder):
+    """Each item gets what sets it apart from the list; one that nothing sets apart gets a note."""
+    texts = {"u5": "War and space and love. Love."}, {"i5": "War space love.", "i6": "Space love."}
+    for entity, profiles in zip(("user", "item"), texts):
+        store = ProfileStore(explain.profile_folder(config, entity), entity)
+        with store.writing():
+            for token, text in profiles.items():
+                store.append(Profile(token, text, "test", "", "", None, "2024-01-01T00:00:00"))
+    first, second = Explainer(config).explain({"u5": ["i5", "i6"]})["u5"]
+    assert [each.sentence for each in first.reasons] == ["War and space and love."]
+    assert first.reasons[0].margin == pytest.approx(1 - (2 / 3) ** 0.5, abs=1e-3)
+    assert [each.sentence for each in second.reasons] == ["Love."]
+    assert second.reasons[0].cosine < 0.75  # the other sentence is nearer, to both of them
+    same = Explainer(config).explain({"u5": ["i1", "i4"]})["u5"]
+    assert [each.note for each in same] == [explain.NONE_FITS] * 2
+    (alone,) = Explainer(config).explain({"u5": ["i6"]})["u5"]
+    assert alone.reasons[0].margin is None  # there is no list to compare with
+    assert alone.reasons[0].sentence == "War and space and love."
+
+
 def test_every_text_is_encoded_once(config, encoder):
     explainer = Explainer(config)
     explainer.explain({"u1": ["i1", "i2"], "u2": ["i4", "i1"]})

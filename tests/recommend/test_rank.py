@@ -78,7 +78,7 @@ def test_what_follows_a_users_last_validation_row_is_the_test_row(make_dataset):
     *_, test_data = load_data_and_model(file)
     test = test_data._dataset.inter_feat
     ids = test["user_id"].numpy()
-    made = ranker._interactions(ids)
+    made = ranker.inputs.of(ids)
     # Some histories are longer than the list, so that the oldest item drops out.
     assert (test["item_length"] == 8).any()
     for field in ("item_id_list", "rating_list", "timestamp_list", "item_length", "user_id"):
@@ -105,12 +105,12 @@ def test_a_context_aware_model_reads_the_last_known_interaction(make_dataset, ke
     dataset = make_dataset()
     file = checkpoint(dataset, "FM", **LABELED, **keys)
     ranker = Ranker(file)
-    assert ranker._context_fields == ["timestamp"]
+    assert ranker.inputs.context_fields == ["timestamp"]
     ids = np.array(ranker.user_ids(["u3", "u4"]))
     known = sorted(int(row[3]) for row in dataset.rows if row[0] == "u3")
     count = len(known)
     last = known[count - int(0.2 * count) - 1]  # RecBole rounds the last parts down
-    value = ranker._interactions(ids)["timestamp"][0]
+    value = ranker.inputs.of(ids)["timestamp"][0]
     assert float(value.flatten()[0]) == last
     (ranked, _) = ranker.rank(ids, 40)
     seen = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from recbole_llmkt.recommend.explain import Explanation, Reason
-from recbole_llmkt.recommend.recommendation import Recommendation, RecommendedItem
+from recbole_llmkt.recommend.recommender import Recommendation, RecommendedItem
 from recbole_llmkt.recommend.render import json_line, page, text_lines
 
 MADE = Recommendation(
@@ -41,7 +41,7 @@ def test_json_is_one_line_and_loses_nothing():
         "item": "i1",
         "title": "<b>War</b>\x1b[31m",
         "score": 12.34567,
-        "reasons": [{"sentence": "Adores\nwar.", "cosine": 0.9877}],
+        "reasons": [{"sentence": "Adores\nwar.", "cosine": 0.9877, "margin": None}],
         "note": None,
     }
 

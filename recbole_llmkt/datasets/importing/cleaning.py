@@ -132,7 +132,7 @@ def id_problem(token: str) -> str | None:
     return None
 
 
-def each_once(cells: pd.Series, change: Callable[[str], str]) -> pd.Series:
+def each_once(cells: pd.Series, change: Callable[[str], object]) -> pd.Series:
     """Change the cells of a column, each different text once."""
     known = {text: change(text) for text in cells.unique()}
     return cells.map(known)

@@ -154,8 +154,8 @@ def _warn_of_unknown(histories: Histories, items: Mapping[str, Values]) -> None:
     unknown = [str(token) for token in histories.item_tokens[1:] if token not in items]
     if unknown:
         logger.warning(
-            "%d of %d items, '%s' for one, have no title in the .item file: they are left out of "
-            "the prompts, and get no profile, nor do users of such items alone.",
+            "%d of %d items, such as '%s', have no title in the .item file: they are left out of "
+            "the prompts and get no profile, and neither do users who have only such items.",
             len(unknown),
             len(histories.item_tokens) - 1,
             unknown[0],

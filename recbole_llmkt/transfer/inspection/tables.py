@@ -161,13 +161,10 @@ class TableFinder:
 
     def _by_field(self, name: str) -> list[EntityTable]:
         """Read RecBole's own book-keeping of a table that several fields share (DIN's items)."""
-        path = name.rpartition(".")[0].rpartition(".")[0]
-        shared = self.modules.get(path)
-        if not isinstance(shared, FMEmbedding):
+        fields = shared_fields(self.modules, name)
+        if not fields:
             return []
-        keeper, _, key = f".{path}".rpartition(".token_embedding_table")
-        fields = getattr(self.modules[keeper[1:]], "token_field_names", ())
-        fields = fields.get(key[1:], ()) if isinstance(fields, dict) else fields
+        shared = self.modules[name.rpartition(".")[0].rpartition(".")[0]]
         return [
             EntityTable(name, entity, self.sizes[entity], offset=int(shared.offsets[place]))
             for entity in ENTITIES
@@ -267,6 +264,30 @@ class TableFinder:
         with isolated_randomness(PROBE_SEED), torch.no_grad():
             scores: Tensor = shadow.full_sort_predict(batch)  # type: ignore[operator]
         return scores.reshape(len(batch), -1)
+
+
+def shared_fields(modules: Mapping[str, nn.Module], name: str) -> Sequence[str]:
+    """Return the fields whose tokens share a table, in the order of their rows.
+
+    Parameters
+    ----------
+    modules : mapping of str to nn.Module
+        All modules of the model, by path.
+    name : str
+        The parameter.
+
+    Returns
+    -------
+    sequence of str
+        From RecBole's own book-keeping; empty where it keeps none.
+    """
+    path = name.rpartition(".")[0].rpartition(".")[0]
+    if not isinstance(modules.get(path), FMEmbedding):
+        return ()
+    keeper, _, key = f".{path}".rpartition(".token_embedding_table")
+    fields = getattr(modules[keeper[1:]], "token_field_names", ())
+    named: Sequence[str] = fields.get(key[1:], ()) if isinstance(fields, dict) else fields
+    return named
 
 
 logger = getLogger(__name__)

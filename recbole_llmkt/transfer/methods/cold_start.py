@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from logging import getLogger
 from typing import ClassVar
@@ -68,7 +68,7 @@ class ColdSide:
 
 
 class ColdStart(Method):
-    """Give cold users and items the embedding that their profile speaks for.
+    """Give cold users and items an embedding predicted from their profile.
 
     A ridge regression from profile embeddings to the rows of a table is fitted on the warm
     entities; what it predicts for a cold one is written into its row. The strength is chosen for
@@ -137,21 +137,7 @@ class ColdStart(Method):
         list of dict
             What :func:`undo` needs to put the trained rows back.
         """
-        trained = []
-        for side in self.sides:
-            if not side.cold.any():
-                logger.info("Cold start: no %s is cold.", side.profiles.entity)
-                continue
-            ids = torch.from_numpy(side.profiles.ids)
-            cold = torch.from_numpy(side.cold)
-            for table in side.tables:
-                rows = table.rows(parameters)
-                trained.append({**vars(table), "ids": ids[cold], "rows": rows[ids[cold]].clone()})
-                known = rows[ids[~cold]].cpu().double().numpy()
-                predicted = _predict(side.vectors[~side.cold], known, side.vectors[side.cold])
-                rows[ids[cold]] = torch.from_numpy(predicted).to(rows)
-                logger.info("Cold start: %d of %d rows of %s.", cold.sum(), table.n - 1, table)
-        return trained
+        return fill_rows(self.sides, parameters)
 
     def finish(self, model: nn.Module, checkpoint: str | None) -> None:
         """Fill the best checkpoint, else the model in memory."""
@@ -192,6 +178,38 @@ class ColdStart(Method):
     def summary(self) -> Settings:
         """Describe both sides."""
         return {self.name: [side.summary() for side in self.sides]}
+
+
+def fill_rows(sides: Sequence[ColdSide], parameters: Mapping[str, Tensor]) -> list[Settings]:
+    """Write the rows of cold entities in place, as the warm ones' profiles and rows predict them.
+
+    Parameters
+    ----------
+    sides : sequence of ColdSide
+        Users, items or both.
+    parameters : mapping of str to Tensor
+        The model's parameters by name, as in ``state_dict``.
+
+    Returns
+    -------
+    list of dict
+        For each table that was written its fields, the ``ids`` and their former ``rows``.
+    """
+    trained = []
+    for side in sides:
+        if not side.cold.any():
+            logger.info("Cold start: no %s is cold.", side.profiles.entity)
+            continue
+        ids = torch.from_numpy(side.profiles.ids)
+        cold = torch.from_numpy(side.cold)
+        for table in side.tables:
+            rows = table.rows(parameters)
+            trained.append({**vars(table), "ids": ids[cold], "rows": rows[ids[cold]].clone()})
+            known = rows[ids[~cold]].cpu().double().numpy()
+            predicted = _predict(side.vectors[~side.cold], known, side.vectors[side.cold])
+            rows[ids[cold]] = torch.from_numpy(predicted).to(rows)
+            logger.info("Cold start: %d of %d rows of %s.", cold.sum(), table.n - 1, table)
+    return trained
 
 
 def filled_tables(checkpoint: Settings) -> list[Settings]:

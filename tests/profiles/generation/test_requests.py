@@ -23,7 +23,7 @@ def test_items_without_a_title_are_left_out_with_a_warning(dataset, caplog):
     maker = make(dataset, "item")
     assert "i0" not in maker.digests
     assert set(maker.digests) == {row[1] for row in dataset.rows} - {"i0"}
-    assert "1 of 12 items, 'i0' for one, have no title" in caplog.text
+    assert "1 of 12 items, such as 'i0', have no title" in caplog.text
     request = maker("i1")
     assert (request.entity, request.history, request.messages) == ("item", None, [])
     assert (request.context["title"], request.context["year"]) == ("The Story of i1", "1951")

@@ -71,7 +71,7 @@ def test_what_is_missing_or_out_of_date_is_written(tmp_path, requests, selection
 def test_what_others_wrote_stays_with_a_warning_unless_asked_for(tmp_path, requests, caplog):
     write(tmp_path, requests, generator="openai", model="a-model")
     assert wanted_tokens(requests, tmp_path, Selection())[0] == ["new", "old"]
-    assert "'good' (openai a-model) for one" in caplog.text
+    assert "such as that of 'good' (openai a-model)" in caplog.text
     again, _ = wanted_tokens(requests, tmp_path, Selection(overwrite_others=True))
     assert "good" in again
     assert "edited" not in again

@@ -1,0 +1,207 @@
+"""User and item vectors of a model whose score is their product, found out by experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from recbole_llmkt.utils.types import IntArray
+
+Matrix = npt.NDArray[np.float32]
+
+_PROBED = 4  # users of each of two experiments
+# Largest deviation of a score from the product, as a share of the scores' range.
+_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What a model's scores are a product of: ``users @ items.T``.
+
+    Attributes
+    ----------
+    users : ndarray of float32, shape (n_users, dim)
+        In the order in which they were asked for.
+    items : ndarray of float32, shape (n_items, dim)
+        Likewise. Where the model adds a number for each item,
+        that is the last column, and the users' last column is 1.
+    """
+
+    users: Matrix
+    items: Matrix
+
+
+@dataclass(frozen=True)
+class Product:
+    """How a model's scores come from a product: ``scale * users @ items.T + bias``.
+
+    Attributes
+    ----------
+    items : Tensor of float32, shape (n_items, dim)
+        The same for all users.
+    bias : Tensor of float32, shape (n_items,)
+        Zero where there is none.
+    scale : float
+        CORE's 1 / temperature; 1 for most models.
+    """
+
+    items: Tensor
+    bias: Tensor
+    scale: float
+
+    @classmethod
+    def of(cls, left: Tensor, right: Tensor, scores: Tensor) -> Product | None:
+        """Explain scores by a product and a number for each item; None if they are something else.
+
+        Parameters
+        ----------
+        left : Tensor, shape (n_users, dim)
+            What may be the users' vectors.
+        right : Tensor, shape (n_items, dim)
+            What may be the items'.
+        scores : Tensor, shape (n_users, n_items)
+            Of the model.
+        """
+        left, right, scores = left.double(), right.double(), scores.double()
+        product = left @ right.T
+        # What differs between users is the product's alone.
+        moved, by = scores - scores.mean(0), product - product.mean(0)
+        if not (torch.isfinite(scores).all() and float(by.abs().max()) > 0):
+            return None
+        scale = float((moved * by).sum() / by.square().sum())
+        bias = (scores - scale * product).mean(0)
+        allowed = _TOLERANCE * float(scores.max() - scores.min())
+        if float((scale * product + bias - scores).abs().max()) > allowed:
+            return None
+        if float(bias.abs().max()) <= allowed:
+            bias = torch.zeros_like(bias)
+        return cls(right.float(), bias.float(), scale)
+
+    def equals(self, other: Product) -> bool:
+        """Tell whether other users have the same items' vectors, bias and scale."""
+        return (
+            torch.allclose(self.items, other.items)
+            and torch.allclose(self.bias, other.bias, rtol=1e-2, atol=1e-3)
+            and abs(self.scale - other.scale) <= _TOLERANCE * abs(self.scale)
+        )
+
+    def users(self, found: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """Return the users' vectors of a batch: those that were multiplied with the items'.
+
+        Parameters
+        ----------
+        found : sequence of tuple of Tensor
+            As of :func:`recorded_scores`.
+
+        Returns
+        -------
+        Tensor of float32, shape (n_users, dim)
+        """
+        left, right = found[-1]
+        if right.shape != self.items.shape or not torch.allclose(right.float(), self.items):
+            left, right = right, left  # as many users as items
+        return left.float()
+
+    def factors(self, users: Sequence[Tensor], item_ids: Sequence[int]) -> Factors:
+        """Return vectors whose product is the score, with scale and bias in them.
+
+        Parameters
+        ----------
+        users : sequence of Tensor
+            Batches of :meth:`users`.
+        item_ids : sequence of int
+            Internal ids.
+        """
+        left = torch.cat(list(users)) * self.scale
+        right = self.items[list(item_ids)]
+        if bool(self.bias.any()):
+            left = torch.cat([left, torch.ones_like(left[:, :1])], dim=1)
+            right = torch.cat([right, self.bias[list(item_ids)].unsqueeze(1)], dim=1)
+        return Factors(left.cpu().numpy(), right.cpu().numpy())
+
+
+class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Record the matrix products of shape (n_users, n_items) that are computed within it.
+
+    Parameters
+    ----------
+    n_users, n_items : int
+        Rows of the two factors.
+
+    Attributes
+    ----------
+    found : list of tuple of Tensor
+        The users' and the items' factor of each product, in the order of their computation.
+    """
+
+    def __init__(self, n_users: int, n_items: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._shape = (n_users, n_items)
+        self.found: list[tuple[Tensor, Tensor]] = []
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Compute what is asked for, and keep the factors of a product."""
+        result = func(*args, **(kwargs or {}))
+        if func in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
+            left, right = args[-2:]
+            if tuple(result.shape) == self._shape:
+                self.found.append((left, right.T))
+            elif tuple(result.shape) == self._shape[::-1]:
+                self.found.append((right.T, left))
+        return result
+
+
+def find_product(ranker: Any, user_ids: Sequence[int]) -> Product | None:
+    """Find out whether a model's score is a product of a user's and an item's vector.
+
+    The last matrix product that the model computes while it ranks must explain all scores, of two
+    groups of users, with the same items' vectors.
+
+    Parameters
+    ----------
+    ranker : Ranker
+        The model.
+    user_ids : sequence of int
+        Users that can be ranked for.
+
+    Returns
+    -------
+    Product or None
+        None: the score is something else, or there are too few users to tell.
+    """
+    groups = [list(user_ids[start : start + _PROBED]) for start in (0, _PROBED)]
+    if len(groups[1]) < _PROBED:
+        groups = [list(user_ids[: len(user_ids) // 2]), list(user_ids[len(user_ids) // 2 :])]
+    if min(map(len, groups)) < 2:
+        return None
+    products = [_last_product(*recorded_scores(ranker, ids)) for ids in groups]
+    first, second = products
+    if first is None or second is None or not first.equals(second):
+        return None
+    return first
+
+
+def recorded_scores(
+    ranker: Any, user_ids: Sequence[int] | IntArray
+) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+    """Return the products that were computed for users' scores, and the scores."""
+    with torch.no_grad(), Products(len(user_ids), int(ranker.dataset.item_num)) as products:
+        scores = ranker.scores(np.array(user_ids, dtype=np.int64))
+    return products.found, scores
+
+
+def _last_product(found: Sequence[tuple[Tensor, Tensor]], scores: Tensor) -> Product | None:
+    return Product.of(*found[-1], scores) if found else None

@@ -1,0 +1,192 @@
+"""Recommendations: ranked items with their titles, and a reason for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from logging import getLogger
+
+from recbole_llmkt.datasets.metadata import read_item_metadata
+from recbole_llmkt.recommend.conditions import Condition, items_meeting
+from recbole_llmkt.recommend.explain import Explainer, Explanation
+from recbole_llmkt.recommend.factors import Factors
+from recbole_llmkt.recommend.rank import Ranked, Ranker
+from recbole_llmkt.utils.exceptions import DataError
+from recbole_llmkt.utils.types import RunConfig
+
+logger = getLogger(__name__)
+
+# Users whose sentences are in memory at once.
+_BLOCK = 1024
+_NO_REASON = Explanation()
+
+
+@dataclass(frozen=True)
+class RecommendedItem:
+    """One item of a recommendation.
+
+    Attributes
+    ----------
+    token : str
+        Its id in the atomic files.
+    title : str
+        Its title; the token where the files have none.
+    score : float
+        The model's score: it orders the items of one user, and has no unit.
+    explanation : Explanation
+        What the profiles say.
+    """
+
+    token: str
+    title: str
+    score: float
+    explanation: Explanation
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The best items for a user, the best one first."""
+
+    user: str
+    items: tuple[RecommendedItem, ...]
+
+
+class Recommender:
+    """A trained model that recommends, by the ids of the atomic files.
+
+    Parameters
+    ----------
+    checkpoint : str
+        What a training run of this package saved.
+    config_dict : mapping, optional
+        Settings of today, over those of the checkpoint: ``data_path``, ``profile_dir``, ...
+    trust : bool
+        The checkpoint is your own: see :func:`~recbole_llmkt.load_data_and_model`.
+
+    Raises
+    ------
+    DataError
+        The file is no checkpoint of this package, or its dataset cannot be read.
+
+    Examples
+    --------
+    >>> recommender = Recommender("saved/BPR.pth")  # doctest: +SKIP
+    >>> for each in recommender.top_k(["1", "5"], k=3, filters=["class=Drama"]):  # doctest: +SKIP
+    ...     print(each.user, [item.title for item in each.items])
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        config_dict: Mapping[str, object] | None = None,
+        trust: bool = False,
+    ) -> None:
+        self._ranker = Ranker(checkpoint, config_dict, trust)
+        self._explainers: dict[int, Explainer] = {}
+
+    @property
+    def config(self) -> RunConfig:
+        """The configuration of the checkpoint's run, with the settings of today."""
+        config: RunConfig = self._ranker.config
+        return config
+
+    @cached_property
+    def users(self) -> list[str]:
+        """All users who can be recommended to."""
+        return self._ranker.tokens("user", self._ranker.all_user_ids())
+
+    @cached_property
+    def items(self) -> list[str]:
+        """All items that can be recommended."""
+        return self._ranker.tokens("item", self._ranker.all_item_ids())
+
+    def top_k(
+        self,
+        users: Sequence[str] | None = None,
+        k: int = 10,
+        filters: Sequence[str] = (),
+        reasons: int = 0,
+    ) -> Iterator[Recommendation]:
+        """Return the best items of each user, which the user does not know yet, one by one.
+
+        Parameters
+        ----------
+        users : sequence of str, optional
+            Their ids; None is :attr:`users`.
+        k : int
+            Items for each user. Who has fewer left gets fewer.
+        filters : sequence of str
+            Conditions that every item meets, such as ``category=Books`` or ``price<20``: see
+            :class:`~recbole_llmkt.recommend.conditions.Condition`.
+        reasons : int
+            Sentences of the user's profile for each item. They are looked up after the ranking.
+
+        Returns
+        -------
+        iterator of Recommendation
+            In the order of the users.
+
+        Raises
+        ------
+        DataError
+            The model knows nothing about a user, or no item meets the filters.
+        ConfigError
+            A filter cannot be read, or there are fewer than ``k`` items.
+        """
+        ranker = self._ranker
+        ranker.check_topk(k)
+        ids = ranker.all_user_ids() if users is None else ranker.user_ids(users)
+        conditions = [Condition.parse(text) for text in filters]
+        allowed = items_meeting(self.config, conditions) if conditions else None
+        ranking = ranker.rank(ids, k, allowed)
+        return self._described(ids, ranking, reasons)
+
+    def factors(self) -> Factors:
+        """Return vectors of :attr:`users` and :attr:`items` whose product is the model's score.
+
+        Raises
+        ------
+        ConfigError
+            The model's score is no such product.
+        """
+        return self._ranker.factors(self._ranker.all_user_ids(), self._ranker.all_item_ids())
+
+    def _described(
+        self, user_ids: Sequence[int], ranking: Iterator[Ranked], reasons: int
+    ) -> Iterator[Recommendation]:
+        ranker, titles = self._ranker, self._titles
+        for start in range(0, len(user_ids), _BLOCK):
+            users = ranker.tokens("user", user_ids[start : start + _BLOCK])
+            ranked: dict[str, Ranked] = dict(zip(users, ranking))
+            ids = [item for pairs in ranked.values() for item, _ in pairs]
+            names = iter(ranker.tokens("item", ids))
+            tokens = {user: [next(names) for _ in pairs] for user, pairs in ranked.items()}
+            explanations = self._explain(tokens, reasons)
+            for user, pairs in ranked.items():
+                items = zip(tokens[user], pairs, explanations[user])
+                yield Recommendation(
+                    user,
+                    tuple(
+                        RecommendedItem(token, titles.get(token) or token, score, explanation)
+                        for token, (_, score), explanation in items
+                    ),
+                )
+
+    def _explain(
+        self, tokens: Mapping[str, Sequence[str]], reasons: int
+    ) -> Mapping[str, Sequence[Explanation]]:
+        if not reasons:
+            return {user: [_NO_REASON] * len(items) for user, items in tokens.items()}
+        if reasons not in self._explainers:
+            self._explainers[reasons] = Explainer(self.config, reasons)
+        return self._explainers[reasons].explain(tokens)
+
+    @cached_property
+    def _titles(self) -> dict[str, str]:
+        try:
+            metadata = read_item_metadata(self.config)
+        except DataError as error:
+            logger.warning("Items are shown by their ids. %s", error)
+            return {}
+        return {token: described.title for token, described in metadata.items()}

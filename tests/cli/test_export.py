@@ -1,0 +1,67 @@
+"""``llmkt export``: vectors and recommendations out of the house."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from recbole_llmkt.cli.main import main
+from recbole_llmkt.quick_start import train
+from recbole_llmkt.recommend import Recommender
+
+
+def run(*arguments):
+    done = CliRunner().invoke(main, ["export", *arguments])
+    assert "Traceback" not in done.output
+    return done
+
+
+@pytest.fixture
+def checkpoint(make_dataset):
+    config = make_dataset().config(kt_enabled=False, epochs=1)
+    return train(config, verbose=False)["checkpoint"]
+
+
+def test_vectors_and_recommendations_agree(checkpoint):
+    done = run(f"--checkpoint={checkpoint}", "--output=out", "--format=npz")
+    assert done.exit_code == 0, done.output
+    assert "users.npz: 30 vectors of width 8" in done.output
+    done = run(f"--checkpoint={checkpoint}", "--output=out/top.csv", "-k", "3")
+    assert done.exit_code == 0 and "3 items each for 30 users" in done.output
+    with np.load("out/users.npz") as users, np.load("out/items.npz") as items:
+        vectors = dict(zip(users["id"], users["vector"]))
+        table = dict(zip(items["id"], items["vector"]))
+    with open("out/top.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 90
+    for row in rows:
+        score = float(vectors[row["user"]] @ table[row["item"]])
+        assert score == pytest.approx(float(row["score"]), rel=1e-4)
+    (first,) = Recommender(checkpoint).top_k([rows[0]["user"]], k=3)
+    assert [item.token for item in first.items] == [row["item"] for row in rows[:3]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--output=out", "--where=a=b"], "for recommendations: add --topk=10"),
+        (["--output=out", "--users=u1"], "for recommendations: add --topk=10"),
+        (["--output=out.parquet", "--format=npz"], "vectors go to a folder"),
+        (["--output=out", "--format=csv"], "'csv' is no format .* choose parquet, npz"),
+        (["--output=out", "--topk=3"], "'' is no format .* choose parquet, csv, jsonl"),
+        (["--output=out.csv", "--topk=3", "--format=npz"], "--format is for vectors"),
+        (["--output=out.csv", "--topk=41"], "the catalogue has 40 items only"),
+        (["--output=out.csv", "--topk=3", "--users=nobody"], "'nobody': no such user"),
+    ],
+)
+def test_bad_input_is_one_message_and_nothing_is_written(checkpoint, arguments, message):
+    before = sorted(Path().iterdir())
+    done = run(f"--checkpoint={checkpoint}", *arguments)
+    assert done.exit_code == 2
+    assert re.search(message, done.output), done.output
+    assert sorted(Path().iterdir()) == before

@@ -1,0 +1,81 @@
+"""Which models score by a product is found out by experiment."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_llmkt.quick_start import train
+from recbole_llmkt.recommend.factors import Product, Products
+from recbole_llmkt.recommend.rank import Ranker
+from recbole_llmkt.utils.exceptions import ConfigError
+from tests.recommend.test_rank import SEQUENTIAL
+
+MODELS = {
+    "BPR": {},
+    "LightGCN": {"n_layers": 1},
+    "MultiVAE": {"mlp_hidden_size": [8], "latent_dimension": 4},  # its last layer has a bias
+    "SASRec": SEQUENTIAL,
+    "CORE": SEQUENTIAL,  # divides by a temperature
+}
+
+
+def ranker_of(dataset, model, **keys):
+    config = dataset.config(model, kt_enabled=False, epochs=1, **keys)
+    return Ranker(train(config, verbose=False)["checkpoint"])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_product_is_the_score(make_dataset, model):
+    ranker = ranker_of(make_dataset(), model, **MODELS[model])
+    ids = ranker.all_user_ids()
+    factors = ranker.factors(ids, ranker.all_item_ids())
+    assert factors.users.shape[0] == 30 and factors.items.shape[0] == 40
+    with torch.no_grad():
+        scores = ranker.scores(np.array(ids))[:, 1:].cpu().numpy()
+    np.testing.assert_allclose(factors.users @ factors.items.T, scores, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["NeuMF", "EASE", "FPMC"])
+def test_other_scores_are_refused(make_dataset, model):
+    """NeuMF scores pairs, EASE multiplies with a matrix of items, FPMC adds two products."""
+    sampled = {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}
+    keys = {**SEQUENTIAL, **sampled} if model == "FPMC" else {}
+    ranker = ranker_of(make_dataset(), model, **keys)
+    assert ranker.product is None
+    with pytest.raises(ConfigError, match=f"{model} does not score by a product"):
+        ranker.factors([1], [1])
+
+
+def test_the_models_own_vectors_are_exported(make_dataset):
+    ranker = ranker_of(make_dataset(), "BPR")
+    factors = ranker.factors([2, 5], [7, 1])
+    model = ranker.model
+    assert np.array_equal(factors.users, model.user_embedding.weight[[2, 5]].detach().numpy())
+    assert np.array_equal(factors.items, model.item_embedding.weight[[7, 1]].detach().numpy())
+
+
+def test_scale_and_bias_are_found():
+    rng = torch.Generator().manual_seed(1)
+    users, items = torch.randn(4, 8, generator=rng), torch.randn(20, 8, generator=rng)
+    bias = torch.randn(20, generator=rng)
+    product = Product.of(users, items, 3 * users @ items.T + bias)
+    assert product is not None and product.scale == pytest.approx(3)
+    assert torch.allclose(product.bias, bias, atol=1e-4)
+    assert Product.of(users, items, torch.sigmoid(users @ items.T)) is None
+    assert Product.of(users, items, users @ items.T + users[:, :1] * torch.rand(20)) is None
+    assert Product.of(users, items, torch.full((4, 20), torch.nan)) is None
+    assert not product.equals(Product(items, torch.zeros(20), 3.0))
+
+
+def test_products_are_recorded_whichever_way_they_are_computed():
+    left, right = torch.rand(3, 4), torch.rand(7, 4)
+    with Products(3, 7) as products:
+        left @ right.T
+        (right @ left.T).T.exp()
+        torch.nn.functional.linear(left, right, torch.ones(7))
+        torch.rand(3, 2) @ torch.rand(2, 5)
+    assert len(products.found) == 3
+    for users, items in products.found:
+        assert torch.equal(users, left) and torch.equal(items, right)
