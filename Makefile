@@ -1,6 +1,7 @@
 # make demo   train with and without transfer on MovieLens-100K and show who won
 # make test   run the fast tests and the linters
 # make test-core  run what must hold with every supported Python, under six minutes on two cores
+# make fuzz   feed every reader with odd input: EXAMPLES=500 cases a test, SEED=... chooses which
 # make results      make the tables of the documents from benchmarks/results/*.jsonl (seconds)
 # make results-run  run what they rest on, hours of it; TABLES="NAME ..." chooses
 # make env    only make the environment (.venv); PYTHON=python3.10 chooses the interpreter
@@ -14,8 +15,10 @@ STAMP := $(VENV)/installed
 PARALLEL := -n auto --maxprocesses=8 --dist=loadgroup
 # Small models gain nothing from many threads; the demo runs one training per core instead.
 export OMP_NUM_THREADS ?= 1
+# Tests and comparisons start many processes; each would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: env demo test test-core lint test-all bench results results-run clean
+.PHONY: env demo test fuzz test-core lint test-all bench results results-run clean
 
 env: $(STAMP)
 
@@ -29,6 +32,10 @@ demo: env
 
 test: env lint
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" tests
+
+fuzz: env
+	EXAMPLES=$(or $(EXAMPLES),500) $(BIN)/python -m pytest $(PARALLEL) tests/fuzz \
+	  --hypothesis-seed=$(or $(SEED),random)
 
 test-core: env
 	$(BIN)/python tools/versions.py --no-write $(BIN)/python

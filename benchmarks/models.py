@@ -63,10 +63,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
 LIBRARIES = {"NCL": "faiss", "KGIN": "torch_scatter", "MCCLK": "torch_scatter"}
 LIMITS = {
     "BERT4Rec": "items: `kt_layer: item_embedding.weight` with `kt_rows: table`, as the table has "
-    "one row more for the mask",
-    "DIN": "no state of an item alone but its fields' embeddings",
-    "DIEN": "no state of an item alone but its fields' embeddings",
-    "DiffRec": "the layer's name holds for `dims_dnn` of one layer",
+    "one extra row for the mask",
+    "DIN": "no state of the item alone, except its fields' embeddings",
+    "DIEN": "no state of the item alone, except its fields' embeddings",
+    "DiffRec": "this layer name is for a `dims_dnn` with one layer",
     "KD_DAGFM": "in all three phases; in `distillation` the embeddings are trained by the transfer "
     "alone",
     "LDiffRec": "with `n_cate` above 1 it needs `kmeans_pytorch`",
@@ -74,55 +74,61 @@ LIMITS = {
     "MultiVAE": "items: a table 600 wide, so set `kt_projector`",
     "NCL": "needs `faiss`, and `num_clusters` below the number of users",
     "RaCT": "stages `actor_pretrain` and `finetune`; in `critic_pretrain` set `kt_enabled: False`; "
-    "items as MultiVAE",
+    "items as for MultiVAE",
     "RippleNet": "no state of the user alone: the default mixes in the item",
-    "S3Rec": "stage `finetune`; in `pretrain` set `kt_enabled: False`, as its batches are cut and "
-    "joined from several users",
+    "S3Rec": "stage `finetune`; in `pretrain` set `kt_enabled: False`, as its batches mix "
+    "sequences of several users",
     "KGIN": "needs `torch_scatter`",
     "MCCLK": "needs `torch_scatter`",
 }
 HEAD = """# Models
 
 Every model of RecBole 1.2.1 that trains by gradient descent, with the layer that `kt_layer: auto`
-means. `llmkt layers --model=X --dataset=Y` lists all other places of a model.
+means. `llmkt layers --model=X --dataset=Y` lists all other layers of a model.
 
 ## How the defaults were chosen
 
-The widest state that is purely the user's and lies nearest to the prediction, at most 384 wide (the
-width of a small text encoder: a transform cannot widen a profile embedding); else the user's
-embedding; else the last hidden layer. `properties/model/<Model>.yaml` holds the choice with its
-reason. A model without such a file, a class of your own for one, gets the same rule by experiment:
-among the states that do not change when the item of the batch row changes, the widest; among
-equals, the one that trains the most parameters and is computed last.
+The default is the widest state that depends on the user alone and is closest to the prediction,
+at most 384 wide (the width of a small text encoder: a transform cannot widen a profile
+embedding); otherwise the user's embedding; otherwise the last hidden layer.
+`properties/model/<Model>.yaml` holds the choice with its reason. A model without such a file,
+such as your own class, gets the same rule by experiment: the widest of the states that do not
+change when the item of the batch row changes; among equals, the one that trains the most
+parameters and is computed last.
 
 ## The table
 
-*Rows* is what `kt_rows: auto` finds ([layers.md](layers.md) explains the words). *Overhead* is the
-median of up to {pairs} pairs of training steps with and without transfer on {dataset}: batches of
-{batch} interactions (or users, for autoencoders), one thread, default sizes. Over a whole run it is
-about half of that, because phase 1 is half of the epochs. Models with steps of a few milliseconds
-show the fixed cost of about half a millisecond; on slow ones a few per cent, up or down, are noise.
-Written by `python benchmarks/models.py`; raw figures in [models.json](models.json).
+*Rows* is what `kt_rows: auto` finds ([layers.md](layers.md) explains the values). *Overhead* is
+the median of up to {pairs} pairs of training steps with and without transfer on {dataset}:
+batches of {batch} interactions (or users, for autoencoders), one thread, default sizes. Over a
+whole run it is about half of that, because phase 1 is half of the epochs. Models with steps of a
+few milliseconds show the fixed cost of about half a millisecond; for slow models a few percent up
+or down are noise. Written by `python benchmarks/models.py`; raw figures in
+[models.json](models.json).
 
-On an NVIDIA H100 with PyTorch 2.11 (`python benchmarks/epoch.py`) an epoch of ml-100k, all of it
-with the loss, takes .26 s for BPR (.16 without), .42 for NeuMF (.32) and .34 for SimpleX (.27):
-steps are short there, so what each adds shows, and a third of the set-up is in each epoch's time.
-Measured once, in turns, with other work on the processor perhaps, and on Python 3.12 with an empty
-module in the place of ray, which has no wheel for it.
+On an NVIDIA H100 with PyTorch 2.11 (`python benchmarks/epoch.py`), an epoch of ml-100k with the
+loss in every step takes .26 s for BPR (.16 without), .42 for NeuMF (.32) and .34 for SimpleX
+(.27). Steps are short there, so the fixed cost per step shows, and each epoch's time includes a
+third of the set-up. Measured once, alternating, possibly beside other work on the CPU, on Python
+3.12 with an empty module in place of ray, which has no wheel for it.
 """
 TAIL = """
-## What does not transfer
+## Models without transfer
 
 | model | reason |
 |---|---|
 | LR | its only hidden layer is 1 wide: there is nothing to reconstruct a profile in (an error) |
 | KGAT | does not run in RecBole 1.2.1 on Python 3.9 or newer: it calls dgl with `preserve_nodes`, \
-which the dgl releases for those versions no longer take |
-| KSR, GRU4RecKG | need pre-trained embeddings of a knowledge graph, a file of their own |
-| GRU4RecCPR, SASRecCPR | variants with a softmax of their own, outside the tested matrix; \
-`kt_layer: auto` uses the rule |
-| Pop, Random, ItemKNN, AsymKNN, EASE, SLIMElastic, ADMMSLIM, NCEPLRec, XGBoost, LightGBM | not \
-trained by gradient descent: there is no loss to add the transfer loss to (an error) |
+which the dgl releases for those versions no longer accept |
+| KSR, GRU4RecKG | need a separate file with pre-trained embeddings of a knowledge graph |
+| GRU4RecCPR, SASRecCPR | variants with their own softmax, outside the tested matrix; \
+`kt_layer: auto` uses the rule above |
+| EASE, SLIMElastic, ADMMSLIM, ItemKNN, AsymKNN, NCEPLRec | solved in closed form: profiles are \
+used by [`kt_closed_form`](closed-form.md) |
+| Pop, Random | rank by popularity or at random: there is nothing that profiles could change (an \
+error) |
+| XGBoost, LightGBM | not trained by gradient descent: there is no loss to add the transfer loss \
+to (an error) |
 """
 
 

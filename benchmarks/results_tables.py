@@ -1,4 +1,4 @@
-"""The text of a table of results: rows, verdicts, parts by slice, and what it all rests on."""
+"""The text of a table of results: rows, verdicts, slices, and how they were obtained."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Table:
         return self.folder / f"{self.name}.jsonl"
 
     def beside(self, what: str) -> Path:
-        """Return the file of what belongs to the results: trials, finals, tests."""
+        """Return a file beside the results: trials, finals, tests."""
         return self.folder / f"{self.name}_{what}.jsonl"
 
 
@@ -338,22 +338,22 @@ _LEGENDS = {
         f"95% interval (Student's t). *: proven {_PROVEN}."
     ),
     "models": (
-        "Mean test figures over seeds; gains are paired by seed. Only what is said in words is "
-        f"proven, {_PROVEN}."
+        "Mean test figures over seeds; gains are paired by seed. Only differences stated in words "
+        f"are proven, {_PROVEN}."
     ),
 }
 
 
 def _facts(table: Table, records: Sequence[RunRecord]) -> str:
-    """Say in a sentence or two what the figures rest on."""
+    """Return a sentence or two on how the figures were obtained."""
     seeds = sorted({record.seed for record in records})
     trials = sorted({record.tuned.trials if record.tuned else 0 for record in records})
     counts = " or ".join(str(count) for count in trials if count)
     tuned = f"{counts} trials for every arm of every model" if counts else "no tuning"
     rounds = {record.tuned.seeds for record in records if record.tuned}
     if max(rounds, default=1) > 1:
-        tuned += f", the best of each again with other seeds, {max(rounds)} in all"
-        tuned += " (some models: no second round)" if min(rounds) == 1 else ""
+        tuned += f", the best of each rerun with further seeds, {max(rounds)} in total"
+        tuned += " (some models: no final round)" if min(rounds) == 1 else ""
     if counts and not trials[0]:
         tuned += ", and arms that were not tuned"
     text = (

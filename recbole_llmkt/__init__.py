@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from recbole_llmkt.config import Config
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import the public names when they are first used: ``llmkt --help`` needs no torch."""
     if name not in __all__:
         raise AttributeError(f"module 'recbole_llmkt' has no attribute '{name}'")
@@ -32,4 +32,5 @@ def __getattr__(name: str) -> Any:
     from recbole_llmkt.training import export
 
     modules = {"Config": config, "export_stock_checkpoint": export}
-    return getattr(modules.get(name, quick_start), name)
+    value: object = getattr(modules.get(name, quick_start), name)
+    return value

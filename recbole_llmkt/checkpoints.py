@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from logging import getLogger
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from recbole_llmkt.compat import load_plain, weights_loaded
+from recbole_llmkt.compat import load_plain, restore_kept, unpack_solution, weights_loaded
 from recbole_llmkt.datasets.vocabulary import Vocabulary
-from recbole_llmkt.utils.exceptions import ConfigError, DataError
+from recbole_llmkt.utils.exceptions import ConfigError, DataError, LLMKTError
 from recbole_llmkt.utils.files import replacing
+from recbole_llmkt.utils.text import one_line
 from recbole_llmkt.utils.types import Dataset, Settings, State
 
 logger = getLogger(__name__)
@@ -28,9 +29,19 @@ _OFFLINE_ENCODERS = ("wordllama", "sentence-transformers/all-MiniLM-L6-v2")
 _DOTTED = {"kt_layer", "kt_user_layer", "kt_item_layer", "kt_init_tables"}
 
 
+_LONGEST_REASON = 200
+_SAME_SIZES = "The model's sizes and the dataset must be those it was trained with."
+
+
 def save_file(state: State, path: str) -> None:
-    """Write a checkpoint in one piece: a reader sees the old file or the new one."""
-    with replacing(Path(path)) as file:
+    """Write a checkpoint in one piece: a reader sees the old file or the new one.
+
+    Raises
+    ------
+    StorageError
+        It cannot be written; an older one is as it was.
+    """
+    with replacing(Path(path), "checkpoint_dir") as file:
         torch.save(state, file)
 
 
@@ -52,14 +63,94 @@ def load_checkpoint(path: str, device: torch.device | str = "cpu") -> State:
     except Exception as error:  # torch raises many kinds, all of them meaning: not readable
         reason = (str(error).splitlines() or [""])[0].rstrip(".")
         if isinstance(error, KeyError) or not reason:
-            reason = "it is no file of torch"
+            reason = "it is not a torch file"
         raise DataError(
             f"Cannot read the checkpoint '{path}': {reason}. It must be a file that recbole_llmkt "
             "saved."
         ) from error
     if not isinstance(state, dict) or not {"config", "state_dict", "transfer"} <= set(state):
         raise DataError(f"'{path}' is not a checkpoint of recbole_llmkt.")
+    wrong = _wrong_field(state)
+    if wrong:
+        raise DataError(
+            f"'{path}' is damaged, or no checkpoint of recbole_llmkt: its field {wrong}."
+        )
     return state
+
+
+# The types of a checkpoint's fields, as far as it has them. What is in them is checked where it is
+# put in place (see `fitting`).
+_FIELDS: Mapping[str, Any] = {
+    "config": dict,
+    "epoch": int,
+    "cur_step": int,
+    "best_valid_score": (int, float),
+    "state_dict": dict,
+    "other_parameter": dict,
+    "optimizer": dict,
+    "transfer": dict,
+}
+_TRANSFER_FIELDS: Mapping[str, Any] = {
+    "ids": dict,
+    "phase": int,
+    "switch": int,
+    "optimizers": dict,
+    "counters": dict,
+    "clusters": dict,
+    "solved": dict,
+    "best_valid_result": (dict, type(None)),
+    "best_of_phase_1": (int, float, type(None)),
+    "random": dict,
+    "loader": list,
+    "methods": dict,
+    "knowledge": dict,
+}
+
+
+def _wrong_field(state: State) -> str | None:
+    """Name a field of another type than this package saves."""
+    transfer = state["transfer"] if isinstance(state["transfer"], dict) else {}
+    for place, values, kinds in (("", state, _FIELDS), ("transfer.", transfer, _TRANSFER_FIELDS)):
+        for name in kinds.keys() & values.keys():
+            value = values[name]
+            if not isinstance(value, kinds[name]) or isinstance(value, bool):
+                return f"'{place}{name}' is a {type(value).__name__}"
+            is_named = name == "optimizer" or not isinstance(value, dict)
+            if not is_named and not all(isinstance(key, str) for key in value):
+                return f"'{place}{name}' has a key that is no text"
+    return None
+
+
+@contextmanager
+def fitting(path: str, what: str, advice: str) -> Iterator[None]:
+    """Turn whatever goes wrong while a checkpoint's values are put in place into one line.
+
+    Parameters
+    ----------
+    path : str
+        The checkpoint.
+    what : str
+        Where the values go.
+    advice : str
+        What must hold: a sentence.
+
+    Raises
+    ------
+    DataError
+        The values do not belong there.
+    """
+    try:
+        yield
+    except LLMKTError:
+        raise
+    except Exception as error:  # a file may hold anything, and torch raises many kinds
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = one_line(lines[-1] if lines else type(error).__name__)[:_LONGEST_REASON].rstrip(
+            "."
+        )
+        if isinstance(error, KeyError):
+            reason += " is missing"
+        raise DataError(f"'{path}' does not fit this {what}: {reason}. {advice}") from error
 
 
 def saved_settings(
@@ -102,7 +193,7 @@ def saved_settings(
     named = [key for key in _WARNED if ignored.get(key) is not None]
     if named:
         logger.warning(
-            "Not taken from '%s': %s. Pass what you need of them as --key=value, or --trust "
+            "Ignored in '%s': %s. Pass those you need as --key=value, or --trust "
             "(trust=True) if the file is yours.",
             path,
             ", ".join(named),
@@ -176,9 +267,9 @@ def check_ids(checkpoint: State, dataset: Dataset, path: str) -> None:
     difference = saved_vocabulary(checkpoint, path).difference(dataset)
     if difference is not None:
         raise DataError(
-            f"'{path}' was trained on other ids than these data have ({difference}): its rows "
-            "would go to other users and items. load_data_and_model joins them by id; to resume "
-            "training, restore the atomic files that it was trained on."
+            f"'{path}' was trained on ids that differ from those of these data ({difference}): "
+            "its rows would belong to other users and items. load_data_and_model joins them by id; "
+            "to resume training, restore the atomic files that it was trained on."
         )
 
 
@@ -190,23 +281,33 @@ def load_weights(model: nn.Module, checkpoint: State, path: str) -> None:
     DataError
         They do not fit the model.
     """
-    try:
+    with fitting(path, type(model).__name__, _SAME_SIZES):
+        extra = checkpoint["transfer"]
         model.load_state_dict(checkpoint["state_dict"])
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip().rstrip(".")
-        raise DataError(
-            f"'{path}' does not fit this {type(model).__name__}: {reason}. The model's sizes and "
-            "the dataset must be those it was trained with."
-        ) from error
-    device = next(model.parameters()).device
-    other = _moved(checkpoint["other_parameter"], device)
-    model.load_other_parameter(other)  # type: ignore[operator]
-    weights_loaded(model)
-    vars(model).update(_moved(checkpoint["transfer"].get("clusters", {}), device))
-    _put_solved(model, checkpoint["transfer"].get("solved", {}), path)
-    modules = dict(model.named_modules())
-    for name, values in checkpoint["transfer"]["counters"].items():
-        modules[name].__dict__.update(values)
+        other = _moved(checkpoint["other_parameter"], next(model.parameters()).device)
+        _check_names(other, getattr(model, "other_parameter_name", None) or ())
+        model.load_other_parameter(other)  # type: ignore[operator]
+        weights_loaded(model)
+        restore_kept(model, extra.get("clusters", {}))
+        unpack_solution(model, extra.get("solved", {}), path)
+        modules = dict(model.named_modules())
+        for name, values in extra["counters"].items():
+            _put_counters(modules[name], values)
+
+
+def _check_names(values: Mapping[str, Any], names: Iterable[str]) -> None:
+    foreign = [name for name in values if name not in names]
+    if foreign:
+        raise ValueError(f"it has no attribute '{foreign[0]}' to load")
+
+
+def _put_counters(module: nn.Module, values: Mapping[str, Any]) -> None:
+    for name, number in values.items():
+        before = vars(module).get(name)
+        counted = before is None if name in vars(module) else not hasattr(module, name)
+        if type(number) not in (int, float) or not (counted or type(before) in (int, float)):
+            raise ValueError(f"it does not count '{name}'")
+        setattr(module, name, number)
 
 
 def _moved(values: object, device: torch.device) -> Any:
@@ -248,26 +349,3 @@ def counters(model: nn.Module, start: Counters | None = None) -> Counters:
         if numbers:
             by_module[name] = numbers
     return by_module
-
-
-def solved(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the matrices that a model of closed form got from profiles, by attribute.
-
-    Its constructor makes them without profiles, so the checkpoint must hold them.
-    """
-    names = vars(model).get("solved_names", ())
-    return {name: torch.from_numpy(vars(model)[name]) for name in names}
-
-
-def _put_solved(model: nn.Module, matrices: Mapping[str, torch.Tensor], path: str) -> None:
-    for name, matrix in matrices.items():
-        made = vars(model).get(name)
-        if not isinstance(made, np.ndarray) or made.shape != tuple(matrix.shape):
-            raise DataError(
-                f"'{path}' does not fit this {type(model).__name__}: {name} has the shape "
-                f"{tuple(matrix.shape)}. The model and the dataset must be those it was trained "
-                "with."
-            )
-        vars(model)[name] = matrix.cpu().numpy()
-    if matrices:
-        vars(model)["solved_names"] = tuple(matrices)

@@ -28,6 +28,21 @@ logger = getLogger(__name__)
 # Solved in closed form, though RecBole does not file it among its traditional models.
 _SOLVED = ("NCEPLRec",)
 
+# Neither trained by gradient descent nor solved from a matrix that profiles could change.
+_UNTRAINED = (
+    "it is not trained by gradient descent, so there is no loss to add the transfer loss to"
+)
+_TREES = (
+    f"{_UNTRAINED} (a model with embeddings, such as DeepFM, reads profiles as features by "
+    "kt_method: kar)"
+)
+_WITHOUT_PROFILES = {
+    "Pop": "it ranks items by their number of interactions alone",
+    "Random": "it ranks items at random",
+    "XGBoost": _TREES,
+    "LightGBM": _TREES,
+}
+
 _TEACHERS = ("CIN", "CINComp", "CrossNet", "DAGFM")
 _PICKLES = ("dataset_save_path", "dataloaders_save_path", "save_dataset", "save_dataloaders")
 # Which of several processes this is, as RecBole's run() tells each of them.
@@ -129,7 +144,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
                 raise ConfigError(f"Cannot read '{argument}': write --key=value.")
             else:
                 # The running program may have flags of its own.
-                logger.warning("Passing over the argument '%s': it is no --key=value.", argument)
+                logger.warning("Ignoring the argument '%s': it is not --key=value.", argument)
         check_keys(values, "the command line")
         return values
 
@@ -163,6 +178,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         preset = self.external_config_dict.get("kt_preset")
         if preset:
             self._preset_keys.update(self._overlay(_preset_path(preset), model))
+
+    def _update_internal_config_dict(self, file: str) -> Settings:
+        content = load_yaml(file)
+        self.internal_config_dict.update(content)
+        return content
 
     def _overlay(self, path: Path, model: str | None = None) -> list[str]:
         """Put a file of ours over RecBole's defaults, and return its keys.
@@ -232,19 +252,17 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         """Tell whether a model that no gradient trains uses profiles."""
         if self.external_config_dict.get("kt_enabled", True) is False:
             return False
-        solvable = self.model in CLOSED_FORM
-        if solvable and final["kt_closed_form"] != "none":
-            return True
-        remedy = (
-            "Set kt_closed_form: drawn, or kt_enabled: False."
-            if solvable
-            else "Train it with kt_enabled: False, or choose another model (EASE takes profiles by "
-            "kt_closed_form)."
-        )
-        raise ConfigError(
-            f"{self.model} is not trained by gradient descent, so there is no loss to add the "
-            f"transfer loss to. {remedy}"
-        )
+        if self.model not in CLOSED_FORM:
+            raise ConfigError(
+                f"{self.model} takes no profiles: {_WITHOUT_PROFILES.get(self.model, _UNTRAINED)}. "
+                "Set kt_enabled: False, or choose another model."
+            )
+        if final["kt_closed_form"] == "none":
+            raise ConfigError(
+                f"{self.model}: {_UNTRAINED}. Set kt_closed_form: {CLOSED_FORM[self.model][0]}, or "
+                "kt_enabled: False."
+            )
+        return True
 
     def __getitem__(self, item: str) -> Any:
         return self._secrets[item] if item in self._secrets else super().__getitem__(item)
@@ -259,7 +277,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         """Return what this configuration was made from, as plain Python values.
 
         ``Config(config_dict=config.plain(), command_line=[])`` makes an equal configuration. What
-        ``kt_preset`` said is in the other values: its file need not be there any more. The place
+        ``kt_preset`` said is in the other values: its file may be gone. The place
         of a process among several is left out: a reader would wait for the others. So are user
         and password of an address: they are in no file.
         """
@@ -312,7 +330,7 @@ def _preset_path(preset: str) -> Path:
 
 
 def warn_unknown(keys: Iterable[str], known: Collection[str]) -> None:
-    """Warn of keys that no properties file knows: RecBole would pass over a slip in silence.
+    """Warn of keys that no properties file knows: RecBole would silently ignore a typo.
 
     Parameters
     ----------

@@ -7,13 +7,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from logging import getLogger
-from pathlib import Path
-from typing import Any
 
 import torch
 import torch.multiprocessing as multiprocessing
 from recbole.data.transform import construct_transform
 from recbole.utils import ModelType, get_environment, get_flops, init_seed, set_color
+from torch import nn
 
 from recbole_llmkt.checkpoints import load_weights
 from recbole_llmkt.compat import log_held_back, report_trial, torch_quiet
@@ -25,28 +24,14 @@ from recbole_llmkt.keys.combinations import check_run
 from recbole_llmkt.profiles.loading import RunProfiles
 from recbole_llmkt.training.checkpointing import CheckpointMixin
 from recbole_llmkt.training.continuing import Data, Start, open_checkpoint
-from recbole_llmkt.training.factory import build_model, get_trainer
+from recbole_llmkt.training.factory import Trainer, build_model, get_trainer
+from recbole_llmkt.training.result import ObjectiveResult, Result, ResultQueue, Tested
 from recbole_llmkt.training.resuming import resumed_data
+from recbole_llmkt.training.stopping import stoppable
 from recbole_llmkt.training.tracking import tracked
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.text import shown_argument
-from recbole_llmkt.utils.types import Loader, Metrics, Settings
-
-Result = Settings
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during training.
-
-    Attributes
-    ----------
-    checkpoint : str
-        Holds the best epoch so far: training can resume from it.
-    """
-
-    def __init__(self, checkpoint: str) -> None:
-        super().__init__()
-        self.checkpoint = checkpoint
+from recbole_llmkt.utils.types import Dataset, Loader, Metrics
 
 
 def train(
@@ -97,7 +82,9 @@ def train(
     LLMKTError
         Settings or data that cannot be used, before anything is written.
     Interrupted
-        Ctrl-C during training, where there is a checkpoint to resume from.
+        Ctrl-C, where there is a checkpoint to resume from.
+    StorageError
+        The disk is full, or a folder cannot be written; it says what was kept.
     """
     check_run(config)
     with tracked(config) as log_result, torch_quiet():
@@ -134,10 +121,7 @@ def _train(
         if start is not None:
             start.put(config, model, train_data, profiles)
         if verbose:
-            logger.info(model)
-            transform = construct_transform(config)
-            flops = get_flops(model, dataset, config["device"], logger, transform)
-            logger.info(set_color("FLOPs", "blue") + f": {flops}")
+            _log_model(config, model, dataset)
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
         trainer.run_profiles, trainer.has_weights = profiles, start is not None
         if resume is not None:
@@ -150,21 +134,32 @@ def _train(
         best_valid_score, best_valid_result = _fit(
             trainer, train_data, valid_data, verbose, saved, on_epoch
         )
-    tested = _test(config, trainer, train_data, test_data, saved) if evaluate_test else {}
-    test_result = tested.pop("test_result", None)
+    tested = _test(config, trainer, train_data, test_data, saved) if evaluate_test else None
+    test_result = tested["test_result"] if tested else None
     if verbose:
         logger.info("The running environment:\n" + get_environment(config).draw())
     logger.info(set_color("best valid ", "yellow") + f": {best_valid_result}")
     logger.info(set_color("test result", "yellow") + f": {test_result}")
-    return {
+    result: Result = {
         "best_valid_score": best_valid_score,
         "valid_score_bigger": config["valid_metric_bigger"],
         "best_valid_result": best_valid_result,
         "test_result": test_result,
         "transfer": getattr(trainer, "transfer_summary", lambda: None)(),
         "checkpoint": trainer.saved_model_file if saved else None,
-        **tested,
     }
+    if tested:
+        result["slices"], result["users"] = tested["slices"], tested["users"]
+    return result
+
+
+def _log_model(config: Config, model: nn.Module, dataset: Dataset) -> None:
+    logger = getLogger()
+    logger.info(model)
+    if len(dataset) > 1:  # RecBole counts them for the second interaction
+        transform = construct_transform(config)
+        flops = get_flops(model, dataset, config["device"], logger, transform)
+        logger.info(set_color("FLOPs", "blue") + f": {flops}")
 
 
 def _data(config: Config, resume: str | None, start: Start | None) -> Data:
@@ -174,17 +169,16 @@ def _data(config: Config, resume: str | None, start: Start | None) -> Data:
 
 
 def _fit(
-    trainer: Any,
+    trainer: Trainer,
     train_data: Loader,
     valid_data: Loader | None,
     verbose: bool,
     saved: bool,
     on_epoch: Callable[[int, float], None] | None,
 ) -> tuple[float, Metrics | None]:
-    """Train, and say what is left of a training that the user ends."""
-    # RecBole's trainer of decision trees has no epochs to report, and nothing to resume from.
+    # RecBole's trainer of decision trees has no epochs to report.
     by_epochs = isinstance(trainer, CheckpointMixin)
-    try:
+    with stoppable(trainer, saved):
         score, metrics = trainer.fit(
             train_data,
             valid_data,
@@ -193,21 +187,18 @@ def _fit(
             show_progress=trainer.config["show_progress"],
             **({"callback_fn": on_epoch} if by_epochs else {}),
         )
-    except KeyboardInterrupt:
-        if saved and by_epochs and Path(trainer.saved_model_file).is_file():
-            raise Interrupted(trainer.saved_model_file) from None
-        raise
     return score, metrics
 
 
 def _test(
-    config: Config, trainer: Any, train_data: Loader, test_data: Loader | None, saved: bool
-) -> Result:
+    config: Config, trainer: Trainer, train_data: Loader, test_data: Loader | None, saved: bool
+) -> Tested:
     """Evaluate on the test part, if any: RecBole's figures, those of the slices, and by user."""
     if not test_data:
         return {"test_result": None, "slices": [], "users": None}
     train_part = train_data._dataset
-    with recorded(trainer, wanted_tail(config, train_part)) as recording:
+    tail = wanted_tail(config, train_part)
+    with stoppable(trainer, saved), recorded(trainer, tail) as recording:
         test_result = trainer.evaluate(
             test_data, load_best_model=saved, show_progress=config["show_progress"]
         )
@@ -224,7 +215,7 @@ def run_recbole_llmkt(
     config_file_list: Sequence[str] | None = None,
     config_dict: Mapping[str, object] | None = None,
     saved: bool = True,
-    queue: Any = None,
+    queue: ResultQueue | None = None,
 ) -> Result:
     """Train and test one model: RecBole's ``run_recbole`` with knowledge transfer.
 
@@ -316,8 +307,15 @@ def run(
     return result
 
 
-def _run_rank(rank: int, *arguments: Any) -> None:
-    model, dataset, config_file_list, config_dict, saved, queue = arguments
+def _run_rank(
+    rank: int,
+    model: str | None,
+    dataset: str | None,
+    config_file_list: Sequence[str] | None,
+    config_dict: Mapping[str, object],
+    saved: bool,
+    queue: ResultQueue,
+) -> None:
     config_dict = {**config_dict, "local_rank": rank}
     run_recbole_llmkt(model, dataset, config_file_list, config_dict, saved, queue)
 
@@ -326,7 +324,7 @@ def objective_function(
     config_dict: Mapping[str, object] | None = None,
     config_file_list: Sequence[str] | None = None,
     saved: bool = True,
-) -> Result:
+) -> ObjectiveResult:
     """Objective for RecBole's ``HyperTuning``; inside Ray Tune it also reports the test result.
 
     Parameters
@@ -350,7 +348,7 @@ def objective_function(
 
 def load_data_and_model(
     model_file: str, config_dict: Mapping[str, object] | None = None, trust: bool = False
-) -> tuple[Any, ...]:
+) -> tuple[Config, nn.Module, Dataset, Loader, Loader | None, Loader | None]:
     """Load a checkpoint with the data it was trained on.
 
     Parameters

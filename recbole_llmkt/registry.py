@@ -1,4 +1,4 @@
-"""Find models: RecBole's by name, anybody's by class path."""
+"""Find models: RecBole's by name, others by class path."""
 
 from __future__ import annotations
 

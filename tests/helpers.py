@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import resource
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -181,13 +183,42 @@ def add_profiles(dataset: TinyDataset, without: Sequence[str] = (), **keys: Any)
 
     ``keys`` say how the data are split and filtered; ``without`` names tokens to leave out.
     """
-    train = prepare(dataset.config("BPR", kt_enabled=False, **keys)).dataset
-    histories = training_histories(train).digests()
-    users = [token for token in histories if token not in without]
-    items = [str(one) for one in train.field2id_token["item_id"][1:] if str(one) not in without]
+    digests, all_items = _training_part(dataset, keys)
+    users = [token for token in digests if token not in without]
+    items = [token for token in all_items if token not in without]
     folder = dataset.folder / "profiles"
-    write_profiles(folder, "user", random_vectors(users), histories)
+    write_profiles(folder, "user", random_vectors(users), digests)
     write_profiles(folder, "item", random_vectors(items, seed=4), {})
+
+
+# Hundreds of tests write the same dataset; what RecBole makes of its files is found once.
+_TRAINING_PARTS: dict[str, tuple[dict[str, str | None], list[str]]] = {}
+
+
+def _training_part(
+    dataset: TinyDataset, keys: Mapping[str, Any]
+) -> tuple[dict[str, str | None], list[str]]:
+    """Return the digest of each user's training history by token, and the tokens of the items."""
+    files = {path.name: path.read_text() for path in sorted(dataset.folder.glob("*.*"))}
+    key = repr((dataset.name, files, sorted(keys.items())))
+    if key not in _TRAINING_PARTS:
+        train = prepare(dataset.config("BPR", kt_enabled=False, **keys)).dataset
+        tokens = [str(token) for token in train.field2id_token["item_id"][1:]]
+        _TRAINING_PARTS[key] = dict(training_histories(train).digests()), tokens
+    return _TRAINING_PARTS[key]
+
+
+@contextmanager
+def limited_files() -> Iterator[Callable[[int], None]]:
+    """Yield a function that limits the length of files until the block ends: a full disk.
+
+    Keep the block short: what pytest itself writes is limited, too.
+    """
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def same_parameters(one: torch.nn.Module, other: torch.nn.Module) -> bool:

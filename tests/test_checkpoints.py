@@ -82,7 +82,7 @@ def test_a_strangers_file_decides_neither_code_nor_servers_nor_folders(caplog):
         "kt_weight": 0.3,
     }
     (message,) = caplog.messages
-    assert message.startswith("Not taken from 'model.pth': profile_dir, profile_encoder. ")
+    assert message.startswith("Ignored in 'model.pth': profile_dir, profile_encoder. ")
 
 
 def test_a_trusted_file_decides_what_today_does_not():

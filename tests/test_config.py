@@ -8,8 +8,11 @@ import re
 from pathlib import Path
 
 import pytest
+import recbole
 import yaml
+from recbole.config import Config as StockConfig
 
+from recbole_llmkt.compat import stock_recbole
 from recbole_llmkt.config import Config
 from recbole_llmkt.keys.table import KEYS
 from recbole_llmkt.utils import resources
@@ -77,6 +80,16 @@ def test_every_packaged_property_file_can_be_loaded(folder):
 # ---- unknown keys and values out of range --------------------------------------------------------
 
 
+def test_recboles_own_files_mean_what_they_mean_to_recbole():
+    with stock_recbole():
+        stock = StockConfig("BPR", "ml-100k", config_dict={})
+    files = sorted((Path(recbole.__file__).parent / "properties").rglob("*.yaml"))
+    assert len(files) > 100
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        assert load_yaml(path) == (yaml.load(text, Loader=stock.yaml_loader) or {}), path
+
+
 def test_unknown_key_in_a_file(tmp_path):
     file = yaml_file(tmp_path / "a.yaml", "kt_wieght: 0.3\n")
     with pytest.raises(ConfigError, match=r"'kt_wieght' in '.*a.yaml'.*Did you mean 'kt_weight'"):
@@ -129,7 +142,7 @@ def test_unknown_key_in_a_preset(tmp_path):
         ("kt_rows", "bach", "Did you mean 'batch'"),
         ("kt_rows", ["batch", "tabel"], "Did you mean 'table'"),
         ("kt_entity", "users", "Did you mean 'user'"),
-        ("kt_entity", ["both"], "[user, item] says both"),
+        ("kt_entity", ["both"], "[user, item] means both"),
         ("kt_transform", "tsne", "one of pca, pca_whiten, umap"),
         ("kt_projector", "conv", "one of none, linear, mlp"),
         ("kt_control", "shuffle", "Did you mean 'shuffled'"),
@@ -292,15 +305,28 @@ def test_model_and_dataset_from_a_file(tmp_path):
     assert (one["model"], one["dataset"]) == ("NeuMF", "ml-100k")
 
 
-@pytest.mark.parametrize(
-    "model", ["Pop", "ItemKNN", "EASE", "SLIMElastic", "ADMMSLIM", "NCEPLRec", "Random", ASYMKNN]
-)
-def test_models_without_gradient_training_are_refused_with_the_reason(model):
-    with pytest.raises(
-        ConfigError, match=rf"{model} is not trained by gradient.*kt_enabled: False"
-    ):
+@pytest.mark.parametrize("model", ["Pop", "Random"])
+def test_models_that_profiles_could_not_change_are_refused_with_the_reason(model):
+    with pytest.raises(ConfigError, match=rf"{model} takes no profiles: it ranks.*kt_enabled: F"):
         config(model)
     assert config(model, kt_enabled=False)["kt_enabled"] is False
+
+
+@pytest.mark.parametrize(
+    "model", ["ItemKNN", "EASE", "SLIMElastic", "ADMMSLIM", "NCEPLRec", ASYMKNN]
+)
+def test_models_of_closed_form_take_profiles_by_default(model):
+    assert config(model)["kt_enabled"] is True
+    assert config(model)["kt_closed_form"] in ("drawn", "rows")
+    assert config(model, kt_preset="recommended")["kt_enabled"] is True
+    with pytest.raises(ConfigError, match=rf"{model}: it is not trained by gradient descent.*Set"):
+        config(model, kt_closed_form="none")
+
+
+def test_trees_are_sent_to_features():
+    pytest.importorskip("xgboost")
+    with pytest.raises(ConfigError, match=r"XGBoost takes no profiles: .*kt_method: kar"):
+        config("XGBoost")
 
 
 def test_an_argument_that_is_no_key():

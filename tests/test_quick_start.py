@@ -238,7 +238,7 @@ def nothing_is_left_behind() -> bool:
         ({"kt_loss": "no.such.Loss"}, ConfigError, ["Cannot import 'no.such.Loss'"]),
         ({"kt_weight": 1.5}, ConfigError, ["kt_weight", "0.0 to 1.0"]),
         ({"kt_weight": [0.6, 0.6]}, ConfigError, ["more than 1"]),
-        ({"kt_weight": [0.1, 0.2], "kt_entity": ["user"]}, ConfigError, ["equally long"]),
+        ({"kt_weight": [0.1, 0.2], "kt_entity": ["user"]}, ConfigError, ["the same length"]),
         ({"kt_layer": ["user_embedding"], "kt_rows": ["lookup"] * 2}, ConfigError, ["equally"]),
         (
             {"kt_layer": ["user_embedding"] * 3, "kt_entity": "both"},

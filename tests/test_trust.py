@@ -60,7 +60,7 @@ def test_addresses_keys_and_folders_are_todays(strangers, caplog):
     assert config["profile_encoder"] == "sentence-transformers/all-MiniLM-L6-v2"
     assert config["kt_loss"] == "rmse" and config["profile_generator"] == "template"
     assert not Path("planted").exists()
-    assert "Not taken from 'strangers.pth': profile_dir, profile_encoder, profile_api_base" in (
+    assert "Ignored in 'strangers.pth': profile_dir, profile_encoder, profile_api_base" in (
         caplog.text
     )
     given = {"profile_dir": "mine", "profile_encoder": "wordllama"}

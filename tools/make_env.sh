@@ -43,7 +43,7 @@ if ! "$venv/bin/python" -c "$supported" 2>/dev/null; then
 fi
 
 if command -v uv >/dev/null; then
-  install() { uv pip install --python "$venv/bin/python" "$@"; }
+  install() { uv pip install --compile-bytecode --python "$venv/bin/python" "$@"; }
   backend=(--torch-backend=auto)
   has_gpu || backend=(--torch-backend=cpu)
 else

@@ -23,7 +23,7 @@ import click
 import yaml
 
 STUDIES = Path(__file__).parent
-NAMES = ("losses", "ablation", "recipe", "recipe_1m", "clicks", "clicks_1m")
+NAMES = ("losses", "ablation", "recipe", "recipe_1m", "clicks", "clicks_1m", "worlds")
 
 
 def own_arms(study: dict[str, Any], model: str) -> dict[str, str]:
@@ -57,15 +57,22 @@ def commands(
 @click.command()
 @click.argument("name", type=click.Choice(NAMES))
 @click.argument("models", nargs=-1)
+@click.option("--dataset", help="Another data set than the study's, such as a share of it.")
 @click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="Folder.")
 @click.option("--jobs", "-j", default=2, show_default=True, help="Runs at a time.")
 @click.option("--key", "-k", "keys", multiple=True, metavar="KEY=VALUE", help="For every run.")
 def main(
-    name: str, models: tuple[str, ...], output: Path, jobs: int, keys: tuple[str, ...]
+    name: str,
+    models: tuple[str, ...],
+    dataset: str | None,
+    output: Path,
+    jobs: int,
+    keys: tuple[str, ...],
 ) -> None:
     """Run the study NAME for MODELS (all of its own by default)."""
     study = yaml.safe_load((STUDIES / f"{name}.yaml").read_text(encoding="utf-8"))
-    unknown = [one for one in models if one not in study["models"]]
+    study["dataset"] = dataset or study["dataset"]
+    unknown = [model for model in models if model not in study["models"]]
     if unknown:
         known = ", ".join(study["models"])
         raise click.BadParameter(f"{', '.join(unknown)}: the study has {known}.")

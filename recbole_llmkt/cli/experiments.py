@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import click
+from typing_extensions import ParamSpec
 
 from recbole_llmkt.cli.options import (
     ANY_KEY,
@@ -20,6 +21,7 @@ from recbole_llmkt.utils.exceptions import ConfigError, DataError
 if TYPE_CHECKING:
     from recbole_llmkt.experiment.runs.plan import Plan
     from recbole_llmkt.experiment.tuning.trials import TrialRecord
+    from recbole_llmkt.utils.types import Settings
 
 
 def _seeds(context: click.Context, parameter: click.Parameter, value: str) -> list[int]:
@@ -32,7 +34,11 @@ def _seeds(context: click.Context, parameter: click.Parameter, value: str) -> li
     return seeds
 
 
-def _plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _plan_options(function: Callable[P, T]) -> Callable[P, T]:
     """Add the options of both commands: models, arms, data, output, keys."""
     added = [
         click.option("--models", callback=names, help="Models, separated by commas."),
@@ -96,7 +102,7 @@ def _plan(
     )
 
 
-def _own_arm(text: str) -> tuple[str, dict[str, Any]]:
+def _own_arm(text: str) -> tuple[str, Settings]:
     from recbole_llmkt.cli.overrides import parse_overrides
 
     name, colon, keys = text.partition(":")
@@ -202,7 +208,7 @@ def compare(
 @click.option(
     "--space",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A search space file over the packaged ones.",
+    help="A search space file that overrides the packaged ones.",
 )
 @click.option("--retry-failed", is_flag=True, help="Repeat failed trials.")
 def tune(
@@ -223,7 +229,8 @@ def tune(
     """Tune every arm of every model with the same number of trials, by validation alone.
 
     The best trials are repeated with two more seeds, and the best mean wins: a single seed is also
-    luck. Keys given as --key=value are held fixed; the first trial starts from the values in
+    luck. An arm that does worse in validation than base falls back to base's keys, without
+    profiles. Keys given as --key=value are held fixed; the first trial starts from the values in
     files. The same command, even with more trials, resumes a study that was stopped.
 
     \b
@@ -279,7 +286,10 @@ def _winners_table(output: Path, trials: Sequence[TrialRecord]) -> str:
         counts = f"{best.trials}" + (f" ({best.failed} failed)" if best.failed else "")
         score = f"{best.metric} {best.score:.4f}"
         score += f" (mean of {best.seeds} seeds)" if best.seeds > 1 else ""
-        rows.append([model, arm, counts, score, keys or "as configured"])
+        keys = keys or "as configured"
+        if best.fell_back:
+            keys = f"base's keys: base did better in validation ({keys})"
+        rows.append([model, arm, counts, score, keys])
     headers = ["model", "arm", "trials", "best validation", "with"]
     return str(tabulate(rows, headers, disable_numparse=True))
 

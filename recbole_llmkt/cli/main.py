@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
 import sys
-from typing import Any
+import threading
 
 import click
 
@@ -17,9 +18,15 @@ from recbole_llmkt.utils.text import printable
 _EXPERIMENT = "recbole_llmkt.cli.experiments"
 _COMMANDS = {
     "train": ("recbole_llmkt.cli.train", "train", "Train and test one model."),
+    "doctor": ("recbole_llmkt.cli.doctor", "doctor", "Say what works here, and the fix."),
     "compare": (_EXPERIMENT, "compare", "Compare arms over models and seeds."),
     "tune": (_EXPERIMENT, "tune", "Tune every arm the same way, by validation alone."),
-    "report": (_EXPERIMENT, "report", "Write the report of a comparison again."),
+    "report": (_EXPERIMENT, "report", "Rebuild the report of a comparison."),
+    "import": (
+        "recbole_llmkt.cli.import_data",
+        "import_command",
+        "Make a dataset from your own tables.",
+    ),
     "journal": ("recbole_llmkt.cli.journal", "journal", "List all runs of a folder."),
     "profile": ("recbole_llmkt.cli.profile", "profile", "Write, check and embed profiles."),
     "layers": ("recbole_llmkt.cli.layers", "layers", "List the layers of a model."),
@@ -52,9 +59,10 @@ class _Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
-    def invoke(self, context: click.Context) -> Any:
+    def invoke(self, context: click.Context) -> object:
         try:
-            return super().invoke(context)
+            result: object = super().invoke(context)
+            return result
         except (LLMKTError, OSError) as error:
             if context.params["debug"]:
                 raise
@@ -64,7 +72,7 @@ class _Commands(click.Group):
         except Exception:
             from recbole_llmkt.compat import versions
 
-            click.echo(f"This is a fault of the program, seen with {versions()}:", err=True)
+            click.echo(f"This is a bug in the program, seen with {versions()}:", err=True)
             raise
 
 
@@ -96,7 +104,8 @@ class _Refusal(click.ClickException):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="llmkt")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def main(debug: bool) -> None:
+@click.pass_context
+def main(context: click.Context, debug: bool) -> None:
     """Knowledge transfer from language models into RecBole's recommenders.
 
     \b
@@ -108,5 +117,13 @@ def main(debug: bool) -> None:
     handler.setFormatter(_PlainFormatter("%(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("recbole_llmkt").setLevel(logging.INFO)
+    _end_as_with_ctrl_c(context)
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # for class paths of the user's own models and losses
+
+
+def _end_as_with_ctrl_c(context: click.Context) -> None:
+    """Let SIGTERM, by which clusters end a process, end a command as Ctrl-C does."""
+    if threading.current_thread() is threading.main_thread():  # Python sets signals nowhere else
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        context.call_on_close(lambda: signal.signal(signal.SIGTERM, before))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import click
+from typing_extensions import ParamSpec
 
 from recbole_llmkt.cli.overrides import parse_overrides
 from recbole_llmkt.utils.entities import ENTITIES
@@ -46,8 +47,8 @@ def split_words(text: str, place: str) -> list[str]:
         return shlex.split(text)
     except ValueError as error:
         raise ConfigError(
-            f"{place}: cannot read [{text}] ({error}). A quote within a word has a backslash "
-            "before it, or the word stands in quotes of the other kind."
+            f"{place}: cannot read [{text}] ({error}). Put a backslash before a quote within "
+            "a word, or put the word in the other kind of quotes."
         ) from error
 
 
@@ -80,7 +81,11 @@ config_files_option = click.option(
 )
 
 
-def dataset_options(function: Callable[..., Any]) -> Callable[..., Any]:
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def dataset_options(function: Callable[P, T]) -> Callable[P, T]:
     """Add what every command needs to find the dataset and its profiles."""
     added = [
         click.option("--dataset", "-d", required=True, help="The dataset's name."),
@@ -89,7 +94,7 @@ def dataset_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "-m",
             default="BPR",
             show_default=True,
-            help="The model that will train on them: it decides how RecBole splits the data.",
+            help="The model that will be trained; it determines how RecBole splits the data.",
         ),
         config_files_option,
         click.argument("keys", nargs=-1, type=click.UNPROCESSED),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.parsing import parse_value
+from recbole_llmkt.utils.types import Settings
 
 
-def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
+def parse_overrides(arguments: Sequence[str]) -> Settings:
     """Read ``--key=value`` (or ``key=value``) arguments.
 
     Raises

@@ -84,17 +84,17 @@ def _embed(config: Config, stores: list[ProfileStore], dtype: str) -> None:
 @profile.command(context_settings=ANY_KEY, hidden=True)
 @dataset_options
 @entities_option
-@click.option("--dry-run", is_flag=True, help="Show prompts, tokens and cost; ask nobody.")
+@click.option("--dry-run", is_flag=True, help="Show prompts, tokens and cost; send nothing.")
 @click.option("--price-in", type=float, help="Price of a million prompt tokens, for --dry-run.")
 @click.option("--price-out", type=float, help="Price of a million answer tokens, for --dry-run.")
 @click.option("--shard", metavar="I/N", help="Write part I of N; see `llmkt profile merge`.")
-@click.option("--retry-failed", is_flag=True, help="Try again what failed earlier.")
+@click.option("--retry-failed", is_flag=True, help="Try failed profiles again.")
 @click.option(
     "--overwrite-others",
     is_flag=True,
-    help="Replace what another generator, model or prompt wrote (template's always is replaced).",
+    help="Also replace profiles by other generators, models or prompts (template's always are).",
 )
-@click.option("--overwrite-edits", is_flag=True, help="Replace what a person corrected.")
+@click.option("--overwrite-edits", is_flag=True, help="Also replace manual edits.")
 @_dtype
 def write(
     dataset: str,
@@ -132,11 +132,16 @@ def write(
         return
     n_failed = 0
     for name in entities:
-        summary = generate_profiles(config, name, selection)
+        try:
+            summary = generate_profiles(config, name, selection)
+        except KeyboardInterrupt:
+            raise click.ClickException(
+                "Stopped. All profiles that were written are kept; the same command resumes."
+            ) from None
         n_failed += summary.failed
         click.echo(
             f"{name}: {summary.written} profiles written, {summary.failed} failed, "
-            f"{summary.skipped} fresh before; {summary.tokens_in} tokens in, "
+            f"{summary.skipped} up to date; {summary.tokens_in} tokens in, "
             f"{summary.tokens_out} out; {summary.seconds:.1f} s"
         )
     if not shard:
@@ -145,7 +150,7 @@ def write(
         )
     if n_failed:
         raise click.ClickException(
-            f"{n_failed} profiles failed; their reasons are stored. --retry-failed tries again."
+            f"{n_failed} profiles failed; the reasons are stored. --retry-failed tries them again."
         )
 
 
@@ -163,7 +168,7 @@ def _show_estimate(
         click.echo(f"{printable(text)}\n{'-' * 72}")
     cost = "" if needed.cost is None else f", {needed.cost:.2f} in the currency of the prices"
     click.echo(
-        f"{entity}: {needed.count} profiles to write, {needed.skipped} fresh; about "
+        f"{entity}: {needed.count} profiles to write, {needed.skipped} up to date; about "
         f"{needed.tokens_in} tokens in, at most {needed.tokens_out} out{cost}"
     )
 
@@ -225,9 +230,14 @@ def check(
         click.echo(f"{plot}: words per profile")
     n_problems = sum(checked.n_problems for checked in checks)
     if n_problems:
+        edit_commands = [
+            f"`llmkt profile edit ID --entity={checked.entity}`"
+            for checked in checks
+            if checked.n_problems
+        ]
         raise click.ClickException(
             f"{n_problems} profiles should be fixed: write them again (`llmkt profile`, with "
-            "--retry-failed for failures) or correct them (`llmkt profile edit`)."
+            f"--retry-failed for failures) or correct them ({', '.join(edit_commands)})."
         )
 
 

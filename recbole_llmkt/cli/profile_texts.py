@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -21,6 +21,9 @@ from recbole_llmkt.cli.options import (
 from recbole_llmkt.profiles.store import Profile, ProfileStore, utc_now
 from recbole_llmkt.utils.exceptions import ProfileError
 from recbole_llmkt.utils.text import one_line, printable
+
+if TYPE_CHECKING:
+    from recbole_llmkt.config import Config
 
 
 @click.command(context_settings=ANY_KEY)
@@ -41,27 +44,56 @@ def show(
     Example:
       llmkt profile show 42 --dataset=ml-100k
     """  # noqa: D301 - \b is click's
-    store = existing_stores(make_config(dataset, model, config_files, keys), entity)[0]
-    stored = _profile(store, token)
+    config = make_config(dataset, model, config_files, keys)
+    try:
+        store = existing_stores(config, entity)[0]
+    except ProfileError as error:
+        from recbole_llmkt.profiles.locations import own_folder
+
+        raise _of_other(config, ProfileStore(own_folder(config), entity), token) or error from error
+    stored = _profile(config, store, token)
     click.echo(printable(stored.text) or f"(no profile: {one_line(str(stored.error))})")
     origin = [stored.generator, stored.model, stored.time, "edited" if stored.edited else ""]
     click.echo(f"\n{store.path}: {one_line(', '.join(part for part in origin if part))}")
 
 
-def _profile(store: ProfileStore, token: str) -> Profile:
+def _profile(config: Config, store: ProfileStore, token: str) -> Profile:
     profiles = store.read()
-    if token not in profiles:
-        other = ProfileStore(store.folder, "item" if store.entity == "user" else "user")
-        if token in other.read():
-            raise ProfileError(
-                f"{store.path} has no profile of the {store.entity} '{token}', but there is one of "
-                f"the {other.entity} '{token}': add --entity={other.entity}."
-            )
-        raise ProfileError(
-            f"{store.path} has no profile of the {store.entity} '{token}'; ids there look like "
-            f"'{next(iter(profiles), '')}'. `llmkt profile` writes what is missing."
+    if token in profiles:
+        return profiles[token]
+    raise _of_other(config, store, token) or ProfileError(
+        f"{store.path} has no profile of the {store.entity} '{token}'; ids there look like "
+        f"'{next(iter(profiles), '')}'. `llmkt profile` writes what is missing."
+    )
+
+
+def _of_other(config: Config, store: ProfileStore, token: str) -> ProfileError | None:
+    """Return the error for an item's id where a user's was meant, or the other way round."""
+    other = ProfileStore(store.folder, "item" if store.entity == "user" else "user")
+    if token in other.read():
+        return ProfileError(
+            f"{store.path} has no profile of the {store.entity} '{token}', but there is one of "
+            f"the {other.entity} '{token}': add --entity={other.entity}."
         )
-    return profiles[token]
+    if _is_id(config, other.entity, token) and not _is_id(config, store.entity, token):
+        return ProfileError(
+            f"'{token}' is no {store.entity}'s id but that of the {other.entity} '{token}', which "
+            f"has no profile yet: `llmkt profile` writes it, and --entity={other.entity} names it."
+        )
+    return None
+
+
+def _is_id(config: Config, entity: str, token: str) -> bool:
+    """Tell whether the interactions have an id."""
+    from recbole_llmkt.datasets.atomic import AtomicFile
+    from recbole_llmkt.datasets.splits import interaction_file
+
+    path = interaction_file(config)
+    if not path.is_file():
+        return False
+    table = AtomicFile(path, config)
+    column = config[f"{entity.upper()}_ID_FIELD"]
+    return column in table.columns and any(row[column] == token for row in table.rows())
 
 
 @click.command(context_settings=ANY_KEY)
@@ -70,7 +102,7 @@ def _profile(store: ProfileStore, token: str) -> Profile:
 @entity_option
 @click.option("--text", help="The corrected text.")
 @click.option(
-    "--file", "file", type=click.File(encoding="utf-8"), help="A file with it; - is stdin."
+    "--file", "file", type=click.File(encoding="utf-8"), help="A file with the text; - is stdin."
 )
 def edit(
     token: str,
@@ -82,7 +114,7 @@ def edit(
     text: str | None,
     file: TextIO | None,
 ) -> None:
-    """Correct a profile by hand: with --text, --file, or in $EDITOR.
+    """Edit a profile: with --text, --file, or in $EDITOR.
 
     The profile is marked as edited, and stays when profiles are written again, unless
     --overwrite-edits is given.
@@ -96,7 +128,7 @@ def edit(
 
     config = make_config(dataset, model, config_files, keys)
     store = own_store(config, entity)
-    old = _profile(store, token)
+    old = _profile(config, store, token)
     if text is None:
         text = file.read() if file is not None else click.edit(old.text)
     text = None if text is None else printable(text).strip()
@@ -125,7 +157,7 @@ def edit(
     type=click.Path(file_okay=False, path_type=Path),
     default=".",
     show_default=True,
-    help="Folder of the files.",
+    help="Folder for the files.",
 )
 def export_profiles(
     dataset: str,
@@ -154,7 +186,7 @@ def export_profiles(
         if made is None or not made.fits(store.usable()):
             click.echo(
                 f"{store.entity}: no embeddings by {config['profile_encoder']} of these texts; "
-                "`llmkt profile embed` makes them."
+                "`llmkt profile embed` creates them."
             )
         else:
             path = exchange.embedding_path(output, dataset, store.entity)
@@ -166,7 +198,7 @@ def export_profiles(
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @dataset_options
 @entities_option
-@click.option("--overwrite-edits", is_flag=True, help="Replace what a person corrected here, too.")
+@click.option("--overwrite-edits", is_flag=True, help="Also replace manual edits.")
 def import_profiles(
     source: Path,
     dataset: str,

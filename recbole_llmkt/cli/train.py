@@ -14,7 +14,7 @@ from recbole_llmkt.utils.exceptions import ConfigError
 
 if TYPE_CHECKING:
     from recbole_llmkt.config import Config
-    from recbole_llmkt.quick_start import Result
+    from recbole_llmkt.training.result import Result
 
 INTERRUPTED = 130  # as shells report Ctrl-C
 
@@ -51,8 +51,8 @@ def train(
 ) -> None:
     """Train and test one model.
 
-    Any RecBole, kt_ or profile_ key goes as --key=value. Ctrl-C keeps the checkpoint of the best
-    epoch so far; the same command with --resume=CHECKPOINT continues after that epoch.
+    Any RecBole, kt_ or profile_ key goes as --key=value. Ctrl-C (or SIGTERM) keeps the checkpoint
+    of the best epoch so far; the same command with --resume=CHECKPOINT continues after that epoch.
     --from=CHECKPOINT begins a new run with the rows that a model has learned, each by its id: data
     and settings may have changed since.
 
@@ -64,8 +64,8 @@ def train(
         raise ConfigError("--resume and --from exclude each other: choose one.")
     from recbole_llmkt.cli.overrides import parse_overrides
     from recbole_llmkt.config import Config
-    from recbole_llmkt.quick_start import Interrupted
     from recbole_llmkt.quick_start import train as train_model
+    from recbole_llmkt.training.stopping import Interrupted
 
     config = Config(model, dataset, config_files, parse_overrides(keys), command_line=[])
     logging.getLogger().handlers.clear()  # RecBole sets up its own
@@ -76,8 +76,8 @@ def train(
         same = ["llmkt", "train", f"--model={model}", f"--dataset={dataset}", *given]
         command = shlex.join([*same, f"--resume={interrupted.checkpoint}"])
         click.echo(
-            f"Interrupted. {interrupted.checkpoint} holds the best epoch so far. To continue "
-            f"after it:\n  {command}",
+            f"Interrupted. {interrupted.checkpoint} holds the best epoch so far. To "
+            f"resume:\n  {command}",
             err=True,
         )
         context.exit(INTERRUPTED)

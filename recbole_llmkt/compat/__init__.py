@@ -1,16 +1,18 @@
-"""Repairs of RecBole, and of what it stands on: PyTorch, numpy, scipy, pandas and Ray.
+"""Repairs of RecBole and of the libraries under it: PyTorch, numpy, scipy, pandas and Ray.
 
 Each names the place of the fault. None holds for the whole process: a repair lasts as long as the
 call of RecBole's that needs it. There is a file for each repaired library.
 """
 
 from recbole_llmkt.compat.imports import importing_models, report_trial
+from recbole_llmkt.compat.metrics import MetricsCollector
 from recbole_llmkt.compat.models import (
     MASK_TOKENS,
     forget_computed,
     kept_tensors,
     later_stage,
     pretrains,
+    restore_kept,
     trained_parts,
     weights_loaded,
 )
@@ -22,15 +24,19 @@ from recbole_llmkt.compat.recbole import (
     create_dataset,
     data_preparation,
     log_held_back,
+    make_folders,
+    making_trainer,
     start_log,
 )
 from recbole_llmkt.compat.releases import (
+    active_repairs,
     check_keys_of_release,
     check_release,
     lacks_model,
     versions,
 )
 from recbole_llmkt.compat.scipy import scipy_matrices
+from recbole_llmkt.compat.solved import packed_solution, put_solution, unpack_solution
 from recbole_llmkt.compat.stock import stock_recbole
 from recbole_llmkt.compat.torch import (
     anomaly_detection_kept,
@@ -40,6 +46,8 @@ from recbole_llmkt.compat.torch import (
 
 __all__ = [
     "MASK_TOKENS",
+    "MetricsCollector",
+    "active_repairs",
     "anomaly_detection_kept",
     "building_model",
     "check_keys_of_release",
@@ -54,16 +62,22 @@ __all__ = [
     "later_stage",
     "load_plain",
     "log_held_back",
+    "make_folders",
+    "making_trainer",
     "numpy_names",
+    "packed_solution",
     "pandas_data",
     "pickles_refused",
     "pretrains",
+    "put_solution",
     "report_trial",
+    "restore_kept",
     "scipy_matrices",
     "start_log",
     "stock_recbole",
     "torch_quiet",
     "trained_parts",
+    "unpack_solution",
     "versions",
     "weights_loaded",
 ]

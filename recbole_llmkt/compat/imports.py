@@ -1,4 +1,4 @@
-"""Import RecBole's models and its quick start, whatever is not installed beside it."""
+"""Import RecBole's models and its quick start, even without their optional libraries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
 
 from recbole_llmkt.compat.replacing import replaced
 from recbole_llmkt.compat.torch import anomaly_detection_kept
@@ -29,7 +28,7 @@ def importing_models() -> Iterator[None]:
         yield
 
 
-def _kmeans(*arguments: Any, **keywords: Any) -> None:
+def _kmeans(*arguments: object, **keywords: object) -> None:
     raise ImportError("LDiffRec with n_cate > 1 needs kmeans_pytorch: `pip install kmeans-pytorch`")
 
 
@@ -51,7 +50,7 @@ def quick_start_imported() -> Iterator[None]:
         yield
 
 
-def _module(name: str, **attributes: Any) -> ModuleType:
+def _module(name: str, **attributes: object) -> ModuleType:
     module = ModuleType(name)
     vars(module).update(attributes)
     return module
@@ -70,7 +69,7 @@ def _modules(modules: dict[str, ModuleType]) -> Iterator[None]:
         sys.modules.update(before)
 
 
-def _report(**metrics: Any) -> None:
+def _report(**metrics: float) -> None:
     report_trial(metrics)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import nn
@@ -38,12 +37,14 @@ class Quirks:
     kept: tuple[str, ...] = ()
     recomputed: str = ""
     pretraining: tuple[str, ...] = ()
-    later: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    later: Mapping[str, tuple[bool | str, ...]] = field(default_factory=dict)
     warm_up: str = ""
 
 
 QUIRKS: dict[str, Quirks] = {
     "ConvNCF": Quirks(later={"train_method": ("after_pretrain",)}),
+    # It draws its steps by the losses that each had lately; LDiffRec derives from it.
+    "DiffRec": Quirks(kept=("Lt_history", "Lt_count")),
     "KD_DAGFM": Quirks(later={"phase": ("distillation", "finetuning")}),
     # Its trainer updates the attention matrix after each epoch (trainer.py, KGATTrainer).
     "KGAT": Quirks(recomputed="update_attentive_A"),
@@ -73,13 +74,37 @@ def kept_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in named.items() if isinstance(tensor, torch.Tensor)}
 
 
+def restore_kept(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Put what :func:`kept_tensors` returned into a model, on its device.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model.
+    tensors : mapping of str to Tensor
+        Of a checkpoint.
+
+    Raises
+    ------
+    ValueError
+        It is of another model, or of another size of this one.
+    """
+    device = next(model.parameters()).device
+    for name, tensor in tensors.items():
+        before = vars(model).get(name)
+        sized = isinstance(before, torch.Tensor) and before.shape != tensor.shape
+        if name not in quirks(type(model)).kept or sized:
+            raise ValueError(f"'{name}' does not belong to it")
+        setattr(model, name, tensor.to(device))
+
+
 def forget_computed(model: nn.Module) -> None:
     """Forget what a model keeps of its own weights, because they have just changed.
 
     ``kgin.py`` and ``mcclk.py`` keep users' and entities' vectors from one batch of an evaluation
     to the next. Unlike other models they do not name them in ``other_parameter_name``, so after
     loading the best checkpoint stock RecBole tests with the vectors of the last epoch (no upstream
-    issue is known). Models of one's own that imitate them are treated in the same way.
+    issue is known). Your own models that imitate them are treated the same way.
     """
     named = getattr(model, "other_parameter_name", None) or ()
     for name, value in vars(model).items():

@@ -1,4 +1,4 @@
-"""numpy 2 took away names that RecBole and ray 2.6.3 use."""
+"""numpy 2 removed names that RecBole and ray 2.6.3 use."""
 
 from __future__ import annotations
 

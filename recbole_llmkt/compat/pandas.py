@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import pandas as pd
 from recbole.data.dataset.dataset import Dataset
@@ -41,7 +40,7 @@ def pandas_data() -> Iterator[None]:
         yield
 
 
-def _read_columns(*arguments: Any, **keywords: Any) -> Any:
+def _read_columns(*arguments: object, **keywords: object) -> pd.DataFrame:
     """Read atomic files: text as objects, and no gaps in sequences."""
     frame = _read_csv(*arguments, **keywords)
     for column in frame if isinstance(frame, pd.DataFrame) else ():
@@ -52,13 +51,15 @@ def _read_columns(*arguments: Any, **keywords: Any) -> Any:
     return frame
 
 
-def _lengths_by_row(self: Any, func: Any = None, *arguments: Any, **keywords: Any) -> Any:
+def _lengths_by_row(
+    self: pd.Series, func: object = None, *arguments: object, **keywords: object
+) -> object:
     if func is len:
         return self.map(len)
     return _aggregate(self, func, *arguments, **keywords)
 
 
-def _fill_all(self: Any) -> None:
+def _fill_all(self: Dataset) -> None:
     """Fill the gaps; RecBole's own method then finds none, and does what else there is to do."""
     for name in self.feat_name_list:
         feat = getattr(self, name)

@@ -7,13 +7,15 @@ import os
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import ModuleType
+from typing import IO, Union
 
 import numpy as np
 import torch
 
 from recbole_llmkt.utils.exceptions import DataError
 
+_File = Union[str, "os.PathLike[str]", IO[bytes]]
 _ZIP_SIGNATURE = b"PK\x03\x04"
 
 
@@ -31,23 +33,28 @@ def pickles_refused() -> Iterator[None]:
     DataError
         Naming the file that holds something else.
     """
-    load_array = np.load
+    load_array: Callable[..., object] = np.load
 
     @functools.wraps(load_array)
-    def load_numbers(file: Any, *arguments: Any, **keywords: Any) -> Any:
+    def load_numbers(file: _File, *arguments: object, **keywords: object) -> object:
         try:
             return load_array(file, *arguments[:1], **{**keywords, "allow_pickle": False})
         except ValueError as error:
             raise DataError(_refusal(file)) from error
 
     @functools.wraps(torch.load)
-    def load_tensors(file: Any, *arguments: Any, **keywords: Any) -> Any:
-        return load_plain(file, keywords.get("map_location"))
+    def load_tensors(
+        file: str | os.PathLike[str],
+        map_location: torch.device | str | None = None,
+        *arguments: object,
+        **keywords: object,
+    ) -> object:
+        return load_plain(file, map_location)
 
-    def refuse(file: Any, *arguments: Any, **keywords: Any) -> Any:
+    def refuse(file: IO[bytes], *arguments: object, **keywords: object) -> object:
         raise DataError(_refusal(getattr(file, "name", file)))
 
-    patches: list[tuple[Any, str, Callable[..., Any]]] = [
+    patches: list[tuple[ModuleType, str, Callable[..., object]]] = [
         (np, "load", load_numbers),
         (torch, "load", load_tensors),
         (pickle, "load", refuse),
@@ -62,9 +69,9 @@ def pickles_refused() -> Iterator[None]:
             setattr(module, name, function)
 
 
-def _refusal(file: Any) -> str:
+def _refusal(file: object) -> str:
     return (
-        f"'{file}' is a pickle, which can run any code when it is read, so it is not. Name a file "
+        f"'{file}' is a pickle, which is not read, as it could run any code. Name a file "
         "that holds tensors and plain values only, such as a checkpoint of recbole_llmkt."
     )
 
@@ -72,7 +79,7 @@ def _refusal(file: Any) -> str:
 _load_torch = torch.load
 
 
-def load_plain(path: str | os.PathLike[str], device: Any = None) -> Any:
+def load_plain(path: str | os.PathLike[str], device: torch.device | str | None = None) -> object:
     """Read a file of ``torch.save`` that holds tensors and plain values only.
 
     Before version 2.6, PyTorch runs code from files of its oldest formats even with
@@ -97,6 +104,7 @@ def load_plain(path: str | os.PathLike[str], device: Any = None) -> Any:
     if signature != _ZIP_SIGNATURE:
         raise DataError(f"Cannot read '{path}': it is not a file of torch.save (zip format).")
     try:
-        return _load_torch(path, map_location=device, weights_only=True)
+        content: object = _load_torch(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
         raise DataError(_refusal(path)) from error
+    return content

@@ -1,25 +1,31 @@
-"""RecBole's own functions, called so that they do here what they promise."""
+"""RecBole's own functions, called so that they work here as documented."""
 
 from __future__ import annotations
 
 import importlib
 import logging
-import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from logging import getLogger
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 from unittest.mock import patch
 
 import recbole.data.utils as recbole_data
-from recbole.utils import ModelType, init_logger
+from recbole.utils import ModelType, get_tensorboard, init_logger
 
 from recbole_llmkt.compat.pandas import pandas_data
 from recbole_llmkt.compat.pickles import pickles_refused
+from recbole_llmkt.compat.replacing import replaced
 from recbole_llmkt.compat.scipy import scipy_matrices
 from recbole_llmkt.compat.torch import torch_quiet
+from recbole_llmkt.utils.files import storing
+from recbole_llmkt.utils.types import Dataset, Loader, NumberedDataset, RunConfig
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 logger = getLogger(__name__)
 
@@ -30,20 +36,78 @@ _DATASET_CLASSES = {
 }
 
 
-def start_log(config: Any) -> None:
-    """Start RecBole's log, beside other processes that may just be doing the same.
+class LoggingTrainer(Protocol):
+    """What is needed of RecBole's ``Trainer``."""
+
+    checkpoint_dir: str
+    tensorboard: SummaryWriter
+
+
+def start_log(config: RunConfig) -> None:
+    """Start RecBole's log while other processes may be doing the same.
 
     ``ensure_dir`` in ``recbole/utils/utils.py`` looks for a folder and then makes it, and fails if
     another process made it in between (no upstream issue is known).
     """
-    for folder in (os.path.join("log", config["model"]), config["checkpoint_dir"]):
-        os.makedirs(folder, exist_ok=True)
-    init_logger(config)
+    log = Path("log", config["model"])
+    for folder, option in ((log, ""), (Path(config["checkpoint_dir"]), "checkpoint_dir")):
+        with storing(folder, option):
+            folder.mkdir(parents=True, exist_ok=True)
+    with storing(log):
+        init_logger(config)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handleError = _LogErrors(handler)  # type: ignore[method-assign]
+
+
+class _LogErrors:
+    """What a log file does that cannot be written: one line says so, where logging prints many."""
+
+    def __init__(self, handler: logging.FileHandler) -> None:
+        self._handler = handler
+        self._handled = False
+
+    def __call__(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            logging.FileHandler.handleError(self._handler, record)
+        elif not self._handled:
+            self._handled = True
+            reason = f"{self._handler.baseFilename} cannot be written: {error.strerror}"
+            sys.stderr.write(f"WARNING: {reason}. Training continues without this log.\n")
 
 
 @contextmanager
-def log_held_back(config: Any) -> Iterator[None]:
-    """Hold back what the block logs until it has ended well, and start RecBole's log then.
+def making_trainer() -> Iterator[None]:
+    """Keep RecBole's trainer from making folders: a run may still be refused when it is made.
+
+    ``Trainer.__init__`` in ``recbole/trainer/trainer.py`` makes ``checkpoint_dir`` and
+    TensorBoard's files. :func:`make_folders` makes them when all checks have passed.
+    """
+    trainer = importlib.import_module("recbole.trainer.trainer")
+    nothing: Callable[[object], None] = lambda argument: None  # noqa: E731
+    with replaced(trainer, "ensure_dir", nothing), replaced(trainer, "get_tensorboard", nothing):
+        yield
+
+
+def make_folders(trainer: LoggingTrainer) -> None:
+    """Make what RecBole's trainer writes into: its folder of checkpoints and TensorBoard's files.
+
+    Parameters
+    ----------
+    trainer : recbole.trainer.Trainer
+        Made within :func:`making_trainer`.
+    """
+    folder = Path(trainer.checkpoint_dir)
+    with storing(folder, "checkpoint_dir"):
+        folder.mkdir(parents=True, exist_ok=True)
+    with storing(Path("log_tensorboard")):
+        trainer.tensorboard = get_tensorboard(getLogger())
+
+
+@contextmanager
+def log_held_back(config: RunConfig) -> Iterator[None]:
+    """Hold back what the block logs until it succeeds, and start RecBole's log then.
 
     RecBole starts its log, and with it makes folders, before it reads the data: wrong input then
     leaves them behind. Where a program has its own log, records go there at once.
@@ -68,7 +132,9 @@ def log_held_back(config: Any) -> Iterator[None]:
             root.handle(record)
 
 
-def create_dataset(config: Any, adapt: Callable[[type], type] | None = None) -> Any:
+def create_dataset(
+    config: RunConfig, adapt: Callable[[type], type] | None = None
+) -> NumberedDataset:
     """Read a run's dataset from its atomic files, as RecBole does, and from nothing else.
 
     ``create_dataset`` in ``recbole/data/utils.py`` unpickles ``dataset_save_path``, or any file
@@ -93,10 +159,11 @@ def create_dataset(config: Any, adapt: Callable[[type], type] | None = None) -> 
     _note_cache(config, f"{config['dataset']}-{name}.pth")
     dataset_class: type = getattr(module, name)
     with pickles_refused(), pandas_data():
-        return (adapt(dataset_class) if adapt else dataset_class)(config)
+        dataset: NumberedDataset = (adapt(dataset_class) if adapt else dataset_class)(config)
+    return dataset
 
 
-def data_preparation(config: Any, dataset: Any) -> tuple[Any, Any, Any]:
+def data_preparation(config: RunConfig, dataset: Dataset) -> tuple[Loader, Loader, Loader]:
     """Split a dataset and make its loaders, as RecBole does, from the atomic files alone.
 
     ``load_split_dataloaders`` in ``recbole/data/utils.py`` unpickles ``dataloaders_save_path``, or
@@ -116,11 +183,11 @@ def data_preparation(config: Any, dataset: Any) -> tuple[Any, Any, Any]:
     """
     _note_cache(config, f"{config['dataset']}-for-{config['model']}-dataloader.pth")
     with patch.object(recbole_data, "load_split_dataloaders", lambda config: None), pandas_data():
-        loaders: tuple[Any, Any, Any] = recbole_data.data_preparation(config, dataset)
+        loaders: tuple[Loader, Loader, Loader] = recbole_data.data_preparation(config, dataset)
     return loaders
 
 
-def _note_cache(config: Any, name: str) -> None:
+def _note_cache(config: RunConfig, name: str) -> None:
     path = Path(config["checkpoint_dir"], name)
     if path.exists():
         logger.warning(

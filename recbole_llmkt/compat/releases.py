@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import platform
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from logging import getLogger
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+import pandas as pd
 import recbole
+import torch
+from scipy.sparse import dok_matrix
 
 from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.utils.types import Settings
 
 logger = getLogger(__name__)
 
@@ -45,8 +49,8 @@ def check_release() -> None:
         )
     if source_digest(folder) != _RELEASES[recbole.__version__]:
         logger.warning(
-            "recbole %s in %s is not the released one but an edited copy, which may train in other "
-            "ways than stock RecBole: `pip install --force-reinstall --no-deps recbole==%s`.",
+            "recbole %s in %s is not the release but an edited copy, which may train differently "
+            "from stock RecBole: `pip install --force-reinstall --no-deps recbole==%s`.",
             recbole.__version__,
             folder,
             recbole.__version__,
@@ -80,8 +84,8 @@ def lacks_model(name: str) -> str:
     return f"{name} came with recbole {_NEWEST}, and this is {recbole.__version__}: {_UPGRADE}."
 
 
-def check_keys_of_release(model: str, given: Mapping[str, Any]) -> None:
-    """Refuse keys that the installed RecBole would pass over.
+def check_keys_of_release(model: str, given: Settings) -> None:
+    """Refuse keys that the installed RecBole would ignore.
 
     Parameters
     ----------
@@ -120,3 +124,23 @@ def versions() -> str:
         except PackageNotFoundError:
             continue
     return ", ".join(parts)
+
+
+def active_repairs() -> list[str]:
+    """Return what RecBole lacks beside the installed libraries, and this package gives it.
+
+    Returns
+    -------
+    list of str
+        In words; empty where all libraries are as old as RecBole expects.
+    """
+    needs = {
+        "names that numpy 2 removed": not hasattr(np, "float_"),
+        "a method that scipy 1.13 removed": not hasattr(dok_matrix, "_update"),
+        "pandas 3": int(pd.__version__.partition(".")[0]) >= 3,
+        "checkpoints that PyTorch 2.6 does not unpickle (stock RecBole alone)": (
+            tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 6)
+        ),
+        "an import of Ray": importlib.util.find_spec("ray") is None,
+    }
+    return [words for words, needed in needs.items() if needed]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import ModuleType
 
 
 @contextmanager
-def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+def replaced(owner: ModuleType | type, name: str, value: object) -> Iterator[None]:
     """Set an attribute of a module or a class for the length of the block.
 
     Parameters

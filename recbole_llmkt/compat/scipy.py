@@ -1,15 +1,14 @@
-"""scipy 1.13 took away the method by which RecBole's graph models fill their matrices."""
+"""scipy 1.13 removed the method with which RecBole's graph models fill their matrices."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 from scipy.sparse import dok_matrix
 
 
-def _update(self: Any, data: Mapping[tuple[int, int], float]) -> None:
+def _update(self: dok_matrix, data: Mapping[tuple[int, int], float]) -> None:
     self._dict.update(data)
 
 

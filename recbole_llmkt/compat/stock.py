@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import IO
 
 import torch
 from recbole.config import Config
@@ -17,7 +17,7 @@ from recbole_llmkt.compat.replacing import replaced
 from recbole_llmkt.compat.scipy import scipy_matrices
 from recbole_llmkt.compat.torch import torch_quiet
 
-_load = torch.load
+_load: Callable[..., object] = torch.load
 
 
 @contextmanager
@@ -48,7 +48,9 @@ def stock_recbole() -> Iterator[None]:
         yield
 
 
-def _load_pickles(file: Any, *arguments: Any, **keywords: Any) -> Any:
+def _load_pickles(
+    file: str | os.PathLike[str] | IO[bytes], *arguments: object, **keywords: object
+) -> object:
     """Read a file of ``torch.save``, its pickled configuration included."""
     if isinstance(file, (str, os.PathLike)):
         keywords.setdefault("weights_only", False)

@@ -10,7 +10,7 @@ import torch
 
 
 def complete_adagrad(optimizer: torch.optim.Optimizer) -> None:
-    """Give Adagrad the state of parameters that joined it after it was made.
+    """Give Adagrad the state of parameters that joined it after its construction.
 
     Up to some version PyTorch makes it in the constructor alone, and the first step fails
     (pytorch/pytorch issue 53712).

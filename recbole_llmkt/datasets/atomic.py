@@ -60,7 +60,7 @@ def read_header(path: Path, config: RunConfig, for_recbole: bool = True) -> dict
         raise _wrong_encoding(path, encoding, error) from error
     if for_recbole and has_mark and codecs.lookup(encoding).name != "utf-8-sig":
         raise DataError(
-            f"'{path}' starts with a byte-order mark, which RecBole takes for a part of the "
+            f"'{path}' starts with a byte-order mark, which RecBole reads as part of the "
             "first column's name. Set encoding: utf-8-sig, or save the file without it."
         )
     if not line:
@@ -83,8 +83,8 @@ def _parse_header(path: Path, line: str, separator: str, needs_types: bool) -> d
             name, kind = cell, "token"
         if not name or (needs_types and (":" in name or kind not in COLUMN_TYPES)):
             raise DataError(
-                f"{path}: '{cell[:40]}' in the first line is no column of RecBole's atomic format: "
-                f"write name:type, with one of the types {', '.join(COLUMN_TYPES)}."
+                f"{path}: '{cell[:40]}' in the first line is not a column of RecBole's atomic "
+                f"format: write name:type, with one of the types {', '.join(COLUMN_TYPES)}."
             )
         if name in header:
             raise DataError(f"{path} has two columns '{name}': rename one of them.")
@@ -202,7 +202,7 @@ class AtomicFile:
     def _too_long(self, number: int, n_cells: int) -> str:
         return (
             f"Line {number} of '{self.path}' ends a row of {n_cells} cells, but the header names "
-            f"{len(self.columns)} columns. Take the extra separators out of it, and close every "
+            f"{len(self.columns)} columns. Remove the extra separators, and close every "
             'cell that starts with a quotation mark (write "" for a quotation mark inside it).'
         )
 

@@ -271,7 +271,7 @@ def _one_sided_floats(config: RunConfig, dataset: Dataset, training: Dataset) ->
         return None
     side = "user" if sides["user"] else "item"
     return (
-        f"DSSM cannot have float columns on one side only: take {', '.join(sides[side])} out of "
+        f"DSSM cannot have float columns on one side only: remove {', '.join(sides[side])} from "
         f"numerical_features, or add one of the other side."
     )
 

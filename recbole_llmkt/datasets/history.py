@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from recbole.utils import FeatureSource, FeatureType
 
 from recbole_llmkt.datasets.splits import rating_field
 from recbole_llmkt.utils.exceptions import DataError
@@ -49,6 +50,9 @@ class Histories:
         Internal item ids, per user in the order of time (of the file where there is no time).
     rating_values : ndarray of float64, shape (n_interactions,), or None
         Ratings, where the training split has such a column.
+    further : dict of str to ndarray, shape (n_interactions,)
+        The other columns of the ``.inter`` file that ``load_col`` loads (quantity, price): float64,
+        or str for tokens.
     """
 
     user_tokens: Array
@@ -56,6 +60,7 @@ class Histories:
     offsets: IntArray
     item_ids: IntArray
     rating_values: FloatArray | None = None
+    further: dict[str, Array] = field(default_factory=dict)
 
     def items(self, user_id: int) -> IntArray:
         """Return the internal item ids of a user, shape (n,), the latest one last."""
@@ -64,6 +69,10 @@ class Histories:
     def ratings(self, user_id: int) -> FloatArray | None:
         """Return the ratings of a user, shape (n,), in the order of :meth:`items`."""
         return None if self.rating_values is None else self.rating_values[self._span(user_id)]
+
+    def further_columns(self, user_id: int) -> dict[str, Array]:
+        """Return the other columns of a user, each of shape (n,), in the order of :meth:`items`."""
+        return {name: values[self._span(user_id)] for name, values in self.further.items()}
 
     def digests(self) -> dict[str, str]:
         """Return :func:`history_digest` of every user but the padding, by user token."""
@@ -115,7 +124,40 @@ def training_histories(train_dataset: Dataset) -> Histories:
         offsets=offsets,
         item_ids=columns[item_field].astype(np.int64)[order],
         rating_values=None if ratings is None else ratings.astype(np.float64)[order],
+        further={
+            name: _readable(train_dataset, name, columns[name])[order]
+            for name in _further_fields(train_dataset)
+            if name in columns
+        },
     )
+
+
+def _further_fields(dataset: Dataset) -> list[str]:
+    """Return the columns of the interactions besides user, item, time, rating and label."""
+    known = {
+        dataset.uid_field,
+        dataset.iid_field,
+        dataset.time_field,
+        rating_field(dataset.config),
+        dataset.label_field,
+    }
+    return [
+        name
+        for name, kind in dataset.field2type.items()
+        if dataset.field2source.get(name) == FeatureSource.INTERACTION
+        and name not in known
+        and (
+            kind == FeatureType.FLOAT
+            # Numbers of rows and lengths of lists are tokens without names.
+            or (kind == FeatureType.TOKEN and name in dataset.field2id_token)
+        )
+    ]
+
+
+def _readable(dataset: Dataset, name: str, values: Array) -> Array:
+    if dataset.field2type[name] == FeatureType.FLOAT:
+        return values.astype(np.float64)
+    return np.asarray(dataset.field2id_token[name])[values.astype(np.int64)]
 
 
 def interaction_counts(train_dataset: Dataset) -> dict[str, IntArray]:
@@ -156,6 +198,7 @@ def _interactions(dataset: Dataset) -> dict[str, Array]:
         dataset.iid_field,
         dataset.time_field,
         rating_field(dataset.config),
+        *_further_fields(dataset),
     )
     feat = dataset.inter_feat
     columns = {field: plain_column(feat[field]) for field in wanted if field and field in feat}
@@ -197,7 +240,7 @@ def _first_of_each_pair(columns: dict[str, Array], dataset: Dataset) -> dict[str
     return {field: values[first] for field, values in columns.items()}
 
 
-def plain_column(values: Any, keep: int = 1) -> Array:
+def plain_column(values: torch.Tensor, keep: int = 1) -> Array:
     """Return a column of an Interaction; numerical features have a constant beside it."""
     array: Array = values.numpy()
     while array.ndim > keep:

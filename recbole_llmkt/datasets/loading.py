@@ -15,7 +15,7 @@ from recbole_llmkt.compat import create_dataset, data_preparation
 from recbole_llmkt.datasets.checks import check_files, check_loaded, downloadable
 from recbole_llmkt.datasets.vocabulary import Vocabulary, hash_rows, numbered_as
 from recbole_llmkt.utils.exceptions import DataError, recbole_refusals
-from recbole_llmkt.utils.types import Dataset, Loader, NumberedDataset, RunConfig
+from recbole_llmkt.utils.types import Dataset, Loader, RunConfig
 
 logger = getLogger(__name__)
 
@@ -63,7 +63,7 @@ def load_data(
 
 def _create(config: RunConfig, vocabulary: Vocabulary | None) -> Dataset:
     adapt = None if vocabulary is None else functools.partial(numbered_as, vocabulary)
-    dataset: NumberedDataset = create_dataset(config, adapt)
+    dataset = create_dataset(config, adapt)
     dataset.row_hashes = hash_rows(dataset)
     if vocabulary is not None:
         vocabulary.restore_order(dataset)

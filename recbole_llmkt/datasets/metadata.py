@@ -124,5 +124,5 @@ def _choose(table: AtomicFile, config: RunConfig, kind: str) -> str | None:
     if not likely:
         return None
     column = lowered[likely[0]]
-    logger.info("%s: taking column '%s' of %s for the %s.", key, column, table.path.name, kind)
+    logger.info("%s: using column '%s' of %s for the %s.", key, column, table.path.name, kind)
     return column

@@ -66,7 +66,7 @@ def build_splits(config: RunConfig) -> list[Dataset]:
         if ratings is not None:
             dataset.inter_feat[_ROW_FIELD] = np.arange(len(ratings))
             dataset.set_field_property(_ROW_FIELD, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
-        splits: list[Dataset] = dataset.build()
+        splits = dataset.build()
     if ratings is not None:
         for split in splits:
             _restore_ratings(split, ratings)

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from recbole.evaluator.base_metric import AbstractMetric, LossMetric, TopkMetric
-from recbole.evaluator.collector import DataStruct
+from recbole.evaluator.collector import Collector, DataStruct
+from recbole.evaluator.evaluator import Evaluator
 
 from recbole_llmkt.datasets.history import interaction_counts
 from recbole_llmkt.evaluation.labelled import is_vectorised, metric_by_group
@@ -178,8 +179,8 @@ class EvaluatingTrainer(Protocol):
     """What is needed of RecBole's ``Trainer``."""
 
     config: RunConfig
-    eval_collector: Any
-    evaluator: Any
+    eval_collector: Collector
+    evaluator: Evaluator
 
 
 class Recording:

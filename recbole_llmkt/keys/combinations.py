@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
-import recbole
 from recbole.evaluator import metric_types
 from recbole.utils import EvaluatorType, InputType, ModelType
 
 from recbole_llmkt.datasets.checks import check_candidates, check_files
 from recbole_llmkt.utils.exceptions import ConfigError, nearest
-from recbole_llmkt.utils.types import RunConfig
+from recbole_llmkt.utils.types import RunConfig, Settings, SettingsLike
 
-Settings = Mapping[str, Any]
 Check = Callable[[Settings, type], "str | None"]
 _NO_CUTOFF = ("gauc",)  # a ranking metric that knows no @k
-# They need numbers of items, which RecBole's Collector.get_data_struct treats as tensors.
-_BROKEN_METRICS = ("itemcoverage", "averagepopularity", "tailpercentage", "giniindex")
 # Models that read whole users, so they need no sampled negatives though RecBole says pairwise.
 _WHOLE_USERS = (
     *("MultiDAE", "MultiVAE", "MacridVAE", "CDAE", "ENMF", "RaCT", "RecVAE", "DiffRec"),
     "LDiffRec",
 )
-# Models that kt_closed_form solves with profiles.
-CLOSED_FORM = ("EASE",)
+# Models that kt_closed_form solves with profiles, and in which ways.
+CLOSED_FORM = {
+    "EASE": ("drawn", "rows"),
+    "SLIMElastic": ("drawn", "rows"),
+    "ADMMSLIM": ("drawn", "rows"),
+    "ItemKNN": ("drawn", "rows"),
+    "AsymKNN": ("drawn", "rows"),
+    "NCEPLRec": ("rows",),
+}
 _NOT_IN_CLOSED_FORM = {
     "kt_method": "transfer",
     "kt_init": "none",
@@ -71,7 +73,7 @@ def samples_negatives(settings: Settings) -> bool:
     return bool(sampling) and sampling["distribution"] not in ("none", "None", None)
 
 
-def parts_of(settings: Settings) -> dict[str, bool]:
+def parts_of(settings: SettingsLike) -> dict[str, bool]:
     """Tell which of the validation and the test part a split has."""
     if settings["benchmark_filename"]:
         return {"validation": True, "test": True}
@@ -91,7 +93,9 @@ def _mixed_metrics(settings: Settings, model: type) -> str | None:
     if len(kinds) < 2:
         return None
     names = " and ".join(kinds.values())
-    return f"metrics: {names} cannot be had in one run: choose ranking metrics or value metrics."
+    return (
+        f"metrics: {names} cannot be combined in one run: choose ranking metrics or value metrics."
+    )
 
 
 def _metrics_and_mode(settings: Settings, model: type) -> str | None:
@@ -176,7 +180,7 @@ def _both_columns(settings: Settings, model: type) -> str | None:
     twice = [suffix for suffix in unload if load.get(suffix, "*") != "*"]
     if not twice:
         return None
-    return f"load_col and unload_col both say something of {twice[0]}: leave one of them out."
+    return f"load_col and unload_col both apply to {twice[0]}: leave one of them out."
 
 
 def _both_normalizations(settings: Settings, model: type) -> str | None:
@@ -212,16 +216,6 @@ def _places(settings: Settings, model: type) -> str | None:
     return f"checkpoint_dir: '{folder}' is a file: name a folder."
 
 
-def _computed_metrics(settings: Settings, model: type) -> str | None:
-    broken = [name for name in _metric_names(settings) if name.lower() in _BROKEN_METRICS]
-    if not broken:
-        return None
-    return (
-        f"metrics: RecBole {recbole.__version__} fails when it computes {broken[0]} (its collector "
-        "takes a count for a tensor): take it out."
-    )
-
-
 def _closed_form(settings: Settings, model: type) -> str | None:
     kind = settings["kt_closed_form"]
     if kind == "none" or not settings["kt_enabled"]:
@@ -229,7 +223,13 @@ def _closed_form(settings: Settings, model: type) -> str | None:
     if model.__name__ not in CLOSED_FORM:
         return (
             f"kt_closed_form: {kind}: {model.__name__} is not solved in closed form, as "
-            f"{' and '.join(CLOSED_FORM)} is: set kt_closed_form: none."
+            f"{', '.join(CLOSED_FORM)} are: set kt_closed_form: none."
+        )
+    kinds = CLOSED_FORM[model.__name__]
+    if kind not in kinds:
+        return (
+            f"kt_closed_form: {kind}: {model.__name__} has no matrix of items x items to draw: set "
+            f"kt_closed_form: {kinds[0]}."
         )
     for key, off in _NOT_IN_CLOSED_FORM.items():
         if settings[key] != off:
@@ -247,7 +247,6 @@ def _is_sequential(model: type) -> bool:
 # Those that RecBole's Config refuses as well, without the fix; those that only a run needs.
 CONFIG_CHECKS = (_mixed_metrics, _metrics_and_mode, _loss_type, _repeatable, _closed_form)
 RUN_CHECKS = (
-    _computed_metrics,
     _places,
     _valid_metric,
     _negatives,

@@ -11,6 +11,7 @@ from recbole_llmkt.utils.text import address_problem
 
 LARGEST_INT = 2**31 - 1
 LARGEST_FLOAT = 1e9
+# A rule gets values of the key's own type only, and so names that.
 Check = Callable[[Any], "str | None"]
 
 
@@ -44,6 +45,8 @@ class Key:
         What else must hold: returns what the value must be, or None.
     every_arm : bool
         Whether the key counts without knowledge transfer, too.
+    words : tuple of str
+        Strings that are allowed besides values of the type.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Key:
     many: Literal["", "some", "list"] = ""
     rule: Check | None = None
     every_arm: bool = False
+    words: tuple[str, ...] = ()
 
     @property
     def type_words(self) -> str:
@@ -70,6 +74,8 @@ class Key:
     @property
     def allowed(self) -> str:
         """Return the range or the choices as users read them."""
+        if self.words:
+            return ", ".join(("True", "False", *self.words))
         if self.choices:
             return ", ".join(self.choices) + (" or a class path" if self.class_path else "")
         return self._range() if self.low is not None or self.high is not None else ""
@@ -90,16 +96,19 @@ class Key:
             return "a list of strings, like [A, B] or []."
         return wrong or (self.rule(value) if self.rule else None)
 
-    def _refusal_of_value(self, value: Any) -> str | None:
+    def _refusal_of_value(self, value: object) -> str | None:
         if self.choices:
             return self._refusal_of_choice(value)
+        if isinstance(value, str) and value in self.words:
+            return None
         check = _TYPE_CHECKS.get(self.type)
         if check is not None:
-            return check(value)
+            refusal = check(value)
+            return refusal and " or ".join([refusal.rstrip("."), *self.words]) + "."
         if self.type not in ("int", "float"):  # the rule says it all
             return None
-        number = isinstance(value, int if self.type == "int" else (int, float))
-        if number and not isinstance(value, bool) and self._within(value):
+        kinds = (int,) if self.type == "int" else (int, float)
+        if isinstance(value, kinds) and not isinstance(value, bool) and self._within(value):
             return None
         return f"{'an integer' if self.type == 'int' else 'a number'} {self._range()}."
 

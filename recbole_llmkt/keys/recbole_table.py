@@ -152,7 +152,7 @@ def _clipping(value: Settings) -> str | None:
     norm = value.get("norm_type", 2)
     if good and (norm == math.inf or _number(norm, 0)):
         return None
-    return "it takes max_norm above 0, and norm_type if wanted, like {max_norm: 5}."
+    return "it takes max_norm above 0, and optionally norm_type, like {max_norm: 5}."
 
 
 _SAMPLING: dict[str, tuple[Callable[[object], bool], str]] = {

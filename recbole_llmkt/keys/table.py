@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from recbole_llmkt.datasets.domains import DOMAINS
 from recbole_llmkt.keys.key import LARGEST_INT, Key, address, shown
 from recbole_llmkt.utils.exceptions import ConfigError, nearest
 from recbole_llmkt.utils.text import without_credentials
+from recbole_llmkt.utils.types import Settings
 
 PREFIXES = ("kt_", "profile_")
 # Addresses, which may hold a user and a password.
@@ -69,7 +70,7 @@ def _phase_length(value: object) -> str | None:
 
 def _entity(value: object) -> str | None:
     if isinstance(value, (list, tuple)) and "both" in value:
-        return "user or item within a list: [user, item] says both."
+        return "user or item within a list: [user, item] means both."
     return None
 
 
@@ -81,11 +82,11 @@ _TRANSFER_KEYS = (
         "A file of properties/presets (llmkt: the paper's settings) or a path to one.",
         optional=True),
     Key("kt_strict_keys", "bool", True,
-        "Refuse an unknown key that looks like a misspelled one; False only warns of it.",
+        "Refuse an unknown key that looks like a misspelled one; False only warns.",
         every_arm=True),
     Key("kt_method", "str", "transfer",
-        "transfer (LLM-KT), or kar: the profiles as further input fields (KAR).", choices=METHODS,
-        class_path=True),
+        "transfer (LLM-KT), or kar: the profiles as additional input fields (KAR).",
+        choices=METHODS, class_path=True),
     Key("kt_layer", "str", "auto",
         "Where the hidden state is read; `llmkt layers` prints the choices.", many="some"),
     Key("kt_user_layer", "str", None,
@@ -96,7 +97,7 @@ _TRANSFER_KEYS = (
         "What the tapped rows mean: auto, batch, table, node, lookup, field, ...",
         choices=ROWS, many="some"),
     Key("kt_pool", "str", "last",
-        "How a time axis becomes one state: last, mean, exponential, attention.", choices=POOLS),
+        "How a time axis is pooled: last, mean, exponential, attention.", choices=POOLS),
     Key("kt_entity", "str", "user",
         "Whose profiles are transferred: user, item, both.",
         choices=("user", "item", "both"), rule=_entity, many="some"),
@@ -109,15 +110,15 @@ _TRANSFER_KEYS = (
         "Share of a batch's users or items that generative masks, from 0 (one of them) to 1.",
         low=0.0, high=1.0),
     Key("kt_regularizer", "str", "none",
-        "Guard against collapse on the tapped states: none, vicreg (variance, covariance).",
+        "Penalty against collapse of the tapped states: none, vicreg (variance, covariance).",
         choices=REGULARIZERS),
     Key("kt_regularizer_weight", "float", 0.1,
-        "Weight of the guard within the transfer loss.", low=0.0),
+        "Weight of that penalty within the transfer loss.", low=0.0),
     Key("kt_weight", "float", 0.5,
         "alpha in (1 - alpha) L_model + alpha L_transfer, from 0 to 1.",
         low=0.0, high=1.0, many="some"),
     Key("kt_schedule", "str", "constant",
-        "How the weight moves within phase 1: constant, or cosine or linear down to 0.",
+        "How the weight changes within phase 1: constant, or cosine or linear down to 0.",
         choices=SCHEDULES),
     Key("kt_balance", "str", "fixed",
         "fixed, or loss_ratio: L_transfer times beta = L_model / L_transfer, detached.",
@@ -139,56 +140,57 @@ _TRANSFER_KEYS = (
         "Break the knowledge on purpose: none, shuffled, random, zero (kar, closed form).",
         choices=CONTROLS),
     Key("kt_init", "str", "none",
-        "Start of the embedding tables: none (the model's own), targets (from the profiles).",
+        "Start values of embedding tables: none (the model's own), targets (from the profiles).",
         choices=("none", "targets")),
     Key("kt_init_scale", "float", 1.0,
         "Their spread, in multiples of the model's own initialisation.", low=1e-6),
     Key("kt_init_tables", "str", "auto",
-        "Tables of kt_init, kt_hybrid, kt_cold_start: auto, or globs of names, after user: or "
-        "item: where unclear.",
+        "Tables of kt_init, kt_hybrid, kt_cold_start: auto, or globs of names, with user: or item: "
+        "before them if unclear.",
         many="some"),
     Key("kt_hybrid", "str", "none",
-        "Train each row as its own plus a learned map of its profile (linear), or plus the mean "
-        "row of those with the nearest profiles (neighbours).",
+        "Train each row as its own numbers plus a learned map of its profile (linear), or plus the "
+        "mean row of its nearest neighbours by profile (neighbours).",
         choices=HYBRIDS),
     Key("kt_hybrid_scale", "float", 1.0,
-        "linear: length of a profile, which is how strongly it is shared.", low=1e-6),
+        "linear: length of the profiles, which sets how much is shared.", low=1e-6),
     Key("kt_hybrid_width", "int", 32,
-        "linear: profiles as their so many principal components; ~ takes them whole.",
+        "linear: number of principal components of the profiles; ~ takes them whole.",
         low=1, optional=True),
     Key("kt_hybrid_rate", "float", 0.2,
         "linear: the map's learning rate, in multiples of the rows'.", low=1e-6),
     Key("kt_neighbours", "int", 10, "neighbours: how many.", low=1),
     Key("kt_neighbours_share", "float", 0.5,
-        "neighbours: weight of their mean row, next to 1 of the row itself.", low=0.0),
+        "neighbours: weight of their mean row, relative to 1 for the row itself.", low=0.0),
     Key("kt_closed_form", "str", "none",
-        "EASE with item profiles: drawn (towards the profiles' own item-item matrix), rows "
-        "(profiles as further rows of the interactions).", choices=CLOSED_FORMS),
+        "EASE, SLIM and neighbourhood models with profiles: drawn (towards the solution of the "
+        "profiles alone), rows (profiles as further rows of the interactions).",
+        choices=CLOSED_FORMS),
     Key("kt_closed_form_weight", "float", 1000.0,
         "Weight of the profiles there; 0 is RecBole's own.", low=0.0),
     Key("kt_cold_start", "bool", False,
         "Before the test, embeddings of cold users and items come from their profiles."),
-    Key("kt_cold_threshold", "int", 5, "Cold: at most so many training interactions.", low=0),
+    Key("kt_cold_threshold", "int", 5, "Cold is at most this many training interactions.", low=0),
     Key("kt_slices", "str", (),
-        "Also measured apart: history (quartiles), cold_users, tail_items.",
+        "Groups measured separately: history (quartiles), cold_users, tail_items.",
         choices=SLICES, many="list"),
     Key("kt_tail_share", "float", 0.8,
-        "Tail: the least popular items, this share of all.", low=0.0, high=1.0),
+        "Share of all items, the least popular ones, that makes the tail.", low=0.0, high=1.0),
     Key("kt_kar_shared_experts", "int", 2,
-        "KAR: experts that read user and item profiles alike.", low=0),
+        "KAR: experts shared by user and item profiles.", low=0),
     Key("kt_kar_own_experts", "int", 5,
         "KAR: experts for user profiles alone, and as many for item profiles.", low=1),
     Key("kt_kar_hidden", "int", 128, "KAR: width of an expert's hidden layer.", low=1),
     Key("kt_kar_dropout", "float", 0.0, "KAR: dropout within the experts.", low=0.0, high=1.0),
     Key("kt_freeze_phase1", "str", (),
-        "Glob patterns of parameters that phase 1 leaves alone.", many="list"),
+        "Glob patterns of parameters that are frozen in phase 1.", many="list"),
     Key("kt_freeze_phase2", "str", (),
-        "Glob patterns of parameters that phase 2 leaves alone.", many="list"),
+        "Glob patterns of parameters that are frozen in phase 2.", many="list"),
     Key("kt_seed", "int", None,
         "Seed of transform, control and projector; ~ takes the run's `seed`.",
         low=0, optional=True),
     Key("kt_valid_users", "int", None,
-        "Validate on so many users, drawn once for all arms and seeds; ~ is all of them.",
+        "Validate on this many users, drawn once for all arms and seeds; ~ is all of them.",
         low=1, optional=True, every_arm=True),
 )
 
@@ -197,10 +199,11 @@ _PROFILE_KEYS = (
         "Folder of profiles; ~ is <data_path>/<dataset>/profiles, else the bundled ones.",
         optional=True),
     Key("profile_allow_leak", "bool", False,
-        "Use profiles written from other interactions than this training split."),
+        "Use profiles even if they were not written from this training split; tune: in llmkt tune, "
+        "too.", words=("tune",)),
     Key("profile_encoder", "str", "sentence-transformers/all-MiniLM-L6-v2",
         "Text encoder: hub name, folder, wordllama, openai:<model>, or a class path."),
-    Key("profile_encoder_batch_size", "int", 32, "Profiles in one call of the encoder.", low=1),
+    Key("profile_encoder_batch_size", "int", 32, "Profiles per call of the encoder.", low=1),
     Key("profile_generator", "str", "template",
         "Who writes new profiles: template (no language model), transformers, openai, file.",
         choices=GENERATORS, class_path=True),
@@ -212,6 +215,9 @@ _PROFILE_KEYS = (
         optional=True),
     Key("profile_prompt", "str", "llmkt",
         "A template of properties/prompts (llmkt, rlmrec, kar, short) or a path to one."),
+    Key("profile_domain", "str", "auto",
+        "What the items are, and so what `llmkt` and `kar` ask about: generic, movies, music, "
+        "books, news, shop; auto guesses from the columns.", choices=("auto", *DOMAINS)),
     Key("profile_title_field", "str", None,
         "Column with an item's title; ~ guesses from the header.", optional=True),
     Key("profile_category_field", "str", None,
@@ -221,10 +227,10 @@ _PROFILE_KEYS = (
     Key("profile_rating_field", "str", None,
         "Column with the rating; ~ is RecBole's RATING_FIELD where it is loaded.", optional=True),
     Key("profile_max_history", "int", 50,
-        "At most so many training interactions go into one user's prompt.", low=1),
+        "Most training interactions that go into one user's prompt.", low=1),
     Key("profile_history", "str", "recent",
         "Which of them: recent, top_rated, mixed (half each).", choices=HISTORIES),
-    Key("profile_batch_size", "int", 8, "Prompts in one call of a local language model.", low=1),
+    Key("profile_batch_size", "int", 8, "Prompts per call of a local language model.", low=1),
     Key("profile_max_tokens", "int", 400,
         "Longest answer of the language model, in tokens; a profile has at most ten characters "
         "a token.", low=1),
@@ -232,10 +238,10 @@ _PROFILE_KEYS = (
         "Sampling temperature of the language model; 0 is greedy, ~ the server's own.",
         low=0.0, optional=True),
     Key("profile_seed", "int", 2020,
-        "Sampling seed handed to the language model; ~ sends none to a server.",
+        "Sampling seed passed to the language model; ~ sends none to a server.",
         low=0, optional=True),
     Key("profile_concurrency", "int", 16,
-        "Requests under way at once at an OpenAI-compatible server.", low=1),
+        "Simultaneous requests to an OpenAI-compatible server.", low=1),
     Key("profile_api_base", "str", None,
         "Address of an OpenAI-compatible server, http://... or https://...; ~ is the OpenAI "
         "service.", optional=True,
@@ -244,10 +250,10 @@ _PROFILE_KEYS = (
         "Environment variable that holds the key; never logged or stored."),
     Key("profile_timeout", "float", 60, "Seconds before a request counts as failed.", low=0.0),
     Key("profile_retries", "int", 5,
-        "Times the client tries a request again after 429, 5xx or a time-out.", low=0),
+        "Retries of a request after 429, 5xx or a time-out.", low=0),
     Key("profile_device", "str", "auto",
         "Device of local language models and encoders: auto, cpu, cuda, cuda:1, mps."),
-    Key("profile_engine", "str", "local", "Where profiles are made: local, ray.", choices=ENGINES),
+    Key("profile_engine", "str", "local", "Where generation runs: local, ray.", choices=ENGINES),
 )
 # fmt: on
 
@@ -259,12 +265,12 @@ def is_knowledge_key(key: str) -> bool:
     return key.startswith(PREFIXES) and not (key in KEYS and KEYS[key].every_arm)
 
 
-def without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
+def without_secrets(values: Mapping[str, object]) -> Settings:
     """Return keys and values as they may be stored and shown: addresses without a password."""
     addresses = {
-        key: without_credentials(values[key])
+        key: without_credentials(value)
         for key in ADDRESS_KEYS
-        if isinstance(values.get(key), str)
+        if isinstance(value := values.get(key), str)
     }
     return {**values, **addresses}
 

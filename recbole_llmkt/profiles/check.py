@@ -55,7 +55,7 @@ class Check:
     duplicates : list of list of str
         Groups of ids with the same text.
     plain_duplicates : list of list of str
-        The same, of texts that ``template`` wrote: who has the same metadata is described alike.
+        The same for texts by ``template``, which describes equal metadata with equal texts.
     other_history : list of str
         Users whose profile was written from other interactions than the training split.
     leaking_titles : dict of str to list of str
@@ -200,7 +200,7 @@ def check_profiles(
 
 
 def _is_plain(profile: Profile) -> bool:
-    """Whether no language model wrote a profile, and nobody corrected it."""
+    """Whether a profile is neither by a language model nor edited by a person."""
     return profile.generator == "template" and not profile.edited
 
 

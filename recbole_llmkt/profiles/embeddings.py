@@ -19,7 +19,7 @@ from tqdm import trange
 
 from recbole_llmkt.profiles.store import Profile, ProfileStore
 from recbole_llmkt.utils.exceptions import ProfileError
-from recbole_llmkt.utils.files import exclusive, replace_file
+from recbole_llmkt.utils.files import append_whole, exclusive, replace_file
 from recbole_llmkt.utils.types import Array
 
 logger = logging.getLogger(__name__)
@@ -129,8 +129,8 @@ def _check_finite(stored: Embeddings, path: Path, fix: str) -> None:
         bad = ~np.isfinite(stored.vectors[start : start + _BLOCK]).all(axis=1)
         if bad.any():
             raise ProfileError(
-                f"{path} holds vectors with NaN or infinite numbers, that of "
-                f"'{stored.ids[start + int(np.argmax(bad))]}' for one. {fix}"
+                f"{path} holds vectors with NaN or infinite numbers, such as that of "
+                f"'{stored.ids[start + int(np.argmax(bad))]}' . {fix}"
             )
 
 
@@ -181,7 +181,7 @@ def build_embeddings(
             other = _of_another_width(texts, unfinished, len(next(iter(made.values()))))
             if other:
                 logger.warning(
-                    "%s is damaged: %d vectors of another width are made again.",
+                    "%s is damaged: %d vectors of another width are encoded again.",
                     _partial(vectors_path),
                     len(other),
                 )
@@ -244,7 +244,7 @@ def _unfinished(path: Path, finished: Mapping[str, Array]) -> dict[str, Array]:
             known, end = {}, 0
         if end < size:
             logger.warning(
-                "%s is damaged: %d vectors are kept, the rest is made again.", path, len(known)
+                "%s is damaged: %d vectors are kept, the rest is encoded again.", path, len(known)
             )
             file.truncate(end)
     return known
@@ -270,11 +270,10 @@ def _record(file: BinaryIO) -> Array | None:
 
 def _encode(encoder: TextEncoder, texts: dict[str, str], vectors_path: Path) -> dict[str, Array]:
     """Encode texts by digest, keeping each chunk on the disk before the next one."""
-    vectors_path.parent.mkdir(parents=True, exist_ok=True)
     # Texts of equal length together: less padding in every batch.
     digests = sorted(texts, key=lambda key: len(texts[key]), reverse=True)
     encoded: dict[str, Array] = {}
-    with _partial(vectors_path).open("ab") as file:
+    with _partial(vectors_path).open("ab", buffering=0) as file:
         for start in trange(0, len(digests), _CHUNK, desc="Encode profiles", unit="chunk", delay=2):
             chunk = digests[start : start + _CHUNK]
             vectors = _checked(encoder.encode([texts[key] for key in chunk]), encoder.name, chunk)
@@ -282,8 +281,9 @@ def _encode(encoder: TextEncoder, texts: dict[str, str], vectors_path: Path) -> 
                 len(chunk), dtype=[("text", "U16"), ("vector", "f4", vectors.shape[1:])]
             )
             records["text"], records["vector"] = chunk, vectors
-            np.save(file, records)
-            file.flush()
+            content = io.BytesIO()
+            np.save(content, records)
+            append_whole(file, content.getvalue(), "profile_dir")
             os.fsync(file.fileno())
             encoded.update(zip(chunk, vectors))
     return encoded
@@ -337,8 +337,8 @@ def write_embeddings(
     widths = {len(vectors[profile.id]) for profile in profiles}
     if len(widths) > 1:
         raise ProfileError(
-            f"'{encoder}' made vectors of different widths, {sorted(widths)}: another model has "
-            f"the same name now. Delete {vectors_path.parent} and run `llmkt profile embed` again."
+            f"'{encoder}' made vectors of different widths, {sorted(widths)}: its name now means "
+            f"another model. Delete {vectors_path.parent} and run `llmkt profile embed` again."
         )
     header = {
         "encoder": encoder,
@@ -350,10 +350,10 @@ def write_embeddings(
     np.save(table, np.stack([vectors[profile.id] for profile in profiles]).astype(dtype))
     # Without its ids a table counts as missing: vectors and ids never contradict each other.
     ids_path.unlink(missing_ok=True)
-    replace_file(vectors_path, table.getvalue())
+    replace_file(vectors_path, table.getvalue(), "profile_dir")
     # Lone surrogates have no UTF-8, but an escape in JSON.
     lines = json.dumps(header, ensure_ascii=False, indent=0) + "\n"
-    replace_file(ids_path, lines.encode(errors="backslashreplace"))
+    replace_file(ids_path, lines.encode(errors="backslashreplace"), "profile_dir")
     written = read_embeddings(folder or store.folder, encoder, store.entity)
     assert written is not None
     return written

@@ -86,7 +86,7 @@ class ProfileVectors:
 
 
 class RunProfiles:
-    """The profiles of one run, read once for each entity and handed to whoever uses them.
+    """The profiles of one run, read once for each entity and shared by all that use them.
 
     Parameters
     ----------
@@ -220,7 +220,7 @@ def _no_coverage(store: ProfileStore, profiles: Mapping[str, Profile], tokens: A
 def without_absent(
     profiles: Mapping[str, Profile], digests: Mapping[str, str] | None
 ) -> dict[str, Profile]:
-    """Leave out whoever has no training interactions, but a profile from some.
+    """Leave out users without training interactions whose profile was written from some.
 
     `llmkt profile` cannot replace such a profile: there is no history to write it from.
 
@@ -237,8 +237,8 @@ def without_absent(
     }
     if absent:
         logger.warning(
-            "%d users without training interactions have a profile from other ones, that of '%s' "
-            "for one: it is left out, because it may know the test data.",
+            "%d users without training interactions have a profile from other ones, such as that "
+            "of '%s': it is left out, because it may know the test data.",
             len(absent),
             min(absent),
         )
@@ -287,7 +287,7 @@ def _check_leaks(
         return 0
     message = (
         f"{len(leaks)} of {len(profiles)} {store.entity} profiles in {store.path} were not written "
-        f"from this run's training interactions, that of {store.entity} '{leaks[0]}' for one; "
+        f"from this run's training interactions, such as that of {store.entity} '{leaks[0]}'; "
         "they may know the test data."
     )
     if not config["profile_allow_leak"]:
@@ -303,7 +303,7 @@ def _check_leaks(
 
 def _of_edits(profiles: Mapping[str, Profile], leaks: list[str]) -> str:
     edited = sum(profiles[token].edited for token in leaks)
-    return f" (and --overwrite-edits: {edited} of them were corrected by hand)" if edited else ""
+    return f" (and --overwrite-edits: {edited} of them were edited manually)" if edited else ""
 
 
 def _embeddings(config: RunConfig, store: ProfileStore, profiles: list[Profile]) -> Embeddings:
@@ -329,7 +329,7 @@ def stored_embeddings(config: RunConfig, store: ProfileStore) -> Embeddings | No
         except ProfileError as error:
             if home == store.folder:
                 raise
-            logger.warning("Vectors in the cache are made again. %s", error)
+            logger.warning("Vectors in the cache are encoded again. %s", error)
             continue
         if stored is not None:
             return stored

@@ -65,8 +65,8 @@ def own_store(config: RunConfig, entity: str) -> ProfileStore:
     if not config["profile_dir"] and not store.exists() and bundled.exists():
         raise ProfileError(
             f"The {entity} profiles of '{config['dataset']}' come with the package. To change "
-            f"them, copy {bundled.folder} to a folder of yours; to write others, choose an empty "
-            "one; and name it with profile_dir."
+            f"them, copy {bundled.folder} to your own folder; to write new ones, choose an empty "
+            "folder; then name it with profile_dir."
         )
     return store
 

@@ -6,9 +6,9 @@ import base64
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Protocol, runtime_checkable
 from urllib.parse import parse_qsl, unquote
 
 from recbole_llmkt.utils.exceptions import ConfigError, ProfileError
@@ -28,6 +28,33 @@ _WRONG_KEY = re.compile(
     re.IGNORECASE,
 )
 _PAYMENT_REQUIRED = 402
+
+
+class Response(Protocol):
+    """A server's response: that of httpx, in any of its versions."""
+
+    @property
+    def status_code(self) -> int:
+        """The HTTP status."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """The body, if it has been read."""
+        ...
+
+    @property
+    def headers(self) -> MutableMapping[str, str]:
+        """The headers."""
+        ...
+
+
+@runtime_checkable
+class StatusError(Protocol):
+    """An error of the ``openai`` package about a response."""
+
+    status_code: int
+    response: Response
 
 
 @dataclass(frozen=True)
@@ -138,12 +165,12 @@ def stops_for_good(status: int, text: str) -> str | None:
     return None
 
 
-def no_retry_if_final(response: Any) -> None:
+def no_retry_if_final(response: Response) -> None:
     """Tell the client not to repeat a request that cannot succeed, by the header it obeys.
 
     Parameters
     ----------
-    response : httpx.Response
+    response : Response
         With its body read.
     """
     if response.status_code >= 400 and stops_for_good(response.status_code, response.text):
@@ -155,7 +182,7 @@ class OptionalParameters:
 
     Parameters
     ----------
-    values : mapping of str to object
+    values : mapping of str to number
         By name; for the limit of the answer's length, under either of its two names.
     """
 
@@ -168,12 +195,12 @@ class OptionalParameters:
         re.IGNORECASE,
     )
 
-    def __init__(self, values: Mapping[str, object]) -> None:
+    def __init__(self, values: Mapping[str, float]) -> None:
         self._values = dict(values)
         self._refused: set[str] = set()
 
     @property
-    def values(self) -> Settings:
+    def values(self) -> dict[str, float]:
         """What to send now."""
         return dict(self._values)
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from recbole_llmkt.utils.entities import ENTITIES
-from recbole_llmkt.utils.exceptions import ProfileError
-from recbole_llmkt.utils.files import drop_cut_line, exclusive, replace_file
-from recbole_llmkt.utils.jsonl import complete_lines
+from recbole_llmkt.utils.exceptions import DataError, ProfileError
+from recbole_llmkt.utils.files import append_whole, drop_cut_line, exclusive, replace_file
+from recbole_llmkt.utils.jsonl import complete_lines, read_object
 from recbole_llmkt.utils.text import printable
 from recbole_llmkt.utils.types import Settings, SettingsLike
 
@@ -166,12 +166,12 @@ class ProfileStore:
         ------
         ProfileError
             The store is not open for writing.
+        StorageError
+            The disk is full; all earlier profiles are kept.
         """
         if self._file is None:
             raise ProfileError(f"{self.path} is not open: append inside `with store.writing():`.")
-        line = _line(profile)
-        while line:
-            line = line[self._file.write(line) :]
+        append_whole(self._file, _line(profile), "profile_dir")
         now = time.monotonic()
         if now - self._synced >= _SYNC_SECONDS:
             os.fsync(self._file.fileno())
@@ -203,13 +203,13 @@ class ProfileStore:
         try:
             values = json.loads(line.decode("utf-8"))
             if not isinstance(values, dict):
-                raise TypeError("it is no JSON object")
+                raise TypeError("it is not a JSON object")
             profile = Profile(**{name: values[name] for name in _NAMES & values.keys()})
             _check_types(profile)
             return replace(profile, text=printable(profile.text))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ProfileError(
-                f"Line {number} of {self.path} is no profile ({error}). Delete the line; "
+                f"Line {number} of {self.path} is not a profile ({error}). Delete the line; "
                 "`llmkt profile` writes that profile again."
             ) from error
 
@@ -252,13 +252,13 @@ def read_manifest(folder: str | Path) -> Settings:
     if not path.is_file():
         return {}
     try:
-        manifest: Settings = json.loads(path.read_text(encoding="utf-8"))
-        version = int(manifest["format"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ProfileError(f"{path} is no manifest ({error}). Delete it.") from error
+        fields = read_object(path, "It is no manifest: delete it.")
+        version = fields.required("format", int)
+    except DataError as error:
+        raise ProfileError(str(error)) from error
     if version > FORMAT_VERSION:
         raise ProfileError(f"{path} has format {version}: install a newer recbole_llmkt.")
-    return manifest
+    return {name: fields.value(name) for name in fields.names()}
 
 
 def write_manifest(folder: str | Path, values: Mapping[str, object]) -> None:
@@ -274,7 +274,7 @@ def write_manifest(folder: str | Path, values: Mapping[str, object]) -> None:
     """
     manifest = {**read_manifest(folder), **values, "format": FORMAT_VERSION}
     text = json.dumps(manifest, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
-    replace_file(Path(folder) / "manifest.json", text.encode())
+    replace_file(Path(folder) / "manifest.json", text.encode(), "profile_dir")
 
 
 def stale(

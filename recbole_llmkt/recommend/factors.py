@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from recbole_llmkt.utils.types import IntArray
+
 Matrix = npt.NDArray[np.float32]
 
 _PROBED = 4  # users of each of two experiments
@@ -193,7 +195,7 @@ def find_product(ranker: Any, user_ids: Sequence[int]) -> Product | None:
 
 
 def recorded_scores(
-    ranker: Any, user_ids: Sequence[int]
+    ranker: Any, user_ids: Sequence[int] | IntArray
 ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
     """Return the products that were computed for users' scores, and the scores."""
     with torch.no_grad(), Products(len(user_ids), int(ranker.dataset.item_num)) as products:

@@ -6,7 +6,7 @@ import os
 import uuid
 from collections.abc import Mapping
 from logging import getLogger
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from recbole.utils import set_color
@@ -15,18 +15,22 @@ from torch import nn
 from recbole_llmkt.checkpoints import (
     check_ids,
     counters,
+    fitting,
     load_checkpoint,
     load_weights,
     save_file,
-    solved,
 )
-from recbole_llmkt.compat import kept_tensors
+from recbole_llmkt.compat import kept_tensors, making_trainer, packed_solution
 from recbole_llmkt.datasets.vocabulary import Vocabulary
 from recbole_llmkt.transfer.methods import BUILT_IN, wanted_methods
 from recbole_llmkt.transfer.methods.base import Method
 from recbole_llmkt.utils.exceptions import DataError
 from recbole_llmkt.utils.randomness import get_random_state, set_random_state, transfer_seed
-from recbole_llmkt.utils.types import Loader, RunConfig, Settings, State
+from recbole_llmkt.utils.types import Loader, Metrics, RunConfig, Settings, State
+
+if TYPE_CHECKING:
+    from recbole.utils import WandbLogger
+    from torch.utils.tensorboard import SummaryWriter
 
 logger = getLogger(__name__)
 
@@ -34,8 +38,7 @@ logger = getLogger(__name__)
 class CheckpointMixin:
     """Checkpoints of tensors and plain Python values; a resumed run equals an uninterrupted one.
 
-    Two things are not kept: what DiffRec and LDiffRec have learned about the importance of their
-    steps, and the random streams of all processes but the first.
+    One thing is not kept: the random streams of all processes but the first.
 
     Attributes
     ----------
@@ -56,16 +59,19 @@ class CheckpointMixin:
     stopping_step: float
     cur_step: int
     best_valid_score: float
-    best_valid_result: Any
+    best_valid_result: Metrics | None
     valid_metric_bigger: bool
     saved_model_file: str
     optimizer: torch.optim.Optimizer
     device: torch.device
-    tensorboard: Any
-    wandblogger: Any
+    checkpoint_dir: str
+    tensorboard: SummaryWriter
+    wandblogger: WandbLogger
+    _train_data: Loader  # of the fit
 
     def __init__(self, config: RunConfig, model: nn.Module) -> None:
-        super().__init__(config, model)  # type: ignore[call-arg]
+        with making_trainer():
+            super().__init__(config, model)  # type: ignore[call-arg]
         # RecBole's name holds the second only: two runs of one second would share a file.
         stem, suffix = os.path.splitext(self.saved_model_file)
         self.saved_model_file = _of_first_process(f"{stem}-{uuid.uuid4().hex[:8]}{suffix}")
@@ -73,11 +79,12 @@ class CheckpointMixin:
         self.switch = 0
         self.best_of_phase_1: float | None = None
         self._settings = counters(model)
-        self._train_data: Any = None
         self._resumed: State | None = None
-        self._last_valid: tuple[float | None, Any] = (None, None)
+        self._last_valid: tuple[float | None, Metrics | None] = (None, None)
 
-    def _valid_epoch(self, valid_data: Loader, show_progress: bool = False) -> Any:
+    def _valid_epoch(
+        self, valid_data: Loader, show_progress: bool = False
+    ) -> tuple[float, Metrics]:
         score, result = super()._valid_epoch(valid_data, show_progress)  # type: ignore[misc]
         self._last_valid = (score, result)
         return score, result
@@ -115,7 +122,7 @@ class CheckpointMixin:
                 },
                 "counters": counters(self.model, self._settings),
                 "clusters": kept_tensors(self.model),
-                "solved": solved(self.model),
+                "solved": packed_solution(self.model),
                 "best_valid_result": self._best_result(),
                 "best_of_phase_1": self.best_of_phase_1,
                 "random": get_random_state(),
@@ -196,20 +203,21 @@ class CheckpointMixin:
             The file is no checkpoint of this package, or is of another model.
         """
         checkpoint = load_checkpoint(resume_file, self.device)
-        saved = str(checkpoint["config"]["model"]).rpartition(".")[2]
+        saved = str(checkpoint["config"].get("model")).rpartition(".")[2]
         if saved != self.config["model"]:
             raise DataError(
                 f"'{resume_file}' is a checkpoint of {saved}, but the run trains "
                 f"{self.config['model']}: give the checkpoint of the same model."
             )
         self.saved_model_file = str(resume_file)
-        self.start_epoch = checkpoint["epoch"] + 1
-        self.cur_step = checkpoint["cur_step"]
-        self.best_valid_score = checkpoint["best_valid_score"]
-        self.best_valid_result = checkpoint["transfer"]["best_valid_result"]
-        self.best_of_phase_1 = checkpoint["transfer"]["best_of_phase_1"]
-        for method in {*BUILT_IN, *wanted_methods(self.config)}:
-            method.rewind(checkpoint)
+        with fitting(resume_file, "run", "It is damaged: train from the start."):
+            self.start_epoch = checkpoint["epoch"] + 1
+            self.cur_step = checkpoint["cur_step"]
+            self.best_valid_score = checkpoint["best_valid_score"]
+            self.best_valid_result = checkpoint["transfer"]["best_valid_result"]
+            self.best_of_phase_1 = checkpoint["transfer"]["best_of_phase_1"]
+            for method in {*BUILT_IN, *wanted_methods(self.config)}:
+                method.rewind(checkpoint)
         load_weights(self.model, checkpoint, resume_file)
         self._resumed = checkpoint
         logger.info("Checkpoint loaded. Resume training from epoch %d.", self.start_epoch)
@@ -220,7 +228,7 @@ class CheckpointMixin:
         load_best_model: bool = True,
         model_file: str | None = None,
         show_progress: bool = False,
-    ) -> Any:
+    ) -> Metrics:
         """Evaluate the model, with the best checkpoint or another one of this package.
 
         Parameters and result are those of RecBole's ``Trainer.evaluate``.
@@ -232,9 +240,10 @@ class CheckpointMixin:
             check_ids(checkpoint, eval_data._dataset, path)
             load_weights(self.model, checkpoint, path)
             logger.info("Loading model structure and parameters from %s", path)
-        return super().evaluate(  # type: ignore[misc]
+        metrics: Metrics = super().evaluate(  # type: ignore[misc]
             eval_data, load_best_model=False, show_progress=show_progress
         )
+        return metrics
 
     def _restore_resumed(self) -> None:
         """Restore what needs projectors and loader to exist."""
@@ -243,29 +252,29 @@ class CheckpointMixin:
         checkpoint, self._resumed = self._resumed, None
         check_ids(checkpoint, self._train_data._dataset, self.saved_model_file)
         extra = checkpoint["transfer"]
-        if extra["phase"] == 2 and extra.get("switch") and self.switch > self.start_epoch:
+        if extra.get("phase") == 2 and extra.get("switch") and self.switch > self.start_epoch:
             raise DataError(
                 f"'{self.saved_model_file}' is past its phase 1 of {extra['switch']} epochs, and "
                 f"this run's phase 1 has {self.switch}: set kt_epochs: {extra['switch']}, a count, "
                 "where `epochs` has changed."
             )
-        self._check_knowledge(extra["knowledge"])
-        try:
+        with fitting(
+            self.saved_model_file,
+            "run",
+            "It was saved by a run with another learner, projector or layer: resume with the "
+            "settings it was made with.",
+        ):
+            self._check_knowledge(extra["knowledge"])
             for method in self.methods:
                 method.load_state_dict(extra["methods"][method.name])
             for name, optimizer in self._more_optimizers():
                 optimizer.load_state_dict(extra["optimizers"][name])
             if not extra["optimizers"]:
                 self.optimizer.load_state_dict(checkpoint["optimizer"])
-        except (KeyError, ValueError, RuntimeError) as error:
-            raise DataError(
-                f"'{self.saved_model_file}' was saved by a run with another learner, projector or "
-                "layer: resume with the settings it was made with."
-            ) from error
-        for generator, state in zip(_generators(self._train_data), extra["loader"]):
-            generator.set_state(state.cpu())
-        if self._writes():
-            set_random_state(extra["random"])  # of all processes these would be the same draws
+            for generator, state in zip(_generators(self._train_data), extra["loader"]):
+                generator.set_state(state.cpu())
+            if self._writes():
+                set_random_state(extra["random"])  # of all processes these would be the same draws
 
 
 def _plain(values: State | None) -> State:
@@ -273,12 +282,13 @@ def _plain(values: State | None) -> State:
 
     What is neither is left out, because the model's constructor makes it again: modules
     (RecBole's feature embeddings; ``state_dict`` has their weights), and the matrices of models
-    that are solved when they are made (ItemKNN, EASE).
+    that are solved when they are made (ItemKNN, EASE), which are saved apart where profiles
+    changed them.
     """
     return {key: _copied(value) for key, value in (values or {}).items() if _is_plain(value)}
 
 
-def _copied(value: object) -> Any:
+def _copied(value: object) -> object:
     """Copy dicts and lists of plain values: RippleNet's defaultdict would be pickled."""
     if isinstance(value, dict):
         return {key: _copied(part) for key, part in value.items()}

@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import torch
 from recbole.utils import ModelType
 from recbole.utils import get_trainer as recbole_trainer
+from torch import nn
 
 from recbole_llmkt.compat import building_model
+from recbole_llmkt.evaluation.per_user import EvaluatingTrainer
 from recbole_llmkt.profiles.loading import RunProfiles
 from recbole_llmkt.transfer.methods import wanted_methods
 from recbole_llmkt.utils.exceptions import ConfigError, recbole_refusals
-from recbole_llmkt.utils.types import Dataset, RunConfig
+from recbole_llmkt.utils.types import Dataset, Loader, Metrics, RunConfig
+
+
+class Trainer(EvaluatingTrainer, Protocol):
+    """RecBole's trainer of a model, as a run calls it."""
+
+    saved_model_file: str
+    run_profiles: RunProfiles | None
+    has_weights: bool
+    before_training: Callable[[], None]
+
+    def resume_checkpoint(self, resume_file: str) -> None:
+        """Resume from a checkpoint."""
+        ...
+
+    def fit(
+        self, train_data: Loader, *arguments: object, **keywords: object
+    ) -> tuple[float, Metrics | None]:
+        """Train; return the best validation score and its metrics."""
+        ...
+
+    def evaluate(
+        self,
+        eval_data: Loader,
+        load_best_model: bool = True,
+        model_file: str | None = None,
+        show_progress: bool = False,
+    ) -> Metrics:
+        """Return the metrics of a part of the data."""
+        ...
 
 
 def build_model(
@@ -21,7 +52,7 @@ def build_model(
     dataset: Dataset,
     state_dict: Mapping[str, torch.Tensor] | None = None,
     profiles: RunProfiles | None = None,
-) -> Any:
+) -> nn.Module:
     """Build a run's model with fresh weights.
 
     Parameters
@@ -58,10 +89,13 @@ def build_model(
                 f"RecBole cannot build {config['model']}: {reason}. Check the model's settings."
             )
         ):
-            return config.model_class(config, dataset).to(config["device"])
+            built: nn.Module = config.model_class(config, dataset).to(config["device"])
+    return built
 
 
-def get_trainer(model_type: ModelType, model_name: str) -> type[Any]:
+def get_trainer(
+    model_type: ModelType, model_name: str
+) -> Callable[[RunConfig, nn.Module], Trainer]:
     """Return RecBole's trainer class for a model, extended by knowledge transfer.
 
     Decision-tree models come with their library's own training loop: RecBole's trainer for
@@ -69,7 +103,7 @@ def get_trainer(model_type: ModelType, model_name: str) -> type[Any]:
     """
     from recbole_llmkt.training.trainer import TransferMixin
 
-    stock: type[Any] = recbole_trainer(model_type, model_name)
+    stock: type = recbole_trainer(model_type, model_name)
     if model_type == ModelType.DECISIONTREE:
         return stock
     return type(f"Transfer{stock.__name__}", (TransferMixin, stock), {"__doc__": stock.__doc__})

@@ -52,7 +52,7 @@ def resumed_data(config: Config, path: str) -> tuple[Dataset, Loader, Loader | N
 
 
 def _check_settings(saved: Settings, today: Settings, path: str) -> None:
-    """Refuse settings that would make it another run; the trainer checks the profiles."""
+    """Refuse settings that would make it a different run; the trainer checks the profiles."""
     passed_over = IRRELEVANT_KEYS | _MAY_CHANGE
     changed = [
         f"{key} {saved[key]!r} -> {value!r}"
@@ -77,8 +77,8 @@ def _check_rows(vocabulary: Vocabulary, dataset: Dataset, path: str) -> None:
             continue
         what = "interactions" if feature == "inter_feat" else "triples of the knowledge graph"
         raise DataError(
-            f"'{path}' was trained on other data: of {len(saved):,} {what} known to it, "
-            f"{np.isin(saved, rows).sum():,} are in today's files, which have "
+            f"'{path}' was trained on other data: of {len(saved):,} {what} that it knows, "
+            f"{np.isin(saved, rows).sum():,} are in the current files, which have "
             f"{(~np.isin(rows, saved)).sum():,} others. Restore the atomic files to resume, or "
             "train from the start."
         )

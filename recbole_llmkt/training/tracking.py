@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from recbole_llmkt.training.result import Result
 from recbole_llmkt.utils.exceptions import ConfigError
-from recbole_llmkt.utils.types import RunConfig, Settings, State
+from recbole_llmkt.utils.types import RunConfig
 
-Log = Callable[[State], None]
+Log = Callable[[Result], None]
 
 
 @contextmanager
@@ -57,7 +58,7 @@ def tracked(config: RunConfig) -> Iterator[Log]:
             wandb.finish()
 
 
-def summary(result: Settings) -> dict[str, float]:
+def summary(result: Result) -> dict[str, float]:
     """Return what a W&B run's summary shows of a result of training.
 
     RecBole's names: ``valid/`` of the best validation, ``eval/`` of the test.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from logging import getLogger
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,14 +13,16 @@ from recbole.utils import set_color
 from torch import nn
 from tqdm import tqdm
 
-from recbole_llmkt.compat import pretrains
+from recbole_llmkt.compat import MetricsCollector, make_folders, pretrains
 from recbole_llmkt.profiles.loading import RunProfiles
 from recbole_llmkt.training.checkpointing import CheckpointMixin, wait_for_all
 from recbole_llmkt.transfer.context import RunContext
 from recbole_llmkt.transfer.methods import wanted_methods
 from recbole_llmkt.transfer.methods.base import places as places_of
-from recbole_llmkt.utils.exceptions import TrainingError
-from recbole_llmkt.utils.types import Loader, RunConfig, Settings, State
+from recbole_llmkt.utils.exceptions import ConfigError, TrainingError
+from recbole_llmkt.utils.files import remove_leftovers
+from recbole_llmkt.utils.text import one_line
+from recbole_llmkt.utils.types import Features, Loader, Metrics, RunConfig, Settings
 
 logger = getLogger(__name__)
 
@@ -44,6 +46,7 @@ class TransferMixin(CheckpointMixin):
 
     def __init__(self, config: RunConfig, model: nn.Module) -> None:
         super().__init__(config, model)
+        self.eval_collector = MetricsCollector(config)
         self.run_profiles: RunProfiles | None = None
         self.has_weights = False
         self.before_training: Callable[[], None] = lambda: None
@@ -52,7 +55,9 @@ class TransferMixin(CheckpointMixin):
 
     # ---- training -----------------------------------------------------------------------------
 
-    def fit(self, train_data: Loader, *arguments: object, **keywords: object) -> Any:
+    def fit(
+        self, train_data: Loader, *arguments: object, **keywords: object
+    ) -> tuple[float, Metrics | None]:
         """Train as RecBole's trainer does, with the methods that the run asks for.
 
         Parameters and result are those of RecBole's ``Trainer.fit``.
@@ -67,9 +72,14 @@ class TransferMixin(CheckpointMixin):
             train_data.get_model(self.model)  # type: ignore[attr-defined]
         self._prepare(*self._length(arguments, keywords))
         self._restore_resumed()
+        if self._writes():
+            remove_leftovers(Path(self.saved_model_file).parent)
         self.before_training()
+        make_folders(self)
         try:
-            result = super().fit(train_data, *arguments, **keywords)  # type: ignore[misc]
+            score, metrics = super().fit(  # type: ignore[misc]
+                train_data, *arguments, **keywords
+            )
         finally:
             for method in self.methods:
                 method.close()
@@ -80,7 +90,7 @@ class TransferMixin(CheckpointMixin):
                 method.finish(self.model, self.saved_model_file if saved else None)
         if saved:
             wait_for_all()  # all of them test what the first one has written
-        return result
+        return score, metrics
 
     def _prepare(self, epochs: int, eval_step: int) -> None:
         """Prepare the methods: what cannot work is refused here."""
@@ -101,7 +111,9 @@ class TransferMixin(CheckpointMixin):
             method.join_optimizers(self._optimizers())
         self.switch = max((method.switch for method in self.methods), default=0)
 
-    def _length(self, arguments: Sequence[Any], keywords: State) -> tuple[int, int]:
+    def _length(
+        self, arguments: Sequence[object], keywords: Mapping[str, object]
+    ) -> tuple[int, int]:
         """Return the epochs of this fit, and those between validations (0: there are none)."""
         if pretrains(self.model):
             return int(self.config["pretrain_epochs"]), 0
@@ -115,24 +127,37 @@ class TransferMixin(CheckpointMixin):
         self,
         train_data: Loader,
         epoch_idx: int,
-        loss_func: Callable[..., Any] | None = None,
+        loss_func: Callable[..., object] | None = None,
         show_progress: bool = False,
-    ) -> Any:
+    ) -> object:
         self._enter(epoch_idx)
         self._epoch, self._step = epoch_idx, 0
         for method in self.methods:
             method.on_epoch_begin(epoch_idx)
-        data: Any = train_data
+        data: Loader | _LossBar = train_data
         if show_progress and self._progress():
             data, show_progress = _LossBar(train_data, epoch_idx, self._progress), False
         epoch = super()._train_epoch  # type: ignore[misc]
-        losses = epoch(data, epoch_idx, loss_func, show_progress)
+        try:
+            losses: object = epoch(data, epoch_idx, loss_func, show_progress)
+        except RuntimeError as error:
+            if self.config["enable_amp"] and self._step < 2:
+                raise ConfigError(self._without_amp(error)) from error
+            raise
         for method in self.methods:
             method.on_epoch_end(epoch_idx)
         return losses
 
+    def _without_amp(self, error: RuntimeError) -> str:
+        reason = one_line(str(error).partition("\n")[0]).rstrip(".")
+        return (
+            f"enable_amp: True: {self.config['model']} fails in its first step on "
+            f"{self.device.type}, where it computes in half precision: {reason}. Set enable_amp: "
+            "False."
+        )
+
     def _check_nan(self, loss: torch.Tensor) -> None:
-        """Stop at a loss that is NaN, or infinite where profiles are used: say which part it is."""
+        """Stop at a loss that is NaN, or infinite if profiles are used, and name the part."""
         self._step += 1
         usable = torch.isfinite(loss) if self.methods else ~torch.isnan(loss)
         if not bool(usable):
@@ -179,7 +204,7 @@ class TransferMixin(CheckpointMixin):
             return
         logger.info(
             "Phase 1 validated better (%s %.4f) than any epoch of phase 2 (%.4f), and the best "
-            "checkpoint is one of phase 2. Too long a phase 1 overfits: try a smaller kt_epochs "
+            "checkpoint is from phase 2. Too long a phase 1 overfits: try a smaller kt_epochs "
             "(it is %s).",
             self.config["valid_metric"],
             first,
@@ -255,7 +280,7 @@ class _LossBar:
     ) -> None:
         self._loader, self._epoch, self._progress = loader, epoch_idx, progress
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Features]:
         title = set_color(f"Train {self._epoch:>5}", "pink")
         with tqdm(self._loader, total=len(self._loader), ncols=100, desc=title) as bar:
             for batch in bar:
@@ -266,5 +291,5 @@ class _LossBar:
     def __len__(self) -> int:
         return len(self._loader)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._loader, name)

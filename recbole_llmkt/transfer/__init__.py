@@ -1,1 +1,1 @@
-"""Taps, rows, targets and losses: what adds a profile to a model's training."""
+"""Taps, rows, targets and losses: how profiles enter a model's training."""

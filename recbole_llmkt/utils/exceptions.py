@@ -38,6 +38,10 @@ class RowsError(LLMKTError, ValueError):
     """Rows of a tapped tensor whose meaning cannot be decided, or that do not fit it."""
 
 
+class StorageError(LLMKTError, OSError):
+    """A file that cannot be written: the disk is full, or the folder is read-only."""
+
+
 class TrainingError(LLMKTError, ValueError):
     """A loss that is no longer a finite number."""
 
@@ -62,7 +66,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 def recbole_refusals(describe: Callable[[str], LLMKTError]) -> Iterator[None]:
     """Turn what RecBole raises within the block into an error of this package.
 
-    An exception of this package's own code is a fault of ours and passes through as it is.
+    An exception of this package's own code is a bug and passes through unchanged.
 
     Parameters
     ----------

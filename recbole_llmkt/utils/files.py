@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +15,14 @@ from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-from recbole_llmkt.utils.exceptions import LLMKTError, ProfileError
+from recbole_llmkt.utils.exceptions import LLMKTError, ProfileError, StorageError
+
+if sys.platform != "win32":
+    import fcntl
 
 logger = logging.getLogger(__name__)
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -51,18 +58,15 @@ def exclusive(
         except Timeout:
             if not wait:
                 raise
-            logger.info("Waiting for another process to end its work in %s.", path.parent)
+            logger.info("Waiting for another process to finish in %s.", path.parent)
             lock.acquire(timeout=-1)
     except Timeout as error:
         raise error_class(
             f"Another process is writing in {path.parent} (it holds {path.name}). Wait until it "
-            f"has ended, or name another folder with {option}."
+            f"has finished, or name another folder with {option}."
         ) from error
     except OSError as error:
-        raise error_class(
-            f"Cannot write in {path.parent}: {error.strerror}. Name a folder that can be written "
-            f"with {option}."
-        ) from error
+        raise error_class(_explained(error, path.parent, option)) from error
     try:
         yield
     finally:
@@ -70,32 +74,171 @@ def exclusive(
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def storing(folder: Path, option: str = "") -> Iterator[None]:
+    """Say in one line why the block cannot write in a folder, and what to do about it.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the block writes; it does nothing else.
+    option : str
+        The key or option that names another folder, if there is one.
+
+    Raises
+    ------
+    StorageError
+        The disk is full, or the folder cannot be written.
+    """
+    handled = sys.exc_info()[1]
+    try:
+        yield
+    except StorageError:
+        raise
+    except Exception as error:
+        failure = _failed_write(error, handled)
+        if failure is None:
+            raise
+        raise StorageError(_explained(failure, folder, option)) from error
+
+
+def _failed_write(error: BaseException, handled: BaseException | None) -> OSError | None:
+    """Return the failure of the operating system behind an error: torch.save hides it.
+
+    What was being handled before the block began has nothing to do with it.
+    """
+    cause: BaseException | None = error
+    while cause is not None and cause is not handled:
+        if isinstance(cause, OSError):
+            return cause
+        cause = cause.__context__
+    return None
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Tell whether a write failed because a disk, a quota or the longest file is full."""
+    return error.errno in _NO_SPACE
+
+
+def _explained(error: OSError, folder: Path, option: str) -> str:
+    reason = error.strerror or str(error)
+    if is_disk_full(error):
+        fix = "Free some space there"
+        other = f"name a folder on another disk with {option}"
+    else:
+        fix = "Make it writable"
+        other = f"name a folder that can be written with {option}"
+    other = other if option else "work in another folder"
+    return f"Cannot write in {folder}: {reason}. {fix}, or {other}."
+
+
+@contextmanager
+def replacing(path: Path, option: str = "") -> Iterator[BinaryIO]:
     """Open a file that takes the place of another one when the block has ended without an error.
 
-    A reader sees the old file or the new one; of several writers, the last one counts.
+    A reader sees the old file or the new one, also after a power cut; of several writers, the last
+    one counts. What killed processes left unfinished in the folder is removed.
 
     Parameters
     ----------
     path : Path
         The file to replace; its folder is made.
+    option : str
+        As for :func:`storing`.
+
+    Raises
+    ------
+    StorageError
+        The file cannot be written. It is as it was before.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with storing(path.parent, option):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent)
+        file, partial = _open_partial(path)
+        try:
+            with file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                if sys.platform != "win32":
+                    os.replace(partial, path)  # while it is locked
+            if sys.platform == "win32":
+                os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes, option: str = "") -> None:
     """Write a file whole or not at all."""
-    with replacing(path) as file:
+    with replacing(path, option) as file:
         file.write(content)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left unfinished; what others are just writing stays.
+
+    A writer locks its unfinished file. On Windows, where it cannot, all of them stay.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder of the files.
+    """
+    for partial in folder.glob(".*.partial"):
+        try:
+            with partial.open("rb") as file:
+                if _locked(file, wait=False):
+                    partial.unlink(missing_ok=True)
+        except OSError:
+            continue  # it is in use, another process has just removed it, or it is not ours
+
+
+def _open_partial(path: Path) -> tuple[BinaryIO, Path]:
+    """Make the unfinished file of a file, locked."""
+    while True:
+        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+        file = partial.open("wb")
+        # Between these two lines, another process may have taken it for a leftover.
+        if not _locked(file, wait=True) or os.fstat(file.fileno()).st_nlink:
+            return file, partial
+        file.close()
+
+
+def _locked(file: BinaryIO, wait: bool) -> bool:
+    """Lock an open file until it is closed; False if it is locked, or cannot be."""
+    if sys.platform == "win32":
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def append_whole(file: BinaryIO, content: bytes, option: str = "") -> None:
+    """Add all of ``content`` to a file, or nothing.
+
+    Parameters
+    ----------
+    file : file
+        Opened with ``open(path, "ab", buffering=0)``; nobody else writes to it.
+    content : bytes
+        What to add.
+    option : str
+        As for :func:`storing`.
+
+    Raises
+    ------
+    StorageError
+        The file cannot be written. It is as it was before.
+    """
+    size = os.fstat(file.fileno()).st_size
+    with storing(Path(file.name).parent, option):
+        try:
+            while content:
+                content = content[file.write(content) :]
+        except OSError:
+            os.truncate(file.fileno(), size)
+            raise
 
 
 def whole_lines(content: bytes) -> tuple[bytes, bytes]:

@@ -76,5 +76,6 @@ def make_own(key: str, path: str, make: Callable[[], Made]) -> Made:
     except Exception as error:  # anything may go wrong in somebody else's constructor
         words = " ".join(str(error).split()).rstrip(".")
         raise ConfigError(
-            f"{key}: '{path}' cannot be made: {type(error).__name__}: {words}. Correct the class."
+            f"{key}: '{path}' cannot be created: {type(error).__name__}: {words}. "
+            "Correct the class."
         ) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from recbole_llmkt.utils.exceptions import DataError
-from recbole_llmkt.utils.files import whole_lines
+from recbole_llmkt.utils.files import append_whole, storing, whole_lines
 from recbole_llmkt.utils.text import json_line
 
 logger = logging.getLogger(__name__)
@@ -88,6 +88,10 @@ class Fields:
         value = self._values.get(name)
         return None if value is None else self._checked(name, value, kind)
 
+    def with_default(self, name: str, default: T) -> T:
+        """Return a field of the default's type; what is missing, null or empty is the default."""
+        return self.optional(name, type(default)) or default
+
     def choice(self, name: str, choices: Iterable[str]) -> str:
         """Return a field that has one of a few values."""
         value = self.required(name, str)
@@ -104,6 +108,10 @@ class Fields:
         """Return a list whose items all have one type; a missing one is empty."""
         values = self.optional(name, list) or []
         return [self._checked(f"{name}[{i}]", value, kind) for i, value in enumerate(values)]
+
+    def optional_items(self, name: str, kind: type[T]) -> list[T] | None:
+        """Return a list whose items all have one type, or None if it is missing or null."""
+        return None if self._values.get(name) is None else self.items(name, kind)
 
     def part(self, name: str) -> Fields:
         """Return the fields of an object within this one."""
@@ -168,13 +176,48 @@ def read_objects(path: Path, fix: str) -> Iterator[Fields]:
         yield Fields(values, place, advice)
 
 
+def read_object(path: Path, fix: str) -> Fields:
+    """Read a file that holds one JSON object.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    fix : str
+        What to do about a file that cannot be used: a sentence.
+
+    Raises
+    ------
+    DataError
+        It cannot be read, or holds something else.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} is damaged ({error}). {fix}") from error
+    return Fields(values, str(path), fix)
+
+
 def encoded_line(values: object) -> bytes:
     """Return a line for a file of JSON lines."""
     return f"{json_line(values)}\n".encode()
 
 
 def write_line(file: BinaryIO, values: object) -> None:
-    """Add a line to an open file and wait until it is on the disk."""
-    file.write(encoded_line(values))
-    file.flush()
-    os.fsync(file.fileno())
+    """Add a line to a file, and wait until it is on the disk.
+
+    Parameters
+    ----------
+    file : file
+        In a folder that ``--output`` names; opened with ``open(path, "ab", buffering=0)``.
+    values : object
+        What JSON can hold.
+
+    Raises
+    ------
+    StorageError
+        The file cannot be written. It is as it was before.
+    """
+    append_whole(file, encoded_line(values), "--output")
+    with storing(Path(file.name).parent, "--output"):
+        os.fsync(file.fileno())

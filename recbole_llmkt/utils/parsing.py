@@ -1,8 +1,10 @@
-"""Reading what users write: YAML files and command-line values, without ``eval``."""
+"""Parsing user input: YAML files and command-line values, without ``eval``."""
 
 from __future__ import annotations
 
 import ast
+import copy
+import functools
 import re
 from enum import Enum
 from pathlib import Path
@@ -22,18 +24,18 @@ _DEEPEST = 50
 class _Loader(yaml.SafeLoader):  # type: ignore[misc,unused-ignore]
     """YAML's safe loader, reading ``1e-3`` as a number as RecBole's own loader does.
 
-    A key that stands twice in a mapping is an error: YAML would keep the last value in silence.
+    A key that appears twice in a mapping is an error: YAML would silently keep the last value.
     """
 
-    def compose_mapping_node(self, anchor: Any) -> Any:
-        node = super().compose_mapping_node(anchor)
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 continue
             if key.value in seen:
                 raise yaml.composer.ComposerError(
-                    None, None, f"the key '{key.value}' stands there twice", key.start_mark
+                    None, None, f"the key '{key.value}' appears twice", key.start_mark
                 )
             seen.add(key.value)
         return node
@@ -46,7 +48,7 @@ _Loader.add_implicit_resolver(
 )
 
 
-def parse_value(text: str) -> Any:
+def parse_value(text: str) -> object:
     """Turn a command-line string into a value: a Python literal, a YAML list or dict, or itself.
 
     Nothing is ever executed.
@@ -62,7 +64,7 @@ def parse_value(text: str) -> Any:
     if stripped in _WORDS:
         return _WORDS[stripped]
     try:
-        value = ast.literal_eval(stripped)
+        value: object = ast.literal_eval(stripped)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         value = _parse_collection(stripped)
     try:
@@ -79,7 +81,7 @@ _WORDS = {
 }
 
 
-def _parse_collection(text: str) -> Any:
+def _parse_collection(text: str) -> object:
     """Read a YAML list or dict; anything else is None (YAML takes 'on' and '12:30' for values)."""
     if not text.startswith(("[", "{")):
         return None
@@ -89,8 +91,15 @@ def _parse_collection(text: str) -> Any:
         return None
 
 
-def _read_yaml(text: str) -> Any:
-    """Read YAML text.
+def _read_yaml(text: str) -> object:
+    """Read YAML text; see `_parsed`."""
+    return copy.deepcopy(_parsed(text))
+
+
+# Each run of a process reads RecBole's files and ours again, a fifth of a second of parsing.
+@functools.lru_cache(maxsize=256)
+def _parsed(text: str) -> object:
+    """Parse YAML text.
 
     Raises
     ------
@@ -98,14 +107,14 @@ def _read_yaml(text: str) -> Any:
         One line: it is no YAML, it is nested too deeply, or it unfolds to too many values.
     """
     try:
-        content = yaml.load(text, Loader=_Loader)
+        content: object = yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{error.problem or error.context}{place}") from error
     except RecursionError as error:
         raise ConfigError("it is nested too deeply") from error
-    except Exception as error:  # PyYAML lets through whatever a tag like `!!int x` ends in
+    except Exception as error:  # a tag like `!!int x` raises any error in PyYAML
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:100]
         raise ConfigError(f"a value cannot be read ({reason})") from error
     _check_size(content)

@@ -1,4 +1,4 @@
-"""Where the package's own data lie: properties, prompts and bundled profiles."""
+"""Where the package's own data are: properties, prompts and bundled profiles."""
 
 from __future__ import annotations
 

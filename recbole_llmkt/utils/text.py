@@ -1,10 +1,9 @@
-"""Text that comes from others: cleaned before it is stored, made harmless before it is shown."""
+"""Untrusted text: cleaned before it is stored, made harmless before it is shown."""
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any
 from urllib.parse import urlsplit
 
 # Escape sequences (ECMA-48): CSI with its parameters; OSC, DCS, SOS, PM and APC with their
@@ -53,7 +52,7 @@ def one_line(text: str) -> str:
     return re.sub("[\n\t\u2028\u2029]", " ", printable(text))
 
 
-def finalize(value: Any) -> Any:
+def finalize(value: object) -> object:
     """Return what a page shows of a value: for Jinja2's ``finalize``, before it escapes HTML."""
     return printable(value) if type(value) is str else value
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, Union
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, Union, overload
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+    from recbole.data.interaction import Interaction
+    from recbole.sampler import AbstractSampler
+    from recbole.utils import FeatureSource, FeatureType
+    from scipy.sparse import spmatrix
+    from torch import Tensor
 
 # Keys and values of a configuration; values are plain (str, numbers, lists, dicts).
 Settings = dict[str, Any]
@@ -37,7 +46,7 @@ class RunConfig(Protocol):
 
     def __getitem__(self, key: str, /) -> Any: ...
 
-    def __setitem__(self, key: str, value: Any) -> None: ...
+    def __setitem__(self, key: str, value: object) -> None: ...
 
     def __contains__(self, key: str) -> bool: ...
 
@@ -47,13 +56,27 @@ class RunConfig(Protocol):
 
 
 class Features(Protocol):
-    """A table of a dataset: RecBole's ``Interaction``."""
+    """Columns by name, a batch or a table of a dataset: RecBole's ``Interaction``."""
 
-    def __getitem__(self, index: Any) -> Any: ...
+    interaction: dict[str, Tensor]
+
+    @overload
+    def __getitem__(self, index: str) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, index: Tensor | IntArray | slice) -> Features: ...
 
     def __contains__(self, field: str) -> bool: ...
 
     def __len__(self) -> int: ...
+
+    def to(self, device: torch.device | str) -> Features:
+        """Return the same columns on a device."""
+        ...
+
+    def update(self, columns: Features) -> None:
+        """Add columns, or put them in the place of those with their names."""
+        ...
 
 
 class Dataset(Protocol):
@@ -68,40 +91,58 @@ class Dataset(Protocol):
     item_num: int
     field2id_token: dict[str, npt.NDArray[np.str_]]
     field2token_id: dict[str, dict[str, int]]
-    field2type: dict[str, Any]
+    field2type: dict[str, FeatureType]
+    field2source: dict[str, FeatureSource]
+    item_list_length_field: str  # sequential datasets alone
     dataset_name: str
-    inter_feat: Any
-    user_feat: Any
-    item_feat: Any
+    inter_feat: Features
+    user_feat: Features | None
+    item_feat: Features | None
     row_hashes: dict[str, IntArray]  # set by recbole_llmkt.datasets.loading
+    unknown_tokens: dict[str, list[str]]  # both by recbole_llmkt.datasets.vocabulary
+    departed_tokens: dict[str, list[str]]
 
-    def __getattr__(self, name: str) -> Any: ...  # what else RecBole's datasets have
-
-    def __getitem__(self, rows: Any) -> Any: ...
+    def __getitem__(self, rows: Tensor) -> Features: ...
 
     def __len__(self) -> int: ...
+
+    def join(self, features: Interaction) -> Interaction:
+        """Add the columns of users and items to interactions."""
+        ...
+
+    def fields(self, source: Sequence[FeatureSource]) -> list[str]:
+        """Return the names of the fields of some tables."""
+        ...
 
     def num(self, field: str) -> int:
         """Return the number of ids of a field, padding included."""
         ...
 
-    def inter_matrix(self, form: str) -> Any:
+    def inter_matrix(self, form: str) -> spmatrix:
         """Return the interactions as a scipy matrix, users in rows."""
         ...
 
-    def copy(self, features: Any) -> Dataset:
+    def copy(self, features: Features) -> Dataset:
         """Return the same dataset with other interactions."""
         ...
 
 
 class NumberedDataset(Dataset, Protocol):
-    """A whole dataset, and what :mod:`recbole_llmkt.datasets.vocabulary` adds to it."""
+    """A whole dataset before it is split: its tables are pandas'."""
 
+    inter_feat: pd.DataFrame
     feat_name_list: list[str]
     file_size_list: list[int]
-    row_hashes: dict[str, IntArray]
-    unknown_tokens: dict[str, list[str]]
-    departed_tokens: dict[str, list[str]]
+
+    def set_field_property(
+        self, field: str, kind: FeatureType, source: FeatureSource, length: int, /
+    ) -> None:
+        """Describe a new column."""
+        ...
+
+    def build(self) -> list[Dataset]:
+        """Return its training, validation and test part."""
+        ...
 
 
 class Loader(Protocol):
@@ -110,14 +151,13 @@ class Loader(Protocol):
     config: RunConfig
     sample_size: int
     _dataset: Dataset
+    _sampler: AbstractSampler
 
-    def __getattr__(self, name: str) -> Any: ...  # what else RecBole's loaders have
-
-    def collate_fn(self, index: IntArray) -> Any:
+    def collate_fn(self, index: IntArray) -> Features:
         """Return the batch of these rows."""
         ...
 
-    def __iter__(self) -> Iterator[Any]: ...
+    def __iter__(self) -> Iterator[Features]: ...
 
     def __len__(self) -> int: ...
 

@@ -72,6 +72,7 @@ def test_every_preset_names_a_model_and_gives_its_reason(name):
     content = yaml.safe_load(path.read_text())
     assert get_model(name).__name__ == name
     assert path.read_text().startswith("# ")
-    assert set(content) <= {"kt_user_layer", "kt_item_layer", "kt_pool"}
+    layers = {"kt_user_layer", "kt_item_layer", "kt_pool"}
+    assert set(content) <= layers or set(content) == {"kt_closed_form", "kt_closed_form_weight"}
     for key in ("kt_user_layer", "kt_item_layer"):
         assert str(Layer.parse(content.get(key, "x"))) == content.get(key, "x")

@@ -97,6 +97,16 @@ def test_an_items_id_is_told_from_a_users(titled, llmkt):
         assert "one of the item 'i3': add --entity=item" in message
 
 
+def test_an_items_id_is_told_from_a_users_where_users_have_no_profiles(titled, llmkt):
+    llmkt("--profile_dir=new", "--entity=item")
+    message = llmkt("show", "i3", "--profile_dir=new", exit_code=2)
+    assert "one of the item 'i3': add --entity=item" in message
+    assert "There are no user profiles" in llmkt("show", "u3", "--profile_dir=new", exit_code=2)
+    llmkt("--profile_dir=new2", "--entity=user")
+    message = llmkt("show", "i3", "--profile_dir=new2", exit_code=2)
+    assert "that of the item 'i3', which has no profile yet" in message
+
+
 def test_a_line_of_information_appears_once(titled, tmp_path):
     settings = tmp_path / "settings.yaml"
     settings.write_text(yaml.safe_dump(titled.settings()))
@@ -106,15 +116,15 @@ def test_a_line_of_information_appears_once(titled, tmp_path):
         [sys.executable, "-c", command, *line], capture_output=True, text=True, check=True
     )
     lines = [line for line in done.stderr.splitlines() if line.startswith("INFO")]
-    assert any("taking column 'title'" in line for line in lines)
+    assert any("using column 'title'" in line for line in lines)
     assert len(lines) == len(set(lines))
 
 
 def test_writing_embedding_and_writing_again(titled, llmkt):
     out = llmkt("--profile_dir=new", "--entity=user")
-    assert "user: 30 profiles written, 0 failed, 0 fresh before" in out
+    assert "user: 30 profiles written, 0 failed, 0 up to date" in out
     assert f"user: 30 embeddings of width 2 by {ENCODER}" in out
-    assert "user: 0 profiles written, 0 failed, 30 fresh before" in llmkt(
+    assert "user: 0 profiles written, 0 failed, 30 up to date" in llmkt(
         "--profile_dir=new", "--entity=user"
     )
     assert len(ProfileStore("new", "user").read()) == 30
@@ -132,7 +142,7 @@ def test_only_changed_histories_are_written_anew(titled, llmkt):
     path = titled.folder / "tiny.inter"
     path.write_text(path.read_text() + "u3\ti0\t5\t2000000\nu3\ti39\t5\t2000001\n" * 5)
     out = llmkt("--profile_dir=new", "--entity=user")
-    assert "user: 1 profiles written, 0 failed, 29 fresh before" in out
+    assert "user: 1 profiles written, 0 failed, 29 up to date" in out
 
 
 def test_shards_are_merged(titled, llmkt):
@@ -221,6 +231,7 @@ def test_check_tells_and_draws(titled, llmkt, tmp_path):
     assert set((titled.folder / "profiles").iterdir()) == before
     llmkt("edit", "u3", "--text=Profile of u4")
     out = llmkt("check", "--plot=here.png", exit_code=1)
+    assert "(`llmkt profile edit ID --entity=user`)" in out
     assert "the same text: 1: u3=u4" in out or "the same text: 1: u4=u3" in out
     assert (tmp_path / "cwd" / "here.png").is_file()
 
@@ -241,7 +252,7 @@ def test_bundled_profiles_may_have_others_beside_them():
 
 def test_embeddings_of_older_texts_are_not_exported(tiny, llmkt):
     llmkt("edit", "u1", "--text=Likes noir.")
-    assert "`llmkt profile embed` makes them" in llmkt("export", "--output=out", "--entity=user")
+    assert "`llmkt profile embed` creates them" in llmkt("export", "--output=out", "--entity=user")
     assert not (Path("out") / "tiny.useremb").exists()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import shlex
+import signal
 from pathlib import Path
 
 import pytest
@@ -56,15 +57,19 @@ def test_the_command_for_recommendations_works(tiny, flags):
     assert "User u" in Path("recommended.txt").read_text()
 
 
-def test_ctrl_c_names_the_command_that_resumes(flags, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_names_the_command_that_resumes(flags, monkeypatch, number):
+    before = signal.getsignal(signal.SIGTERM)
+
     def stop(epoch, score):
         if epoch == 1:
-            raise KeyboardInterrupt
+            signal.raise_signal(number)
 
     with monkeypatch.context() as patched:
         patched.setattr(quick_start, "train", functools.partial(quick_start.train, on_epoch=stop))
         done = run("train", *flags, "--kt_enabled=False")
     assert done.exit_code == 130, done.output
+    assert signal.getsignal(signal.SIGTERM) == before
     assert "holds the best epoch so far" in done.output
     command = commands(done.output)["train"]
     (checkpoint,) = Path("saved").glob("*.pth")

@@ -83,3 +83,15 @@ def test_a_fault_names_the_versions(monkeypatch):
     done = CliRunner().invoke(cli.main, ["train", "--model=BPR", "--dataset=ml-100k"])
     assert isinstance(done.exception, RuntimeError)
     assert f"recbole {recbole.__version__}" in done.output and "Python 3." in versions()
+
+
+def test_repairs_are_named_where_a_library_is_too_new(monkeypatch):
+    monkeypatch.setattr(releases.torch, "__version__", "2.0.1")
+    monkeypatch.setattr(releases.pd, "__version__", "2.3.3")
+    assert not [
+        words for words in releases.active_repairs() if "andas" in words or "Torch" in words
+    ]
+    monkeypatch.setattr(releases.torch, "__version__", "2.15.0+cpu")
+    monkeypatch.setattr(releases.pd, "__version__", "3.1.1")
+    words = "; ".join(releases.active_repairs())
+    assert "pandas 3" in words and "PyTorch 2.6" in words

@@ -63,6 +63,29 @@ def test_histories_are_the_first_part_in_the_order_of_time(tiny):
     assert histories.digests() == {u: history_digest(i) for u, i in first_part(tiny).items()}
 
 
+@pytest.mark.parametrize("model", ["BPR", "GRU4Rec"])
+def test_further_columns_come_in_the_order_of_the_items(tiny, model):
+    header = "user_id:token\titem_id:token\ttimestamp:float\tprice:float\tshop:token\n"
+    lines = [
+        f"{user}\t{item}\t{moment}\t{int(item[1:])}.45\tshop {user}\n"
+        for user, item, _, moment in tiny.rows
+    ]
+    (tiny.folder / "tiny.inter").write_text(header + "".join(lines))
+    columns = ["user_id", "item_id", "timestamp", "price", "shop"]
+    keys = {"load_col": {"inter": columns}, "train_neg_sample_args": None}
+    histories = training_histories(training_split(tiny.config(model, **keys)))
+    for user_id, (user, items) in enumerate(by_token(histories).items(), start=1):
+        further = histories.further_columns(user_id)
+        assert set(further) == {"price", "shop"}
+        assert further["price"] == pytest.approx([int(item[1:]) + 0.45 for item in items])
+        assert further["shop"].tolist() == [f"shop {user}"] * len(items)
+    unloaded = training_histories(training_split(tiny.config(load_col={"inter": columns[:3]})))
+    assert (
+        unloaded.further == {}
+        and unloaded.digests() == training_histories(training_split(tiny.config(**keys))).digests()
+    )
+
+
 @pytest.mark.parametrize(
     "keys",
     [
@@ -181,6 +204,9 @@ def test_a_million_interactions_take_less_than_two_seconds():
         uid_field="user_id",
         iid_field="item_id",
         time_field="timestamp",
+        label_field="label",
+        field2type={},
+        field2source={},
         config={**config, "ITEM_LIST_LENGTH_FIELD": "item_length"},
         inter_feat=feat,
         field2id_token=tokens,

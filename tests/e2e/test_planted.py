@@ -32,6 +32,7 @@ FAST = {
     "neighbours": (BPR, NEIGHBOURS),
     "drawn": (EASE, {"kt_closed_form": "drawn", "kt_closed_form_weight": 100.0}),
     "rows": (EASE, {"kt_closed_form": "rows", "kt_closed_form_weight": 100.0}),
+    "ItemKNN": ({"model": "ItemKNN"}, {}),
 }
 
 
@@ -133,6 +134,12 @@ WAYS = {
     "SimpleX": ({"model": "SimpleX", "reg_weight": 1e-4}, START),
     "linear": (BPR, {"kt_entity": "both", "kt_weight": 0.0, "kt_hybrid": "linear"}),
     "LightGCN neighbours": (LIGHTGCN, NEIGHBOURS),
+    "ADMMSLIM": (
+        {"model": "ADMMSLIM", "lambda1": 0.01, "lambda2": 10.0, "rho": 100.0},
+        {"kt_closed_form_weight": 100.0},
+    ),
+    "SLIMElastic": ({"model": "SLIMElastic", "alpha": 0.01}, {"kt_closed_form_weight": 100.0}),
+    "NCEPLRec": ({"model": "NCEPLRec", "rank": 20}, {}),
 }
 
 

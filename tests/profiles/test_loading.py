@@ -120,7 +120,7 @@ def test_one_leaking_profile_is_enough(tiny):
 
 def test_the_mend_of_a_leak_names_the_model_and_corrected_texts(tiny):
     edit(tiny, lambda profile: replace(profile, history="0" * 16, edited=profile.id == "u7"))
-    mend = r"--model=BPR.*\(and --overwrite-edits: 1 of them were corrected by hand\)"
+    mend = r"--model=BPR.*\(and --overwrite-edits: 1 of them were edited manually\)"
     with pytest.raises(LeakError, match=mend):
         load(tiny)
 
@@ -253,7 +253,7 @@ def test_damaged_vectors_in_the_cache_are_made_again(tiny, tmp_path, monkeypatch
             shutil.copy(source, path.parent)
         path.write_bytes(b"damaged")
         assert np.array_equal(load(tiny).vectors, good)
-        assert "made again" in caplog.text
+        assert "encoded again" in caplog.text
         caplog.clear()
     embedding_paths(tiny.folder / "profiles", ENCODER, "user")[0].write_bytes(b"damaged")
     with pytest.raises(ProfileError, match="Cannot read"):

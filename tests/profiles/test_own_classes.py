@@ -99,8 +99,8 @@ def test_it_makes_itself_from_the_configuration(tiny):
         ),
         (f"{__name__}.path", "is not a class"),
         ("no_such_module.Mine", r"Cannot import 'no_such_module\.Mine'.*no folder"),
-        (path(Unfinished), r"cannot be made: TypeError: .*encode_batch"),
-        (path(Needy), r"cannot be made: TypeError: .*weights"),
+        (path(Unfinished), r"cannot be created: TypeError: .*encode_batch"),
+        (path(Needy), r"cannot be created: TypeError: .*weights"),
     ],
 )
 def test_what_is_no_encoder_is_refused_in_one_line(tiny, name, message):
@@ -176,7 +176,7 @@ def test_a_generator_writes_profiles_that_a_run_learns_from(make_dataset):
             r"recbole_llmkt\.profiles\.generation\.generators\.base\.Generator\.$",
         ),
         ("no_such_module.Mine", r"Cannot import 'no_such_module\.Mine'"),
-        (path(Broken), "cannot be made: RuntimeError: no weights here"),
+        (path(Broken), "cannot be created: RuntimeError: no weights here"),
     ],
 )
 def test_what_is_no_generator_is_refused_in_one_line(name, message):

@@ -95,7 +95,7 @@ def test_json_behind_thoughts() -> None:
     answer = Answer("u1", 'hm</think>\n```json\n{"profile": "Likes war.\\u001b[31m"}\n```')
     assert judge(request(answer_key="profile"), answer).text == "Likes war."
     deep = Answer("u1", '{"profile": ' + "[" * 100_000)
-    assert "no JSON object" in str(judge(request(answer_key="profile"), deep).error)
+    assert "not a JSON object" in str(judge(request(answer_key="profile"), deep).error)
 
 
 def test_control_characters_do_not_reach_a_profile() -> None:

@@ -80,7 +80,7 @@ def test_other_interactions_are_refused(tiny):
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines[:-1]) + "\n")
     count = len(lines) - 1
-    message = f"of {count} interactions known to it, {count - 1} are in today's files"
+    message = f"of {count} interactions that it knows, {count - 1} are in the current files"
     with pytest.raises(DataError, match=message):
         train(tiny.config("BPR", **KEYS, kt_enabled=False), verbose=False, resume=checkpoint)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.tensorboard import SummaryWriter
 
 from recbole_llmkt.checkpoints import load_checkpoint
 from recbole_llmkt.utils.exceptions import ConfigError, LayerError, RowsError
@@ -216,20 +217,23 @@ def test_unknown_and_total_patterns(tiny):
     with pytest.raises(ConfigError, match="belong to the phases of a transfer loss"):
         prepare(tiny.config("BPR", kt_freeze_phase1=["*"], kt_weight=0, kt_hybrid="linear"))
     run = prepare(tiny.config("BPR", kt_freeze_phase1=["*"]))
-    with pytest.raises(LayerError, match="freeze every parameter"):
+    with pytest.raises(LayerError, match=r"kt_freeze_phase1: .* freezes every parameter"):
         run.fit()
+    assert [
+        str(path) for path in Path().iterdir()
+    ] == []  # nothing is made for a run that cannot start
 
 
 # ---- logs ----------------------------------------------------------------------------------------
 
 
-def test_both_losses_are_logged_apart(tiny, caplog):
+def test_both_losses_are_logged_apart(tiny, caplog, monkeypatch):
     run = prepare(tiny.config("BPR", epochs=3, kt_epochs=1))
     scalars = {}
-    add = run.trainer.tensorboard.add_scalar
-    run.trainer.tensorboard.add_scalar = lambda tag, value, step: (
-        scalars.setdefault(tag, []).append((step, value)),
-        add(tag, value, step),
+    monkeypatch.setattr(
+        SummaryWriter,
+        "add_scalar",
+        lambda self, tag, value, step: scalars.setdefault(tag, []).append((step, value)),
     )
     with caplog.at_level(logging.INFO):
         run.fit(verbose=True)
@@ -349,6 +353,13 @@ def test_transfer_runs_under(tiny, keys):
     assert len(run.method("loss").transfer_losses) == run.trainer.switch
 
 
+def test_half_precision_that_a_model_cannot_use_is_one_line(tiny):
+    run = prepare(tiny.config("LightGCN", enable_amp=True, kt_enabled=False, gpu_id=""))
+    message = r"^enable_amp: True: LightGCN fails in its first step on cpu.* enable_amp: False\.$"
+    with pytest.raises(ConfigError, match=message):
+        run.fit()
+
+
 @pytest.mark.parametrize("size", [(3, 9, (3, 4)), (12, 12, (5, 8)), (2, 6, (4, 5))], ids=str)
 @pytest.mark.parametrize("model", ["BPR", "NeuMF", "MultiVAE", "LightGCN", "SimpleX"])
 def test_very_small_data(make_dataset, model, size):
@@ -356,7 +367,7 @@ def test_very_small_data(make_dataset, model, size):
     add_profiles(dataset)
     keys = {"kt_transform": "random", "epochs": 2, "latent_dimension": 4, "history_len": 3}
     if model == "LightGCN" and size[0] == size[1]:
-        with pytest.raises(RowsError, match="as many users as items: say kt_rows: table"):
+        with pytest.raises(RowsError, match="as many users as items: set kt_rows: table"):
             prepare(dataset.config(model, **keys)).fit()
         keys["kt_rows"] = "table"
     run = prepare(dataset.config(model, **keys))

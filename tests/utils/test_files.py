@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from recbole_llmkt.utils.exceptions import DataError, ProfileError
-from recbole_llmkt.utils.files import drop_cut_line, exclusive, replace_file, whole_lines
+from recbole_llmkt.utils import files
+from recbole_llmkt.utils.exceptions import DataError, ProfileError, StorageError
+from recbole_llmkt.utils.files import (
+    append_whole,
+    drop_cut_line,
+    exclusive,
+    remove_leftovers,
+    replace_file,
+    replacing,
+    whole_lines,
+)
+from tests.helpers import limited_files
 
 
 @pytest.mark.parametrize(
@@ -78,3 +91,82 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         exclusive(tmp_path / "file" / ".lock"),
     ):
         pass
+
+
+# ---- disks that are full, and places that cannot be written --------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "folder").mkdir()
+    return tmp_path / "folder"
+
+
+def test_a_full_disk_is_named_and_leaves_the_old_file_alone(folder):
+    path = folder / "file"
+    replace_file(path, b"old")
+    with limited_files() as limit:
+        limit(1000)
+        with pytest.raises(StorageError, match=rf"Cannot write in {folder}: .*Free some.*with --o"):
+            replace_file(path, b"x" * 2000, "--output")
+        with pytest.raises(StorageError, match=r"Free some space there, or work in another folder"):
+            replace_file(path, b"x" * 2000)
+        with pytest.raises(StorageError, match="File too large"), replacing(path) as file:
+            torch.save({"table": torch.zeros(1000)}, file)  # torch shows an error of its own
+    assert path.read_bytes() == b"old" and list(folder.iterdir()) == [path]
+
+
+def test_what_fails_for_another_reason_is_not_called_a_full_disk(folder):
+    with pytest.raises(ZeroDivisionError):
+        try:
+            raise FileNotFoundError
+        except FileNotFoundError:
+            with replacing(folder / "file"):
+                raise ZeroDivisionError from None
+    assert not list(folder.iterdir())
+
+
+def test_a_line_is_added_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "lines"
+    path.write_bytes(b"old\n")
+    with path.open("ab", buffering=0) as file, limited_files() as limit:
+        limit(10)
+        with pytest.raises(StorageError, match="Free some space"):
+            append_whole(file, b"a longer line\n")
+        append_whole(file, b"new\n")
+    assert path.read_bytes() == b"old\nnew\n"
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"file/folder: .*can be written with checkpoint_dir\.$"):
+        replace_file(tmp_path / "file" / "folder" / "new", b"", "checkpoint_dir")
+
+
+def test_what_a_killed_process_left_goes_and_what_another_is_writing_stays(folder):
+    leftover = folder / ".file.0123abcd.partial"
+    leftover.write_bytes(b"half")
+    with replacing(folder / "first") as file:
+        assert not leftover.exists()
+        file.write(b"1")
+        replace_file(folder / "second", b"2")
+        remove_leftovers(folder)
+        assert len(list(folder.glob(".*.partial"))) == 1
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        "first": b"1",
+        "second": b"2",
+    }
+
+
+def test_a_writer_whose_file_was_taken_for_a_leftover_makes_another(folder, monkeypatch):
+    names = iter(["a" * 8, "b" * 8])
+    monkeypatch.setattr(files.uuid, "uuid4", lambda: SimpleNamespace(hex=next(names)))
+    lock = files._locked
+
+    def late(file, wait):
+        Path(folder / f".file.{'a' * 8}.partial").unlink(missing_ok=True)
+        return lock(file, wait)
+
+    monkeypatch.setattr(files, "_locked", late)
+    replace_file(folder / "file", b"whole")
+    assert (folder / "file").read_bytes() == b"whole" and len(list(folder.iterdir())) == 1

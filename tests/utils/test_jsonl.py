@@ -4,7 +4,7 @@ import pytest
 
 from recbole_llmkt.utils.exceptions import DataError, ProfileError
 from recbole_llmkt.utils.files import exclusive
-from recbole_llmkt.utils.jsonl import Fields, encoded_line, read_objects
+from recbole_llmkt.utils.jsonl import Fields, encoded_line, read_object, read_objects
 
 FIX = "Delete line {line}."
 
@@ -66,10 +66,16 @@ def test_fields_are_checked_by_type():
     assert fields.items("l", str) == ["x"]
     assert [part.required("n", int) for part in fields.parts("p")] == [1]
     assert fields.optional("none", str) is None and fields.optional("missing", str) is None
+    assert fields.with_default("text", "b") == "a" and fields.with_default("none", 0.5) == 0.5
+    assert fields.with_default("missing", 2) == 2
+    assert fields.optional_items("l", str) == ["x"] and fields.optional_items("none", str) is None
     for read_it, message in (
         (lambda: fields.choice("text", ("b", "c")), "'text' must be b or c, not \"a\""),
         (lambda: fields.mapping("m", str), r"'m\.a' must be text"),
         (lambda: fields.items("l", int), r"'l\[0\]' must be an integer"),
+        (lambda: fields.optional_items("l", int), r"'l\[0\]' must be an integer"),
+        (lambda: fields.optional_items("text", str), "'text' must be a list"),
+        (lambda: fields.with_default("text", 1), "'text' must be an integer"),
         (lambda: fields.parts("p")[0].required("m", str), r"here, 'p\[0\]': the field 'm'"),
         (lambda: fields.part("m").required("c", str), "here, 'm': the field 'c' is missing"),
         (lambda: fields.required("none", str), "'none' must be text, not null"),
@@ -94,3 +100,14 @@ def test_what_is_read_can_be_written_whatever_it_holds(path):
     with pytest.raises(DataError) as error:
         fields.required("name", int)
     assert "\x9b" not in str(error.value) and str(error.value).encode()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, "1e400", None])
+def test_a_file_of_one_object_is_read_or_refused(tmp_path, text):
+    path = tmp_path / "file.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(DataError, match=r"file\.json.*Restore it\."):
+        read_object(path, "Restore it.")
+    path.write_text('{"format": 1}')
+    assert read_object(path, "Restore it.").required("format", int) == 1

@@ -110,8 +110,8 @@ LAUGHS = ["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"] + [
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a: 1\nb: 2\na: 3\n", "the key 'a' stands there twice, line 3"),
-        ("a: {b: 1, b: 2}", "the key 'b' stands there twice, line 1"),
+        ("a: 1\nb: 2\na: 3\n", "the key 'a' appears twice, line 3"),
+        ("a: {b: 1, b: 2}", "the key 'b' appears twice, line 1"),
         ("a: !!int x", "a value cannot be read (ValueError"),
         ("a: !!float x", "a value cannot be read (ValueError"),
         ("a: !!bool x", "a value cannot be read (KeyError"),
@@ -153,3 +153,12 @@ def test_merged_mappings_may_be_overridden(tmp_path):
 @pytest.mark.parametrize("text", ["[!!bool x]", "{a: !!int x}", "[!!timestamp x]", "{a: 1, a: 2}"])
 def test_odd_collections_on_the_command_line_are_text(text):
     assert parse_value(text) == text
+
+
+def test_a_file_that_is_read_twice_is_given_out_twice(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("epochs: [1, 2]")
+    load_yaml(path)["epochs"].append(3)
+    assert load_yaml(path) == {"epochs": [1, 2]}
+    path.write_text("epochs: [4]")
+    assert load_yaml(path) == {"epochs": [4]}

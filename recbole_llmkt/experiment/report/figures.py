@@ -108,7 +108,7 @@ def summary_figure(
         shades = arm_colours(arms, theme)
         for axes, metric in zip(panels, metrics):
             smaller = any(cell.smaller for cell in cells if cell.metric == metric)
-            axes.set_title(metric.upper() + (", less is better" if smaller else ""))
+            axes.set_title(metric.upper() + (", lower is better" if smaller else ""))
             axes.set_xticks(range(len(models)), models)
             axes.set_xlim(-0.5, len(models) - 0.5)
             axes.margins(y=0.3 if crowded else 0.16)

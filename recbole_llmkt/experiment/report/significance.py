@@ -136,7 +136,7 @@ def primary_metric(records: Sequence[RunRecord], model: str) -> str | None:
 
 
 def is_control(record: RunRecord) -> bool:
-    """Return whether the knowledge of a run was broken on purpose."""
+    """Return whether a run is a control."""
     return bool(record.settings.get("kt_control", "none") != "none")
 
 
@@ -216,7 +216,8 @@ def _judge(arm: str, base: Pair | None, control: Pair | None) -> tuple[str, str]
     if not base.proven:
         return "no win", f"not proven better than base ({evidence(base)})"
     if control is None:
-        return "untested", f"better than base; only {control_of(arm)} can tell whether by knowledge"
+        reason = f"better than base; only {control_of(arm)} can tell whether it is knowledge"
+        return "untested", reason
     if control.proven < 1:
         why = f"but not proven better than {control.rival} ({evidence(control)})"
         return "no win", f"better than base ({evidence(base)}), {why}"

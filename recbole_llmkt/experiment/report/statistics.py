@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from recbole_llmkt.experiment.runs.records import RunRecord
@@ -84,7 +86,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     if n < 2:
         return Estimate(n, mean, None, None, None)
     sd = float(np.std(values, ddof=1))
-    half = float(stats.t.ppf(0.975, n - 1)) * sd / n**0.5
+    half = _student(n - 1) * sd / n**0.5
     boot = bootstrap_interval(values) if n >= MIN_SEEDS else (None, None)
     return Estimate(n, mean, sd, mean - half, mean + half, *boot)
 
@@ -92,15 +94,25 @@ def estimate(values: Sequence[float]) -> Estimate:
 def bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
     """Return the 95% percentile bootstrap interval of the mean, the same for the same values.
 
-    The values are drawn anew 10,000 times with replacement; the interval holds the middle 95% of
-    the means. The percentile method, as few seeds cannot carry the corrections of the others. It
-    is too narrow for few seeds (of normal values it covers about 75% with 3 and 85% with 5), so
-    verdicts rest on Student's interval.
+    The values are resampled 10,000 times with replacement; the interval holds the middle 95% of
+    the means. It is the percentile method, as few seeds do not support the corrections of other
+    methods. It is too narrow for few seeds (of normal values it covers about 75% with 3 and 85%
+    with 5), so verdicts rest on Student's interval.
     """
     sample = np.asarray(values, dtype=np.float64)
-    drawn = np.random.default_rng(0).integers(len(sample), size=(_RESAMPLES, len(sample)))
-    low, high = np.quantile(sample[drawn].mean(axis=1), [0.025, 0.975])
+    low, high = np.quantile(sample[_drawn(len(sample))].mean(axis=1), [0.025, 0.975])
     return float(low), float(high)
+
+
+# A page of tables needs ten thousand intervals of a few lengths.
+@functools.lru_cache(maxsize=32)
+def _drawn(n: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng(0).integers(n, size=(_RESAMPLES, n))
+
+
+@functools.lru_cache(maxsize=32)
+def _student(freedom: int) -> float:
+    return float(stats.t.ppf(0.975, freedom))
 
 
 def summarise(records: Sequence[RunRecord], smaller: Sequence[str] = ()) -> list[Cell]:

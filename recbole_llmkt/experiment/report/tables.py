@@ -50,7 +50,7 @@ def metric_names(cells: Sequence[Cell]) -> list[str]:
 
 
 def metric_heads(cells: Sequence[Cell]) -> list[str]:
-    """Return a heading for each metric; an arrow marks those where less is better."""
+    """Return a heading for each metric; an arrow marks those where lower is better."""
     smaller = {cell.metric for cell in cells if cell.smaller}
     return [f"{name} ↓" if name in smaller else name for name in metric_names(cells)]
 
@@ -149,7 +149,7 @@ def notes(findings: Findings) -> str:
     seeds = f"{count} seed{'s' * (count > 1)}" + (f" to {counts[-1]}" if counts[1:] else "")
     text = f"Test metrics, mean ± standard deviation over {seeds}; gain over base, paired by seed."
     if any(cell.smaller for cell in findings.cells):
-        text += " ↓: less is better, and a gain is less."
+        text += " ↓: lower is better, and a gain is a decrease."
     if any(pair.proven for pair in findings.pairs):
         text += f" {STAR_NOTE}"
     if count < FEW_SEEDS:
@@ -165,18 +165,18 @@ def environment(findings: Findings) -> str:
         for name, version in record.versions.items()
     }
     minutes = sum(record.seconds for record in findings.records) / 60
-    runs = f"{len(findings.records)} runs, {minutes:.1f} minutes of training and testing in all"
+    runs = f"{len(findings.records)} runs, {minutes:.1f} minutes of training and testing in total"
     return f"{runs}; {', '.join(sorted(used))}." if used else f"{runs}."
 
 
 def doubts(records: Sequence[RunRecord]) -> list[str]:
-    """Return warnings about leaking profiles, unequal tuning and failed runs."""
+    """Return warnings about leaks, unequal tuning, arms that fell back and failed runs."""
     lines = []
     leaking = [record.name for record in records if leaks(record)]
     if leaking:
         lines.append(
             "profile_allow_leak is on: profiles may have seen validation or test interactions, so "
-            f"these figures are no evidence: {', '.join(leaking)}."
+            f"these figures are not evidence: {', '.join(leaking)}."
         )
     unequal = _tuned_unequally(records)
     if unequal:
@@ -190,7 +190,21 @@ def doubts(records: Sequence[RunRecord]) -> list[str]:
             f"Some arms of {', '.join(partly)} were tuned and others were not, so the comparison "
             "is not fair."
         )
+    lines += [
+        f"{arm} of {model} fell back to base: none of its trials did better in validation."
+        for model, arm in _fell_back(records)
+    ]
     return lines + [f"{record.name} failed: {record.error}" for record in records if not record.ok]
+
+
+def _fell_back(records: Sequence[RunRecord]) -> list[tuple[str, str]]:
+    """Return models and arms that run as base."""
+    names = ((record.model, record.arm) for record in records if _is_base(record))
+    return list(dict.fromkeys(names))
+
+
+def _is_base(record: RunRecord) -> bool:
+    return record.tuned is not None and record.tuned.fell_back
 
 
 def _tuned_unequally(records: Sequence[RunRecord]) -> set[str]:
@@ -296,6 +310,8 @@ def tuning_rows(findings: Findings) -> list[list[str]]:
             last = tuned.seed + tuned.seeds - 1
             seeds = f"seed {last}" if last == tuned.seed else f"seeds {tuned.seed} to {last}"
             score = f"{tuned.metric} {tuned.score:.4f} ({seeds})"
+            if tuned.fell_back:
+                keys = f"fell back to base, which did better in validation: {keys}"
             row = [record.model, record.arm, *numbers, score, keys or "as given", tuned.space]
             if row not in rows:
                 rows.append(row)

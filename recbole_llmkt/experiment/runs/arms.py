@@ -65,8 +65,8 @@ def arm_settings(name: str, own: Mapping[str, Settings]) -> Settings:
 def _check_name(name: str) -> None:
     if name in ARMS or not _NAME.fullmatch(name):
         raise ConfigError(
-            f"An own arm cannot be called '{name}': use letters, digits, '_', '.' and '-', but "
-            f"none of {', '.join(ARMS)}. The control of an own arm needs no definition: add "
+            f"An arm cannot be called '{name}': use letters, digits, '_', '.' and '-', but "
+            f"none of {', '.join(ARMS)}. Controls need no definition: add "
             "NAME+shuffled to --arms."
         )
 

@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
-from typing import Any
 
 from recbole_llmkt.experiment.runs.arms import arm_of, arm_settings
 from recbole_llmkt.experiment.runs.plan import Run
@@ -22,7 +21,7 @@ from recbole_llmkt.profiles.store import ProfileStore
 from recbole_llmkt.transfer.methods import wanted_methods
 from recbole_llmkt.transfer.methods.base import places
 from recbole_llmkt.utils.exceptions import ConfigError, DataError, ProfileError
-from recbole_llmkt.utils.types import Settings
+from recbole_llmkt.utils.types import RunConfig, Settings
 
 logger = getLogger(__name__)
 
@@ -107,31 +106,40 @@ def check_seeds(run: Run, seeds: Sequence[int], fix: str) -> None:
     if len({*seeds}) < 2 or not random_split or allowed:
         return
     raise ConfigError(
-        f"{run.model}, arm {run.arm}: with `order: RO` in eval_args every seed is another split, "
-        "and user profiles are written from the training part of one split. Split by time "
+        f"{run.model}, arm {run.arm}: with `order: RO` in eval_args every seed is a different "
+        "split, and user profiles are written from the training part of one split. Split by time "
         "(eval_args: {order: TO, group_by: user}), name files that are already split "
         f"(benchmark_filename), or {fix}."
     )
 
 
-def warn_of_leaks(runs: Iterable[Run]) -> None:
-    """Warn about arms tuned on a validation part that their user profiles may know."""
-    arms = []
+def check_leaks(runs: Iterable[Run]) -> None:
+    """Refuse to tune arms on a validation part that their user profiles may know.
+
+    Raises
+    ------
+    ConfigError
+        ``profile_allow_leak`` is on, but not for tuning, and an arm reads user profiles.
+    """
     for run in runs:
         config = run.config()
-        if config["profile_allow_leak"] and _reads_user_profiles(config):
-            arms.append(f"{run.model} {run.arm}")
-    if arms:
-        logger.warning(
-            "profile_allow_leak is on, and %s read user profiles. If these were written from the "
-            "validation part too, tuning favours the keys that rely on them most, at the expense "
-            "of the test. Write them from the training part (llmkt profile), or use item profiles "
-            "alone (kt_entity: item).",
-            ", ".join(arms),
+        allowed = config["profile_allow_leak"]
+        if not allowed or not _reads_user_profiles(config):
+            continue
+        reason = (
+            f"{run.model}, arm {run.arm}: profile_allow_leak is on, and user profiles that were "
+            "written from the validation part make tuning favour the keys that rely on them most, "
+            "at the expense of the test."
         )
+        if allowed != "tune":
+            raise ConfigError(
+                f"{reason} Write them from the training part (llmkt profile), use item profiles "
+                "alone (kt_entity: item), or set profile_allow_leak: tune."
+            )
+        logger.warning("%s It is allowed by profile_allow_leak: tune.", reason)
 
 
-def _reads_user_profiles(config: Any) -> bool:
+def _reads_user_profiles(config: RunConfig) -> bool:
     return any("user" in method.entities(config) for method in wanted_methods(config))
 
 
@@ -211,7 +219,7 @@ def _shared(first: ArmSpace, second: ArmSpace, fixed: Collection[str]) -> list[S
     ]
 
 
-def uses(record: Record) -> list[tuple[str, Mapping[str, Any]]]:
+def uses(record: Record) -> list[tuple[str, Settings]]:
     """Return where a run put its profiles, as text, and the facts of each place."""
     return places(record.get("transfer") or {})
 
@@ -223,7 +231,7 @@ def texts_of(record: Record) -> dict[str, str]:
     return {str(one["entity"]): one["texts"] for _, one in uses(record) if "texts" in one}
 
 
-def profile_uses(record: RunRecord) -> list[tuple[str, Mapping[str, Any]]]:
+def profile_uses(record: RunRecord) -> list[tuple[str, Settings]]:
     """Return where a run used its profiles, as text, and the facts of each place."""
     return uses(record.to_json())
 

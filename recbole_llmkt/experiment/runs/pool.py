@@ -27,9 +27,10 @@ from recbole_llmkt.config import Config
 from recbole_llmkt.evaluation.per_user import FILE_NAME as USERS_FILE
 from recbole_llmkt.experiment.runs.plan import Run
 from recbole_llmkt.experiment.runs.records import RunResult
+from recbole_llmkt.training.result import Result
 from recbole_llmkt.utils.exceptions import ConfigError, LLMKTError
+from recbole_llmkt.utils.files import storing
 from recbole_llmkt.utils.jsonl import Fields
-from recbole_llmkt.utils.types import Settings
 
 # Keys whose value is a path, or may be one, relative to the folder where the command started.
 _PATHS = ("data_path", "profile_dir")
@@ -43,7 +44,7 @@ class Train(Protocol):
 
     def __call__(
         self, config: Config, *, saved: bool = ..., on_epoch: Callable[[int, float], None] = ...
-    ) -> Settings:
+    ) -> Result:
         """Return the result of training."""
         ...
 
@@ -98,11 +99,14 @@ def output_folder(folder: Path) -> Path:
     ------
     ConfigError
         It is a file.
+    StorageError
+        It cannot be made.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--output: '{folder}' is a file; name a folder.")
     folder = folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    with storing(folder, "--output"):
+        folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
@@ -226,20 +230,41 @@ def _work(run: Run, folder: Path, threads: int, train: Train, sender: Connection
         _make_absolute(config)
         _move_to(folder)
         _limit_threads(threads)
-        result = train(
-            config,
-            saved=True,
-            on_epoch=lambda epoch, score: sender.send((int(epoch), float(score))),
-        )
-        users = result.pop("users", None)
-        if users is not None:
-            users.save(Path(USERS_FILE))
-        plain = json.loads(json.dumps(result, default=_plain))
-        sender.send(RunResult.read(Fields(plain, f"The result of {run.name}", _RESULT_FIX)))
+        sender.send(train_run(run, config, train, lambda *score: sender.send(score)))
     except Exception as error:
         traceback.print_exc()
-        own = isinstance(error, LLMKTError)
-        sender.send(str(error) if own else f"{type(error).__name__}: {error}")
+        sender.send(error_message(error))
+
+
+def train_run(
+    run: Run, config: Config, train: Train, on_epoch: Callable[[int, float], None]
+) -> RunResult:
+    """Train one run in this process and folder.
+
+    Parameters
+    ----------
+    run : Run
+        What is trained.
+    config : Config
+        Its configuration.
+    train : callable
+        Trains it.
+    on_epoch : callable
+        Takes the number of each validated epoch, from 0, and its score.
+    """
+    result = train(
+        config, saved=True, on_epoch=lambda epoch, score: on_epoch(int(epoch), float(score))
+    )
+    users = result.pop("users", None)
+    if users is not None:
+        users.save(Path(USERS_FILE))
+    plain = json.loads(json.dumps(result, default=_plain))
+    return RunResult.read(Fields(plain, f"The result of {run.name}", _RESULT_FIX))
+
+
+def error_message(error: Exception) -> str:
+    """Return what the record of a failed run says."""
+    return str(error) if isinstance(error, LLMKTError) else f"{type(error).__name__}: {error}"
 
 
 def _limit_threads(threads: int) -> None:
@@ -255,7 +280,7 @@ def _limit_threads(threads: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """Leave no run behind when the comparison is killed."""
+    """End the runs when the comparison is killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -272,7 +297,8 @@ def _make_absolute(config: Config) -> None:
 
 
 def _move_to(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    with storing(folder, "--output"):
+        folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
     log = os.open("output.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):

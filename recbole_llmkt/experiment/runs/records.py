@@ -41,6 +41,9 @@ class Winner:
         Seeds behind the score.
     unequal : bool
         Whether another arm of the model had a different budget.
+    fell_back : bool
+        Whether none of the arm's trials was as good as the best of base: then the arm runs as
+        base, with its keys and without profiles.
     """
 
     keys: Settings
@@ -55,6 +58,7 @@ class Winner:
     finals: int = 0
     seeds: int = 1
     unequal: bool = False
+    fell_back: bool = False
 
     @classmethod
     def read(cls, fields: Fields) -> Winner:
@@ -68,10 +72,11 @@ class Winner:
             failed=fields.required("failed", int),
             seed=fields.required("seed", int),
             space=fields.required("space", str),
-            finalists=fields.optional("finalists", int) or 0,
-            finals=fields.optional("finals", int) or 0,
-            seeds=fields.optional("seeds", int) or 1,
-            unequal=fields.optional("unequal", bool) or False,
+            finalists=fields.with_default("finalists", 0),
+            finals=fields.with_default("finals", 0),
+            seeds=fields.with_default("seeds", 1),
+            unequal=fields.with_default("unequal", False),
+            fell_back=fields.with_default("fell_back", False),
         )
 
     @property
@@ -225,7 +230,6 @@ class RunRecord:
         DataError
             A field is missing or has a wrong type.
         """
-        arm_keys = fields.optional("arm_keys", list)
         tuned = fields.optional("tuned", dict)
         return cls(
             model=fields.required("model", str),
@@ -234,14 +238,14 @@ class RunRecord:
             dataset=fields.required("dataset", str),
             digest=fields.required("digest", str),
             status=fields.choice("status", (OK, FAILED)),
-            seconds=fields.optional("seconds", float) or 0.0,
+            seconds=fields.with_default("seconds", 0.0),
             time=_time(fields),
-            settings=fields.optional("settings", dict) or {},
-            arm_keys=None if arm_keys is None else fields.items("arm_keys", str),
-            data=fields.optional("data", str) or "",
+            settings=fields.with_default("settings", {}),
+            arm_keys=fields.optional_items("arm_keys", str),
+            data=fields.with_default("data", ""),
             versions=fields.mapping("versions", str),
             tuned=None if tuned is None else Winner.read(fields.part("tuned")),
-            error=fields.optional("error", str) or "",
+            error=fields.with_default("error", ""),
             test=fields.mapping("test", float),
             valid=fields.mapping("valid", float),
             epochs=fields.optional("epochs", int),

@@ -86,7 +86,7 @@ class ResultsWriter:
 
     def append(self, record: RunRecord) -> None:
         """Add a line and wait until it is on the disk."""
-        with self.path.open("ab") as file:
+        with self.path.open("ab", buffering=0) as file:
             write_line(file, record.to_json())
 
 

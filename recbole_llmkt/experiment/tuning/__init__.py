@@ -1,1 +1,1 @@
-"""Hyper-parameter search for every arm alike."""
+"""Hyper-parameter search, the same for every arm."""

@@ -1,7 +1,7 @@
 """The final round of tuning: an arm's best trials again, with other seeds.
 
-The best of many trials with one seed owes its place to luck as well as to its keys, and luck does
-not carry over to other seeds. So the winner is the finalist with the best mean over several.
+The best of many trials with one seed is partly lucky, and luck does not carry over to other
+seeds. So the winner is the finalist with the best mean over several.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def run_finals(
     if not remaining:
         return
     logger.info("Final round: %d runs to do, %d at a time.", len(remaining), jobs)
-    with path.open("ab") as file:
+    with path.open("ab", buffering=0) as file:
         for run, outcome in outcomes(remaining, len(remaining), output, jobs, train):
             write_line(file, replace(remaining[run], outcome=outcome).to_json())
 

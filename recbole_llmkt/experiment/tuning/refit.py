@@ -11,8 +11,9 @@ from recbole_llmkt.checkpoints import load_checkpoint
 from recbole_llmkt.config import Config
 from recbole_llmkt.experiment.runs.plan import Plan
 from recbole_llmkt.experiment.tuning.winners import TunedStudy, tuned_plan
-from recbole_llmkt.quick_start import Result, train
+from recbole_llmkt.quick_start import train
 from recbole_llmkt.training.continuing import open_checkpoint
+from recbole_llmkt.training.result import Result
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.types import Settings
 
@@ -89,7 +90,7 @@ class Chosen:
         config = run.config()
         logger.info("Training %s once with its validation part, to find its best epoch.", run.name)
         result = train(config, verbose=False, evaluate_test=False)
-        best = load_checkpoint(result["checkpoint"])
+        best = load_checkpoint(str(result["checkpoint"]))
         return cls(config, int(best["epoch"]) + 1, int(best["transfer"]["switch"]))
 
 

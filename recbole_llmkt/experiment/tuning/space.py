@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
@@ -12,6 +12,7 @@ import recbole
 
 from recbole_llmkt.config import Config, warn_unknown
 from recbole_llmkt.experiment.runs.settings import same
+from recbole_llmkt.keys.combinations import CLOSED_FORM
 from recbole_llmkt.keys.names import hyperparameters
 from recbole_llmkt.keys.table import check_keys
 from recbole_llmkt.utils import resources
@@ -19,7 +20,9 @@ from recbole_llmkt.utils.exceptions import ConfigError, nearest
 from recbole_llmkt.utils.parsing import load_yaml
 from recbole_llmkt.utils.types import PlainValue, Settings
 
-SECTIONS = ("shared", "transfer", "kar")
+SECTIONS = ("shared", "transfer", "kar", "closed_form")
+# Keys that only arms of one section read, by how they begin.
+_KEYS_OF = {"kt_kar_": "kar", "kt_closed_form": "closed_form"}
 LEARNING_RATE = {"low": 1e-4, "high": 2e-2, "log": True}
 WEIGHT_DECAY = {"low": 1e-7, "high": 1e-4, "log": True}
 DROPOUT = {"low": 0.0, "high": 0.7}
@@ -91,7 +94,7 @@ Space = dict[str, Dimension]
 
 
 def search_spaces(config: Config, file: Path | None = None) -> dict[str, Space]:
-    """Return the search space of a model by section: ``shared``, ``transfer``, ``kar``, ...
+    """Return the search space of a model by section: see :data:`SECTIONS`.
 
     An own method's section is called by its class path, as ``kt_method`` is.
 
@@ -109,7 +112,8 @@ def search_spaces(config: Config, file: Path | None = None) -> dict[str, Space]:
     """
     model = str(config["model"])
     folder = resources.properties_dir() / "search"
-    merged: dict[str, Settings] = {"shared": own_keys(config), "transfer": {}, "kar": {}}
+    merged: dict[str, Settings] = {section: {} for section in SECTIONS}
+    merged["shared"] = own_keys(config)
     for path in (folder / "overall.yaml", folder / f"{model}.yaml", file):
         if path is not None and (path == file or path.is_file()):
             for section, keys in _read(path, model):
@@ -126,16 +130,17 @@ def own_keys(config: Config) -> Settings:
 
     ``learning_rate``; ``reg_weight`` around its default where the model has one, else
     ``weight_decay`` (RecBole warns of the two together); every dropout rate of the model's
-    properties file.
+    properties file. A model of closed form has neither learning rate nor weight decay.
     """
     path = Path(recbole.__file__).parent / "properties" / "model" / f"{config['model']}.yaml"
     names = load_yaml(path) if path.is_file() else {}
-    keys: Settings = {"learning_rate": LEARNING_RATE}
+    trained = config["model"] not in CLOSED_FORM
+    keys: Settings = {"learning_rate": LEARNING_RATE} if trained else {}
     reg_weight = config["reg_weight"] if "reg_weight" in names else None
     if isinstance(reg_weight, (int, float)) and reg_weight > 0:
         span = {"low": reg_weight / REG_FACTOR, "high": reg_weight * REG_FACTOR, "log": True}
         keys["reg_weight"] = span
-    else:
+    elif trained:
         keys["weight_decay"] = WEIGHT_DECAY
     for name in names:
         if "dropout" in name and isinstance(config[name], (int, float)):
@@ -158,15 +163,20 @@ def _read(path: Path, model: str) -> Iterator[tuple[str, Settings]]:
                 )
             if keys is not None and not _is_settings(keys):
                 raise ConfigError(f"'{path}': section '{section}' must hold 'key: values' lines.")
-            misplaced = [
-                key for key in keys or () if section != "kar" and key.startswith("kt_kar_")
-            ]
-            if misplaced:
-                raise ConfigError(
-                    f"'{path}': section '{section}' holds {', '.join(misplaced)}, which only arms "
-                    "with kt_method: kar read. Move it to the section 'kar'."
-                )
+            _check_section(path, str(section), keys or ())
             yield section, dict(keys or {})
+
+
+def _check_section(path: Path, section: str, keys: Iterable[str]) -> None:
+    """Refuse keys that the arms of a section do not read."""
+    for key in keys:
+        for start, right in _KEYS_OF.items():
+            if key.startswith(start) and section != right:
+                readers = {"kar": "with kt_method: kar", "closed_form": "of models of closed form"}
+                raise ConfigError(
+                    f"'{path}': section '{section}' holds {key}, which only arms {readers[right]} "
+                    f"read. Move it to the section '{right}'."
+                )
 
 
 def _is_settings(keys: object) -> bool:
@@ -220,7 +230,8 @@ def arm_space(spaces: Mapping[str, Space], config: Config, held: Collection[str]
     """
     sections = ["shared"]
     if config["kt_enabled"]:
-        sections.append(config["kt_method"])
+        solved = config["kt_closed_form"] != "none"
+        sections.append("closed_form" if solved else config["kt_method"])
     return {
         key: dimension
         for section in sections

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Union
@@ -25,7 +26,10 @@ from recbole_llmkt.experiment.runs.plan import Run
 from recbole_llmkt.experiment.runs.settings import text_digest
 from recbole_llmkt.experiment.tuning.space import UNKNOWN, Dimension, Range, Space
 from recbole_llmkt.experiment.tuning.trials import Outcome, TrialRecord
+from recbole_llmkt.utils.exceptions import DataError, LLMKTError
 from recbole_llmkt.utils.files import drop_cut_line
+from recbole_llmkt.utils.jsonl import Fields
+from recbole_llmkt.utils.text import one_line
 from recbole_llmkt.utils.types import Settings
 
 # A value as Optuna stores it.
@@ -33,11 +37,43 @@ Coded = Union[None, bool, int, float, str]
 
 
 def open_journal(path: Path) -> JournalStorage:
-    """Open Optuna's journal, even after a crash; the folder's lock must be held."""
+    """Open Optuna's journal, even after a crash; the folder's lock must be held.
+
+    Raises
+    ------
+    DataError
+        A line, but a cut-off last one, is none of a journal.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path.with_name(path.name + ".lock").unlink(missing_ok=True)
     drop_cut_line(path)
-    return JournalStorage(JournalFileBackend(str(path)))
+    with journal_checked(path):
+        return JournalStorage(JournalFileBackend(str(path)))
+
+
+@contextmanager
+def journal_checked(path: Path) -> Iterator[None]:
+    """Turn what a damaged journal makes Optuna raise within the block into one line.
+
+    Parameters
+    ----------
+    path : Path
+        The journal.
+
+    Raises
+    ------
+    DataError
+        Naming the file and the fix.
+    """
+    try:
+        yield
+    except LLMKTError:
+        raise
+    except Exception as error:  # Optuna checks nothing that it reads: KeyError, TypeError, ...
+        raise DataError(
+            f"{path} is damaged ({type(error).__name__}: {one_line(str(error))[:100]}). Restore "
+            "it, or tune into another --output."
+        ) from error
 
 
 @dataclass
@@ -72,7 +108,15 @@ class Study:
     dimensions: Sequence[str] = ()
 
     def open(self, storage: JournalStorage) -> None:
-        """Resume what the journal holds; interrupted trials will be repeated."""
+        """Resume what the journal holds; interrupted trials will be repeated.
+
+        Call it within :func:`journal_checked`.
+
+        Raises
+        ------
+        DataError
+            A trial in the journal is none of this package.
+        """
         self._study = optuna.create_study(
             storage=storage,
             study_name=f"{self.run.model}/{self.run.arm}",
@@ -82,6 +126,9 @@ class Study:
         for trial in self._trials():
             if not trial.state.is_finished():
                 self._study.tell(trial.number, state=TrialState.FAIL)
+        for record in self.records():
+            fix = f"Restore {self.run.arm}'s journal, or tune into another --output."
+            TrialRecord.read(Fields(record.to_json(), f"Trial {record.trial} of {record.arm}", fix))
 
     def _trials(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)

@@ -13,7 +13,7 @@ from recbole_llmkt.experiment.runs.settings import not_default, same
 from recbole_llmkt.experiment.tuning.trials import TrialRecord
 from recbole_llmkt.utils.exceptions import DataError
 from recbole_llmkt.utils.files import replace_file
-from recbole_llmkt.utils.jsonl import Fields
+from recbole_llmkt.utils.jsonl import Fields, read_object
 from recbole_llmkt.utils.types import Settings
 
 FILE_NAME = "tuning.json"
@@ -67,7 +67,6 @@ class ArmStudy:
     @classmethod
     def read(cls, fields: Fields) -> ArmStudy:
         """Read an entry of the file's ``studies``."""
-        dimensions = fields.optional("dimensions", list)
         return cls(
             model=fields.required("model", str),
             model_path=fields.required("model_path", str),
@@ -76,11 +75,11 @@ class ArmStudy:
             metric=fields.required("metric", str),
             space=fields.required("space", dict),
             space_digest=fields.required("space_digest", str),
-            dimensions=None if dimensions is None else fields.items("dimensions", str),
-            data=fields.optional("data", str) or "",
+            dimensions=fields.optional_items("dimensions", str),
+            data=fields.with_default("data", ""),
             settings=fields.required("settings", dict),
-            finalists=fields.optional("finalists", int) or 0,
-            final_seeds=fields.optional("final_seeds", int) or 0,
+            finalists=fields.with_default("finalists", 0),
+            final_seeds=fields.with_default("final_seeds", 0),
         )
 
 
@@ -128,11 +127,7 @@ class StudyFile:
             raise DataError(
                 f"No study in '{output}': `llmkt tune --output={output} ...` creates one."
             )
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise DataError(f"{path} is damaged ({error}). {_FIX}") from error
-        fields = Fields(values, str(path), _FIX)
+        fields = read_object(path, _FIX)
         studies = fields.part("studies")
         return cls(
             dataset=fields.required("dataset", str),

@@ -106,12 +106,12 @@ class TrialRecord:
         """
         ok = fields.choice("status", (OK, FAILED)) == OK
         outcome = Outcome(
-            seconds=fields.optional("seconds", float) or 0.0,
-            epochs=fields.optional("epochs", int) or 0,
+            seconds=fields.with_default("seconds", 0.0),
+            epochs=fields.with_default("epochs", 0),
             score=fields.required("score", float) if ok else None,
             valid=fields.mapping("valid", float),
             texts=fields.mapping("texts", str),
-            error=fields.optional("error", str) or "",
+            error=fields.with_default("error", ""),
         )
         return cls(
             model=fields.required("model", str),

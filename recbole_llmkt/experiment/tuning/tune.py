@@ -12,9 +12,9 @@ from recbole_llmkt.config import Config
 from recbole_llmkt.datasets.loading import download
 from recbole_llmkt.experiment.runs.arms import arm_settings
 from recbole_llmkt.experiment.runs.consistency import (
+    check_leaks,
     check_profiles_used,
     check_seeds,
-    warn_of_leaks,
 )
 from recbole_llmkt.experiment.runs.plan import Plan, Run
 from recbole_llmkt.experiment.runs.pool import Train, default_jobs, output_folder
@@ -36,6 +36,7 @@ from recbole_llmkt.experiment.tuning.study_file import (
 from recbole_llmkt.experiment.tuning.trials import TRIALS, TrialRecord, outcomes, read_trials
 from recbole_llmkt.keys.combinations import check_run
 from recbole_llmkt.keys.table import without_secrets
+from recbole_llmkt.training.result import Result
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.files import replace_file
 from recbole_llmkt.utils.jsonl import encoded_line
@@ -111,6 +112,7 @@ def tune(
     studies = _studies(tuning, points)
     for study in studies:
         check_run(study.run.config(), ("validation",))
+    check_leaks(study.run for study in studies)
     jobs = jobs or default_jobs(len(studies) * tuning.trials)
     output = output_folder(output)
     with folder_lock(output):
@@ -118,7 +120,6 @@ def tune(
         used = study_file.profiles_used(read_trials(output))
         check_profiles_used([study.run for study in studies], used, TRIALS)
         download(studies[0].run.config())
-        warn_of_leaks(study.run for study in studies)
         train = train or _train_without_test
         trials = _execute(studies, tuning, output, jobs, train)
         arms = [(study.run, study.bigger) for study in studies]
@@ -128,7 +129,7 @@ def tune(
 
 def _train_without_test(
     config: Config, saved: bool = False, on_epoch: Callable[[int, float], None] | None = None
-) -> Settings:
+) -> Result:
     """Train without a checkpoint and without evaluating the test part."""
     from recbole_llmkt.quick_start import train
 
@@ -220,11 +221,12 @@ def _arm_study(study: Study, finals: Finals) -> ArmStudy:
 def _execute(
     studies: Sequence[Study], tuning: Tuning, output: Path, jobs: int, train: Train
 ) -> list[TrialRecord]:
-    from recbole_llmkt.experiment.tuning.study import open_journal
+    from recbole_llmkt.experiment.tuning.study import journal_checked, open_journal
 
     storage = open_journal(output / JOURNAL)
-    for study in studies:
-        study.open(storage)
+    with journal_checked(output / JOURNAL):
+        for study in studies:
+            study.open(storage)
     done = {id(study): study.finished(failed=not tuning.retry_failed) for study in studies}
     remaining = [
         (study, index)

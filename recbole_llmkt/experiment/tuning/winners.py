@@ -142,7 +142,9 @@ class TunedStudy:
     def winner(self, model: str, arm: str) -> Winner:
         """Return the winner of an arm.
 
-        It is the best finalist by the mean over seeds; without a final round, the best trial.
+        It is the best finalist by the mean over seeds; without a final round, the best trial. Where
+        base was tuned and its winner is better, the arm falls back to that: knowledge that loses in
+        validation is not used.
 
         Raises
         ------
@@ -150,6 +152,22 @@ class TunedStudy:
             The arm was not tuned, no trial of it succeeded, its final round is not finished, or
             every finalist failed.
         """
+        best = self._own_winner(model, arm)
+        base = self.file.studies.get(f"{model}/base")
+        if arm == "base" or base is None:
+            return best
+        try:
+            rival = self._own_winner(model, "base")
+        except DataError:  # which is said of base itself, where it takes part
+            return best
+        lost = rival.score > best.score if base.bigger else rival.score < best.score
+        if not lost:
+            return best
+        keys = {**rival.keys, "kt_enabled": False}
+        return replace(best, keys=keys, trial=rival.trial, score=rival.score, fell_back=True)
+
+    def _own_winner(self, model: str, arm: str) -> Winner:
+        """Return the winner among an arm's own trials."""
         entry = self.file.studies.get(f"{model}/{arm}")
         own = [trial for trial in self.trials if (trial.model, trial.arm) == (model, arm)]
         if entry is None or not any(trial.ok for trial in own):

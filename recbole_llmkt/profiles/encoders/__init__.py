@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 from recbole_llmkt.profiles.encoders.base import Encoder
 from recbole_llmkt.utils.exceptions import ConfigError
@@ -67,7 +66,7 @@ def is_class_path(name: str) -> bool:
     return bool(_CLASS_PATH.fullmatch(name)) and not Path(name).is_dir()
 
 
-def _own(path: str, config: Any) -> Encoder:
+def _own(path: str, config: RunConfig) -> Encoder:
     try:
         encoder_class = import_subclass(_KEY, path, Encoder)  # type: ignore[type-abstract]
     except ConfigError as error:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from recbole_llmkt.profiles.encoders.base import Encoder
 from recbole_llmkt.profiles.service import (
+    Response,
     Service,
+    StatusError,
     no_retry_if_final,
     stops_for_good,
 )
@@ -103,7 +105,7 @@ class OpenAIEncoder(Encoder):
             )
         except (self._openai.OpenAIError, ValueError, TypeError, RecursionError) as error:
             raise ProfileError(
-                f"The server {self._service.name} made no embeddings with '{self._model}': "
+                f"The server {self._service.name} returned no embeddings with '{self._model}': "
                 f"{self._service.clean(error)}{_fix_of(error)}"
             ) from None
         try:
@@ -111,19 +113,24 @@ class OpenAIEncoder(Encoder):
         except _NoVectorsError as error:
             raise ProfileError(
                 f"The server {self._service.name} answered with {self._service.clean(error)}: "
-                f"'{self._model}' may be no embeddings model, or profile_api_base another server."
+                f"'{self._model}' may not be an embeddings model, or profile_api_base is wrong."
             ) from None
 
 
-def _no_retry_if_final(response: Any) -> None:
+class _UnreadResponse(Response, Protocol):
+    def read(self) -> bytes: ...
+
+
+def _no_retry_if_final(response: _UnreadResponse) -> None:
     if response.status_code >= 400:
         response.read()
         no_retry_if_final(response)
 
 
-def _fix_of(error: Any) -> str:
-    status = getattr(error, "status_code", None)
-    fix = None if status is None else stops_for_good(status, str(error.response.text))
+def _fix_of(error: Exception) -> str:
+    if not isinstance(error, StatusError):
+        return ""
+    fix = stops_for_good(error.status_code, str(error.response.text))
     return f" Fix: {fix}." if fix else ""
 
 
@@ -131,7 +138,7 @@ class _NoVectorsError(Exception):
     """An answer that holds something else than one vector per text."""
 
 
-def _vectors(answer: Any, count: int) -> npt.NDArray[np.float32]:
+def _vectors(answer: object, count: int) -> npt.NDArray[np.float32]:
     """Read an answer of the embeddings endpoint: float32, shape (count, dim_text)."""
     rows = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

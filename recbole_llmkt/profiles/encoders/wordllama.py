@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,8 @@ import numpy.typing as npt
 from recbole_llmkt.profiles.encoders.base import Encoder
 from recbole_llmkt.utils.exceptions import ProfileError
 
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 _WEIGHTS = "weights/l2_supercat_256.safetensors"
 _TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
 
@@ -48,7 +50,7 @@ class WordLlamaEncoder(Encoder):
         return np.asarray(vectors, dtype=np.float32)
 
 
-def _load() -> Any:
+def _load() -> SentenceTransformer:
     # The package's own load() looks for the tokenizer outside the wheel: read the files.
     spec = importlib.util.find_spec("wordllama")
     if spec is None or not spec.submodule_search_locations:

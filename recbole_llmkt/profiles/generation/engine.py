@@ -7,10 +7,14 @@ import inspect
 import pickle
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeVar
 
 from recbole_llmkt.utils.exceptions import ConfigError, ProfileError
 
+if TYPE_CHECKING:
+    import pyarrow
+    import ray
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Worker = Callable[[Iterable[Item]], Iterable[Result]]
@@ -107,7 +111,7 @@ def _spread_over_cluster(
         raise ProfileError(f"A worker of the Ray cluster failed: {reason}") from error
 
 
-def _settle(data: Any) -> str:
+def _settle(data: ModuleType) -> str:
     """Turn off Ray Data's progress bars; return the argument that says how many blocks to make.
 
     Ray 2.6.3 and today's name both in other ways.
@@ -133,12 +137,12 @@ def _actors(resources: Mapping[str, float], on_gpu: bool) -> tuple[int, dict[str
 class _Actor:
     """A worker in a process of the cluster."""
 
-    def __init__(self, make_worker: Any) -> None:
+    def __init__(self, make_worker: ray.ObjectRef[Callable[[], Worker[object, object]]]) -> None:
         import ray
 
         self._work = ray.get(make_worker)()
 
-    def __call__(self, block: Any) -> Any:
+    def __call__(self, block: pyarrow.Table) -> pyarrow.Table:
         import pyarrow
 
         items = [pickle.loads(item.as_py()) for item in block["item"]]

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from jinja2 import Template, TemplateSyntaxError, UndefinedError
 
+from recbole_llmkt.datasets.domains import GENERIC
 from recbole_llmkt.profiles.generation.sandbox import bounded, compiled, fill, for_prompts
 from recbole_llmkt.utils import resources
 from recbole_llmkt.utils.exceptions import ConfigError, DataError, nearest
@@ -23,6 +24,8 @@ _USER_KEYS = ("system", "user", "item_line", "answer_key")
 _ITEM_KEYS = ("system", "user", "answer_key")
 
 _LONGEST_REASON = 300
+# The papers' prompts are about films.
+_OF_FILMS = "movies"
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Prompt:
     answer_key: str | None = None
 
     @classmethod
-    def load(cls, name: str, entity: str = "user") -> Prompt:
+    def load(cls, name: str, entity: str = "user", domain: str | None = None) -> Prompt:
         """Read a prompt of ``properties/prompts``, or a YAML file by its path.
 
         Parameters
@@ -62,13 +65,16 @@ class Prompt:
         entity : str
             ``"user"``: the keys ``system``, ``user``, ``item_line`` and, optional,
             ``answer_key``. ``"item"``: those of the section ``item``.
+        domain : str, optional
+            What the items are: ``llmkt`` and ``kar`` ask about films unless ``llmkt-<domain>`` or
+            ``llmkt-generic`` asks about something else. None, or a path: the file as it is.
 
         Raises
         ------
         ConfigError
             There is no such prompt, a key is missing or unknown, or a template is no Jinja2.
         """
-        path = _path(name)
+        path = _path(name, domain)
         content = load_yaml(path)
         section = content.pop("item", {})
         content.pop("description", None)
@@ -147,10 +153,12 @@ def _reason(error: Exception) -> str:
     return text[:_LONGEST_REASON].rstrip(".")
 
 
-def _path(name: str) -> Path:
+def _path(name: str, domain: str | None) -> Path:
     known = resources.names("prompts")
     if name in known:
-        return resources.properties_dir() / "prompts" / f"{name}.yaml"
+        variants = () if domain in (None, _OF_FILMS) else (f"{name}-{domain}", f"{name}-{GENERIC}")
+        chosen = next((variant for variant in variants if variant in known), name)
+        return resources.properties_dir() / "prompts" / f"{chosen}.yaml"
     if Path(name).is_file():
         return Path(name)
     raise ConfigError(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from recbole_llmkt.datasets.domains import domain_of
 from recbole_llmkt.datasets.history import Histories, training_histories
 from recbole_llmkt.datasets.metadata import ItemMetadata, read_item_metadata, read_user_metadata
 from recbole_llmkt.datasets.splits import training_split
@@ -42,10 +43,13 @@ class RequestMaker:
         self.entity = entity
         self.settings = {key: config[key] for key in KEYS if key.startswith("profile_")}
         generator = get_generator_class(self.settings["profile_generator"])
-        self.prompt = (
-            Prompt.load(self.settings["profile_prompt"], entity) if generator.uses_prompt else None
-        )
         histories = training_histories(training_split(config))  # downloads what is not there
+        self.domain = domain_of(config) if generator.uses_prompt else None
+        self.prompt = (
+            Prompt.load(self.settings["profile_prompt"], entity, self.domain)
+            if generator.uses_prompt
+            else None
+        )
         self._items = {
             token: _item_context(item)
             for token, item in read_item_metadata(config).items()
@@ -92,11 +96,21 @@ class RequestMaker:
             self.settings["profile_max_history"],
             self.settings["profile_history"],
         )
+        further = self._histories.further_columns(user_id)
+        further = {name: values[titled] for name, values in further.items()}
         items: list[Values] = []
         for position in chosen:
             item = self._items[str(self._histories.item_tokens[item_ids[position]])]
             rating = "" if ratings is None else f"{ratings[position]:g}"
-            items.append({**item, "number": len(items) + 1, "rating": rating})
+            interaction = {name: _shown(values[position]) for name, values in further.items()}
+            items.append(
+                {
+                    **item,
+                    "number": len(items) + 1,
+                    "rating": rating,
+                    "interaction": for_prompts(interaction),
+                }
+            )
         return {
             "items": items,
             "n_interactions": len(all_ids),
@@ -105,6 +119,11 @@ class RequestMaker:
             "rating_high": self._scale[1],
             "user": self._users.get(token, {}),
         }
+
+
+def _shown(value: object) -> str:
+    """Return a number without the noise of single precision; a token as it is."""
+    return f"{value:.7g}" if isinstance(value, float) else str(value)
 
 
 def _item_context(item: ItemMetadata) -> Values:
@@ -135,8 +154,8 @@ def _warn_of_unknown(histories: Histories, items: Mapping[str, Values]) -> None:
     unknown = [str(token) for token in histories.item_tokens[1:] if token not in items]
     if unknown:
         logger.warning(
-            "%d of %d items, '%s' for one, have no title in the .item file: they are left out of "
-            "the prompts, and get no profile, nor do users of such items alone.",
+            "%d of %d items, such as '%s', have no title in the .item file: they are left out of "
+            "the prompts and get no profile, and neither do users who have only such items.",
             len(unknown),
             len(histories.item_tokens) - 1,
             unknown[0],

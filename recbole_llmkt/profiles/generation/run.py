@@ -48,7 +48,7 @@ class Summary:
     written, failed : int
         Profiles, and answers that were not usable twice.
     skipped : int
-        Entities whose profile is fresh already, or failed in an earlier run.
+        Entities whose profile is up to date, or failed in an earlier run.
     tokens_in, tokens_out : int
         Tokens of all prompts and answers of this run.
     seconds : float
@@ -110,7 +110,7 @@ class _FailuresInARow:
         fixes = Counter(fix_of(reason) or reason for reason in self._reasons)
         (usual, count), *_ = fixes.most_common(1)
         example = next(reason for reason in self._reasons if usual in (fix_of(reason), reason))
-        fix = usual if usual != example else "see what the server or the model wants"
+        fix = usual if usual != example else "see what the server or the model expects"
         raise ProfileError(
             f"Stopped: {_PATIENCE} profiles in a row failed, {count} of them because {example}. "
             f"Fix: {fix}. What was written is stored; the same command resumes after these "
@@ -203,7 +203,7 @@ def _import_file(config: RunConfig, entity: str, selection: Selection) -> Summar
     start = time.monotonic()
     path = _profile_file(config)
     logger.warning(
-        "profile_generator: file will go. Use `llmkt profile import %s` instead, as is done now.",
+        "profile_generator: file is deprecated. Use `llmkt profile import %s`, which runs now.",
         path,
     )
     n_profiles = len(external_profiles(path, entity, config))
@@ -288,7 +288,7 @@ def _log(summary: Summary, n_wanted: int, store: ProfileStore) -> None:
     all_failed = [profile for profile in store.read().values() if profile.error is not None]
     if all_failed:
         logger.warning(
-            "%d %s profiles failed, that of '%s' for one, because %s. Try them again with "
+            "%d %s profiles failed, such as that of '%s', because %s. Try them again with "
             "--retry-failed.",
             len(all_failed),
             store.entity,
@@ -302,6 +302,7 @@ def _manifest(config: RunConfig, requests: RequestMaker) -> Settings:
     by = {
         "generator": settings["profile_generator"],
         "prompt": Path(settings["profile_prompt"]).name if requests.prompt else None,
+        "domain": requests.domain,
         "prompt_digest": requests.prompt.digest if requests.prompt else None,
         "max_history": settings["profile_max_history"],
         "history": settings["profile_history"],

@@ -1,4 +1,4 @@
-"""Jinja2 for prompts of others: no code runs, and neither time nor memory runs out."""
+"""Jinja2 for untrusted prompts: no code runs, and time and memory are limited."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ import functools
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import TypeVar, overload
 
 from jinja2 import StrictUndefined, Template, nodes
 from jinja2.exceptions import SecurityError
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
+from typing_extensions import ParamSpec
 
 from recbole_llmkt.utils.types import Values
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _MOST_STEPS = 300_000  # rounds of loops, calls, filters and shown values of one prompt
 _MOST_SECONDS = 5.0
@@ -76,7 +81,8 @@ def fill(template: Template, variables: Values) -> str:
 
 def compiled(source: str) -> Template:
     """Compile a template, with a guard around whatever can grow or take long."""
-    tree = _Guard().visit(_ENVIRONMENT.parse(source))
+    tree = _ENVIRONMENT.parse(source)
+    _Guard().visit(tree)
     return Template.from_code(_ENVIRONMENT, _ENVIRONMENT.compile(tree), {**_ENVIRONMENT.globals})
 
 
@@ -94,7 +100,7 @@ def _check_length(length: int) -> None:
         raise SecurityError(f"it makes a text or a list of more than {_LONGEST:,} parts")
 
 
-def _size(value: Any) -> int:
+def _size(value: int | Sized) -> int:
     """Return the size of one of :data:`_SIZED`; at least 1."""
     if isinstance(value, int):
         return max(1, abs(value))
@@ -109,12 +115,12 @@ def _check_inputs(values: Iterable[object]) -> None:
             raise SecurityError("it handles numbers or texts that are too large")
 
 
-def _checked(value: Any) -> Any:
-    """Return a value that is not too long, nor nested so that showing it would take for ever."""
+def _checked(value: T) -> T:
+    """Return a value that is not too long, nor nested so deeply that showing it takes forever."""
     if isinstance(value, str):
         _check_length(len(value))
         return value
-    stack = [value]
+    stack: list[object] = [value]
     seen = 0
     while stack:
         inner = stack.pop()
@@ -130,9 +136,9 @@ def _checked(value: Any) -> Any:
     return value
 
 
-def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
+def _guarded(function: Callable[P, T]) -> Callable[P, T]:
     @functools.wraps(function)
-    def guarded(*arguments: Any, **keywords: Any) -> Any:
+    def guarded(*arguments: P.args, **keywords: P.kwargs) -> T:
         _spend()
         _check_inputs([*arguments, *keywords.values()])
         return _checked(function(*arguments, **keywords))
@@ -140,7 +146,7 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
-def _counted(values: Iterable[Any]) -> Iterator[Any]:
+def _counted(values: Iterable[T]) -> Iterator[T]:
     for value in values:
         _spend()
         yield value
@@ -152,7 +158,7 @@ _GROWING = (nodes.Concat, nodes.List, nodes.Dict, nodes.Tuple)
 class _Guard(NodeTransformer):
     """Put a guard around what no environment can intercept: loops, ``~``, literals, blocks."""
 
-    def visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> Any:
+    def visit(self, node: nodes.Node, *args: object, **kwargs: object) -> nodes.Node:
         """Guard what is inside a node first, then the node itself."""
         self.generic_visit(node)
         if isinstance(node, nodes.For):
@@ -165,7 +171,7 @@ class _Guard(NodeTransformer):
         return node
 
 
-def _through(name: str, node: Any) -> nodes.Filter:
+def _through(name: str, node: nodes.Node | None) -> nodes.Filter:
     lineno = None if node is None else node.lineno
     return nodes.Filter(node, name, [], [], None, None, lineno=lineno)
 
@@ -173,12 +179,12 @@ def _through(name: str, node: Any) -> nodes.Filter:
 class _Environment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"+", "-", "*", "/", "//", "%", "**"})
 
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+    def call_binop(self, context: Context, operator: str, left: object, right: object) -> object:
         _spend()
         numbers = [number for number in (left, right) if isinstance(number, (int, float))]
         if any(abs(number) > _LARGEST_NUMBER for number in numbers):
             raise SecurityError("it handles numbers that are too large")
-        if operator == "**" and any(abs(number) > 64 for number in (*numbers[1:], right)):
+        if operator == "**" and isinstance(right, (int, float, complex)) and abs(right) > 64:
             raise SecurityError("it handles numbers that are too large")
         if operator == "%" and isinstance(left, str):
             _check_format(left)
@@ -186,13 +192,19 @@ class _Environment(ImmutableSandboxedEnvironment):
             _check_inputs([left, right])
         return _checked(super().call_binop(context, operator, left, right))
 
-    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+    def call(
+        __self,  # noqa: N805
+        __context: Context,
+        __obj: object,
+        *args: object,
+        **kwargs: object,
+    ) -> object:
         _spend()
         owner = getattr(__obj, "__self__", None)
         _check_inputs([owner, *args, *kwargs.values()])
         return _checked(super().call(__context, __obj, *args, **kwargs))
 
-    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+    def is_safe_attribute(self, obj: object, attr: str, value: object) -> bool:
         # A width inside a format is seen by no guard; the filter `format` does the same.
         is_format = isinstance(obj, str) and attr in ("format", "format_map")
         return not is_format and super().is_safe_attribute(obj, attr, value)
@@ -203,13 +215,13 @@ def _check_format(text: str) -> None:
         raise SecurityError("it handles numbers that are too large")
 
 
-def _format(value: str, *arguments: Any, **keywords: Any) -> str:
+def _format(value: object, *arguments: object, **keywords: object) -> str:
     """Fill in ``%s`` and its like: Jinja2's own filter, without widths that fill the memory."""
     _check_format(str(value))
     return str(value) % (keywords or arguments)
 
 
-def shown(value: Any) -> Any:
+def shown(value: object) -> object:
     """Return how a prompt shows a value: lists and their like joined with commas.
 
     Examples
@@ -226,7 +238,7 @@ def shown(value: Any) -> Any:
     return value
 
 
-class ShownList(list[Any]):
+class ShownList(list[object]):
     """A list that is text in any place of a prompt as :func:`shown` says, in filters and ``~``."""
 
     def __str__(self) -> str:
@@ -240,7 +252,15 @@ class ShownDict(Values):
         return str(shown(self))
 
 
-def for_prompts(value: Any) -> Any:
+@overload
+def for_prompts(value: Values) -> ShownDict: ...
+
+
+@overload
+def for_prompts(value: object) -> object: ...
+
+
+def for_prompts(value: object) -> object:
     """Return a template's variable whose lists and mappings, at any depth, are shown as text."""
     if isinstance(value, (str, ShownList, ShownDict)):
         return value

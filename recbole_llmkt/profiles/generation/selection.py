@@ -151,8 +151,8 @@ class _ByOthers:
         if others:
             example = others[0]
             logger.warning(
-                "%d profiles stay that another generator, model or prompt wrote, that of '%s' (%s) "
-                "for one. Replace them with --overwrite-others.",
+                "%d profiles by another generator, model or prompt are kept, such as that of "
+                "'%s' (%s). Replace them with --overwrite-others.",
                 len(others),
                 example.id,
                 f"{example.generator} {example.model}".strip(),

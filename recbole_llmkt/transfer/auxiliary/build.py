@@ -187,7 +187,7 @@ class _Builder:
         tables = [table for table in tables if table.name in reached]
         if not tables:
             raise LayerError(
-                f"kt_loss: {self.config['kt_loss']} hides the embeddings of {entity}s, and there "
+                f"kt_loss: {self.config['kt_loss']} masks the embeddings of {entity}s, and there "
                 f"is no table of them behind '{layer}'. Choose another kt_layer or kt_entity, or "
                 "kt_loss: infonce."
             )
@@ -203,9 +203,9 @@ class _Builder:
         if _all_equal(hidden.detach()[ids > 0]):
             entity = term.profiles.entity
             raise LayerError(
-                f"kt_loss: {self.config['kt_loss']} needs a layer that tells a {entity} by its "
-                f"neighbours or its history, but '{term.layer}' knows its embedding alone: behind "
-                "a masked one there is nothing to reconstruct. Choose a deeper kt_layer (`llmkt "
+                f"kt_loss: {self.config['kt_loss']} needs a layer that represents a {entity} by "
+                f"neighbours or history, but '{term.layer}' depends on its embedding alone: with "
+                "that masked, there is nothing to reconstruct. Choose a deeper kt_layer (`llmkt "
                 "layers` lists them), or kt_loss: infonce."
             )
 

@@ -1,4 +1,4 @@
-"""Guards against collapse: what the tapped states themselves must look like."""
+"""Penalties against collapse: conditions on the tapped states themselves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class VICReg(nn.Module):
 
     C is the covariance matrix (over m - 1) of the states in units of s, the root mean variance of
     the same entities' targets: no direction may spread less than the targets do on average, and
-    no two may say the same. Without the unit the hinge at 1 would work against every loss whose
+    no two may be correlated. Without the unit the hinge at 1 would work against every loss whose
     targets are shorter.
 
     Attributes
@@ -36,7 +36,7 @@ class VICReg(nn.Module):
     least_spread = 1e-3
 
     def forward(self, hidden: Tensor, target: Tensor, ids: Tensor) -> Tensor:
-        """Compute the guard.
+        """Compute the penalty.
 
         Parameters
         ----------
@@ -70,5 +70,5 @@ REGULARIZERS: dict[str, type[nn.Module]] = {"vicreg": VICReg}
 
 
 def make_regularizer(name: str) -> nn.Module | None:
-    """Make the guard that ``kt_regularizer`` names; None for ``none``."""
+    """Make the penalty that ``kt_regularizer`` names; None for ``none``."""
     return REGULARIZERS[name]() if name != "none" else None

@@ -47,7 +47,7 @@ def term_settings(config: RunConfig) -> list[TermSettings]:
     lengths = {name: len(value) for name, value in keys.items() if isinstance(value, (list, tuple))}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-        raise ConfigError(f"Lists of terms must be equally long, but {counts}.")
+        raise ConfigError(f"Lists of terms must have the same length, but {counts}.")
     count = next(iter(lengths.values()), 1)
     columns = {n: list(v) if n in lengths else [v] * count for n, v in keys.items()}
     if "kt_weight" not in lengths:

@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from logging import getLogger
-from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
@@ -16,7 +15,7 @@ from recbole_llmkt.compat import complete_adagrad
 from recbole_llmkt.transfer.auxiliary.build import build_terms
 from recbole_llmkt.transfer.context import RunContext
 from recbole_llmkt.transfer.inspection.layers import Tap
-from recbole_llmkt.transfer.inspection.probe import loss_methods
+from recbole_llmkt.transfer.inspection.probe import Loss, loss_methods
 from recbole_llmkt.utils.exceptions import ConfigError, LayerError
 from recbole_llmkt.utils.randomness import transfer_seed
 
@@ -167,17 +166,17 @@ class TransferTask:
 
     def _with_transfer(
         self,
-        original: Callable[..., Any],
+        original: Callable[..., Loss],
         meter: Meter,
         epoch: int,
         factor: float,
         end: int | None,
         measure_gradients: bool,
-    ) -> Callable[..., Any]:
+    ) -> Callable[..., Loss]:
         weight = factor * self.weight
 
         @functools.wraps(original)
-        def loss(interaction: Interaction, *arguments: object, **keywords: object) -> Any:
+        def loss(interaction: Interaction, *arguments: object, **keywords: object) -> Loss:
             compute = functools.partial(original, interaction, *arguments, **keywords)
             model_loss, losses = self._read(compute, interaction, (epoch, meter.batches))
             parts = model_loss if isinstance(model_loss, tuple) else (model_loss,)
@@ -197,8 +196,8 @@ class TransferTask:
         return loss
 
     def _read(
-        self, compute: Callable[[], Any], interaction: Interaction, step: tuple[int, int]
-    ) -> tuple[Any, list[Tensor]]:
+        self, compute: Callable[[], Loss], interaction: Interaction, step: tuple[int, int]
+    ) -> tuple[Loss, list[Tensor]]:
         """Compute the model's loss, and from what passes the taps on the way each term's."""
         chosen = [term.choose(interaction, (*step, i)) for i, term in enumerate(self.terms)]
         with ExitStack() as stack:

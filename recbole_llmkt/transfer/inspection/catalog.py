@@ -1,4 +1,4 @@
-"""The catalog of a model's layers: every place that can be tapped, and what lies there."""
+"""The catalog of a model's layers: every place that can be tapped, and its state."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def discover(model: nn.Module, train_data: Loader) -> dict[Layer, int]:
         recommendation_loss(shadow)(batch)
         moments = {}
         for raw in taps:
-            if raw.is_parameter and raw.place.dim() >= 2:
+            if isinstance(raw.place, Tensor) and raw.place.dim() >= 2:
                 moments[raw.layer] = -1
             for index, moment in raw.moments.items():
                 leaf = Layer(raw.layer.path, raw.layer.call, raw.layer.port, index)

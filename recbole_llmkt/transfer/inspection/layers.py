@@ -6,9 +6,10 @@ import functools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar, Union
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from recbole_llmkt.utils.exceptions import LayerError, nearest
 
@@ -18,6 +19,8 @@ _GRAMMAR = re.compile(
 
 
 T = TypeVar("T", bound="Tap")
+# What a path names: a module, a parameter or a method.
+Place = Union[nn.Module, Tensor, Callable[..., object]]
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,7 @@ class Tap:
         self.calls: list[Call] = []
         self._undo: list[Callable[[], None]] = []
 
-    def _find(self, model: nn.Module) -> tuple[nn.Module, str, Any]:
+    def _find(self, model: nn.Module) -> tuple[nn.Module, str, Place]:
         path, _, name = self.layer.path.rpartition(".")
         try:
             owner = functools.reduce(getattr, path.split("."), model) if path else model
@@ -168,7 +171,7 @@ class Tap:
         """Forget what was recorded; a parameter is there without a call."""
         self.calls = [Call(self.pick(self.place))] if self.is_parameter else []
 
-    def pick(self, value: Any) -> Tensor:
+    def pick(self, value: object) -> Tensor:
         """Follow the layer's indices and make sure that a hidden state lies there."""
         selected = value
         if self.layer.port == "input" and isinstance(value, tuple) and len(value) == 1:
@@ -199,7 +202,7 @@ class Tap:
             undo()
         self._undo, self.calls = [], []
 
-    def _hook(self, module: nn.Module) -> Any:
+    def _hook(self, module: nn.Module) -> RemovableHandle:
         is_table = isinstance(module, nn.Embedding)
 
         def on_output(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
@@ -215,11 +218,11 @@ class Tap:
 
     def _wrap(self) -> Callable[[], None]:
         """Put a recording method on the instance; return what takes it off again."""
-        method = getattr(self.owner, self.name)
+        method: Callable[..., object] = getattr(self.owner, self.name)
         had_own = self.name in vars(self.owner)
 
         @functools.wraps(method)
-        def recording(*arguments: object, **keywords: object) -> Any:
+        def recording(*arguments: object, **keywords: object) -> object:
             result = method(*arguments, **keywords)
             seen = result if self.layer.port == "output" else arguments
             self.calls.append(Call(self.pick(seen)))

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Union
 
 import numpy as np
 import torch
@@ -27,6 +27,10 @@ from recbole_llmkt.utils.types import Loader
 LOSS_METHODS = ("calculate_loss", "calculate_rs_loss")
 PROBE_SIZES = (11, 17)
 PROBE_SEED = 20411
+# What a model's loss method returns: one loss, or its parts.
+Loss = Union[Tensor, tuple[Tensor, ...]]
+# Rows that are replaced, and the columns; None: all of them.
+_Replaced = tuple[tuple[int, ...], "tuple[str, ...] | None"]
 
 
 def loss_methods(model: nn.Module) -> list[str]:
@@ -40,7 +44,7 @@ def loss_methods(model: nn.Module) -> list[str]:
     ]
 
 
-def recommendation_loss(model: nn.Module) -> Callable[[Interaction], Any]:
+def recommendation_loss(model: nn.Module) -> Callable[[Interaction], Loss]:
     """Return a function of a batch that computes the model's recommendation loss."""
     method = getattr(model, loss_methods(model)[-1])
     flags = [name for name in inspect.signature(method).parameters if name == "encoder_flag"]
@@ -52,7 +56,7 @@ def shadow_of(model: nn.Module) -> nn.Module:
 
     Buffers, counters and caches are the copy's own, so running it leaves the model untouched.
     """
-    shared: dict[int, Any] = {id(parameter): parameter for parameter in model.parameters()}
+    shared: dict[int, object] = {id(parameter): parameter for parameter in model.parameters()}
     for module in model.modules():
         for value in vars(module).values():
             if isinstance(value, (Tensor, np.ndarray, Dataset)) and not isinstance(
@@ -122,8 +126,8 @@ class Probe:
 
     def __init__(self, model: nn.Module, train_data: Loader, layers: Sequence[Layer]) -> None:
         self.model, self.train_data, self.layers = model, train_data, list(layers)
-        self._experiments: dict[Any, Reading] = {}
-        self._changes: dict[Any, list[set[int]]] = {}
+        self._experiments: dict[_Replaced, Reading] = {}
+        self._changes: dict[tuple[Layer, int, _Replaced], list[set[int]]] = {}
         self._idle: list[Layer] | None = None
         device = next(model.parameters()).device
         with isolated_randomness(PROBE_SEED):
@@ -138,7 +142,7 @@ class Probe:
         shadow.train()
         for module in shadow.modules():
             # Off go dropout, batch statistics and all else that mixes the rows of a batch. The
-            # model itself goes on taking a training step, and cuDNN needs that of recurrent layers.
+            # model itself keeps taking a training step, and cuDNN needs that of recurrent layers.
             module.training = module is shadow or isinstance(module, nn.RNNBase)
         if hasattr(shadow, "e_step"):
             shadow.e_step()  # type: ignore[operator]
@@ -201,7 +205,7 @@ class Probe:
         fields : sequence of str, optional
             Replace only these columns.
         """
-        key = (layer, axis, tuple(rows), tuple(fields) if fields is not None else None)
+        key = (layer, axis, (tuple(rows), None if fields is None else tuple(fields)))
         if key not in self._changes:
             after = self.experiment(rows, fields).calls[layer]
             pairs = zip(self.readings[0].calls[layer], after)
@@ -222,19 +226,23 @@ class Probe:
         return self._experiments[key]
 
 
-def _idle_parameters(taps: Sequence[Tap], loss: Any) -> list[Layer]:
+def _idle_parameters(taps: Sequence[Tap], loss: Loss) -> list[Layer]:
     """List the tapped parameters that a loss does not depend on.
 
     A parameter is there without a call, also where a model never uses it (LR owns the embedding
     tables of its base class).
     """
-    tapped = [tap for tap in taps if tap.is_parameter and tap.place.requires_grad]
-    total = sum(part.sum() for part in (loss if isinstance(loss, tuple) else (loss,)))
+    tapped = {
+        tap.layer: tap.place
+        for tap in taps
+        if isinstance(tap.place, Tensor) and tap.place.requires_grad
+    }
+    first, *others = loss if isinstance(loss, tuple) else (loss,)
+    total = sum((part.sum() for part in others), first.sum())
     if not tapped or not total.requires_grad:
         return []
-    places = [tap.place for tap in tapped]
-    grads = torch.autograd.grad(total, places, allow_unused=True, retain_graph=True)
-    return [tap.layer for tap, grad in zip(tapped, grads) if grad is None]
+    grads = torch.autograd.grad(total, list(tapped.values()), allow_unused=True, retain_graph=True)
+    return [layer for layer, grad in zip(tapped, grads) if grad is None]
 
 
 def _differing(old: Tensor, new: Tensor, axis: int) -> set[int]:

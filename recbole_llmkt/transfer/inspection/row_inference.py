@@ -84,6 +84,7 @@ def _find_lookup(probe: Probe, layer: Layer, entities: Entities) -> Rows | None:
     if place is None:
         return None
     table = Tap(probe.shadow, layer).place
+    assert isinstance(table, nn.Embedding), "only a table is asked for ids"
     shared = place[1] is None and table.num_embeddings > entities.n
     return LookupRows(entities, place[0], place[1], shared)
 
@@ -309,7 +310,7 @@ def _check_sure(probe: Probe, layer: Layer, rows: Rows) -> None:
     ambiguous = rows.meaning == "table" and entities.n_users == entities.n_items
     if ambiguous and table_offset(probe, layer, entities) is None:
         raise RowsError(
-            f"'{layer}' has {entities.n} rows and there are as many users as items: say kt_rows: "
+            f"'{layer}' has {entities.n} rows and there are as many users as items: set kt_rows: "
             f"table if they are {entities.entity}s."
         )
 
@@ -328,7 +329,7 @@ def check_gradient(probe: Probe, layer: Layer) -> list[str]:
     if not reached:
         raise LayerError(
             f"No gradient flows from '{layer}' to any parameter of {type(probe.model).__name__}: "
-            "a loss there would train nothing. Choose a layer behind a trained one; in a stage of "
-            "training that leaves such layers alone, set kt_enabled: False."
+            "a loss there would train nothing. Choose a layer behind a trained one; in a training "
+            "stage that does not train such layers, set kt_enabled: False."
         )
     return sorted(set(reached))

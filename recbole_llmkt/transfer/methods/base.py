@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -178,7 +178,7 @@ class Method:
         return {}
 
 
-def places(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+def places(summary: Settings) -> list[tuple[str, Settings]]:
     """List the places that profiles were used in, in words, with the facts of each.
 
     Parameters
@@ -191,12 +191,12 @@ def places(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
         if not isinstance(entries, list):
             continue
         for facts in entries:
-            if isinstance(facts, Mapping) and "entity" in facts:
+            if isinstance(facts, dict) and "entity" in facts:
                 listed.append((_in_words(key, facts), facts))
     return listed
 
 
-def _in_words(key: str, facts: Mapping[str, Any]) -> str:
+def _in_words(key: str, facts: Settings) -> str:
     """Return where profiles were used; results of older versions do not say it in words."""
     if "place" in facts:
         return str(facts["place"])

@@ -68,7 +68,7 @@ class ColdSide:
 
 
 class ColdStart(Method):
-    """Give cold users and items the embedding that their profile speaks for.
+    """Give cold users and items an embedding predicted from their profile.
 
     A ridge regression from profile embeddings to the rows of a table is fitted on the warm
     entities; what it predicts for a cold one is written into its row. The strength is chosen for

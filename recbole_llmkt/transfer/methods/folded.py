@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +70,7 @@ class Part:
 class FoldedParameter:
     r"""One parameter of the model, trained as :math:`E = R + f(R, W)` with a linear f.
 
-    R are the rows' own values; f is given by the parts. The model holds E, as ever; the optimizer
+    R are the rows' own values; f is given by the parts. The model holds E, as before; the optimizer
     holds R and W in its place. Their gradients follow from that of E.
 
     Parameters
@@ -166,11 +165,11 @@ def join_optimizers(
 def _join(
     optimizer: torch.optim.Optimizer, mine: Sequence[FoldedParameter], joined: ExitStack
 ) -> None:
-    def take(*_: Any) -> None:
+    def take(*_: object) -> None:
         for folded in mine:
             folded.take_gradient()
 
-    def fold(*_: Any) -> None:
+    def fold(*_: object) -> None:
         for folded in mine:
             folded.fold()
 

@@ -32,8 +32,8 @@ _KEYS = {
     "neighbours": ("kt_neighbours", "kt_neighbours_share"),
 }
 _IN_WORDS = {
-    "linear": "rows of its own plus a map of profiles",
-    "neighbours": "rows of its own plus a share of its neighbours' by profile",
+    "linear": "its own rows plus a map of the profiles",
+    "neighbours": "its own rows plus a share of its neighbours' by profile",
 }
 _PartMaker = Callable[[EntityTable, Tensor], Part]
 

@@ -82,7 +82,7 @@ class Initialization(Method):
             self.starts = [start.summary() for start in start_tables(context)]
 
     def uses_profiles_from(self, epoch: int) -> bool:
-        """Never after the start."""
+        """Never, once the tables have been initialised."""
         return False
 
     def state_dict(self) -> State:
@@ -90,7 +90,7 @@ class Initialization(Method):
         return {"starts": self.starts}
 
     def load_state_dict(self, state: State) -> None:
-        """Remember what was done at the start."""
+        """Restore what was done at the start."""
         self.starts = list(state["starts"])
 
     def summary(self) -> Settings:
@@ -144,7 +144,7 @@ def _check_untrained(config: RunConfig) -> None:
     stage = later_stage(config)
     if stage:
         raise ConfigError(
-            f"kt_init: targets would write over the weights that {config['model']} takes from an "
+            f"kt_init: targets would overwrite the weights that {config['model']} takes from an "
             f"earlier training ({stage}). Set kt_init: none for this stage."
         )
 

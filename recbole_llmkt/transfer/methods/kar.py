@@ -1,4 +1,4 @@
-"""KAR for any context-aware model: profiles as two further input fields (arXiv 2306.10933).
+"""KAR for any context-aware model: profiles as two more input fields (arXiv 2306.10933).
 
 KAR (Xi et al., RecSys 2024) changes a model's architecture, where knowledge transfer leaves it as
 it is: the profile embeddings are needed whenever the model predicts.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from logging import getLogger
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from recbole_llmkt.transfer.methods.kar_adaptor import SIDES, AdaptorSizes, Know
 from recbole_llmkt.transfer.targets.controls import Matrix, apply_control
 from recbole_llmkt.utils.exceptions import ConfigError, DataError, ProfileError
 from recbole_llmkt.utils.randomness import isolated_randomness, transfer_seed
-from recbole_llmkt.utils.types import Dataset, RunConfig, Settings
+from recbole_llmkt.utils.types import Dataset, Features, RunConfig, Settings
 
 logger = getLogger(__name__)
 
@@ -33,7 +33,7 @@ class _FurtherFields(ContextRecommender):  # type: ignore[misc]
     """What RecBole's base class tells a model: here, that there are two more fields.
 
     It stands between a model and RecBole's ``ContextRecommender`` in the order of inheritance, so
-    the model's constructor finds the larger number, and its ``forward`` the further vectors.
+    the model's constructor finds the larger number, and its ``forward`` the added vectors.
     """
 
     def __init__(self, config: RunConfig, dataset: Dataset) -> None:
@@ -43,7 +43,7 @@ class _FurtherFields(ContextRecommender):  # type: ignore[misc]
             self.user_token_field_num += 1
             self.item_token_field_num += 1
 
-    def embed_input_fields(self, interaction: Any) -> tuple[Tensor, Tensor | None]:
+    def embed_input_fields(self, interaction: Features) -> tuple[Tensor, Tensor | None]:
         """Embed the fields as RecBole does, and the profiles behind the token fields.
 
         Models with two towers get the user's profile behind the user's fields.
@@ -69,15 +69,19 @@ class _FurtherFields(ContextRecommender):  # type: ignore[misc]
         return torch.cat([tokens[:, :place], user, tokens[:, place:], item], dim=1), numbers
 
 
-class _Augmented:
+class _Augmented(nn.Module):
     """What goes over a model: the adaptor, made when all else is."""
 
     token_field_names: list[str]
     token_seq_field_names: list[str]
     feature2field: dict[int, int]
+    knowledge: list[Settings]
+    predict: Callable[[Features], Tensor]
 
-    def __init__(self, config: RunConfig, dataset: Dataset, make_fields: Callable[[], Any]) -> None:
-        super().__init__(config, dataset)  # type: ignore[call-arg]
+    def __init__(
+        self, config: RunConfig, dataset: Dataset, make_fields: Callable[[], KnowledgeFields]
+    ) -> None:
+        super().__init__(config, dataset)
         self.user_id_field, self.item_id_field = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]
         # After the model's constructor, whose initialisation goes over all modules it finds.
         self.knowledge_fields = make_fields()
@@ -92,8 +96,8 @@ class _Augmented:
 
 
 @functools.cache
-def augmented_class(model_class: type) -> type:
-    """Return a context-aware model's class with two further input fields.
+def augmented_class(model_class: type) -> type[_Augmented]:
+    """Return a context-aware model's class with two more input fields.
 
     Raises
     ------
@@ -102,7 +106,7 @@ def augmented_class(model_class: type) -> type:
     """
     if not issubclass(model_class, ContextRecommender):
         raise ConfigError(
-            f"kt_method: kar gives a model two further input fields, and {model_class.__name__} "
+            f"kt_method: kar gives a model two more input fields, and {model_class.__name__} "
             "has no input fields: only RecBole's context-aware models have (DCN, DeepFM, AutoInt, "
             "xDeepFM, ...). Choose one of them, or kt_method: transfer."
         )
@@ -111,7 +115,7 @@ def augmented_class(model_class: type) -> type:
 
 
 class KAR(Method):
-    """Profiles as two further input fields of a context-aware model (Xi et al., 2024).
+    """Profiles as two more input fields of a context-aware model (Xi et al., 2024).
 
     Attributes
     ----------
@@ -145,8 +149,7 @@ class KAR(Method):
         state_dict: Mapping[str, Tensor] | None,
     ) -> nn.Module:
         """Build the augmented model."""
-        model: nn.Module = build_augmented(config, dataset, profiles, state_dict)
-        return model
+        return build_augmented(config, dataset, profiles, state_dict)
 
     def prepare(self, context: RunContext) -> None:
         """Note what the model was built with."""
@@ -166,8 +169,8 @@ def build_augmented(
     dataset: Dataset,
     run_profiles: RunProfiles,
     state_dict: Mapping[str, Tensor] | None = None,
-) -> Any:
-    """Build a context-aware model with profiles as two further input fields.
+) -> _Augmented:
+    """Build a context-aware model with profiles as two more input fields.
 
     Parameters
     ----------
@@ -189,7 +192,7 @@ def build_augmented(
     Raises
     ------
     ConfigError
-        The model has no place for further fields.
+        The model has no place for more fields.
     ProfileError
         There are no profiles, or the two sides were encoded differently.
     DataError
@@ -214,7 +217,7 @@ def build_augmented(
     place = {"place": "knowledge_fields", "layer": "knowledge_fields"}
     model.knowledge = [{**place, **vectors.summary()} for vectors in profiles.values()]
     logger.info(
-        "KAR: user and item profiles are two further input fields of %s. There is no transfer "
+        "KAR: user and item profiles are two more input fields of %s. There is no transfer "
         "loss: layers, losses, weights, phases and projector have no effect, and kt_entity and "
         "kt_transform only on kt_init, kt_hybrid and kt_cold_start.",
         config.model_class.__name__,
@@ -297,8 +300,8 @@ def _saved_tables(
     return tables, masks
 
 
-def _check_fields_are_read(model: Any, config: RunConfig, dataset: Dataset) -> None:
-    """Score one interaction, to see that the model does read the further fields."""
+def _check_fields_are_read(model: _Augmented, config: RunConfig, dataset: Dataset) -> None:
+    """Score one interaction, to see that the model does read the added fields."""
     seen: list[bool] = []
     hook = model.knowledge_fields.register_forward_hook(lambda *_: seen.append(True))
     training = model.training
@@ -308,7 +311,7 @@ def _check_fields_are_read(model: Any, config: RunConfig, dataset: Dataset) -> N
             model.predict(dataset[torch.tensor([0])].to(config["device"]))
     except (RuntimeError, IndexError, KeyError) as error:
         raise ConfigError(
-            f"kt_method: kar does not fit {config['model']}: with two further input fields it "
+            f"kt_method: kar does not fit {config['model']}: with two more input fields it "
             f"fails with '{error}'. Choose another context-aware model, or kt_method: transfer."
         ) from error
     finally:
@@ -318,6 +321,6 @@ def _check_fields_are_read(model: Any, config: RunConfig, dataset: Dataset) -> N
         raise ConfigError(
             f"kt_method: kar does not fit {config['model']}: it never embeds its fields as a list "
             "of vectors (LR has first-order weights only, FFM looks every feature up in one table "
-            "per field), so there is no place for further ones. Choose another context-aware "
+            "per field), so there is no place for more. Choose another context-aware "
             "model, or kt_method: transfer."
         )

@@ -107,7 +107,7 @@ def profile_features(config: RunConfig, profiles: ProfileVectors, trained_ids: I
     if not trained.any():
         raise ProfileError(
             f"None of the {len(profiles.ids)} {profiles.entity}s with a profile occurs in the "
-            "training split: kt_hybrid has nobody to learn its map from."
+            "training split: kt_hybrid has nothing to learn its map from."
         )
     centred = profiles.vectors - profiles.vectors[trained].mean(axis=0)
     width = config["kt_hybrid_width"]

@@ -159,8 +159,14 @@ class AuxiliaryLoss(Method):
                 "kt_freeze_phase1 and kt_freeze_phase2 cannot be used with several processes: "
                 "PyTorch's DistributedDataParallel wants the same parameters throughout."
             )
-        names = [name for name, _ in self.model.named_parameters()]
+        parameters = dict(self.model.named_parameters())
+        names = list(parameters)
+        trained = [name for name in names if parameters[name].requires_grad]
         for key in _FREEZING:
+            if all(_matches(name, self.config[key]) for name in trained):
+                raise LayerError(
+                    f"{key}: {list(self.config[key])} freezes every parameter of the model."
+                )
             for pattern in self.config[key]:
                 if not fnmatch.filter(names, pattern):
                     raise ConfigError(
@@ -176,10 +182,8 @@ class AuxiliaryLoss(Method):
                 name for name, parameter in parameters.items() if parameter.requires_grad
             }
         for name, parameter in parameters.items():
-            frozen = any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+            frozen = _matches(name, patterns)
             parameter.requires_grad_(name in self._trainable and not frozen)
-        if not any(parameter.requires_grad for parameter in parameters.values()):
-            raise LayerError(f"The patterns {list(patterns)} freeze every parameter of the model.")
 
     # ---- checkpoints and results --------------------------------------------------------------
 
@@ -223,3 +227,7 @@ class AuxiliaryLoss(Method):
             "transfer_loss": self.transfer_losses,
             "gradient_ratio": self.gradient_ratios,
         }
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

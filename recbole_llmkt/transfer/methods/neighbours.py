@@ -73,7 +73,8 @@ def nearest_neighbours(
     """Find the nearest neighbours of a run's users or items by cosine of their profiles.
 
     Neighbours are exact, and trained ones only: the row of a user or item without training
-    interactions is noise. Such ones have neighbours themselves, which is what they are known by.
+    interactions is noise. Such users and items have neighbours themselves, which give them their
+    rows.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Controls: break the knowledge on purpose and leave everything else as it is."""
+"""Controls: break the knowledge on purpose and change nothing else."""
 
 from __future__ import annotations
 

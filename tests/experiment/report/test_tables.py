@@ -75,7 +75,7 @@ def test_unequal_and_partial_tuning_raise_doubts_and_equal_tuning_none():
     leak, failure = doubts(
         [run("kt", 1, transfer={"leaks": 1}), run("kt", 2, status="failed", error="no memory")]
     )
-    assert leak.endswith("these figures are no evidence: BPR-kt-1.")
+    assert leak.endswith("these figures are not evidence: BPR-kt-1.")
     assert failure == "BPR-kt-2 failed: no memory"
 
 

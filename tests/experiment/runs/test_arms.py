@@ -27,10 +27,10 @@ def test_the_settings_of_a_ready_arm_are_a_copy():
         ("kt+shuffled", {}, "the controls of the arm kt are called shuffled and random"),
         ("mien", {"mine": {}}, "Unknown arm 'mien'.*mine"),
         ("mine+wrong", {"mine": {}}, "kt_control"),
-        ("base", {"kt": {}}, "An own arm cannot be called 'kt'"),
-        ("base", {"a/b": {}}, "An own arm cannot be called 'a/b'"),
-        ("base", {"..": {}}, "An own arm cannot be called '..'"),
-        ("base", {"a+b": {}}, r"An own arm cannot be called 'a\+b'"),
+        ("base", {"kt": {}}, "An arm cannot be called 'kt'"),
+        ("base", {"a/b": {}}, "An arm cannot be called 'a/b'"),
+        ("base", {"..": {}}, "An arm cannot be called '..'"),
+        ("base", {"a+b": {}}, r"An arm cannot be called 'a\+b'"),
     ],
 )
 def test_arms_that_cannot_be(name, own, message):

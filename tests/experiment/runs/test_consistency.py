@@ -17,11 +17,12 @@ from recbole_llmkt.experiment.tuning.finals import Finals
 from recbole_llmkt.experiment.tuning.tune import Tuning, tune
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
 from tests.experiment.fake_runs import PLAN as TUNED
-from tests.experiment.fake_runs import fake_train, forbidden_train, winner
+from tests.experiment.fake_runs import fake_train, forbidden_train, in_process, winner
 
 OWN = {"wide": {"embedding_size": 32}, "mse": {"kt_loss": "mse"}}
 
 
+@in_process
 def fake_test(config, saved=True, on_epoch=None):
     return {**fake_train(config, saved, on_epoch), "test_result": {"ndcg@10": 0.1}}
 
@@ -148,25 +149,29 @@ def test_a_random_split_has_profiles_of_one_seed(tmp_path):
     assert not (tmp_path / "out").exists() and not (tmp_path / "study").exists()
 
 
-@pytest.mark.parametrize(
-    ("keys", "warned"),
-    [
-        ({"profile_allow_leak": True}, "BPR kt read user profiles"),
-        ({"profile_allow_leak": True, "kt_entity": "item"}, ""),
-        ({}, ""),
-    ],
-)
-def test_profiles_that_may_know_the_validation_part_are_named(tmp_path, caplog, keys, warned):
-    plan = replace(TUNED, overrides={**TUNED.overrides, **keys})
-    tune(Tuning(plan, 1, finals=Finals(1)), tmp_path, jobs=2, train=fake_train)
-    assert warned in caplog.text and ("profile_allow_leak" in caplog.text) == bool(warned)
+def test_tuning_on_profiles_that_may_know_the_validation_part_is_refused(tmp_path, caplog):
+    def run(**keys):
+        plan = replace(TUNED, overrides={**TUNED.overrides, **keys})
+        tune(Tuning(plan, 1, finals=Finals(1)), tmp_path / "out", jobs=2, train=fake_train)
+
+    with pytest.raises(ConfigError, match=r"BPR, arm kt: .*kt_entity: item.*allow_leak: tune"):
+        run(profile_allow_leak=True)
+    assert not (tmp_path / "out").exists() and not caplog.text
+    run(profile_allow_leak=True, kt_entity="item")
+    assert "profile_allow_leak" not in caplog.text
+
+
+def test_tuning_on_such_profiles_can_be_allowed(tmp_path, caplog):
+    keys = {**TUNED.overrides, "profile_allow_leak": "tune"}
+    tune(Tuning(replace(TUNED, overrides=keys), 1), tmp_path, jobs=2, train=fake_train)
+    assert "BPR, arm kt: profile_allow_leak is on" in caplog.text
 
 
 @pytest.mark.parametrize(
     "keys",
     [
         {"kt_entity": "item"},
-        {"profile_allow_leak": True},
+        {"profile_allow_leak": "tune"},
         {"kt_weight": 0.0},
         {"eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "user"}},
     ],

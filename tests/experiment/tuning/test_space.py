@@ -32,6 +32,10 @@ def config(model="BPR", **keys):
         ("SASRec", ["learning_rate", "weight_decay", "hidden_dropout_prob", "attn_dropout_prob"]),
         ("DCN", ["learning_rate", "reg_weight", "dropout_prob", "weight_decay"]),
         ("EASE", ["reg_weight"]),
+        ("ItemKNN", ["k", "shrink"]),
+        ("SLIMElastic", ["alpha", "l1_ratio"]),
+        ("ADMMSLIM", ["lambda1", "lambda2"]),
+        ("NCEPLRec", ["reg_weight", "rank"]),
     ],
 )
 def test_a_models_own_keys_are_found(model, keys):
@@ -39,9 +43,26 @@ def test_a_models_own_keys_are_found(model, keys):
     assert list(search_spaces(config(model, **extra))["shared"]) == keys
 
 
-def test_ease_tunes_what_its_solution_reads():
-    keys = list(search_spaces(config("EASE"))["transfer"])
-    assert keys == ["kt_closed_form", "kt_closed_form_weight"]
+@pytest.mark.parametrize("model", ["EASE", "ItemKNN", "SLIMElastic", "ADMMSLIM", "NCEPLRec"])
+def test_a_model_of_closed_form_tunes_what_its_solution_reads(model):
+    made = config(model, kt_enabled=True)
+    space = arm_space(search_spaces(made), made, {})
+    assert [key for key in space if key.startswith("kt_")] == [
+        "kt_closed_form",
+        "kt_closed_form_weight",
+    ]
+    for key in space:
+        for unit in (0.0, 0.5, 1.0):
+            config(model, kt_enabled=True, **{key: space[key].at(unit)})
+    default = made["kt_closed_form_weight"]
+    assert space["kt_closed_form_weight"].low <= default <= space["kt_closed_form_weight"].high
+    assert list(arm_space(search_spaces(config(model)), config(model), {})) == list(space)[:-2]
+
+
+def test_neighbours_are_among_the_ways_that_tuning_tries():
+    space = arm_space(search_spaces(config()), config(kt_enabled=True), {})
+    assert "neighbours" in space["kt_hybrid"].plain() and "none" in space["kt_hybrid"].plain()
+    assert {"kt_neighbours", "kt_neighbours_share", "kt_hybrid_scale"} <= {*space}
 
 
 def test_files_lie_over_one_another_key_by_key(tmp_path):
@@ -77,6 +98,7 @@ def test_what_an_arm_searches():
         ("shraed: {}", "Did you mean 'shared'"),
         ("shared: [learning_rate]", "must hold 'key: values'"),
         ("transfer: {kt_kar_hidden: [64]}", "Move it to the section 'kar'"),
+        ("transfer: {kt_closed_form: [rows]}", "Move it to the section 'closed_form'"),
         ("transfer: {1: [1]}", "must hold 'key: values'"),
         ("models: 3", "a section for each model"),
         ("shared: {learning_rate: 0.1}", "write a list of choices"),

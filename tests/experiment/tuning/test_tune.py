@@ -21,7 +21,7 @@ from recbole_llmkt.experiment.tuning.trials import read_finals, read_trials
 from recbole_llmkt.experiment.tuning.tune import Tuning, tune
 from recbole_llmkt.experiment.tuning.winners import tuned_plan
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
-from tests.experiment.fake_runs import PLAN, SHARED, by_arm, fake_train, forbidden_train
+from tests.experiment.fake_runs import PLAN, SHARED, by_arm, fake_train, forbidden_train, in_process
 
 
 def test_all_arms_start_as_configured_and_share_their_first_points(study):
@@ -72,6 +72,7 @@ def test_failed_trials_are_recorded_with_their_reason(tmp_path):
         tuned_plan(tmp_path, Plan([], [], [1], ""))
 
 
+@in_process
 def broken_train(config, saved=True, on_epoch=None):
     raise DataError("no data today")
 
@@ -98,6 +99,7 @@ def test_what_failed_is_tried_again_on_request(tmp_path):
     assert len(tuned_plan(tmp_path, Plan([], [], [1], "")).tuned) == 2
 
 
+@in_process
 def broken_later(config, saved=True, on_epoch=None):
     return (fake_train if config["seed"] == 7 else broken_train)(config, saved, on_epoch)
 
@@ -248,6 +250,7 @@ def _wait_until(condition, seconds=300):
         time.sleep(0.1)
 
 
+@in_process
 def whole_train(config, saved=True, on_epoch=None):
     assert isinstance(config["embedding_size"], int)
     return fake_train(config, saved, on_epoch)

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from recbole_llmkt.cli.experiments import _winners_table
+from recbole_llmkt.experiment.report.tables import doubts
 from recbole_llmkt.experiment.runs.compare import compare
 from recbole_llmkt.experiment.runs.plan import Plan
+from recbole_llmkt.experiment.runs.records import RunRecord
 from recbole_llmkt.experiment.tuning.finals import Finals
 from recbole_llmkt.experiment.tuning.trials import read_finals, read_trials
 from recbole_llmkt.experiment.tuning.tune import Tuning, tune
@@ -20,7 +22,8 @@ from recbole_llmkt.profiles.loading import texts_digest
 from recbole_llmkt.profiles.locations import profile_folder
 from recbole_llmkt.profiles.store import ProfileStore
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
-from tests.experiment.fake_runs import PLAN, fake_train, forbidden_train
+from recbole_llmkt.utils.jsonl import Fields
+from tests.experiment.fake_runs import PLAN, fake_train, forbidden_train, in_process
 
 
 def test_the_winners_are_compared_and_noted(study, tmp_path):
@@ -38,9 +41,40 @@ def test_the_winners_are_compared_and_noted(study, tmp_path):
         assert record.settings["epochs"] == 2
 
 
+@in_process
+def misled_train(config, saved=True, on_epoch=None):
+    """Stand in for training: profiles do harm."""
+    result = fake_test(config, saved, on_epoch)
+    return {**result, "best_valid_score": result["best_valid_score"] - 0.5 * config["kt_enabled"]}
+
+
+@pytest.mark.parametrize("finalists", [0, 1])
+def test_an_arm_that_loses_in_validation_falls_back_to_base(tmp_path, finalists):
+    folder = tmp_path / "study"
+    lines = tune(Tuning(PLAN, 3, finals=Finals(finalists)), folder, jobs=1, train=misled_train)
+    plan = tuned_plan(folder, Plan([], [], [1], ""))
+    base, kt = plan.tuned["BPR", "base"], plan.tuned["BPR", "kt"]
+    assert kt.fell_back and not base.fell_back and kt.budget == base.budget
+    assert kt.keys == {**base.keys, "kt_enabled": False} and kt.score == base.score
+    assert "base did better in validation" in _winners_table(folder, lines)
+    records = compare(plan, tmp_path / "out", jobs=1, train=misled_train)
+    (record,) = (record for record in records if record.arm == "kt")
+    assert record.ok and record.settings["kt_enabled"] is False
+    assert RunRecord.read(Fields(record.to_json(), "a test", "")).tuned == kt
+    assert doubts(records) == [
+        "kt of BPR fell back to base: none of its trials did better in validation."
+    ]
+
+
+def test_without_a_tuned_base_there_is_nothing_to_fall_back_to(tmp_path):
+    tune(Tuning(replace(PLAN, arms=["kt"]), 3), tmp_path, jobs=1, train=misled_train)
+    assert not tuned_plan(tmp_path, Plan([], [], [1], "")).tuned["BPR", "kt"].fell_back
+
+
 # ---- the final round ---------------------------------------------------------------------------
 
 
+@in_process
 def lucky_train(config, saved=True, on_epoch=None):
     """Stand in for training: with seed 7, and no other, fast learning seems best."""
     result = fake_train(config, saved, on_epoch)
@@ -80,6 +114,7 @@ def test_what_was_luck_does_not_win_the_last_round(tmp_path):
     assert len(read_finals(tmp_path)) == 2 * good
 
 
+@in_process
 def failing_finals(config, saved=True, on_epoch=None):
     if config["seed"] == 8 and (config["kt_enabled"] or config["learning_rate"] > 0.008):
         raise DataError("not this time")
@@ -171,6 +206,7 @@ def test_an_arm_may_have_profiles_of_its_own(tiny, tmp_path):
     assert tuned_plan(tmp_path / "out", Plan([], ["kt"], [1], "")).arms == ["kt"]
 
 
+@in_process
 def learning_train(config, saved=True, on_epoch=None):
     """Stand in for training: a run that notes the texts of its profiles."""
     store = ProfileStore(profile_folder(config, "user"), "user")
@@ -225,6 +261,7 @@ def test_every_seed_of_the_tuning_is_named_where_it_comes_again(tmp_path, caplog
     assert "Seed 8 was also used for tuning" in caplog.text
 
 
+@in_process
 def fake_test(config, saved=True, on_epoch=None):
     return {**fake_train(config, saved, on_epoch), "test_result": {"ndcg@10": 0.5}}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recbole_llmkt.datasets.domains import DOMAINS
 from recbole_llmkt.profiles.generation.prompts import Prompt, select_history
 from recbole_llmkt.utils import resources
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
@@ -21,8 +22,15 @@ ITEM = {
 }
 USER = {
     "items": [
-        {**ITEM, "number": 1, "rating": "5"},
-        {**ITEM, "title": "Clue (1985)", "year": "1985", "number": 2, "rating": "2"},
+        {**ITEM, "number": 1, "rating": "5", "interaction": {}},
+        {
+            **ITEM,
+            "title": "Clue (1985)",
+            "year": "1985",
+            "number": 2,
+            "rating": "2",
+            "interaction": {},
+        },
     ],
     "n_interactions": 9,
     "has_ratings": True,
@@ -66,6 +74,44 @@ def test_the_paper_asks_five_questions() -> None:
     for word in ("years", "genres", "plot", "directors", "critics", "low ratings"):
         assert word in text
     assert "2 of the 9 things" in text and "scale from 1 to 5" in text
+
+
+def test_the_papers_prompt_is_what_existing_profiles_were_written_with() -> None:
+    for domain in (None, "movies"):
+        assert Prompt.load("llmkt", "user", domain).digest == "1ed36e0899a71620"
+        assert Prompt.load("llmkt", "item", domain).digest == "5475fe41a7e75b35"
+
+
+@pytest.mark.parametrize(
+    ("name", "domain", "file"),
+    [
+        ("llmkt", "shop", "llmkt-shop"),
+        ("llmkt", "generic", "llmkt-generic"),
+        ("kar", "books", "kar-generic"),
+        ("kar", "movies", "kar"),
+        ("short", "shop", "short"),
+        ("llmkt-music", "shop", "llmkt-music"),
+    ],
+)
+def test_each_domain_has_the_prompt_that_fits_best(name: str, domain: str, file: str) -> None:
+    assert Path(Prompt.load(name, "user", domain).source).stem == file
+
+
+@pytest.mark.parametrize("domain", [domain for domain in DOMAINS if domain != "movies"])
+@pytest.mark.parametrize("entity", ["user", "item"])
+def test_only_films_are_asked_about_directors(domain: str, entity: str) -> None:
+    context = ITEM if entity == "item" else USER
+    for name in ("llmkt", "kar"):
+        messages = Prompt.load(name, entity, domain).messages(context)
+        asked = " ".join(message["content"] for message in messages).lower()
+        assert not re.search(r"\b(directors?|films?|movies?|plots?|cast)\b", asked)
+
+
+def test_prompts_show_the_numbers_of_an_interaction() -> None:
+    bought = {**USER["items"][0], "interaction": {"qty": "2", "price": "9.99"}}
+    for name in ("llmkt-shop", "llmkt-generic", "kar-generic"):
+        content = Prompt.load(name).messages({**USER, "items": [bought]})[-1]["content"]
+        assert "qty: 2, price: 9.99" in content
 
 
 def test_rlmrec_asks_for_json_and_shows_json() -> None:

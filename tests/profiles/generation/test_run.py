@@ -64,7 +64,7 @@ def test_items_without_a_title_get_no_profile(
     data = make_dataset()
     write_items(data, without=("i3", "i4"))
     generate_profiles(data.config(), "item")
-    assert "2 of 40 items, 'i3' for one, have no title" in caplog.text or "'i4'" in caplog.text
+    assert "2 of 40 items, such as 'i3', have no title" in caplog.text or "'i4'" in caplog.text
     assert len(ProfileStore(_folder(data), "item").read()) == 38
 
 
@@ -175,7 +175,11 @@ def _asking(data: TinyDataset, server: OpenAIServer, **keys: Any) -> Any:
         (Reply(text="I cannot help with that."), "a refusal", "profile_prompt"),
         (Reply(finish="content_filter"), "refusal by the server", "profile_prompt"),
         (Reply(text="x" * 4001), "too long", "raise profile_max_tokens"),
-        (Reply(raw=b"<html>no</html>"), "garbage: <html>no</html>", "see what the server"),
+        (
+            Reply(raw=b"<html>no</html>"),
+            "unreadable answer: <html>no</html>",
+            "see what the server",
+        ),
     ],
 )
 def test_a_run_without_any_success_stops_after_twenty(
@@ -260,7 +264,7 @@ def test_what_another_model_wrote_stays_unless_told_otherwise(
         config = data.config(**keys, profile_model="new")
         with caplog.at_level(logging.WARNING):
             assert generate_profiles(config, "user").written == 0
-        assert "30 profiles stay" in caplog.text and "(openai old)" in caplog.text
+        assert "30 profiles by another generator" in caplog.text and "(openai old)" in caplog.text
         assert generate_profiles(config, "user", Selection(overwrite_others=True)).written == 30
         assert generate_profiles(config, "user", Selection(overwrite_others=True)).written == 0
 
@@ -285,7 +289,7 @@ def test_users_of_untitled_items_alone_get_no_profile(
     write_items(data, without=tuple(histories.item_tokens[histories.items(user_id)]))
     with caplog.at_level(logging.WARNING):
         generate_profiles(data.config(), "user")
-    assert "nor do users of such items alone" in caplog.text
+    assert "neither do users who have only such items" in caplog.text
     assert "u3" not in ProfileStore(_folder(data), "user").read()
 
 

@@ -77,7 +77,7 @@ def test_softrank_of_one_step_by_hand(tiny):
             ConfigError,
             "all of them to one point. Use kt_projector",
         ),
-        ({"kt_loss": "generative"}, LayerError, "'user_embedding' knows its embedding alone"),
+        ({"kt_loss": "generative"}, LayerError, "'user_embedding' depends on its embedding alone"),
         ({"kt_loss": "rmse", "kt_transform": "none"}, ConfigError, "Use kt_projector: linear"),
     ],
     ids=str,

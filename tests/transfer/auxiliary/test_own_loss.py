@@ -86,7 +86,7 @@ def test_it_trains_and_resumes(tiny):
         (Number, r"Number' returned a float: return one number, a float tensor"),
         (Detached, r"Detached' returned a loss without a gradient"),
         (Empty, r"Empty' has no compute\(hidden, target, ids\): define it"),
-        (Needy, r"Needy' cannot be made: TypeError: .*margin"),
+        (Needy, r"Needy' cannot be created: TypeError: .*margin"),
     ],
 )
 def test_an_unusable_one_stops_the_run_before_its_first_step(tiny, loss, message):

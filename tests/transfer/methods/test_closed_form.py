@@ -1,134 +1,143 @@
-"""EASE, solved with the items' profiles."""
+"""Models of closed form in runs: profiles, controls, checkpoints, refusals."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 
+from recbole_llmkt.keys.combinations import CLOSED_FORM
 from recbole_llmkt.quick_start import load_data_and_model
-from recbole_llmkt.transfer.methods.closed_form import (
-    item_features,
-    profile_similarity,
-    solve_drawn,
-    solve_with_rows,
-)
+from recbole_llmkt.transfer.closed_forms.problem import Problem
+from recbole_llmkt.transfer.methods.closed_form import SOLVERS, profile_features
 from recbole_llmkt.utils.exceptions import ConfigError
-from tests.helpers import prepare
+from tests.helpers import ASYMKNN, prepare
 
-KEYS = {"kt_closed_form": "drawn", "kt_closed_form_weight": 5.0, "reg_weight": 2.0}
-CLICKS = np.array([[1, 1, 0, 0], [1, 0, 1, 0], [0, 1, 1, 0], [1, 1, 0, 1], [0, 0, 1, 1]])
-FEATURES = np.array([[0.5, 0.1], [-0.2, 0.7], [0.0, 0.0], [-0.3, -0.8]])  # item 2: no profile
-GRAM = (CLICKS.T @ CLICKS).astype(float)
-RIDGE, WEIGHT = 3.0, 7.0
-
-
-def ease(gram, ridge):
-    inverse = np.linalg.inv(gram + ridge * np.eye(len(gram)))
-    return np.eye(len(gram)) - inverse / np.diag(inverse)
-
-
-def as_tensor(array):
-    return torch.tensor(array, dtype=torch.float32)
-
-
-def test_profiles_alone_are_the_ease_of_the_profiles():
-    expected = ease(FEATURES @ FEATURES.T, 10.0)
-    np.testing.assert_allclose(profile_similarity(as_tensor(FEATURES)), expected, atol=1e-6)
-    assert not expected[2].any() and not expected[:, 2].any() and expected[0, 1] != 0
-
-
-def test_rows_are_further_rows_of_the_interactions():
-    """EASE of X above sqrt(w) T', as RecBole would solve it."""
-    stacked = np.concatenate([CLICKS, np.sqrt(WEIGHT) * FEATURES.T])
-    expected = ease(stacked.T @ stacked, RIDGE)
-    solved = solve_with_rows(as_tensor(GRAM), as_tensor(FEATURES), RIDGE, WEIGHT)
-    np.testing.assert_allclose(solved, expected, atol=1e-6)
+MATRICES = {
+    "EASE": "item_similarity",
+    "SLIMElastic": "item_similarity",
+    "ADMMSLIM": "item_similarity",
+    "ItemKNN": "w",
+    "AsymKNN": "w",
+    "NCEPLRec": "item_embeddings",
+}
+KEYS = {
+    "EASE": {"reg_weight": 2.0},
+    "SLIMElastic": {"alpha": 0.05},
+    "ADMMSLIM": {"lambda1": 0.1, "lambda2": 1.0, "rho": 10.0, "k": 20},
+    "NCEPLRec": {"rank": 5},
+}
+MODELS = [ASYMKNN if model == "AsymKNN" else model for model in SOLVERS]
+KINDS = [
+    pytest.param(model, kind, marks=ASYMKNN.marks if model == "AsymKNN" else ())
+    for model, kinds in CLOSED_FORM.items()
+    for kind in kinds
+]
 
 
-def test_drawn_is_the_formula_and_the_minimum():
-    solved = solve_drawn(as_tensor(GRAM), as_tensor(FEATURES), RIDGE, WEIGHT).double().numpy()
-    target = ease(FEATURES @ FEATURES.T, 10.0)
-    inverse = np.linalg.inv(GRAM + (RIDGE + WEIGHT) * np.eye(4))
-    product = inverse @ (GRAM + WEIGHT * target)
-    expected = product - inverse @ np.diag(np.diag(product) / np.diag(inverse))
-    np.testing.assert_allclose(solved, expected, atol=1e-6)
-    # The gradient of |X - XB|^2 + w |B - S|^2 + l |B|^2 vanishes off the diagonal, which is 0.
-    gradient = GRAM @ (solved - np.eye(4)) + WEIGHT * (solved - target) + RIDGE * solved
-    np.testing.assert_allclose(gradient - np.diag(np.diag(gradient)), 0.0, atol=1e-5)
-    assert not np.diag(solved).any()
+def keys_of(model, **keys):
+    kind = CLOSED_FORM[model][0]
+    weight = {"kt_closed_form": kind, "kt_closed_form_weight": 5.0}
+    return {**weight, "epochs": 1, **KEYS.get(model, {}), **keys}
 
 
-def test_limits_of_the_weight():
-    stock = ease(GRAM, RIDGE)
-    for solve in (solve_drawn, solve_with_rows):
-        none = solve(as_tensor(GRAM), as_tensor(FEATURES), RIDGE, 0.0)
-        np.testing.assert_allclose(none, stock, atol=1e-6)
-    all_of_it = solve_drawn(as_tensor(GRAM), as_tensor(FEATURES), RIDGE, 1e7)
-    np.testing.assert_allclose(all_of_it, ease(FEATURES @ FEATURES.T, 10.0), atol=1e-3)
-
-
-def test_what_cannot_be_inverted_is_refused():
-    with pytest.raises(ConfigError, match="larger reg_weight"):
-        solve_with_rows(torch.zeros(3, 3), torch.zeros(3, 1), 0.0, 1.0)
-
-
-def similarity(dataset, **keys):
-    run = prepare(dataset.config("EASE", **{**KEYS, **keys}))
+def fitted(dataset, model, **keys):
+    run = prepare(dataset.config(model, **keys_of(model, **keys)))
     run.fit()
-    return np.asarray(run.model.item_similarity)
+    return run
 
 
-@pytest.mark.parametrize("kind", ["drawn", "rows"])
-def test_a_run_solves_its_model_with_its_profiles(tiny, kind):
-    run = prepare(tiny.config("EASE", **{**KEYS, "kt_closed_form": kind}))
-    run.fit()
-    profiles = run.trainer.run_profiles or run.context.profiles
-    features = item_features(run.config, profiles.of("item"), profiles.trained_ids("item"))
-    clicks = run.dataset.inter_matrix(form="csr").toarray()
-    solve = {"drawn": solve_drawn, "rows": solve_with_rows}[kind]
-    expected = solve(as_tensor(clicks.T @ clicks), features, 2.0, 5.0)
-    np.testing.assert_allclose(run.model.item_similarity, expected, atol=1e-6)
-    assert np.abs(run.model.item_similarity).max() > 0.01
+def matrix(model):
+    value = vars(model)[MATRICES[type(model).__name__]]
+    return value.toarray() if sp.issparse(value) else np.asarray(value)
+
+
+def similarity(dataset, model, **keys):
+    return matrix(fitted(dataset, model, **keys).model)
+
+
+def test_every_model_of_closed_form_has_a_solver():
+    assert list(SOLVERS) == list(CLOSED_FORM)
+
+
+@pytest.mark.parametrize(("model", "kind"), KINDS)
+def test_a_run_solves_its_model_with_its_profiles(tiny, model, kind):
+    run = fitted(tiny, model, kt_closed_form=kind)
+    profiles = run.context.profiles
+    features = profile_features(run.config, profiles.of("item"), profiles.trained_ids("item"))
+    clicks = run.dataset.inter_matrix(form="csr").astype(np.float32)
+    expected = SOLVERS[model](Problem(run.config, clicks, features, kind, 5.0))[MATRICES[model]]
+    expected = expected.toarray() if sp.issparse(expected) else np.asarray(expected)
+    np.testing.assert_allclose(matrix(run.model), expected, atol=1e-6)
     (facts,) = run.trainer.transfer_summary()["closed_form"]
-    assert facts["place"] == "item-item matrix" and facts["rows"] == len(profiles.of("item").ids)
+    assert facts["place"] == "solution" and facts["kind"] == kind
+    assert facts["entity"] == "item" and facts["rows"] == len(profiles.of("item").ids)
 
 
-def test_without_knowledge_it_is_recboles_own(tiny):
-    stock = similarity(tiny, kt_enabled=False)
-    assert np.array_equal(similarity(tiny, kt_closed_form_weight=0.0), stock)
-    assert not np.allclose(similarity(tiny), stock)
-    zero = similarity(tiny, kt_closed_form="rows", kt_control="zero")
-    np.testing.assert_allclose(zero, stock, atol=1e-5)
+@pytest.mark.parametrize("model", MODELS)
+def test_without_knowledge_it_is_recboles_own(tiny, model):
+    stock = similarity(tiny, model, kt_enabled=False)
+    assert np.array_equal(similarity(tiny, model, kt_closed_form_weight=0.0), stock)
+    assert not np.allclose(similarity(tiny, model), stock)
+    zero = similarity(tiny, model, kt_closed_form="rows", kt_control="zero")
+    if model == "NCEPLRec":  # its directions may be turned
+        zero, stock = zero.T @ zero, stock.T @ stock
+    np.testing.assert_allclose(zero, stock, atol=2e-3)
 
 
-def test_controls_differ_from_the_truth_and_from_each_other(tiny):
-    matrices = [similarity(tiny, kt_control=name) for name in ("none", "shuffled", "random")]
-    for place, matrix in enumerate(matrices):
-        assert all(not np.allclose(matrix, other) for other in matrices[place + 1 :])
+def test_user_neighbourhoods_are_those_of_users_profiles(tiny):
+    run = fitted(tiny, "ItemKNN", knn_method="user")
+    (facts,) = run.trainer.transfer_summary()["closed_form"]
+    assert facts["entity"] == "user" and matrix(run.model).shape[0] == run.dataset.user_num
+    assert not np.allclose(
+        matrix(run.model), similarity(tiny, "ItemKNN", knn_method="user", kt_enabled=False)
+    )
 
 
-def test_a_checkpoint_scores_the_same_to_the_bit(tiny, tmp_path):
-    run = prepare(tiny.config("EASE", **KEYS, checkpoint_dir=str(tmp_path)))
+@pytest.mark.parametrize("model", ["EASE", "ItemKNN"])
+def test_controls_differ_from_the_truth_and_from_each_other(tiny, model):
+    made = [similarity(tiny, model, kt_control=name) for name in ("none", "shuffled", "random")]
+    for place, one in enumerate(made):
+        assert all(not np.allclose(one, other) for other in made[place + 1 :])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_checkpoint_scores_the_same_to_the_bit(tiny, tmp_path, model):
+    run = prepare(tiny.config(model, **keys_of(model, checkpoint_dir=str(tmp_path))))
     run.fit(saved=True)
-    result = run.trainer.evaluate(run.test_data)
-    made = run.model.item_similarity
-    run.model.item_similarity = np.zeros_like(made)
-    assert run.trainer.evaluate(run.test_data) == result  # which loads the checkpoint
+    made = matrix(run.model)
     loaded = load_data_and_model(run.trainer.saved_model_file)[1]
-    assert np.array_equal(loaded.item_similarity, made)
+    assert np.array_equal(matrix(loaded), made)
     batch = next(iter(run.test_data))[0]
-    assert torch.equal(loaded.full_sort_predict(batch), run.model.full_sort_predict(batch))
+    torch.manual_seed(1)  # ADMMSLIM adds noise to its scores
+    scores = run.model.full_sort_predict(batch)
+    torch.manual_seed(1)
+    assert torch.equal(loaded.full_sort_predict(batch), scores)
+    result = run.trainer.evaluate(run.test_data)
+    for name in vars(run.model)["solved_names"]:
+        vars(run.model)[name] = vars(run.model)[name] * 0
+    assert run.trainer.evaluate(run.test_data) == result  # which loads the checkpoint
 
 
 @pytest.mark.parametrize(
     ("model", "keys", "message"),
     [
-        ("BPR", {}, "kt_closed_form: drawn: BPR is not solved in closed form"),
+        ("BPR", {}, "kt_closed_form: drawn: BPR is not solved in closed form, as EASE, SLIM"),
         ("EASE", {"kt_hybrid": "linear"}, "kt_hybrid: linear: EASE is solved.*set kt_hybrid: none"),
         ("EASE", {"kt_cold_start": True}, "set kt_cold_start: False"),
-        ("EASE", {"kt_closed_form": "none"}, "EASE is not trained.*Set kt_closed_form: drawn"),
-        ("ItemKNN", {}, "ItemKNN is not solved|ItemKNN is not trained"),
+        ("EASE", {"kt_closed_form": "none"}, "EASE: it is not trained.*Set kt_closed_form: drawn"),
+        ("NCEPLRec", {}, "no matrix of items x items to draw: set kt_closed_form: rows"),
+        (
+            "Pop",
+            {"kt_closed_form": "none"},
+            "Pop takes no profiles: it ranks items by their number",
+        ),
+        (
+            "Random",
+            {"kt_closed_form": "none"},
+            "Random takes no profiles: it ranks items at random",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(tiny, model, keys, message):

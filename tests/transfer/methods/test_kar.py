@@ -282,8 +282,8 @@ def test_the_result_says_so(tiny, caplog):
     [
         ("BPR", {}, ["BPR", "no input fields", "DeepFM"]),
         ("DIN", {}, ["DIN", "no input fields"]),
-        ("LR", {}, ["LR", "no place for further ones"]),
-        ("FFM", {}, ["FFM", "no place for further ones"]),
+        ("LR", {}, ["LR", "no place for more"]),
+        ("FFM", {}, ["FFM", "no place for more"]),
         ("KD_DAGFM", {"phase": "distillation", "warm_up": "x"}, ["phase: teacher_training"]),
         ("DeepFM", {"kt_control": "zero", "kt_method": "transfer"}, ["kt_control: zero"]),
         ("DeepFM", {"kt_kar_hidden": 0}, ["kt_kar_hidden", "1 or more"]),

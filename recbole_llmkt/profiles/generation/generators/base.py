@@ -32,13 +32,13 @@ _FENCE = re.compile(r"^\s*```\w*\s*\n(.*?)\n?\s*```\s*$", re.DOTALL)
 _CUT_OFF = "it was cut off by the length limit (profile_max_tokens)"
 _EMPTY = "it was empty"
 _REFUSED = "it was a refusal"
-_NO_JSON = "it was no JSON object"
+_NO_JSON = "it was not a JSON object"
 UNREACHABLE = "the server cannot be reached"
 BUSY = "the server is busy or out of order"
 # What helps where many answers fail for one reason, by the words that the reason starts with.
 _FIXES = {
-    _CUT_OFF: "raise profile_max_tokens (a model that thinks first needs some thousands)",
-    _EMPTY: "raise profile_max_tokens if the model thinks first, or choose another profile_model",
+    _CUT_OFF: "raise profile_max_tokens (a reasoning model needs several thousand)",
+    _EMPTY: "raise profile_max_tokens if it is a reasoning model, or choose another profile_model",
     _REFUSED: "choose another profile_model or profile_prompt",
     TOO_LONG: "raise profile_max_tokens, or ask for less in profile_prompt",
     _NO_JSON: "choose another profile_model, or a profile_prompt without answer_key",

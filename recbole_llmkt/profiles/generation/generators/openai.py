@@ -9,7 +9,7 @@ import queue
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from recbole_llmkt.profiles.generation.generators.base import (
     BUSY,
@@ -21,13 +21,17 @@ from recbole_llmkt.profiles.generation.generators.base import (
 )
 from recbole_llmkt.profiles.service import (
     OptionalParameters,
+    Response,
     Service,
+    StatusError,
     no_retry_if_final,
     stops_for_good,
 )
 from recbole_llmkt.utils.exceptions import ConfigError, ProfileError
 from recbole_llmkt.utils.types import SettingsLike
 
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 logger = logging.getLogger(__name__)
 
 # Answers; an error that ends the run; None at the end.
@@ -147,7 +151,7 @@ class OpenAIGenerator(Generator):
                     worker.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
 
-    def _http_client(self) -> Any:
+    def _http_client(self) -> DefaultAsyncHttpxClient:
         """Return a client over aiohttp (it comes with the extra ``openai``), or over httpx.
 
         aiohttp takes a quarter less time for every request.
@@ -157,11 +161,12 @@ class OpenAIGenerator(Generator):
             "event_hooks": {"response": [_no_retry_if_final]},
         }
         try:
-            return self._openai.DefaultAioHttpClient(**keywords)
+            client: DefaultAsyncHttpxClient = self._openai.DefaultAioHttpClient(**keywords)
         except (AttributeError, RuntimeError):
-            return self._openai.DefaultAsyncHttpxClient(**keywords)
+            client = self._openai.DefaultAsyncHttpxClient(**keywords)
+        return client
 
-    async def _profile(self, client: Any, request: Request) -> Answer:
+    async def _profile(self, client: AsyncOpenAI, request: Request) -> Answer:
         """Ask, and ask once more if the answer is not usable."""
         first = self.judge(request, await self._ask(client, request))
         if first.error is None or first.unreachable:
@@ -169,7 +174,7 @@ class OpenAIGenerator(Generator):
         again = request.again(first.error)
         return combine(first, self.judge(again, await self._ask(client, again)))
 
-    async def _ask(self, client: Any, request: Request) -> Answer:
+    async def _ask(self, client: AsyncOpenAI, request: Request) -> Answer:
         errors = self._openai
         while True:
             optional = self._optional.values
@@ -182,31 +187,35 @@ class OpenAIGenerator(Generator):
                 reason = f"{UNREACHABLE} ({self._clean(error.__cause__ or error)})"
                 return self._failed(request, reason, unreachable=True)
             except (errors.OpenAIError, ValueError, TypeError, RecursionError) as error:
-                return self._failed(request, f"the server sent garbage: {self._clean(error)}")
+                reason = f"the server sent an unreadable answer: {self._clean(error)}"
+                return self._failed(request, reason)
 
-    async def _post(self, client: Any, request: Request, optional: Mapping[str, Any]) -> Any:
-        body = {"model": self.settings["profile_model"], "messages": request.messages, **optional}
-        if "seed" in body:
-            body["seed"] += request.attempt
+    async def _post(
+        self, client: AsyncOpenAI, request: Request, optional: Mapping[str, float]
+    ) -> object:
+        parameters = dict(optional)
+        if "seed" in parameters:
+            parameters["seed"] += request.attempt
+        body = {"model": self.settings["profile_model"], "messages": request.messages, **parameters}
         # The typed chat.completions.create() takes twice the time of a request: at hundreds of
         # answers a second that is more than there is. This is the client's documented way to
         # any endpoint, with the same retries; what comes back is checked in _read().
         return await client.post("/chat/completions", cast_to=object, body=body)
 
-    def _adapted(self, sent: Mapping[str, Any], error: Any) -> bool:
+    def _adapted(self, sent: Mapping[str, float], error: StatusError) -> bool:
         """Leave out a parameter that the server refuses; False if the error is another one."""
         if error.status_code not in (400, 422):
             return False
         before = self._optional.values
         name = self._optional.refused(sent, getattr(error, "param", None), _body(error))
         if name in before and name not in self._optional.values:
-            hint = "it is asked under the other name of the limit"
+            hint = "the limit is sent under its other name"
             if name not in OptionalParameters.LIMITS:
-                hint = f"it is asked without, as with profile_{name}: None"
+                hint = f"it is left out, as with profile_{name}: None"
             logger.warning("%s refuses %s: %s for this run.", self._name, name, hint)
         return name is not None
 
-    def _refused(self, request: Request, error: Any) -> Answer:
+    def _refused(self, request: Request, error: StatusError) -> Answer:
         """Return a failed answer for a status that is an error, or end the run."""
         reason, status = self._clean(error), error.status_code
         fix = stops_for_good(status, _body(error))
@@ -260,13 +269,17 @@ class OpenAIGenerator(Generator):
         return self._service.clean(error)
 
 
-async def _no_retry_if_final(response: Any) -> None:
+class _AsyncResponse(Response, Protocol):
+    async def aread(self) -> bytes: ...
+
+
+async def _no_retry_if_final(response: _AsyncResponse) -> None:
     if response.status_code >= 400:
         await response.aread()
         no_retry_if_final(response)
 
 
-def _body(error: Any) -> str:
+def _body(error: StatusError) -> str:
     """Return the body of a status that is an error."""
     return str(error.response.text) or str(error)
 
@@ -304,7 +317,7 @@ class _Pace:
         self._gap = 0.003
         self._next = 0.0
         self._mean: float | None = None
-        self._starts: dict[asyncio.Task[Any] | None, float] = {}
+        self._starts: dict[asyncio.Task[object] | None, float] = {}
 
     async def __aenter__(self) -> None:
         clock = asyncio.get_running_loop().time

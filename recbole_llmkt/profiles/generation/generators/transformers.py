@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from jinja2 import TemplateError
@@ -14,7 +14,21 @@ from recbole_llmkt.utils.devices import chosen_device
 from recbole_llmkt.utils.exceptions import ConfigError, ProfileError
 from recbole_llmkt.utils.types import SettingsLike
 
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
+
 logger = logging.getLogger(__name__)
+
+
+class _LanguageModel(Protocol):
+    """What is needed of a model of ``AutoModelForCausalLM``."""
+
+    config: PretrainedConfig
+    generation_config: GenerationConfig
+    device: torch.device
+    dtype: torch.dtype
+
+    def generate(self, **inputs: object) -> torch.Tensor: ...
 
 
 class TransformersGenerator(Generator):
@@ -40,7 +54,7 @@ class TransformersGenerator(Generator):
             )
         self._where = _location(settings["profile_model"])
         self._tokenizer = self._load_tokenizer()
-        self._language_model: Any = None
+        self._language_model: _LanguageModel | None = None
 
     @classmethod
     def model_of(cls, settings: SettingsLike) -> str:
@@ -103,7 +117,7 @@ class TransformersGenerator(Generator):
         answer = tokens if length is None else tokens[:length]
         return Answer(
             request.id,
-            self._tokenizer.decode(answer, skip_special_tokens=True),
+            str(self._tokenizer.decode(answer, skip_special_tokens=True)),
             history=request.history,
             tokens_in=len(prompt),
             tokens_out=len(answer),
@@ -124,7 +138,7 @@ class TransformersGenerator(Generator):
         ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
-    def _load_tokenizer(self) -> Any:
+    def _load_tokenizer(self) -> PreTrainedTokenizerBase:
         from transformers import AutoTokenizer
 
         name = self.settings["profile_model"]
@@ -141,7 +155,7 @@ class TransformersGenerator(Generator):
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
 
-    def _loaded(self) -> Any:
+    def _loaded(self) -> _LanguageModel:
         """Load the weights at the first batch: counting tokens needs none."""
         if self._language_model is None:
             from transformers import AutoModelForCausalLM
@@ -175,7 +189,7 @@ def _unreadable(name: str, error: Exception) -> ProfileError:
     )
 
 
-def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
+def _end_tokens(model: _LanguageModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """Return the tokens that end an answer; chat models often have several."""
     ends = model.generation_config.eos_token_id
     known = set(ends) if isinstance(ends, (list, tuple)) else {ends}

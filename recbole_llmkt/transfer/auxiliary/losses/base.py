@@ -42,7 +42,7 @@ class TransferLoss(nn.Module):
     same_width : bool
         Whether hidden states and targets must be equally wide.
     unique : bool
-        Whether an id that stands in several rows becomes one row before :meth:`compute`.
+        Whether an id with several rows becomes one row before :meth:`compute`.
     contrasts : bool
         Whether the loss tells targets apart. Such a loss has no collapsed minimum, so the target
         may go through a learned map (``kt_projector: profile_mlp``).

@@ -61,7 +61,7 @@ class SoftRankLoss(TransferLoss):
 
     References
     ----------
-    In the manner of ProMax: profiles shape the distribution over items.
+    In the style of ProMax: profiles shape the distribution over items.
     """
 
     same_width = False

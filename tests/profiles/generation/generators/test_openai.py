@@ -119,7 +119,7 @@ def test_unusable_answers_are_asked_for_once_more(fault: Reply) -> None:
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        (Reply(raw=b"<html>busy</html>"), "no chat completion|garbage"),
+        (Reply(raw=b"<html>busy</html>"), "no chat completion|unreadable"),
         (Reply(finish="length"), "profile_max_tokens"),
         (Reply(text="I cannot help."), "refusal"),
         (Reply(status=400, text="prompt too long"), "prompt too long"),

@@ -1,0 +1,122 @@
+"""The matrices of models that RecBole solves in their constructor: put in, packed, unpacked.
+
+RecBole's checkpoints leave some of them out, and pickle the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import nn
+
+from recbole_llmkt.utils.exceptions import DataError
+from recbole_llmkt.utils.types import State
+
+_TINY = 1e-6  # RecBole's, in asymknn.py
+_SPARSE = ("data", "indices", "indptr")
+
+
+def put_solution(model: nn.Module, solution: Mapping[str, Any]) -> None:
+    """Replace matrices of a model, and what its constructor computes from them.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A model that RecBole solves in its constructor.
+    solution : mapping
+        By attribute: an array, a scipy.sparse matrix or a tensor.
+    """
+    attributes = vars(model)
+    attributes.update(solution)
+    attributes["solved_names"] = tuple(solution)
+    if "w" in solution:
+        attributes["pred_mat"] = _neighbour_scores(model)
+
+
+def _neighbour_scores(model: Any) -> Any:
+    """Return the scores of ItemKNN or AsymKNN, as itemknn.py and asymknn.py compute them."""
+    clicks, weights = model.interaction_matrix, model.w
+    users = getattr(model, "method", "item") == "user"  # RecBole 1.2.0 compares items alone
+    scores = weights.dot(clicks) if users else clicks.dot(weights)
+    if not hasattr(model, "beta"):
+        return scores.tolil()
+    scores = scores.tocoo()
+    # |user|^(2 beta) |item|^(2 - 2 beta): of the neighbours on the one side, of the clicks on the
+    # other.
+    if users:
+        of_users = weights.power(2).sum(axis=1)
+        of_items = clicks.power(2).sum(axis=0)
+    else:
+        of_users = clicks.power(2).sum(axis=1)
+        of_items = weights.power(2).sum(axis=1)
+    by_user = np.asarray(of_users).ravel() ** model.beta
+    by_item = np.asarray(of_items).ravel() ** (1.0 - model.beta)
+    scores.data = scores.data / (by_user[scores.row] * by_item[scores.col] + _TINY)
+    return scores.tocsr().power(model.q)
+
+
+def packed_solution(model: nn.Module) -> State:
+    """Return the matrices that a model got from profiles, by attribute, as tensors.
+
+    Its constructor makes them without profiles, so the checkpoint must hold them.
+    """
+    names = vars(model).get("solved_names", ())
+    return {name: _packed(vars(model)[name]) for name in names}
+
+
+def _packed(matrix: Any) -> Any:
+    if isinstance(matrix, torch.Tensor):
+        return matrix
+    if isinstance(matrix, np.ndarray):
+        return torch.from_numpy(matrix)
+    columns = matrix.tocsc()
+    return {name: torch.from_numpy(getattr(columns, name)) for name in _SPARSE}
+
+
+def unpack_solution(model: nn.Module, packed: Mapping[str, Any], path: str) -> None:
+    """Put the matrices of a checkpoint into a model.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model as its constructor made it.
+    packed : mapping
+        Of :func:`packed_solution`.
+    path : str
+        The checkpoint's file, for the message.
+
+    Raises
+    ------
+    DataError
+        They do not fit the model.
+    """
+    solution = {}
+    for name, matrix in packed.items():
+        made = vars(model).get(name)
+        try:
+            solution[name] = _unpacked(matrix, made)
+        except (KeyError, ValueError) as error:
+            raise DataError(
+                f"'{path}' does not fit this {type(model).__name__}: its {name} has other sizes. "
+                "The model and the dataset must be those it was trained with."
+            ) from error
+    if solution:
+        put_solution(model, solution)
+
+
+def _unpacked(matrix: Any, made: Any) -> Any:
+    """Return a matrix of the kind and the sizes that the model's constructor made."""
+    if sp.issparse(made) and isinstance(matrix, Mapping):
+        parts = tuple(matrix[name].cpu().numpy() for name in _SPARSE)
+        columns = sp.csc_matrix(parts, shape=made.shape)
+        columns.check_format(full_check=True)  # a wrong index would read foreign memory
+        return columns
+    if not isinstance(matrix, torch.Tensor) or sp.issparse(made):
+        raise ValueError("another kind of matrix")
+    if tuple(matrix.shape) != getattr(made, "shape", None):
+        raise ValueError("other sizes")
+    return matrix.to(made.device) if isinstance(made, torch.Tensor) else matrix.cpu().numpy()

@@ -1,0 +1,1 @@
+"""Tables of a shop's own (CSV, TSV, JSON lines, Parquet) as RecBole's atomic files."""

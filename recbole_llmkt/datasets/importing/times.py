@@ -1,0 +1,82 @@
+"""Dates in any ISO form, and counts of seconds, as seconds since 1970."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+import numpy as np
+import pandas as pd
+
+from recbole_llmkt.utils.types import FloatArray
+
+_NUMBER = r"[-+]?\d+(?:\.\d+)?(?:[eE]\+?\d+)?"
+_DAY = r"(?:19|20)\d\d(?:(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))?"  # 20240103, or the year alone
+_STARTS_WITH_YEAR = r"\d{4}.*"
+_WITH_ZONE = r".*[T ].*(?:Z|[+-]\d\d(?::?\d\d)?)"
+# ISO's week dates and days of the year, which pandas does not read.
+_RARE = ("%G-W%V-%u", "%GW%V%u", "%Y-%j", "%Y%j")
+# The least number that is taken for so many parts of a second: 1e11 seconds are in the year 5138.
+_UNITS = ((1e17, 1e9, "nanoseconds"), (1e14, 1e6, "microseconds"), (1e11, 1e3, "milliseconds"))
+
+
+def parse_times(cells: pd.Series, time_format: str | None = None) -> tuple[FloatArray, str]:
+    """Read a column of moments.
+
+    Parameters
+    ----------
+    cells : pandas.Series of str
+        Dates in any ISO form, with or without time and zone, or numbers since 1970; ``""`` is
+        missing.
+    time_format : str, optional
+        Python's directives (``%d.%m.%Y``), for dates that are not ISO.
+
+    Returns
+    -------
+    seconds : ndarray of float64, shape (n,)
+        Seconds since 1970, UTC; NaN where there is no moment, or none that can be read.
+    what : str
+        How the column was read.
+    """
+    texts = cells.str.strip()
+    filled = texts[texts != ""]
+    if time_format:
+        return _of_dates(texts, time_format), f"dates of the form {time_format}"
+    if filled.str.fullmatch(_NUMBER).mean() > 0.5 and not filled.str.fullmatch(_DAY).all():
+        return _of_numbers(texts)
+    texts = texts.str.replace(" ?UTC$", "Z", regex=True).str.upper()
+    has_zone = texts[filled.index].str.fullmatch(_WITH_ZONE)
+    what = "dates" if has_zone.all() else "dates; those without a zone are taken as UTC"
+    return _of_dates(texts.str.replace(",", "."), None), what
+
+
+def _of_numbers(texts: pd.Series) -> tuple[FloatArray, str]:
+    numbers = pd.to_numeric(texts.where(texts.str.fullmatch(_NUMBER), ""), errors="coerce")
+    usual = float(np.nanmedian(np.abs(numbers)))
+    for least, per_second, name in _UNITS:
+        if usual >= least:
+            return (numbers / per_second).to_numpy(dtype=np.float64), f"{name} since 1970"
+    return numbers.to_numpy(dtype=np.float64), "seconds since 1970"
+
+
+def _of_dates(texts: pd.Series, time_format: str | None) -> FloatArray:
+    """Read each different text once: many rows of a table share a day."""
+    moments = pd.Series(texts.unique(), dtype=object)
+    readable = moments if time_format else moments.where(moments.str.fullmatch(_STARTS_WITH_YEAR))
+    # pandas before 2.0 has no such format, and reads mixed ISO dates without one.
+    iso = None if pd.__version__.startswith("1.") else "ISO8601"
+    parsed = pd.to_datetime(readable, utc=True, errors="coerce", format=time_format or iso)
+    seconds = (parsed - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
+    left = seconds.isna() & (moments != "")
+    if not time_format and left.any():
+        seconds = seconds.where(~left, moments[left].map(_rare))
+    column: FloatArray = texts.map(dict(zip(moments, seconds))).to_numpy(dtype=np.float64)
+    return column
+
+
+def _rare(text: str) -> float:
+    for form in _RARE:
+        try:
+            return datetime.strptime(text, form).replace(tzinfo=timezone.utc).timestamp()
+        except ValueError:
+            continue
+    return float("nan")

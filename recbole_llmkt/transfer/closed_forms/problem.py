@@ -1,0 +1,89 @@
+"""What a model of closed form is solved from, and the steps that several of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.utils.types import RunConfig
+
+# Attributes of a model: arrays, scipy's sparse matrices or tensors, as RecBole has them.
+Solution = dict[str, Any]
+
+PATIENCE = 2.0  # seconds without a progress bar
+_PIECE = 2**26  # numbers at once: 256 MiB
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A model's data, the profiles, and how they come in.
+
+    Attributes
+    ----------
+    config : RunConfig
+        The model's own keys, ``device`` and ``show_progress``.
+    interactions : scipy.sparse.csr_matrix of float32, shape (n_users, n_items)
+        X, of the training split.
+    features : Tensor of float32, shape (n, dim_text)
+        T, on the run's device: centred profile embeddings by internal id, zero where there is none.
+        Those of the items, or of the users where the model compares users.
+    kind : str
+        ``drawn`` or ``rows``.
+    weight : float
+        w, above 0.
+    """
+
+    config: RunConfig
+    interactions: Any
+    features: Tensor
+    kind: str
+    weight: float
+
+    def blocks(self, n: int, title: str) -> tqdm[range]:
+        """Divide n columns into blocks, under a progress bar."""
+        size = max(1, _PIECE // n)
+        parts = [range(start, min(start + size, n)) for start in range(0, n, size)]
+        return self.bar(parts, title)
+
+    def bar(self, steps: Sequence[Any], title: str) -> Any:
+        """Return steps under a progress bar, which shows when they take over two seconds."""
+        quiet = not self.config["show_progress"]
+        return tqdm(steps, desc=title, delay=PATIENCE, disable=quiet, ncols=100)
+
+    def gram(self) -> Tensor:
+        """Return G = X'X, shape (n_items, n_items), on the device of the features."""
+        clicks = self.interactions.tocsc()
+        n = clicks.shape[1]
+        gram = np.empty((n, n), dtype=np.float32)
+        for block in self.blocks(n, "Co-occurrences"):
+            gram[:, block.start : block.stop] = gram_block(clicks, block)
+        return torch.from_numpy(gram).to(self.features.device)
+
+
+def gram_block(clicks: Any, block: range) -> npt.NDArray[np.float32]:
+    """Return some columns of X'X; X is a scipy.sparse.csc_matrix."""
+    columns: npt.NDArray[np.float32] = (clicks.T @ clicks[:, block.start : block.stop]).toarray()
+    return columns
+
+
+def inverse(matrix: Tensor, remedy: str) -> Tensor:
+    """Return the inverse of a symmetric positive definite matrix, in its place.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be inverted; ``remedy`` says what to do.
+    """
+    try:
+        factor = torch.linalg.cholesky(matrix, out=matrix)
+    except RuntimeError as error:
+        raise ConfigError(f"kt_closed_form: the matrix cannot be inverted: {remedy}.") from error
+    return torch.cholesky_inverse(factor, out=factor)

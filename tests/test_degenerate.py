@@ -1,0 +1,91 @@
+"""Data at the edge: one user, one item, layers one number wide, and profiles that say the same."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from recbole_llmkt.profiles.embeddings import embedding_paths
+from recbole_llmkt.quick_start import train
+from recbole_llmkt.utils.exceptions import DataError
+from tests.helpers import ENCODER, random_vectors, write_profiles
+
+SPLIT = {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "TO", "group_by": "user", "mode": "full"}
+# All ways to use profiles, each with what else it needs here.
+WAYS = {
+    "rmse": {},
+    "infonce": {"kt_loss": "infonce"},
+    "gram": {"kt_loss": "gram"},
+    "softrank": {"kt_loss": "softrank", "kt_transform": "none"},
+    "vicreg": {"kt_regularizer": "vicreg"},
+    "whitened": {"kt_transform": "pca_whiten"},
+    "random": {"kt_transform": "random"},
+    "shuffled": {"kt_control": "shuffled"},
+    "start": {"kt_init": "targets"},
+    "hybrid": {"kt_hybrid": "linear"},
+    "neighbours": {"kt_hybrid": "neighbours"},
+    "cold start": {"kt_cold_start": True},
+}
+
+
+def is_finite(result):
+    values = [result["best_valid_score"], *result["test_result"].values()]
+    transfer = result["transfer"] or {}
+    return all(map(math.isfinite, [*values, *transfer.get("transfer_losses", [])]))
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        ((1, 12, (10, 10)), "Some users have interacted with all items"),
+        ((12, 1, (1, 1)), "Some users have interacted with all items"),
+        ((2, 2, (1, 2)), "Some users have interacted with all items"),
+    ],
+    ids=["one user", "one item", "two of each"],
+)
+def test_few_users_and_items(make_dataset, size, words):
+    """RecBole samples no negatives where nothing is left to sample: that is said in one line."""
+    keys = {"topk": [1], "valid_metric": "NDCG@1", "eval_args": SPLIT, "kt_enabled": False}
+    with pytest.raises(DataError, match=words) as caught:
+        train(make_dataset(*size).config(epochs=1, **keys))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("interactions", [4, 1], ids=["one user", "one interaction"])
+def test_a_sequential_model_of_one_user(make_dataset, interactions):
+    size = (1, 12, (10, 10)) if interactions == 4 else (2, 2, (1, 2))
+    keys = {"topk": [1], "valid_metric": "NDCG@1", "hidden_size": 4, "kt_enabled": False}
+    config = make_dataset(*size).config(
+        "GRU4Rec", epochs=1, train_neg_sample_args=None, eval_args=SPLIT, **keys
+    )
+    try:
+        result = train(config)
+    except DataError as error:
+        assert interactions == 1 and "\n" not in str(error)
+    else:
+        assert math.isfinite(result["best_valid_score"])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_profiles_that_are_all_alike(tiny, way):
+    for entity in ("user", "item"):
+        path = embedding_paths(tiny.folder / "profiles", ENCODER, entity)[0]
+        np.save(path, np.ones_like(np.load(path)))
+    assert is_finite(train(tiny.config(epochs=2, topk=[1], valid_metric="NDCG@1", **WAYS[way])))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_layer_one_number_wide(tiny, way):
+    keys = {**WAYS[way], "embedding_size": 1}
+    if keys.get("kt_transform") == "none":
+        keys["kt_projector"] = "linear"
+    assert is_finite(train(tiny.config(epochs=2, topk=[1], valid_metric="NDCG@1", **keys)))
+
+
+def test_one_profile_alone(make_dataset):
+    dataset = make_dataset()
+    write_profiles(dataset.folder / "profiles", "user", random_vectors(["u1"]), {"u1": None})
+    keys = {"kt_transform": "random", "kt_entity": "user", "profile_allow_leak": True}
+    assert is_finite(train(dataset.config(epochs=2, **keys)))
