@@ -31,6 +31,11 @@ _COMMANDS = {
     "profile": ("recbole_llmkt.cli.profile", "profile", "Write, check and embed profiles."),
     "layers": ("recbole_llmkt.cli.layers", "layers", "List the layers of a model."),
     "export": ("recbole_llmkt.cli.export", "export", "Write vectors or recommendations to files."),
+    "refresh": (
+        "recbole_llmkt.cli.refresh",
+        "refresh",
+        "Bring a model and its exports up to date.",
+    ),
     "refit": ("recbole_llmkt.cli.refit", "refit", "Train the chosen settings on all data."),
     "recommend": ("recbole_llmkt.cli.recommend", "recommend", "Recommend, with reasons."),
 }

@@ -90,7 +90,9 @@ def train(
 
 
 def _show(result: Result) -> None:
-    if result["test_result"] is None:
+    if result["test_result"] is None and result["best_valid_result"] is None:
+        click.echo("The split has no validation and no test part: nothing was measured.")
+    elif result["test_result"] is None:
         click.echo("The split has no test part. Best validation:")
     for metric, value in (result["test_result"] or result["best_valid_result"] or {}).items():
         click.echo(f"{metric}: {value}")

@@ -157,12 +157,7 @@ def load_profiles(
     n_entities = train_dataset.num(field)
     if not joined:
         raise ProfileError(_no_coverage(store, profiles, train_dataset.field2id_token[field]))
-    n_leaks = 0
-    if training:
-        digests = training_histories(train_dataset).digests() if entity == "user" else None
-        if not config["profile_allow_leak"]:
-            joined = without_absent(joined, digests)
-        n_leaks = _check_leaks(config, digests, joined, store)
+    joined, n_leaks = _checked(config, train_dataset, joined, store) if training else (joined, 0)
     embeddings = _embeddings(config, store, list(profiles.values()))
     rows = {token: row for row, token in enumerate(embeddings.ids)}
     tokens = sorted(joined, key=lambda token: int(ids_by_token[token]))
@@ -179,6 +174,17 @@ def load_profiles(
     )
     _log(loaded, store)
     return loaded
+
+
+def _checked(
+    config: RunConfig, train_dataset: Dataset, profiles: dict[str, Profile], store: ProfileStore
+) -> tuple[dict[str, Profile], int]:
+    """Return the profiles that may be learned from, and how many of them are leaks."""
+    is_user = store.entity == "user"
+    digests = training_histories(train_dataset).digests() if is_user else None
+    if not config["profile_allow_leak"]:
+        profiles = without_absent(profiles, digests)
+    return profiles, _check_leaks(config, digests, profiles, store)
 
 
 def _log(loaded: ProfileVectors, store: ProfileStore) -> None:

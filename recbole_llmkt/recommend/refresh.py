@@ -1,0 +1,184 @@
+"""A model brought up to date with its data: profiles, weights and exports, step by step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from logging import getLogger
+from pathlib import Path
+
+from recbole_llmkt.config import Config
+from recbole_llmkt.datasets.loading import files_digest
+from recbole_llmkt.profiles.generation.run import generate_profiles
+from recbole_llmkt.profiles.locations import own_folder
+from recbole_llmkt.profiles.store import ProfileStore
+from recbole_llmkt.quick_start import Interrupted, train
+from recbole_llmkt.recommend.files import (
+    LIST_FORMATS,
+    VECTOR_FORMATS,
+    check_format,
+    write_recommendations,
+    write_vectors,
+)
+from recbole_llmkt.recommend.recommender import Recommender
+from recbole_llmkt.training.continuing import open_checkpoint
+from recbole_llmkt.transfer.context import entities_of
+from recbole_llmkt.utils.exceptions import DataError
+from recbole_llmkt.utils.files import exclusive, replace_file
+from recbole_llmkt.utils.types import Settings
+
+logger = getLogger(__name__)
+
+_STATE = "refresh.json"
+
+
+@dataclass(frozen=True)
+class Refresh:
+    """What to bring up to date, and where it goes.
+
+    Attributes
+    ----------
+    checkpoint : str
+        The model so far.
+    output : Path
+        A folder for the exports, and for what has been done already.
+    overrides : mapping
+        Settings of today, over those of the checkpoint.
+    trust : bool
+        The checkpoint is one's own.
+    retrain : bool
+        Train from the start, instead of from the checkpoint's weights.
+    profiles : bool
+        Write the profiles of changed histories, where the run uses profiles.
+    topk : int
+        Items recommended to each user.
+    form : str
+        One of :data:`~recbole_llmkt.recommend.files.LIST_FORMATS`.
+    vectors : str or None
+        One of :data:`~recbole_llmkt.recommend.files.VECTOR_FORMATS`; None writes no vectors.
+    """
+
+    checkpoint: str
+    output: Path
+    overrides: Settings = field(default_factory=dict)
+    trust: bool = False
+    retrain: bool = False
+    profiles: bool = True
+    topk: int = 10
+    form: str = "csv"
+    vectors: str | None = None
+
+
+def refresh(wanted: Refresh) -> Settings:
+    """Do what has not been done yet since the data or the request changed.
+
+    The steps are the profiles whose histories have changed, the model, and the exports. What a
+    step has done is noted in ``refresh.json`` when it ends; started again, the same request
+    resumes, also within the training.
+
+    Parameters
+    ----------
+    wanted : Refresh
+        The request.
+
+    Returns
+    -------
+    dict
+        ``checkpoint`` (the new model), ``profiles`` (how many were written), ``files`` (the
+        exports) and ``skipped`` (steps that had been done before).
+
+    Raises
+    ------
+    LLMKTError
+        Something cannot be done; what was done before it stays.
+    Interrupted
+        Ctrl-C during training: the same request resumes it.
+    """
+    check_format(wanted.form, LIST_FORMATS)
+    if wanted.vectors is not None:
+        check_format(wanted.vectors, VECTOR_FORMATS)
+    with exclusive(wanted.output / ".refresh.lock", error_class=DataError, option="--output"):
+        _, config, _ = open_checkpoint(wanted.checkpoint, wanted.overrides, wanted.trust)
+        state = _State.of(wanted, config)
+        skipped = [step for step in ("profiles", "checkpoint", "files") if step in state.done]
+        if "profiles" not in state.done:
+            state.note(profiles=_write_profiles(config) if wanted.profiles else 0)
+        if "checkpoint" not in state.done:
+            state.note(checkpoint=_train(wanted, config, state))
+        if "files" not in state.done:
+            state.note(files=_export(wanted, str(state.done["checkpoint"])))
+        return {**state.done, "skipped": skipped}
+
+
+class _State:
+    """What has been done of a request, on the disk."""
+
+    def __init__(self, path: Path, request: Settings, done: Settings) -> None:
+        self._path, self._request, self.done = path, request, done
+
+    @classmethod
+    def of(cls, wanted: Refresh, config: Config) -> _State:
+        """Read what has been done of the same request on the same data; nothing, if it changed."""
+        request: Settings = {
+            "checkpoint": str(Path(wanted.checkpoint).resolve()),
+            "data": files_digest(Path(config["data_path"]), config["dataset"]),
+            "overrides": json.loads(json.dumps(wanted.overrides, default=str)),
+            "retrain": wanted.retrain,
+            "profiles": wanted.profiles,
+            "exports": [wanted.topk, wanted.form, wanted.vectors],
+        }
+        path = wanted.output / _STATE
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            same = stored.get("request") == request
+            done = dict(stored["done"]) if same else {}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"'{path}' cannot be read ({error}): delete it.") from error
+        if not _exist(done.get("files", ())):
+            del done["files"]
+        if not _exist([done["checkpoint"]] if "checkpoint" in done else ()):
+            done = {"profiles": done["profiles"]}
+        return cls(path, request, done)
+
+    def note(self, **done: object) -> None:
+        """Write down that a step has been done."""
+        self.done.update(done)
+        text = json.dumps({"request": self._request, "done": self.done}, indent=2)
+        replace_file(self._path, f"{text}\n".encode())
+
+
+def _exist(files: Iterable[object]) -> bool:
+    return all(Path(str(file)).is_file() for file in files)
+
+
+def _write_profiles(config: Config) -> int:
+    """Write the profiles that are missing or whose history has changed; return how many."""
+    if not config["kt_enabled"]:
+        return 0
+    stores = [ProfileStore(own_folder(config), name) for name in entities_of(config["kt_entity"])]
+    existing = [store for store in stores if store.exists()]
+    return sum(generate_profiles(config, store.entity).written for store in existing)
+
+
+def _train(wanted: Refresh, config: Config, state: _State) -> str:
+    unfinished = state.done.pop("unfinished", None)
+    resume = str(unfinished) if unfinished and Path(str(unfinished)).is_file() else None
+    start = None if wanted.retrain or resume else wanted.checkpoint
+    try:
+        result = train(config, verbose=False, resume=resume, start_from=start)
+    except Interrupted as interrupted:
+        state.note(unfinished=interrupted.checkpoint)
+        raise
+    return str(result["checkpoint"])
+
+
+def _export(wanted: Refresh, checkpoint: str) -> list[str]:
+    recommender = Recommender(checkpoint, wanted.overrides, wanted.trust)
+    paths = [wanted.output / f"recommendations.{wanted.form}"]
+    if wanted.vectors is not None:
+        factors = recommender.factors()
+        users, items = recommender.users, recommender.items
+        paths += write_vectors(wanted.output, users, items, factors, wanted.vectors)
+    write_recommendations(paths[0], recommender.top_k(k=wanted.topk), with_reasons=False)
+    return [str(path) for path in paths]
