@@ -213,9 +213,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         final.update(public)
         self._adapt_to_model(final)
         self._given = copy.deepcopy(final)
+        check_keys_of_release(self.model, final)  # 1.2.0 does not know them
         self.unknown_keys = self._keys_without_reader(bool(final["kt_strict_keys"]))
         _refuse_code(final)
-        check_keys_of_release(self.model, final)
         if not final.get("data_path"):
             raise ConfigError("'data_path' is empty: name the folder that holds the dataset.")
         check_values({**final, "dataset": self.dataset}, self.model)

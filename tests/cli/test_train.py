@@ -65,9 +65,12 @@ def test_ctrl_c_names_the_command_that_resumes(flags, monkeypatch, number):
         if epoch == 1:
             signal.raise_signal(number)
 
+    # A process that a shell started in the background ignores Ctrl-C.
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
     with monkeypatch.context() as patched:
         patched.setattr(quick_start, "train", functools.partial(quick_start.train, on_epoch=stop))
         done = run("train", *flags, "--kt_enabled=False")
+    signal.signal(signal.SIGINT, ignored)
     assert done.exit_code == 130, done.output
     assert signal.getsignal(signal.SIGTERM) == before
     assert "holds the best epoch so far" in done.output

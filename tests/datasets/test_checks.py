@@ -11,6 +11,7 @@ from recbole_llmkt.datasets.checks import check_candidates, check_files
 from recbole_llmkt.datasets.splits import training_split
 from recbole_llmkt.quick_start import train
 from recbole_llmkt.utils.exceptions import DataError, LLMKTError
+from tests.helpers import IS_NEWEST_RECBOLE
 
 SPLIT = {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "TO", "group_by": "user", "mode": "full"}
 
@@ -88,10 +89,11 @@ TIMED = [*ROWS, "timestamp"]
     [
         ("BPR", {"load_col": {"inter": ROWS}}, "order: TO needs 'timestamp' (TIME_FIELD)"),
         ("BPR", {"TIME_FIELD": None}, "order: TO needs TIME_FIELD"),
-        (
+        pytest.param(
             "BPR",
             {"load_col": {"inter": ROWS}, "eval_args": {"split": {"TS": [8, 1, 1]}, "order": "RO"}},
             "split: TS needs 'timestamp'",
+            marks=pytest.mark.skipif(not IS_NEWEST_RECBOLE, reason="new in RecBole 1.2.1"),
         ),
         (
             "SASRec",

@@ -8,6 +8,7 @@ import time
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -225,7 +226,8 @@ def test_odd_ids_keep_their_letters_where_recbole_keeps_them(make_dataset):
     names = ["NaN", "null", "None", "NA", "1e5", "007", "x\u00a0", "inf", "True", "u9"]
     dataset = make_dataset(n_users=len(names), user=names.__getitem__)
     digests = training_histories(training_split(dataset.config())).digests()
-    assert set(digests) == set(names[4:])
+    words = {"None"} if pd.__version__ < "2" else set()  # a missing value since pandas 2
+    assert set(digests) == words | set(names[4:])
     ids = {token: token for token in digests}
     assert ids["007"] == "007" and ids["x\u00a0"].endswith("\u00a0")
 

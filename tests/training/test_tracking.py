@@ -39,7 +39,13 @@ def wandb(monkeypatch):
 
 
 def test_each_run_is_one_of_its_own_and_shows_its_best(tiny, wandb):
-    keys = {"log_wandb": True, "epochs": 8, "learning_rate": 0.1, "kt_slices": ["history"]}
+    keys = {
+        "log_wandb": True,
+        "epochs": 8,
+        "learning_rate": 0.1,
+        "metric_decimal_place": 8,
+        "kt_slices": ["history"],
+    }
     results = [
         train(tiny.config("BPR", kt_enabled=enabled, **keys), verbose=False)
         for enabled in (False, True)

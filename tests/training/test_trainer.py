@@ -233,7 +233,9 @@ def test_both_losses_are_logged_apart(tiny, caplog, monkeypatch):
     monkeypatch.setattr(
         SummaryWriter,
         "add_scalar",
-        lambda self, tag, value, step: scalars.setdefault(tag, []).append((step, value)),
+        lambda self, tag, value, step=None, *rest: scalars.setdefault(tag, []).append(
+            (step, value)
+        ),
     )
     with caplog.at_level(logging.INFO):
         run.fit(verbose=True)

@@ -82,7 +82,9 @@ class TransformersGenerator(Generator):
 
     def _room(self) -> float:
         """Return the longest prompt that leaves room for the answer; infinite if none is known."""
-        config = self._loaded().config.get_text_config()
+        config = self._loaded().config
+        if hasattr(config, "get_text_config"):  # not before transformers 4.45
+            config = config.get_text_config()
         longest = getattr(config, "max_position_embeddings", None)
         return float("inf") if longest is None else longest - self.settings["profile_max_tokens"]
 
