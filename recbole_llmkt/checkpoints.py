@@ -78,9 +78,10 @@ def load_checkpoint(path: str, device: torch.device | str = "cpu") -> State:
     return state
 
 
+_Kinds = Mapping[str, "type | tuple[type, ...]"]
 # The types of a checkpoint's fields, as far as it has them. What is in them is checked where it is
 # put in place (see `fitting`).
-_FIELDS: Mapping[str, Any] = {
+_FIELDS: _Kinds = {
     "config": dict,
     "epoch": int,
     "cur_step": int,
@@ -90,7 +91,7 @@ _FIELDS: Mapping[str, Any] = {
     "optimizer": dict,
     "transfer": dict,
 }
-_TRANSFER_FIELDS: Mapping[str, Any] = {
+_TRANSFER_FIELDS: _Kinds = {
     "ids": dict,
     "phase": int,
     "switch": int,
@@ -297,13 +298,13 @@ def load_weights(model: nn.Module, checkpoint: State, path: str) -> None:
             _put_counters(modules[name], values)
 
 
-def _check_names(values: Mapping[str, Any], names: Iterable[str]) -> None:
+def _check_names(values: Iterable[str], names: Iterable[str]) -> None:
     foreign = [name for name in values if name not in names]
     if foreign:
         raise ValueError(f"it has no attribute '{foreign[0]}' to load")
 
 
-def _put_counters(module: nn.Module, values: Mapping[str, Any]) -> None:
+def _put_counters(module: nn.Module, values: Mapping[str, float]) -> None:
     for name, number in values.items():
         before = vars(module).get(name)
         counted = before is None if name in vars(module) else not hasattr(module, name)

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 from recbole_llmkt.training.checkpointing import CheckpointMixin
@@ -29,7 +28,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 @contextmanager
-def stoppable(trainer: Any, saved: bool) -> Iterator[None]:
+def stoppable(trainer: object, saved: bool) -> Iterator[None]:
     """Say what is left of a run that the user or a full disk ends within the block.
 
     Parameters

@@ -131,6 +131,15 @@ def test_writing_embedding_and_writing_again(titled, llmkt):
     assert read_embeddings("new", ENCODER, "user").vectors.shape == (30, 2)
 
 
+def test_a_run_that_is_stopped_says_what_is_kept(titled, llmkt, monkeypatch):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("recbole_llmkt.profiles.generation.run.generate_profiles", stop)
+    said = llmkt("--entity=item", exit_code=1)
+    assert "Stopped. All profiles that were written are kept; the same command resumes." in said
+
+
 def test_a_dry_run_writes_nothing(titled, llmkt, tmp_path):
     out = llmkt("--dry-run", "--profile_dir=new", "--entity=item")
     assert "item: 40 profiles to write" in out

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from recbole_llmkt.experiment.tuning.space import Choices, Range
-from recbole_llmkt.experiment.tuning.study import Study, open_journal
+from recbole_llmkt.experiment.tuning.study import Study, journal_checked, open_journal
 from recbole_llmkt.experiment.tuning.trials import Outcome
+from recbole_llmkt.utils.exceptions import DataError
 from tests.experiment.fake_runs import PLAN
 
 SPACE = {"learning_rate": Range(1e-4, 1e-1, log=True), "sizes": Choices(([8], [16, 8]))}
@@ -62,3 +63,13 @@ def test_a_journal_that_a_crash_cut_short_opens(begin, tmp_path):
         file.write(b'{"op_code": 5, "wor')
     (tmp_path / "journal.log.lock").symlink_to("nowhere")  # of the process that was killed
     assert sorted(begin().finished()) == [0]
+
+
+def test_a_damaged_journal_is_one_line(tmp_path):
+    path = tmp_path / "study.journal"
+    path.write_text('{"op_code": 0}\n')
+    message = r"study\.journal is damaged \(.*\)\. Restore it, or tune into another --output\.$"
+    with pytest.raises(DataError, match=message):
+        storage = open_journal(path)
+        with journal_checked(path):
+            storage.get_all_studies()
