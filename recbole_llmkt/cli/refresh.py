@@ -63,9 +63,9 @@ def refresh(
       llmkt refresh --checkpoint=saved/BPR.pth --output=served --topk=10 --vectors=parquet
     """  # noqa: D301 - \b is click's
     from recbole_llmkt.cli.overrides import parse_overrides
-    from recbole_llmkt.quick_start import Interrupted
     from recbole_llmkt.recommend.refresh import Refresh
     from recbole_llmkt.recommend.refresh import refresh as bring_up_to_date
+    from recbole_llmkt.training.stopping import Interrupted
 
     overrides = parse_overrides(keys)
     wanted = Refresh(checkpoint, output, overrides, trust, retrain, profiles, topk, form, vectors)

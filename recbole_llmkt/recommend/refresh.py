@@ -13,7 +13,7 @@ from recbole_llmkt.datasets.loading import files_digest
 from recbole_llmkt.profiles.generation.run import generate_profiles
 from recbole_llmkt.profiles.locations import own_folder
 from recbole_llmkt.profiles.store import ProfileStore
-from recbole_llmkt.quick_start import Interrupted, train
+from recbole_llmkt.quick_start import train
 from recbole_llmkt.recommend.files import (
     LIST_FORMATS,
     VECTOR_FORMATS,
@@ -23,6 +23,7 @@ from recbole_llmkt.recommend.files import (
 )
 from recbole_llmkt.recommend.recommender import Recommender
 from recbole_llmkt.training.continuing import open_checkpoint
+from recbole_llmkt.training.stopping import Interrupted
 from recbole_llmkt.transfer.context import entities_of
 from recbole_llmkt.utils.exceptions import DataError
 from recbole_llmkt.utils.files import exclusive, replace_file

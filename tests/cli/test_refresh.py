@@ -5,8 +5,8 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from recbole_llmkt.cli.main import main
-from recbole_llmkt.quick_start import Interrupted
 from recbole_llmkt.recommend import refresh as module
+from recbole_llmkt.training.stopping import Interrupted
 
 
 def test_the_command(monkeypatch):

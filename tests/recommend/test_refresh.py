@@ -10,9 +10,10 @@ import pytest
 
 from recbole_llmkt.checkpoints import load_checkpoint
 from recbole_llmkt.profiles.store import Profile, ProfileStore
-from recbole_llmkt.quick_start import Interrupted, train
+from recbole_llmkt.quick_start import train
 from recbole_llmkt.recommend import refresh as module
 from recbole_llmkt.recommend.refresh import Refresh, refresh
+from recbole_llmkt.training.stopping import Interrupted
 from recbole_llmkt.utils.exceptions import ConfigError, DataError, ProfileError
 
 
