@@ -210,7 +210,9 @@ def needs_trust(settings: Mapping[str, Any]) -> bool:
         Those of its run.
     """
     unused = (key for key in _WARNED if settings.get(key) is not None)
-    return "." in str(settings["model"]) or any(_untrusted(key, settings[key]) for key in unused)
+    return "." in str(settings.get("model")) or any(
+        _untrusted(key, settings[key]) for key in unused
+    )
 
 
 def _untrusted(key: str, value: object) -> bool:

@@ -20,10 +20,10 @@ def unnamed(page: str) -> list[str]:
 
 def missing(page: str) -> list[str]:
     """Return the tests that a page names and that do not exist."""
-    return [f"{path}::{name}" for path, name in _TEST.findall(page) if name not in tests(path)]
+    return [f"{path}::{name}" for path, name in _TEST.findall(page) if name not in functions(path)]
 
 
-def tests(path: str) -> set[str]:
+def functions(path: str) -> set[str]:
     if not (ROOT / path).is_file():
         return set()
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))

@@ -239,7 +239,11 @@ def nothing_is_left_behind() -> bool:
         ({"kt_weight": 1.5}, ConfigError, ["kt_weight", "0.0 to 1.0"]),
         ({"kt_weight": [0.6, 0.6]}, ConfigError, ["more than 1"]),
         ({"kt_weight": [0.1, 0.2], "kt_entity": ["user"]}, ConfigError, ["the same length"]),
-        ({"kt_layer": ["user_embedding"], "kt_rows": ["lookup"] * 2}, ConfigError, ["equally"]),
+        (
+            {"kt_layer": ["user_embedding"], "kt_rows": ["lookup"] * 2},
+            ConfigError,
+            ["the same length"],
+        ),
         (
             {"kt_layer": ["user_embedding"] * 3, "kt_entity": "both"},
             ConfigError,
@@ -272,8 +276,7 @@ def test_bad_input_is_one_clear_error(tiny, keys, error, words):
         ("LR", {}, LayerError, ["width 1"]),
         ("LR", {"kt_layer": "token_embedding_table.embedding.weight"}, LayerError, ["never runs"]),
         ("LR", {"kt_layer": "first_order_linear"}, LLMKTError, ["wide"]),
-        ("Pop", {}, ConfigError, ["not trained by gradient descent"]),
-        ("NCEPLRec", {}, ConfigError, ["not trained by gradient descent"]),
+        ("Pop", {}, ConfigError, ["Pop takes no profiles", "kt_enabled: False"]),
         ("NuMF", {}, ConfigError, ["Unknown model 'NuMF'", "NeuMF"]),
         ("MultiVAE", {"kt_layer": "rating_matrix"}, LayerError, ["no layer"]),
     ],

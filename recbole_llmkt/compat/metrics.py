@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from recbole.evaluator.collector import Collector, DataStruct
+
+from recbole_llmkt.utils.types import Loader
 
 
 class MetricsCollector(Collector):  # type: ignore[misc]
@@ -18,7 +19,7 @@ class MetricsCollector(Collector):  # type: ignore[misc]
     id as an item, so that no coverage could be whole.
     """
 
-    def data_collect(self, train_data: Any) -> None:
+    def data_collect(self, train_data: Loader) -> None:
         """Collect what metrics need to know of the training part.
 
         Parameters

@@ -6,21 +6,28 @@ RecBole's checkpoints leave some of them out, and pickle the others.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Union
 
 import numpy as np
 import scipy.sparse as sp
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from recbole_llmkt.utils.exceptions import DataError
-from recbole_llmkt.utils.types import State
+from recbole_llmkt.utils.types import Array, State, Values
+
+if TYPE_CHECKING:
+    from scipy.sparse import spmatrix
+
+    # As RecBole has them, and as checkpoints have them.
+    Made = Union[Array, Tensor, spmatrix]
+    Packed = Union[Tensor, dict[str, Tensor]]
 
 _TINY = 1e-6  # RecBole's, in asymknn.py
 _SPARSE = ("data", "indices", "indptr")
 
 
-def put_solution(model: nn.Module, solution: Mapping[str, Any]) -> None:
+def put_solution(model: nn.Module, solution: Values) -> None:
     """Replace matrices of a model, and what its constructor computes from them.
 
     Parameters
@@ -37,12 +44,13 @@ def put_solution(model: nn.Module, solution: Mapping[str, Any]) -> None:
         attributes["pred_mat"] = _neighbour_scores(model)
 
 
-def _neighbour_scores(model: Any) -> Any:
+def _neighbour_scores(model: nn.Module) -> spmatrix:
     """Return the scores of ItemKNN or AsymKNN, as itemknn.py and asymknn.py compute them."""
-    clicks, weights = model.interaction_matrix, model.w
-    users = getattr(model, "method", "item") == "user"  # RecBole 1.2.0 compares items alone
+    made = vars(model)
+    clicks, weights, beta = made["interaction_matrix"], made["w"], made.get("beta")
+    users = made.get("method", "item") == "user"  # RecBole 1.2.0 compares items alone
     scores = weights.dot(clicks) if users else clicks.dot(weights)
-    if not hasattr(model, "beta"):
+    if beta is None:
         return scores.tolil()
     scores = scores.tocoo()
     # |user|^(2 beta) |item|^(2 - 2 beta): of the neighbours on the one side, of the clicks on the
@@ -53,10 +61,10 @@ def _neighbour_scores(model: Any) -> Any:
     else:
         of_users = clicks.power(2).sum(axis=1)
         of_items = weights.power(2).sum(axis=1)
-    by_user = np.asarray(of_users).ravel() ** model.beta
-    by_item = np.asarray(of_items).ravel() ** (1.0 - model.beta)
+    by_user = np.asarray(of_users).ravel() ** beta
+    by_item = np.asarray(of_items).ravel() ** (1.0 - beta)
     scores.data = scores.data / (by_user[scores.row] * by_item[scores.col] + _TINY)
-    return scores.tocsr().power(model.q)
+    return scores.tocsr().power(made["q"])
 
 
 def packed_solution(model: nn.Module) -> State:
@@ -68,7 +76,7 @@ def packed_solution(model: nn.Module) -> State:
     return {name: _packed(vars(model)[name]) for name in names}
 
 
-def _packed(matrix: Any) -> Any:
+def _packed(matrix: Made) -> Packed:
     if isinstance(matrix, torch.Tensor):
         return matrix
     if isinstance(matrix, np.ndarray):
@@ -77,7 +85,7 @@ def _packed(matrix: Any) -> Any:
     return {name: torch.from_numpy(getattr(columns, name)) for name in _SPARSE}
 
 
-def unpack_solution(model: nn.Module, packed: Mapping[str, Any], path: str) -> None:
+def unpack_solution(model: nn.Module, packed: Values, path: str) -> None:
     """Put the matrices of a checkpoint into a model.
 
     Parameters
@@ -108,7 +116,7 @@ def unpack_solution(model: nn.Module, packed: Mapping[str, Any], path: str) -> N
         put_solution(model, solution)
 
 
-def _unpacked(matrix: Any, made: Any) -> Any:
+def _unpacked(matrix: Packed, made: Made) -> Made:
     """Return a matrix of the kind and the sizes that the model's constructor made."""
     if sp.issparse(made) and isinstance(matrix, Mapping):
         parts = tuple(matrix[name].cpu().numpy() for name in _SPARSE)

@@ -211,6 +211,9 @@ def _interactions(dataset: Dataset) -> dict[str, Array]:
         for field in columns
         if field + suffix in feat
     }
+    for name in _further_fields(dataset):  # the target's values are not those of the list
+        if name not in lists:
+            columns.pop(name, None)
     lengths = plain_column(feat[length_field]).astype(np.int64)
     if dataset.config["benchmark_filename"] is None:
         # Every interaction is the target of one augmented row, but for the first of each user,

@@ -89,6 +89,8 @@ class Dataset(Protocol):
     label_field: str | None
     user_num: int
     item_num: int
+    user_counter: Mapping[int, int]  # how often each id occurs in inter_feat
+    item_counter: Mapping[int, int]
     field2id_token: dict[str, npt.NDArray[np.str_]]
     field2token_id: dict[str, dict[str, int]]
     field2type: dict[str, FeatureType]

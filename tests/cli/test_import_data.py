@@ -41,6 +41,7 @@ def test_without_titles_no_profile_is_suggested(shop):
         (["no.csv", "-d", "mine"], "There is no file 'no.csv'"),
         (["orders.csv", "-d", "mine", "--separator=ab"], "one character"),
         (["orders.csv", "-d", "ml-100k"], "choose another name"),
+        (["orders.csv", "-d", "mine", "--category=qty"], "name their table with --items"),
         (["orders.csv", "-d", "mine", "--user=mail"], "Did you mean 'email'"),
         (["orders.csv", "-d", "mine", "--encoding=klingon"], "Cannot read"),
     ],

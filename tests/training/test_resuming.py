@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from recbole_llmkt.checkpoints import load_checkpoint
-from recbole_llmkt.quick_start import Interrupted, train
+from recbole_llmkt.quick_start import train
+from recbole_llmkt.training.stopping import Interrupted
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
 
 KEYS = {"epochs": 4, "eval_batch_size": 4096, "kt_projector": "linear"}

@@ -108,6 +108,11 @@ def import_data(job: Import) -> Imported:
         with their lines), or the files are there already. Nothing is written then.
     """
     with_items = job.items is not None or job.title is not None
+    if not with_items and (job.category or job.text):
+        raise DataError(
+            "--category and --text are columns of the items: name their table with --items, or "
+            f"their titles in '{job.source}' with --title."
+        )
     making = {"inter", "yaml"} | ({"item"} if with_items else set())
     making |= {"user"} if job.users else set()
     folder = job.output / job.dataset

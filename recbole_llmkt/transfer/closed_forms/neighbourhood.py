@@ -19,7 +19,7 @@ Similarities below 0 count as 0: neighbours are those alike.
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Callable
 
 import numpy as np
 import scipy.sparse as sp
@@ -27,7 +27,10 @@ import torch
 from torch import Tensor
 
 from recbole_llmkt.transfer.closed_forms.problem import Problem, Solution, gram_block
-from recbole_llmkt.utils.types import RunConfig
+from recbole_llmkt.utils.types import IntArray, Matrix, RunConfig
+
+if TYPE_CHECKING:
+    from scipy.sparse import spmatrix
 
 _TINY = 1e-6  # RecBole's, in itemknn.py and asymknn.py
 
@@ -65,7 +68,7 @@ def _solve(problem: Problem, of_clicks: Similarity, of_profiles: Similarity) -> 
     users = problem.config["knn_method"] == "user"
     clicks = (problem.interactions.T if users else problem.interactions).tocsc()
     features, weight = problem.features, problem.weight
-    squares = _column(clicks.multiply(clicks).sum(axis=0), features)
+    squares = torch.from_numpy(np.asarray(clicks.power(2).sum(axis=0)).T).to(features)
     lengths = features.square().sum(dim=1, keepdim=True)
     known = lengths > 0
     nearest = _Nearest(len(features), problem.config)
@@ -86,18 +89,13 @@ def _solve(problem: Problem, of_clicks: Similarity, of_profiles: Similarity) -> 
     return {"w": matrix.T.tocsc() if users else matrix}
 
 
-def _column(values: Any, like: Tensor) -> Tensor:
-    """Return a row of numpy's as a column."""
-    return torch.from_numpy(np.asarray(values, dtype=np.float32).reshape(-1, 1)).to(like)
-
-
 class _Nearest:
     """The largest similarities of each column, as a sparse matrix that grows by blocks."""
 
     def __init__(self, n: int, config: RunConfig) -> None:
         self._n = n
         self._k = min(int(config["k"]), n)
-        self._parts: list[tuple[Any, Any]] = []
+        self._parts: list[tuple[Matrix, IntArray]] = []
 
     def add(self, similarity: Tensor, block: range) -> None:
         """Take a block of columns, shape (n, len(block))."""
@@ -109,7 +107,7 @@ class _Nearest:
         entries = torch.stack([rows[filled], numbers]).cpu().numpy()
         self._parts.append((values[filled].cpu().numpy(), entries))
 
-    def matrix(self) -> Any:
+    def matrix(self) -> spmatrix:
         """Return them all, shape (n, n)."""
         values, entries = (np.concatenate(parts, axis=-1) for parts in zip(*self._parts))
         return sp.csc_matrix((values, tuple(entries)), shape=(self._n, self._n))

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from recbole_llmkt.utils.exceptions import ConfigError
-from recbole_llmkt.utils.types import RunConfig
+from recbole_llmkt.utils.types import Matrix, RunConfig, Values
+
+if TYPE_CHECKING:
+    from scipy.sparse import spmatrix
 
 # Attributes of a model: arrays, scipy's sparse matrices or tensors, as RecBole has them.
-Solution = dict[str, Any]
+Solution = Values
+
+Step = TypeVar("Step")
 
 PATIENCE = 2.0  # seconds without a progress bar
 _PIECE = 2**26  # numbers at once: 256 MiB
@@ -42,21 +46,22 @@ class Problem:
     """
 
     config: RunConfig
-    interactions: Any
+    interactions: spmatrix
     features: Tensor
     kind: str
     weight: float
 
-    def blocks(self, n: int, title: str) -> tqdm[range]:
+    def blocks(self, n: int, title: str) -> Iterable[range]:
         """Divide n columns into blocks, under a progress bar."""
         size = max(1, _PIECE // n)
         parts = [range(start, min(start + size, n)) for start in range(0, n, size)]
         return self.bar(parts, title)
 
-    def bar(self, steps: Sequence[Any], title: str) -> Any:
+    def bar(self, steps: Sequence[Step], title: str) -> Iterable[Step]:
         """Return steps under a progress bar, which shows when they take over two seconds."""
         quiet = not self.config["show_progress"]
-        return tqdm(steps, desc=title, delay=PATIENCE, disable=quiet, ncols=100)
+        bar: Iterable[Step] = tqdm(steps, desc=title, delay=PATIENCE, disable=quiet, ncols=100)
+        return bar
 
     def gram(self) -> Tensor:
         """Return G = X'X, shape (n_items, n_items), on the device of the features."""
@@ -68,9 +73,9 @@ class Problem:
         return torch.from_numpy(gram).to(self.features.device)
 
 
-def gram_block(clicks: Any, block: range) -> npt.NDArray[np.float32]:
+def gram_block(clicks: spmatrix, block: range) -> Matrix:
     """Return some columns of X'X; X is a scipy.sparse.csc_matrix."""
-    columns: npt.NDArray[np.float32] = (clicks.T @ clicks[:, block.start : block.stop]).toarray()
+    columns: Matrix = (clicks.T @ clicks[:, block.start : block.stop]).toarray()
     return columns
 
 

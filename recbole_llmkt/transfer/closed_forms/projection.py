@@ -8,7 +8,7 @@ singular values as the items' directions :math:`V^*`, users are :math:`Q = XV^*`
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
@@ -16,6 +16,9 @@ import torch
 from sklearn.utils.extmath import randomized_svd
 
 from recbole_llmkt.transfer.closed_forms.problem import Problem, Solution
+
+if TYPE_CHECKING:
+    from scipy.sparse import spmatrix
 
 
 def solve_projection(problem: Problem) -> Solution:
@@ -47,7 +50,7 @@ def solve_projection(problem: Problem) -> Solution:
     }
 
 
-def rare_clicks(clicks: Any, beta: float) -> Any:
+def rare_clicks(clicks: spmatrix, beta: float) -> spmatrix:
     r"""Return D: each click counts :math:`\max(\log(n / c^\beta), 0)`, c the clicks of its item.
 
     Parameters

@@ -7,10 +7,9 @@ is drawn towards S, the EASE of the profiles alone (``drawn``).
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 from sklearn.exceptions import ConvergenceWarning
@@ -19,13 +18,14 @@ from torch import Tensor
 
 from recbole_llmkt.transfer.closed_forms.ease import profile_similarity
 from recbole_llmkt.transfer.closed_forms.problem import Problem, Solution, inverse
-from recbole_llmkt.utils.types import RunConfig
+from recbole_llmkt.utils.types import Matrix, RunConfig
+
+if TYPE_CHECKING:
+    from scipy.sparse import spmatrix
 
 # RecBole's own, in slimelastic.py and admmslim.py.
 _SWEEPS, _TOLERANCE = 100, 1e-4
 _TINY = 1e-7
-
-Matrix = npt.NDArray[np.float32]
 
 
 def solve_elastic_net(problem: Problem) -> Solution:
@@ -59,7 +59,7 @@ def solve_elastic_net(problem: Problem) -> Solution:
 
 def _column(
     gram: Matrix, target: Matrix, item: int, norm: float, strength: float, config: RunConfig
-) -> Any:
+) -> spmatrix:
     """Return an item's column; the Gram matrix comes back as it was."""
     kept = gram[item].copy()
     if config["hide_item"]:

@@ -104,7 +104,7 @@ def test_a_file_with_a_section_for_each_model(tmp_path):
         ({"models": []}, "No model is given"),
         ({"seeds": [1, 1]}, "Given twice: seed 1"),
         ({"overrides": {"kt_weight": 1.5}}, "kt_weight: 1.5"),
-        ({"models": ["Pop"]}, "not trained by gradient descent"),
+        ({"models": ["Pop"]}, "Pop takes no profiles"),
         ({"config_files": ["missing.yaml"]}, "missing.yaml"),
     ],
 )

@@ -42,6 +42,7 @@ def test_the_winners_are_compared_and_noted(study, tmp_path):
 
 
 @in_process
+@in_process
 def misled_train(config, saved=True, on_epoch=None):
     """Stand in for training: profiles do harm."""
     result = fake_test(config, saved, on_epoch)
