@@ -24,7 +24,7 @@ _REASONED = (*_PLAIN, "reason", "cosine", "note")
 # Users in one row group of a Parquet file.
 _GROUP = 8192
 
-Row = tuple[Any, ...]
+Row = tuple[object, ...]
 
 
 def check_format(wanted: str, formats: Sequence[str]) -> None:

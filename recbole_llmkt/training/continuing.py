@@ -25,6 +25,7 @@ from recbole_llmkt.profiles.loading import ProfileVectors, RunProfiles
 from recbole_llmkt.profiles.locations import profile_folder
 from recbole_llmkt.training.growth import check_growth, grown_checkpoint
 from recbole_llmkt.transfer.context import RunContext, entities_of
+from recbole_llmkt.transfer.inspection.tables import EntityTable
 from recbole_llmkt.transfer.methods.cold_start import ColdSide, fill_rows
 from recbole_llmkt.utils.exceptions import ConfigError, DataError, ProfileError
 from recbole_llmkt.utils.types import Dataset, IntArray, Loader, State
@@ -174,7 +175,7 @@ def _has_profiles(config: Config, entity: str) -> bool:
 
 
 def predicted_side(
-    profiles: ProfileVectors, tables: list[Any], train: Dataset, new: IntArray
+    profiles: ProfileVectors, tables: list[EntityTable], train: Dataset, new: IntArray
 ) -> ColdSide:
     """Return whose rows are predicted from their profiles, and whose rows predict them.
 

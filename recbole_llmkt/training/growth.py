@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -146,7 +145,7 @@ class _Layout:
 
 def _starts(sizes: Sequence[int], kept: Sequence[int], extra: int) -> Tensor:
     """Return the first ``kept`` positions of each part, and the ``extra`` ones behind all."""
-    parts: list[Any] = []
+    parts: list[Tensor] = []
     start = 0
     for size, count in zip(sizes, kept):
         parts.append(torch.arange(start, start + count))

@@ -72,8 +72,8 @@ def test_what_others_wrote_stays_with_a_warning_unless_asked_for(tmp_path, reque
     write(tmp_path, requests, generator="openai", model="a-model")
     requests.digests["old"] = "another history"
     assert wanted_tokens(requests, tmp_path, Selection())[0] == ["new"]
-    assert "2 profiles stay that another generator, model or prompt wrote" in caplog.text
-    assert "(openai a-model) for one" in caplog.text
+    assert "2 profiles by another generator, model or prompt are kept" in caplog.text
+    assert "(openai a-model)" in caplog.text
     again, _ = wanted_tokens(requests, tmp_path, Selection(overwrite_others=True))
     assert "good" in again
     assert "edited" not in again
