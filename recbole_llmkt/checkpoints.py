@@ -116,8 +116,9 @@ def _wrong_field(state: State) -> str | None:
             value = values[name]
             if not isinstance(value, kinds[name]) or isinstance(value, bool):
                 return f"'{place}{name}' is a {type(value).__name__}"
-            is_named = name == "optimizer" or not isinstance(value, dict)
-            if not is_named and not all(isinstance(key, str) for key in value):
+            if name == "optimizer" or not isinstance(value, dict):
+                continue
+            if not all(isinstance(key, str) for key in value):
                 return f"'{place}{name}' has a key that is no text"
     return None
 
