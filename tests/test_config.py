@@ -18,7 +18,6 @@ from recbole_llmkt.keys.table import KEYS
 from recbole_llmkt.utils import resources
 from recbole_llmkt.utils.exceptions import ConfigError, LLMKTError
 from recbole_llmkt.utils.parsing import load_yaml
-from tests.helpers import ASYMKNN
 
 OVERALL = resources.properties_dir() / "overall.yaml"
 
@@ -303,30 +302,6 @@ def test_model_and_dataset_from_a_file(tmp_path):
     file = yaml_file(tmp_path / "f.yaml", "model: NeuMF\ndataset: ml-100k\n")
     one = Config(config_file_list=[file], command_line=[])
     assert (one["model"], one["dataset"]) == ("NeuMF", "ml-100k")
-
-
-@pytest.mark.parametrize("model", ["Pop", "Random"])
-def test_models_that_profiles_could_not_change_are_refused_with_the_reason(model):
-    with pytest.raises(ConfigError, match=rf"{model} takes no profiles: it ranks.*kt_enabled: F"):
-        config(model)
-    assert config(model, kt_enabled=False)["kt_enabled"] is False
-
-
-@pytest.mark.parametrize(
-    "model", ["ItemKNN", "EASE", "SLIMElastic", "ADMMSLIM", "NCEPLRec", ASYMKNN]
-)
-def test_models_of_closed_form_take_profiles_by_default(model):
-    assert config(model)["kt_enabled"] is True
-    assert config(model)["kt_closed_form"] in ("drawn", "rows")
-    assert config(model, kt_preset="recommended")["kt_enabled"] is True
-    with pytest.raises(ConfigError, match=rf"{model}: it is not trained by gradient descent.*Set"):
-        config(model, kt_closed_form="none")
-
-
-def test_trees_are_sent_to_features():
-    pytest.importorskip("xgboost")
-    with pytest.raises(ConfigError, match=r"XGBoost takes no profiles: .*kt_method: kar"):
-        config("XGBoost")
 
 
 def test_an_argument_that_is_no_key():

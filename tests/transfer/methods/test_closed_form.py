@@ -144,3 +144,18 @@ def test_settings_that_do_not_fit_are_refused(tiny, model, keys, message):
     with pytest.raises(ConfigError, match=message):
         tiny.config(model, **{"kt_closed_form": "drawn", **keys})
     tiny.config(model, kt_enabled=False)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_models_of_closed_form_take_profiles_by_default(tiny, model):
+    assert tiny.config(model)["kt_enabled"] is True
+    assert tiny.config(model)["kt_closed_form"] in CLOSED_FORM[model]
+    assert tiny.config(model, kt_preset="recommended")["kt_enabled"] is True
+    with pytest.raises(ConfigError, match=rf"{model}: it is not trained by gradient descent.*Set"):
+        tiny.config(model, kt_closed_form="none")
+
+
+def test_trees_are_sent_to_features(tiny):
+    pytest.importorskip("xgboost")
+    with pytest.raises(ConfigError, match=r"XGBoost takes no profiles: .*kt_method: kar"):
+        tiny.config("XGBoost")
