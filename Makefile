@@ -35,7 +35,7 @@ test: env lint
 
 fuzz: env
 	EXAMPLES=$(or $(EXAMPLES),500) $(BIN)/python -m pytest $(PARALLEL) tests/fuzz \
-	  --hypothesis-seed=$(or $(SEED),random)
+	  --hypothesis-seed=$(or $(SEED),$(shell date +%s))
 
 test-core: env
 	$(BIN)/python tools/versions.py --no-write $(BIN)/python
