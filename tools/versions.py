@@ -18,6 +18,7 @@ import click
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "versions.md"
 LIBRARIES = ("recbole", "ray", "torch", "numpy", "scipy", "pandas", "transformers")
+COLUMNS = ["python", *LIBRARIES, "tests", "seconds", "pip check"]
 START, END = "<!-- runs: tools/versions.py -->\n", "<!-- end of runs -->\n"
 # What must hold everywhere: stock RecBole bit for bit, repairs, layers, training, comparisons,
 # profiles, recommendations.
@@ -80,25 +81,37 @@ def run_core(python: str) -> dict[str, Any]:
     }
 
 
-def table(runs: list[dict[str, Any]]) -> str:
-    """Set the runs as a Markdown table."""
-    names = ["python", *LIBRARIES, "tests", "seconds", "pip check"]
-    rows = [names, ["---"] * len(names), *([str(run[name]) for name in names] for run in runs)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+def table(rows: dict[str, list[str]]) -> str:
+    """Set rows, by the version of Python, as a Markdown table."""
+    ordered = sorted(rows.values(), key=lambda row: [int(part) for part in row[0].split(".")])
+    return "".join(
+        f"| {' | '.join(row)} |\n" for row in (COLUMNS, ["---"] * len(COLUMNS), *ordered)
+    )
+
+
+def read_table(text: str) -> dict[str, list[str]]:
+    """Return the rows of a table that `table` made."""
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    return {row[0]: row for row in lines[2:]}
 
 
 @click.command()
 @click.argument("pythons", nargs=-1, required=True)
 @click.option("--write/--no-write", default=True, help="Put the table into docs/versions.md.")
 def main(pythons: tuple[str, ...], write: bool) -> None:
-    """Run the core suite with each of PYTHONS, and write the table of the runs."""
-    runs = [run_core(python) for python in pythons]
-    click.echo(table(runs))
-    if write:
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
-        _, _, after = rest.partition(END)
-        PAGE.write_text(f"{before}{START}\n{table(runs)}\n{END}{after}", encoding="utf-8")
-    sys.exit(any(run["failed"] for run in runs))
+    """Run the core suite with each of PYTHONS, and put its row into the table of the runs."""
+    failed = False
+    for python in pythons:
+        run = run_core(python)
+        failed = failed or run["failed"]
+        row = {run["python"]: [str(run[name]) for name in COLUMNS]}
+        click.echo(table(row))
+        if write:
+            before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
+            made, _, after = rest.partition(END)
+            rows = table({**read_table(made), **row})
+            PAGE.write_text(f"{before}{START}\n{rows}\n{END}{after}", encoding="utf-8")
+    sys.exit(failed)
 
 
 if __name__ == "__main__":
