@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import recbole.model.general_recommender as recbole_models
 import scipy.sparse as sp
 import torch
 
 from recbole_llmkt.compat import packed_solution, put_solution, unpack_solution
+from recbole_llmkt.registry import get_model
 from recbole_llmkt.utils.exceptions import DataError
 from tests.helpers import IS_NEWEST_RECBOLE
 from tests.transfer.closed_forms.problems import random_data, stock
@@ -21,7 +21,7 @@ NEIGHBOURS = ["ItemKNN", *(["AsymKNN"] if IS_NEWEST_RECBOLE else [])]
 @pytest.mark.parametrize("method", ["item", "user"])
 @pytest.mark.parametrize("name", NEIGHBOURS)
 def test_scores_of_neighbours_are_computed_as_in_recboles_constructor(name, method):
-    model = stock(getattr(recbole_models, name), CLICKS, **{**KNN, "knn_method": method})
+    model = stock(get_model(name), CLICKS, **{**KNN, "knn_method": method})
     own, scores = model.w.copy(), model.pred_mat.toarray()
     model.pred_mat = None
     put_solution(model, {"w": own})
@@ -32,11 +32,11 @@ def test_scores_of_neighbours_are_computed_as_in_recboles_constructor(name, meth
 @pytest.mark.parametrize("name", ["EASE", "ItemKNN", "NCEPLRec"])
 def test_what_is_packed_is_unpacked_into_another_model(name):
     keys = {**KNN, "reg_weight": 1.0, "rank": 3, "seed": 1}
-    model = stock(getattr(recbole_models, name), CLICKS, **keys)
+    model = stock(get_model(name), CLICKS, **keys)
     names = {"EASE": ["item_similarity"], "ItemKNN": ["w"]}.get(name, ["user_embeddings"])
     put_solution(model, {name: vars(model)[name] * 2 for name in names})
     packed = packed_solution(model)
-    other = stock(getattr(recbole_models, name), CLICKS, **keys)
+    other = stock(get_model(name), CLICKS, **keys)
     unpack_solution(other, packed, "file")
     for attribute in names:
         mine, theirs = vars(model)[attribute], vars(other)[attribute]
@@ -47,12 +47,12 @@ def test_what_is_packed_is_unpacked_into_another_model(name):
 
 
 def test_a_model_as_recbole_made_it_packs_nothing():
-    assert packed_solution(stock(recbole_models.EASE, CLICKS, reg_weight=1.0)) == {}
+    assert packed_solution(stock(get_model("EASE"), CLICKS, reg_weight=1.0)) == {}
 
 
 def test_matrices_of_other_sizes_are_refused():
-    ease = stock(recbole_models.EASE, CLICKS, reg_weight=1.0)
-    knn = stock(recbole_models.ItemKNN, CLICKS, **KNN)
+    ease = stock(get_model("EASE"), CLICKS, reg_weight=1.0)
+    knn = stock(get_model("ItemKNN"), CLICKS, **KNN)
     small = {"data": torch.ones(1), "indices": torch.zeros(1, dtype=torch.int32)}
     for model, packed in (
         (ease, {"item_similarity": torch.zeros(3, 3)}),
@@ -67,7 +67,7 @@ def test_matrices_of_other_sizes_are_refused():
 
 def test_an_index_outside_the_matrix_is_refused():
     """scipy would read and write memory that is not the matrix's."""
-    knn = stock(recbole_models.ItemKNN, CLICKS, **KNN)
+    knn = stock(get_model("ItemKNN"), CLICKS, **KNN)
     put_solution(knn, {"w": knn.w})
     packed = packed_solution(knn)
     packed["w"]["indices"] = packed["w"]["indices"].clone().fill_(10**6)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from recbole.model.general_recommender import BPR
 from recbole.trainer import NCLTrainer, S3RecTrainer, Trainer
 from recbole.utils import ModelType, init_seed
 
 from recbole_llmkt.compat import create_dataset
+from recbole_llmkt.registry import get_model
 from recbole_llmkt.training.factory import build_model, get_trainer
 from recbole_llmkt.training.trainer import TransferMixin
 from recbole_llmkt.utils.exceptions import ConfigError
@@ -39,8 +39,8 @@ def test_without_transfer_the_model_is_recboles_bit_for_bit(make_dataset):
     init_seed(7, True)
     model = build_model(config, dataset)
     init_seed(7, True)
-    stock = BPR(config, dataset)
-    assert type(model) is BPR
+    stock = get_model("BPR")(config, dataset)
+    assert type(model) is get_model("BPR")
     assert model.state_dict().keys() == stock.state_dict().keys()
     for name, value in stock.state_dict().items():
         assert torch.equal(model.state_dict()[name], value)

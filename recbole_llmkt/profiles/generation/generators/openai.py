@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # Answers; an error that ends the run; None at the end.
+_LOOK_AGAIN = 0.001  # seconds
 _Arrived = queue.SimpleQueue["Answer | Exception | None"]
 
 # Counts of tokens above this are no counts.
@@ -137,6 +138,9 @@ class OpenAIGenerator(Generator):
                 async with pace:
                     answer = await self._profile(client, request)
                 arrived.put(answer)
+                # Who stops after many failures must not have paid for answers nobody looked at.
+                while arrived.qsize() > self._concurrency // 4:
+                    await asyncio.sleep(_LOOK_AGAIN)
 
         self._service = Service.of(self.settings)
         client = self._openai.AsyncOpenAI(
