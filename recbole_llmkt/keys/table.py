@@ -152,16 +152,19 @@ _TRANSFER_KEYS = (
         "Train each row as its own numbers plus a learned map of its profile (linear), or plus the "
         "mean row of its nearest neighbours by profile (neighbours).",
         choices=HYBRIDS),
-    Key("kt_hybrid_scale", "float", 1.0,
-        "linear: length of the profiles, which sets how much is shared.", low=1e-6),
+    Key("kt_hybrid_scale", "float", 0.5,
+        "How much of a row comes from profiles, relative to 1 for its own numbers: length of the "
+        "profiles (linear), weight of the neighbours' mean row (neighbours).", low=0.0),
     Key("kt_hybrid_width", "int", 32,
         "linear: number of principal components of the profiles; ~ takes them whole.",
         low=1, optional=True),
-    Key("kt_hybrid_rate", "float", 0.2,
-        "linear: the map's learning rate, in multiples of the rows'.", low=1e-6),
+    Key("kt_hybrid_rate", "float", None,
+        "linear: the map's learning rate, in multiples of the rows'; ~: so that a step of an "
+        "optimizer like Adam moves a row by kt_hybrid_scale times what it moves its own numbers.",
+        low=1e-6, optional=True),
+    Key("kt_hybrid_decay", "float", None,
+        "linear: weight decay of the map; ~: the run's weight_decay.", low=0.0, optional=True),
     Key("kt_neighbours", "int", 10, "neighbours: how many.", low=1),
-    Key("kt_neighbours_share", "float", 0.5,
-        "neighbours: weight of their mean row, relative to 1 for the row itself.", low=0.0),
     Key("kt_closed_form", "str", "none",
         "EASE, SLIM and neighbourhood models with profiles: drawn (towards the solution of the "
         "profiles alone), rows (profiles as further rows of the interactions).",

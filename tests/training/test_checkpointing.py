@@ -235,7 +235,7 @@ def test_resuming_with_other_settings(tiny):
     ("keys", "changed", "message"),
     [
         ({"kt_hybrid": "linear"}, {"kt_control": "shuffled"}, "kt_control 'none' -> 'shuffled'"),
-        ({"kt_hybrid": "linear"}, {"kt_hybrid_scale": 2.0}, r"kt_hybrid_scale 1\.0 -> 2\.0"),
+        ({"kt_hybrid": "linear"}, {"kt_hybrid_scale": 2.0}, r"kt_hybrid_scale 0\.5 -> 2\.0"),
         ({}, {"kt_transform": "random"}, "kt_transform 'pca' -> 'random'"),
         ({"kt_control": "shuffled"}, {"kt_seed": 9}, "kt_seed 2020 -> 9"),
         ({}, None, "texts of the user profiles"),

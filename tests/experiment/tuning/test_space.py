@@ -62,7 +62,7 @@ def test_a_model_of_closed_form_tunes_what_its_solution_reads(model):
 def test_neighbours_are_among_the_ways_that_tuning_tries():
     space = arm_space(search_spaces(config()), config(kt_enabled=True), {})
     assert "neighbours" in space["kt_hybrid"].plain() and "none" in space["kt_hybrid"].plain()
-    assert {"kt_neighbours", "kt_neighbours_share", "kt_hybrid_scale"} <= {*space}
+    assert {"kt_neighbours", "kt_hybrid_scale"} <= {*space}
 
 
 def test_files_lie_over_one_another_key_by_key(tmp_path):
