@@ -177,7 +177,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
                 self._overlay(path)
         preset = self.external_config_dict.get("kt_preset")
         if preset:
-            self._preset_keys.update(self._overlay(_preset_path(preset), model))
+            self._preset_keys.update(self._overlay(preset_path(preset), model))
 
     def _update_internal_config_dict(self, file: str) -> Settings:
         content = load_yaml(file)
@@ -191,6 +191,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         """
         content = load_yaml(path)
         content.update(content.pop("models", {}).get(model, {}))
+        content.pop("search", None)  # a preset's, for `llmkt tune`: experiment/tuning/space.py
         check_keys(content, f"'{path}'")
         eval_args = content.pop("eval_args", None)
         if eval_args:
@@ -317,7 +318,14 @@ def _class_path(model_class: type) -> str:
     return f"{model_class.__module__}.{model_class.__qualname__}"
 
 
-def _preset_path(preset: str) -> Path:
+def preset_path(preset: str) -> Path:
+    """Return the file of a preset: one of ours by name, or somebody's own by path.
+
+    Raises
+    ------
+    ConfigError
+        There is neither.
+    """
     known = resources.names("presets")
     if preset in known:
         return resources.properties_dir() / "presets" / f"{preset}.yaml"

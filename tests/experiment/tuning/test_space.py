@@ -81,6 +81,28 @@ def test_files_lie_over_one_another_key_by_key(tmp_path):
     assert plain_space(neumf)["mlp_hidden_size"] == [[64, 32], [32]]
 
 
+def test_a_preset_says_what_is_searched_with_it_and_the_file_has_the_last_word(tmp_path):
+    made = config(kt_enabled=True, kt_preset="recommended")
+    own = [*search_spaces(config())["shared"]]
+    assert list(arm_space(search_spaces(made), made, {})) == own
+    solved = config("EASE", kt_enabled=True, kt_preset="recommended")
+    assert list(arm_space(search_spaces(solved), solved, {})) == [
+        "reg_weight",
+        "kt_closed_form_weight",
+    ]
+    space = tmp_path / "space.yaml"
+    space.write_text("transfer: {kt_hybrid_scale: [0.5, 1.0]}")
+    assert list(arm_space(search_spaces(made, space), made, {})) == [*own, "kt_hybrid_scale"]
+    preset = tmp_path / "preset.yaml"
+    preset.write_text("kt_loss: mse\nsearch: {transfer: {kt_loss: [mse, rmse]}}")
+    mine = config(kt_enabled=True, kt_preset=str(preset))
+    assert mine["kt_loss"] == "mse"
+    assert search_spaces(mine)["transfer"]["kt_loss"].plain() == ["mse", "rmse"]
+    preset.write_text("search: [kt_loss]")
+    with pytest.raises(ConfigError, match="'search' must hold 'section:' lines"):
+        search_spaces(config(kt_preset=str(preset)))
+
+
 def test_what_an_arm_searches():
     spaces = search_spaces(config())
     shared, transfer = (list(spaces[name]) for name in ("shared", "transfer"))
