@@ -155,8 +155,8 @@ def profile_features(config: RunConfig, profiles: ProfileVectors, trained_ids: I
     Returns
     -------
     Tensor of float32, shape (n, dim_text)
-        By internal id, of unit length and then centred; zero for the padding id, where there is no profile, and
-        everywhere with ``kt_control: zero``.
+        By internal id, of unit length and then centred; zero for the padding id, where there is no
+        profile, and everywhere with ``kt_control: zero``.
 
     Raises
     ------
