@@ -232,9 +232,7 @@ def evidence(pair: Pair) -> str:
     seeds = pair.seeds
     if seeds is None or seeds.low is None or seeds.high is None:
         return text
-    if math.isclose(
-        seeds.low, seeds.high, rel_tol=1e-9
-    ):  # a model without randomness: seeds are no evidence
+    if math.isclose(seeds.low, seeds.high, rel_tol=1e-9):  # a model without randomness
         return f"{text}; {seeds.low:+.4f} with each of {seeds.n} seeds"
     return f"{text}; 95% interval over {seeds.n} seeds {seeds.low:+.4f} to {seeds.high:+.4f}"
 
