@@ -221,9 +221,9 @@ def limited_files() -> Iterator[Callable[[int], None]]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def same_parameters(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+def same_parameters(model: torch.nn.Module, other: torch.nn.Module) -> bool:
     """Tell whether two models hold the same numbers, bit for bit."""
-    first, second = one.state_dict(), other.state_dict()
+    first, second = model.state_dict(), other.state_dict()
     return first.keys() == second.keys() and all(
         torch.equal(first[name], second[name]) for name in first
     )
@@ -246,5 +246,5 @@ def one_step(run, task=None):
         with task.attached():
             loss = run.model.calculate_loss(batch)
     loss.backward()
-    grads = {name: one.grad.clone() for name, one in run.model.named_parameters()}
+    grads = {name: parameter.grad.clone() for name, parameter in run.model.named_parameters()}
     return batch, loss.detach(), grads

@@ -145,7 +145,9 @@ def test_an_exported_checkpoint_loads_in_stock_recbole(tiny):
         timeout=300,
         check=False,
     )
-    line = next((one for one in done.stdout.splitlines() if one.startswith("SCORES")), "")
+    line = next(
+        (printed for printed in done.stdout.splitlines() if printed.startswith("SCORES")), ""
+    )
     assert line, done.stderr[-2000:]
     model = load_data_and_model(result["checkpoint"])[1].eval()
     batch = {"user_id": torch.arange(1, 6), "item_id": torch.arange(1, 6)}
@@ -184,7 +186,7 @@ def test_objective_of_recboles_hypertuning(tiny):
     )
     tuning.run()
     assert len(seen) == 4 and set(tuning.best_params) == {"kt_weight", "mlp_hidden_size"}
-    losses = {json.dumps(one["test_result"]) for one in tuning.params2result.values()}
+    losses = {json.dumps(result["test_result"]) for result in tuning.params2result.values()}
     assert len(losses) > 1
 
 
@@ -221,7 +223,7 @@ def test_entities_without_a_profile_take_no_part(make_dataset):
 
 
 def nothing_is_left_behind() -> bool:
-    return not [one for one in Path("saved").glob("*")] if Path("saved").exists() else True
+    return not [path for path in Path("saved").glob("*")] if Path("saved").exists() else True
 
 
 @pytest.mark.parametrize(
