@@ -16,6 +16,7 @@ import recbole
 import torch
 from recbole.utils import init_seed
 
+from recbole_llmkt import run_recbole_llmkt
 from recbole_llmkt.config import Config
 from recbole_llmkt.datasets.history import training_histories
 from recbole_llmkt.profiles.embeddings import embedding_paths, text_digest
@@ -155,6 +156,15 @@ class Prepared:
         return self.trainer.fit(
             self.train_data, self.valid_data, **{"verbose": False, "saved": False, **keywords}
         )
+
+
+def run(
+    dataset: TinyDataset, model: str | type = "BPR", saved: bool = False, **keys: Any
+) -> dict[str, Any]:
+    """Train two epochs in one call, as a user does."""
+    settings = dataset.settings(**{"epochs": 2, "state": "ERROR", **keys})
+    result: Any = run_recbole_llmkt(model, dataset.name, config_dict=settings, saved=saved)
+    return result
 
 
 def method_of(trainer: Any, name: str) -> Any:
