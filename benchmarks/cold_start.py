@@ -143,7 +143,7 @@ def run(model: str, seed: int) -> Iterator[dict[str, Any]]:
 def table(records: list[dict[str, Any]]) -> str:
     """Show the mean over seeds, and the gain over the trained embedding."""
     rows = []
-    for model in dict.fromkeys(one["model"] for one in records):
+    for model in dict.fromkeys(record["model"] for record in records):
         means = {
             arm: [
                 np.mean([r[name] for r in records if (r["model"], r["arm"]) == (model, arm)])

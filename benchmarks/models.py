@@ -179,7 +179,9 @@ def measure(model: str, dataset: str, batch_size: int) -> dict[str, Any]:
     task = TransferTask(RunContext(config, network, train_data))
     loader = getattr(train_data, "general_dataloader", train_data)
     batch = make_batch(train_data, min(batch_size, loader.sample_size))
-    optimizer = torch.optim.Adam([one for one in network.parameters() if one.requires_grad])
+    optimizer = torch.optim.Adam(
+        [parameter for parameter in network.parameters() if parameter.requires_grad]
+    )
 
     def step() -> None:
         optimizer.zero_grad()
@@ -214,19 +216,19 @@ def _pretrained_s3rec(dataset: str, values: dict[str, Any]) -> str:
     return str(path)
 
 
-def row(found: dict[str, Any]) -> str:
+def row(result: dict[str, Any]) -> str:
     """Set one model's figures as a row of the table."""
-    rows = found["rows"] + ("" if found["pure"] else ", mixed")
-    item = f"`{found['item_layer']}`" if found["item_layer"] else ""
-    limit = LIMITS.get(found["model"], "")
+    rows = result["rows"] + ("" if result["pure"] else ", mixed")
+    item = f"`{result['item_layer']}`" if result["item_layer"] else ""
+    limit = LIMITS.get(result["model"], "")
     cells = (
-        f"{found['model']}",
-        f"`{found['layer']}`",
+        f"{result['model']}",
+        f"`{result['layer']}`",
         rows,
-        str(found["width"]),
+        str(result["width"]),
         item,
-        f"{found['step_ms']:.1f} ms",
-        f"{100 * found['overhead']:+.1f}%",
+        f"{result['step_ms']:.1f} ms",
+        f"{100 * result['overhead']:+.1f}%",
         limit,
     )
     return "| " + " | ".join(cells) + " |"
@@ -240,7 +242,7 @@ def page(results: dict[str, Any]) -> str:
             f"\n### {kind}\n\n| model | user layer | rows | width | item layer | plain step | "
             "overhead | limits |\n|---|---|---|---|---|---|---|---|"
         )
-        known = {one["model"]: one for one in results["models"]}
+        known = {entry["model"]: entry for entry in results["models"]}
         for name in names.split():
             if name in known:
                 text.append(row(known[name]))
@@ -261,7 +263,7 @@ def main() -> None:
     torch.set_num_threads(1)
     raw = options.out.with_suffix(".json")
     old = json.loads(raw.read_text()) if raw.is_file() else {"models": []}
-    known = {one["model"]: one for one in old["models"]}
+    known = {entry["model"]: entry for entry in old["models"]}
     names = options.models.split(",") if options.models else " ".join(KINDS.values()).split()
     setup = {"dataset": options.dataset, "batch": options.batch, "pairs": PAIRS}
     if old.get("setup", setup) != setup:

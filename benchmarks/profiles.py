@@ -57,8 +57,8 @@ class _Server(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.received += data
-        header, found, rest = self.received.partition(b"\r\n\r\n")
-        if not found:
+        header, end, rest = self.received.partition(b"\r\n\r\n")
+        if not end:
             return
         length = int(header.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
         if len(rest) >= length:
@@ -220,12 +220,12 @@ def history_cost(n_interactions: int) -> dict[str, float]:
 
 def _history_costs() -> list[dict[str, float]]:
     """Measure each size in a process of its own: a peak of memory never goes down."""
-    found = []
+    measured = []
     for size in SIZES:
         command = [sys.executable, __file__, f"--history={size}"]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        found.append(json.loads(output.strip().splitlines()[-1]))
-    return found
+        measured.append(json.loads(output.strip().splitlines()[-1]))
+    return measured
 
 
 def _table(rows: list[dict[str, float]]) -> str:

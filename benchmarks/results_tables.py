@@ -90,29 +90,29 @@ def markdown(table: Table) -> str:
     DataError
         There are no results, or none of a metric.
     """
-    found = read_findings(table)
-    known = metric_names(found.cells)
+    findings = read_findings(table)
+    known = metric_names(findings.cells)
     metrics = list(table.metrics or known)
     for metric in metrics:
         if metric not in known:
             raise DataError(f"{table.path} has no metric '{metric}'.{nearest(metric, known)}")
-    arms = {cell.arm for cell in found.cells}
+    arms = {cell.arm for cell in findings.cells}
     if table.rival is not None and table.rival not in arms:
         raise DataError(f"{table.path} has no arm '{table.rival}'.{nearest(table.rival, arms)}")
     if table.layout == "models":
-        rows = _by_model(found, metrics)
+        rows = _by_model(findings, metrics)
     else:
-        rows = _by_row(found, metrics, table.rival)
+        rows = _by_row(findings, metrics, table.rival)
     lines = [
         f"**{table.title}**",
         "",
         tabulate(list(rows), headers="firstrow", tablefmt="github"),
         "",
-        *_slices(found, metrics, table.slices),
+        *_slices(findings, metrics, table.slices),
         " ".join(
             [
-                _facts(table, found.records),
-                *(_mean_sentences(found, metrics) if table.layout == "rows" else ()),
+                _facts(table, findings.records),
+                *(_mean_sentences(findings, metrics) if table.layout == "rows" else ()),
             ]
         ),
         "",
@@ -162,9 +162,9 @@ def read_lines(path: Path) -> list[Record]:
     return lines
 
 
-def _by_row(found: Findings, metrics: Sequence[str], rival: str | None) -> Iterator[list[str]]:
+def _by_row(findings: Findings, metrics: Sequence[str], rival: str | None) -> Iterator[list[str]]:
     """Yield a line for each model and arm."""
-    cells = found.cells
+    cells = findings.cells
     names = [metric.upper() for metric in metrics]
     firsts = {model: _first(cells, model, metrics) for model in {cell.model for cell in cells}}
     gained = " or ".join(dict.fromkeys(firsts[cell.model].upper() for cell in cells))
@@ -173,41 +173,43 @@ def _by_row(found: Findings, metrics: Sequence[str], rival: str | None) -> Itera
     by_name = {(cell.model, cell.arm, cell.metric): cell for cell in cells}
     for model, arm in dict.fromkeys((cell.model, cell.arm) for cell in cells):
         own, first = [by_name.get((model, arm, metric)) for metric in metrics], firsts[model]
-        times = [record.seconds for record in of_arm(found.good, model, arm)]
+        times = [record.seconds for record in of_arm(findings.good, model, arm)]
         yield [
             model,
             arm,
             *(value_text(cell.value) if cell else "" for cell in own),
-            _gain(by_name.get((model, arm, first))) + _star(found, model, arm, BASE, first),
-            _gain(over(found.good, model, arm, control_of(arm), first))
-            + _star(found, model, arm, control_of(arm), first),
-            *([_over_rival(found, model, arm, rival, first)] if rival else []),
-            _verdict(found, model, arm),
+            _gain(by_name.get((model, arm, first))) + _star(findings, model, arm, BASE, first),
+            _gain(over(findings.good, model, arm, control_of(arm), first))
+            + _star(findings, model, arm, control_of(arm), first),
+            *([_over_rival(findings, model, arm, rival, first)] if rival else []),
+            _verdict(findings, model, arm),
             f"{sum(times) / len(times):.0f}",
         ]
 
 
-def _star(found: Findings, model: str, arm: str, rival: str, metric: str) -> str:
+def _star(findings: Findings, model: str, arm: str, rival: str, metric: str) -> str:
     """Return a star where a difference is proven."""
     wanted = (model, arm, rival, metric)
-    pairs = [one for one in found.pairs if (one.model, one.arm, one.rival, one.metric) == wanted]
-    return " *" if any(one.proven for one in pairs) else ""
+    pairs = [
+        pair for pair in findings.pairs if (pair.model, pair.arm, pair.rival, pair.metric) == wanted
+    ]
+    return " *" if any(pair.proven for pair in pairs) else ""
 
 
-def _over_rival(found: Findings, model: str, arm: str, rival: str, metric: str) -> str:
+def _over_rival(findings: Findings, model: str, arm: str, rival: str, metric: str) -> str:
     """Return the gain over another method's arm, of arms of real knowledge."""
-    known = any((one.model, one.arm) == (model, arm) for one in found.verdicts)
-    return _gain(over(found.good, model, arm, rival, metric)) if known and arm != rival else ""
+    known = any((verdict.model, verdict.arm) == (model, arm) for verdict in findings.verdicts)
+    return _gain(over(findings.good, model, arm, rival, metric)) if known and arm != rival else ""
 
 
-def _by_model(found: Findings, metrics: Sequence[str]) -> Iterator[list[str]]:
+def _by_model(findings: Findings, metrics: Sequence[str]) -> Iterator[list[str]]:
     """Yield a line for each arm that is no control: value, gain over base, over the control."""
-    cells = found.cells
+    cells = findings.cells
     models = list(dict.fromkeys(cell.model for cell in cells))
     arms = list(dict.fromkeys(cell.arm for cell in cells))
     controls = {control_of(arm, how) for arm in arms for how in ("shuffled", "random", "zero")}
     alike = [model for model in models if _first(cells, model, metrics) == metrics[0]]
-    means = {arm: _mean_gains(found, arm, alike, metrics) for arm in arms}
+    means = {arm: _mean_gains(findings, arm, alike, metrics) for arm in arms}
     shown = len(alike) > 1
     yield ["arm", *models, *([f"mean of {len(alike)} by {metrics[0].upper()}"] if shown else [])]
     for arm in (arm for arm in arms if arm not in controls):
@@ -215,8 +217,8 @@ def _by_model(found: Findings, metrics: Sequence[str]) -> Iterator[list[str]]:
         for model in models:
             first = _first(cells, model, metrics)
             own = [c for c in cells if (c.model, c.arm, c.metric) == (model, arm, first)]
-            control = over(found.good, model, arm, control_of(arm), first)
-            outcome = _verdict(found, model, arm)
+            control = over(findings.good, model, arm, control_of(arm), first)
+            outcome = _verdict(findings, model, arm)
             known = outcome if outcome in (_OUTCOMES["win"], _OUTCOMES["worse"]) else ""
             row.append(" ".join(filter(None, [_short(own[0], control), known])) if own else "")
         if shown:
@@ -226,17 +228,17 @@ def _by_model(found: Findings, metrics: Sequence[str]) -> Iterator[list[str]]:
         yield row
 
 
-def _slices(found: Findings, metrics: Sequence[str], name: str | None) -> Iterator[str]:
+def _slices(findings: Findings, metrics: Sequence[str], name: str | None) -> Iterator[str]:
     """Yield a table of the first metric in each part of a slice, for base and its rivals."""
     if name is None:
         return
-    parts = [part for part in found.slices if part.name == name]
+    parts = [part for part in findings.slices if part.name == name]
     if not parts:
         raise DataError(f"The results have no slice '{name}'.")
-    shown = {BASE, *(one.arm for one in found.verdicts)}
+    shown = {BASE, *(verdict.arm for verdict in findings.verdicts)}
     rows = []
-    for model, arm in dict.fromkeys((cell.model, cell.arm) for cell in found.cells):
-        first = _first(found.cells, model, metrics)
+    for model, arm in dict.fromkeys((cell.model, cell.arm) for cell in findings.cells):
+        first = _first(findings.cells, model, metrics)
         if arm in shown:
             own = [_cell(part.cells, model, arm, first) for part in parts]
             rows.append([model, arm, *(_short(cell, None) if cell else "" for cell in own)])
@@ -248,14 +250,19 @@ def _cell(cells: Sequence[Cell], *names: str) -> Cell | None:
     return next((cell for cell in cells if (cell.model, cell.arm, cell.metric) == names), None)
 
 
-def _mean_sentences(found: Findings, metrics: Sequence[str]) -> Iterator[str]:
+def _mean_sentences(findings: Findings, metrics: Sequence[str]) -> Iterator[str]:
     """Yield a sentence for each arm of real knowledge and metric that several models have."""
-    firsts = {one.model: _first(found.cells, one.model, metrics) for one in found.verdicts}
+    firsts = {
+        verdict.model: _first(findings.cells, verdict.model, metrics)
+        for verdict in findings.verdicts
+    }
     several = len({*firsts.values()}) > 1
-    for arm, metric in dict.fromkeys((one.arm, firsts[one.model]) for one in found.verdicts):
-        models = [one.model for one in found.verdicts if one.arm == arm]
+    for arm, metric in dict.fromkeys(
+        (verdict.arm, firsts[verdict.model]) for verdict in findings.verdicts
+    ):
+        models = [verdict.model for verdict in findings.verdicts if verdict.arm == arm]
         models = [model for model in models if firsts[model] == metric]
-        means = _mean_gains(found, arm, models, metrics)
+        means = _mean_gains(findings, arm, models, metrics)
         if len(models) > 1 and means:
             yield (
                 f"Mean over {len(models)} models{f' by {metric.upper()}' if several else ''}, "
@@ -264,35 +271,35 @@ def _mean_sentences(found: Findings, metrics: Sequence[str]) -> Iterator[str]:
 
 
 def _mean_gains(
-    found: Findings, arm: str, models: Sequence[str], metrics: Sequence[str]
+    findings: Findings, arm: str, models: Sequence[str], metrics: Sequence[str]
 ) -> tuple[float, float] | None:
     """Return an arm's mean gains in percent over base and over its control, if all models do."""
     gains = []
     for model in models:
-        first = _first(found.cells, model, metrics)
-        cells = [over(found.good, model, arm, one, first) for one in (BASE, control_of(arm))]
+        first = _first(findings.cells, model, metrics)
+        cells = [over(findings.good, model, arm, other, first) for other in (BASE, control_of(arm))]
         known = [cell.gain.mean for cell in cells if cell and cell.gain]
         if len(known) < 2:
             return None
         gains.append(known)
     if not gains:
         return None
-    base, control = (sum(one) / len(models) for one in zip(*gains))
+    base, control = (sum(column) / len(models) for column in zip(*gains))
     return base, control
 
 
-def _verdict(found: Findings, model: str, arm: str) -> str:
+def _verdict(findings: Findings, model: str, arm: str) -> str:
     """Say what the tests by user and the seeds prove of an arm; "" of base and controls."""
-    for one in found.verdicts:
-        if (one.model, one.arm) == (model, arm):
-            return _OUTCOMES.get(one.outcome, one.outcome)
+    for verdict in findings.verdicts:
+        if (verdict.model, verdict.arm) == (model, arm):
+            return _OUTCOMES.get(verdict.outcome, verdict.outcome)
     return ""
 
 
 def _first(cells: Sequence[Cell], model: str, metrics: Sequence[str]) -> str:
     """Return the first of the metrics that a model has: gains are of this one."""
     known = {cell.metric for cell in cells if cell.model == model}
-    shown = [one for one in metrics if one in known]
+    shown = [name for name in metrics if name in known]
     if not shown:
         raise DataError(f"{model} has none of the table's metrics; it has {', '.join(known)}.")
     return shown[0]
@@ -364,7 +371,7 @@ def _facts(table: Table, records: Sequence[RunRecord]) -> str:
     )
     if any(record.tuned is not None and record.tuned.unequal for record in records):
         text += " **Arms were tuned with different budgets.**"
-    if any(leaks(one) for one in records):
+    if any(leaks(run) for run in records):
         text += " **Profiles may know more than the training part: `profile_allow_leak` is on.**"
     failed = sum(not record.ok for record in records)
     return text + (f" **{failed} runs failed.**" if failed else "")

@@ -54,9 +54,9 @@ def seconds(name: str, n: int) -> tuple[float, float]:
 
 def lengths(name: str) -> tuple[float, float]:
     """Return how long the mean of the targets is, and each one's way from it (root mean square)."""
-    found = read_embeddings(PROFILES, ENCODER, "user")
-    assert found is not None
-    vectors = np.asarray(found.vectors, dtype=np.float32)
+    embeddings = read_embeddings(PROFILES, ENCODER, "user")
+    assert embeddings is not None
+    vectors = np.asarray(embeddings.vectors, dtype=np.float32)
     ids = np.arange(1, len(vectors) + 1, dtype=np.int64)
     profiles = ProfileVectors("user", ids, vectors, len(ids) + 1, ENCODER, "bundled")
     width = vectors.shape[1] if name == "none" else WIDTH

@@ -11,11 +11,11 @@ from logging import getLogger
 import torch
 import torch.multiprocessing as multiprocessing
 from recbole.data.transform import construct_transform
-from recbole.utils import ModelType, get_environment, get_flops, init_seed, set_color
+from recbole.utils import ModelType, get_flops, init_seed, set_color
 from torch import nn
 
 from recbole_llmkt.checkpoints import load_weights
-from recbole_llmkt.compat import log_held_back, report_trial, torch_quiet
+from recbole_llmkt.compat import environment_table, log_held_back, report_trial, torch_quiet
 from recbole_llmkt.config import Config
 from recbole_llmkt.datasets.loading import load_data, sample_users
 from recbole_llmkt.evaluation.per_user import recorded, user_metrics
@@ -137,7 +137,7 @@ def _train(
     tested = _test(config, trainer, train_data, test_data, saved) if evaluate_test else None
     test_result = tested["test_result"] if tested else None
     if verbose:
-        logger.info("The running environment:\n" + get_environment(config).draw())
+        logger.info("The running environment:\n" + environment_table(config))
     logger.info(set_color("best valid ", "yellow") + f": {best_valid_result}")
     logger.info(set_color("test result", "yellow") + f": {test_result}")
     result: Result = {

@@ -47,7 +47,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     torch.autograd.set_detect_anomaly(False)  # importing RecBole's sequential models sets it
     yield
     root.setLevel(level)  # RecBole's HyperTuning lets errors through only
-    for handler in [one for one in root.handlers if one not in before]:
+    for handler in [added for added in root.handlers if added not in before]:
         root.removeHandler(handler)
         handler.close()
 

@@ -16,6 +16,7 @@ import recbole
 import torch
 from recbole.utils import init_seed
 
+from recbole_llmkt import run_recbole_llmkt
 from recbole_llmkt.config import Config
 from recbole_llmkt.datasets.history import training_histories
 from recbole_llmkt.profiles.embeddings import embedding_paths, text_digest
@@ -157,6 +158,15 @@ class Prepared:
         )
 
 
+def run(
+    dataset: TinyDataset, model: str | type = "BPR", saved: bool = False, **keys: Any
+) -> dict[str, Any]:
+    """Train two epochs in one call, as a user does."""
+    settings = dataset.settings(**{"epochs": 2, "state": "ERROR", **keys})
+    result: Any = run_recbole_llmkt(model, dataset.name, config_dict=settings, saved=saved)
+    return result
+
+
 def method_of(trainer: Any, name: str) -> Any:
     """Return a method of a trainer by its name; None where there is none."""
     return next((method for method in trainer.methods if method.name == name), None)
@@ -221,9 +231,9 @@ def limited_files() -> Iterator[Callable[[int], None]]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def same_parameters(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+def same_parameters(model: torch.nn.Module, other: torch.nn.Module) -> bool:
     """Tell whether two models hold the same numbers, bit for bit."""
-    first, second = one.state_dict(), other.state_dict()
+    first, second = model.state_dict(), other.state_dict()
     return first.keys() == second.keys() and all(
         torch.equal(first[name], second[name]) for name in first
     )
@@ -246,5 +256,5 @@ def one_step(run, task=None):
         with task.attached():
             loss = run.model.calculate_loss(batch)
     loss.backward()
-    grads = {name: one.grad.clone() for name, one in run.model.named_parameters()}
+    grads = {name: parameter.grad.clone() for name, parameter in run.model.named_parameters()}
     return batch, loss.detach(), grads

@@ -81,7 +81,11 @@ def write_planted(folder: Path, seed: int, informed: bool, world: World = World(
         for part, count in zip(PARTS, world.clicks):
             for _ in range(count):
                 noisy = part == "train" and rng.random() < world.noise
-                item = next(int(one) for one in (order if noisy else true) if one not in seen)
+                item = next(
+                    int(candidate)
+                    for candidate in (order if noisy else true)
+                    if candidate not in seen
+                )
                 seen.add(item)
                 clicks[part].append(f"u{seed}-{user}\ti{item}")
     for part, lines in clicks.items():
@@ -108,8 +112,8 @@ def _write_profiles(
     histories = training_histories(train._dataset).digests()
     texts = {
         "user": {
-            token: f"Loves {words(one)}. Never tires of {words(two)}."
-            for token, (one, two) in users.items()
+            token: f"Loves {words(first)}. Never tires of {words(second)}."
+            for token, (first, second) in users.items()
         },
         "item": {
             f"i{item}": f"A tale of {words(topic)}." for item, topic in enumerate(item_topics)

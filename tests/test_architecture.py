@@ -236,14 +236,14 @@ def test_a_circle_within_a_layer_is_seen(copy):
 
 def test_types_are_made_as_python_3_9_can():
     """``A | B`` is a type in annotations alone there, and typing has no ParamSpec."""
-    found = []
+    problems = []
     for name, path in module_paths(ROOT).items():
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in tree.body:
             value = node.value if isinstance(node, ast.Assign) else None
             if isinstance(value, ast.BinOp) and isinstance(value.op, ast.BitOr):
-                found.append(f"{name}, line {node.lineno}: use Union")
+                problems.append(f"{name}, line {node.lineno}: use Union")
             if isinstance(node, ast.ImportFrom) and node.module == "typing":
                 names = {alias.name for alias in node.names} & {"ParamSpec", "TypeAlias", "Self"}
-                found += [f"{name}, line {node.lineno}: {new}" for new in names]
-    assert found == []
+                problems += [f"{name}, line {node.lineno}: {new}" for new in names]
+    assert problems == []

@@ -40,17 +40,17 @@ def test_every_key_has_a_default_and_a_check():
 
 def test_every_default_passes_its_own_check():
     wrong = {key: KEYS[key].refusal(value) for key, value in load_yaml(OVERALL).items()}
-    assert not {key: one for key, one in wrong.items() if one}
+    assert not {key: refusal for key, refusal in wrong.items() if refusal}
 
 
 def test_every_line_has_a_type_and_a_comment():
-    lines = [one for one in OVERALL.read_text().splitlines() if one and not one.startswith("#")]
+    lines = [text for text in OVERALL.read_text().splitlines() if text and not text.startswith("#")]
     for line in lines:
         assert re.match(r"^(kt|profile)_\w+: .*\S\s+# \([a-z ]+\) \w.*[.]$", line), line
 
 
 def test_some_defaults():
-    one = config()
+    made = config()
     expected = {
         "kt_enabled": True,
         "kt_layer": "auto",
@@ -63,7 +63,7 @@ def test_some_defaults():
         "kt_projector": "none",
         "kt_control": "none",
     }
-    assert {key: one[key] for key in expected} == expected
+    assert {key: made[key] for key in expected} == expected
 
 
 @pytest.mark.parametrize("folder", ["model", "dataset", "presets"])
@@ -214,18 +214,18 @@ def test_the_order_of_precedence(tmp_path):
     )
     first = yaml_file(tmp_path / "1.yaml", "kt_weight: 0.2\nkt_loss: cosine\nkt_projector: mlp\n")
     second = yaml_file(tmp_path / "2.yaml", "kt_weight: 0.25\n")
-    one = config(
+    made = config(
         files=[first, second],
         command=["--kt_weight=0.4"],
         kt_preset=preset,
         kt_weight=0.3,
         kt_projector="linear",
     )
-    assert one["kt_weight"] == 0.4  # the command line
-    assert one["kt_projector"] == "linear"  # config_dict over the files
-    assert one["kt_loss"] == "cosine"  # the file over the preset
-    assert one["kt_seed"] == 1  # the preset over the defaults
-    assert one["kt_user_layer"] == "p"  # the preset over properties/model
+    assert made["kt_weight"] == 0.4  # the command line
+    assert made["kt_projector"] == "linear"  # config_dict over the files
+    assert made["kt_loss"] == "cosine"  # the file over the preset
+    assert made["kt_seed"] == 1  # the preset over the defaults
+    assert made["kt_user_layer"] == "p"  # the preset over properties/model
     assert config(files=[first, second])["kt_weight"] == 0.25  # the later file wins
     assert config(kt_preset=preset)["kt_weight"] == 0.1
 
@@ -238,9 +238,9 @@ def test_a_preset_may_be_named_anywhere(tmp_path):
 
 
 def test_the_papers_preset():
-    one = config("NeuMF", kt_preset="llmkt")
-    assert (one["kt_loss"], one["kt_transform"], one["kt_epochs"]) == ("rmse", "umap", 0.5)
-    assert one["eval_args"]["split"] == {"RS": [0.7, 0.1, 0.2]}
+    made = config("NeuMF", kt_preset="llmkt")
+    assert (made["kt_loss"], made["kt_transform"], made["kt_epochs"]) == ("rmse", "umap", 0.5)
+    assert made["eval_args"]["split"] == {"RS": [0.7, 0.1, 0.2]}
 
 
 def test_layer_presets_are_the_models():
@@ -258,18 +258,18 @@ def test_eval_args_of_the_bundled_dataset_are_merged_with_the_models():
 
 
 def test_a_users_eval_args_win():
-    one = config(eval_args={"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO"})
-    assert one["eval_args"]["split"] == {"RS": [0.8, 0.1, 0.1]}
-    assert one["eval_args"]["order"] == "RO"
+    made = config(eval_args={"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO"})
+    assert made["eval_args"]["split"] == {"RS": [0.8, 0.1, 0.1]}
+    assert made["eval_args"]["order"] == "RO"
 
 
 def test_files_are_merged_key_by_key_only_at_the_top(tmp_path):
     file = yaml_file(
         tmp_path / "f.yaml", "learning_rate: 1e-4\ntopk: [3]\nuser_inter_num_interval: '[20,150]'\n"
     )
-    one = config(files=[file])
-    assert one["learning_rate"] == 1e-4 and isinstance(one["learning_rate"], float)
-    assert one["topk"] == [3] and one["user_inter_num_interval"] == "[20,150]"
+    made = config(files=[file])
+    assert made["learning_rate"] == 1e-4 and isinstance(made["learning_rate"], float)
+    assert made["topk"] == [3] and made["user_inter_num_interval"] == "[20,150]"
 
 
 # ---- model and dataset ---------------------------------------------------------------------------
@@ -300,8 +300,8 @@ def test_no_model_or_no_dataset():
 
 def test_model_and_dataset_from_a_file(tmp_path):
     file = yaml_file(tmp_path / "f.yaml", "model: NeuMF\ndataset: ml-100k\n")
-    one = Config(config_file_list=[file], command_line=[])
-    assert (one["model"], one["dataset"]) == ("NeuMF", "ml-100k")
+    made = Config(config_file_list=[file], command_line=[])
+    assert (made["model"], made["dataset"]) == ("NeuMF", "ml-100k")
 
 
 def test_an_argument_that_is_no_key():
@@ -336,8 +336,8 @@ def test_values_that_recbole_refuses_are_config_errors(key, value):
         config(**{key: value})
 
 
-def as_text(one: Config) -> dict[str, str]:
-    return {key: str(value) for key, value in one.final_config_dict.items()}
+def as_text(made: Config) -> dict[str, str]:
+    return {key: str(value) for key, value in made.final_config_dict.items()}
 
 
 # ---- plain values --------------------------------------------------------------------------------
@@ -346,10 +346,10 @@ def as_text(one: Config) -> dict[str, str]:
 def test_plain_makes_an_equal_configuration(tmp_path):
     file = yaml_file(tmp_path / "f.yaml", "kt_weight: [0.2, 0.3]\nkt_entity: both\nepochs: 3\n")
     for model in ("NeuMF", "DCN", "recbole.model.general_recommender.bpr.BPR"):
-        one = config(model, files=[file], learning_rate=1e-4, data_path=str(tmp_path))
-        again = Config(config_dict=copy.deepcopy(one.plain()), command_line=[])
-        assert again.plain() == one.plain()
-        assert as_text(again) == as_text(one)
+        made = config(model, files=[file], learning_rate=1e-4, data_path=str(tmp_path))
+        again = Config(config_dict=copy.deepcopy(made.plain()), command_line=[])
+        assert again.plain() == made.plain()
+        assert as_text(again) == as_text(made)
         assert yaml.safe_load(yaml.safe_dump(again.plain())) == again.plain()
 
 
@@ -357,16 +357,16 @@ def test_plain_leaves_out_which_of_several_processes_it_was():
     """A checkpoint with it would make its reader wait for the others."""
     given = config(kt_weight=0.2).plain()
     place = {"local_rank": 1, "world_size": 2, "ip": "x", "port": "1", "nproc": 1, "offset": 0}
-    one = config(kt_weight=0.2)
-    one._given.update(place)
-    assert one.plain() == given
+    made = config(kt_weight=0.2)
+    made._given.update(place)
+    assert made.plain() == given
 
 
 def test_plain_keeps_strings_that_look_like_values():
     """What was parsed once must not be parsed again."""
-    one = config(my_key="'0.3'", other="'[1, 2]'")
-    assert one["my_key"] == "0.3" and one["other"] == "[1, 2]"
-    again = Config(config_dict=one.plain(), command_line=[])
+    made = config(my_key="'0.3'", other="'[1, 2]'")
+    assert made["my_key"] == "0.3" and made["other"] == "[1, 2]"
+    again = Config(config_dict=made.plain(), command_line=[])
     assert again["my_key"] == "0.3" and again["other"] == "[1, 2]"
 
 
@@ -379,8 +379,8 @@ def test_the_callers_dict_stays_as_it_was():
 
 
 def test_a_configuration_can_be_pickled():
-    one = pickle.loads(pickle.dumps(config()))
-    assert one["kt_weight"] == 0.5
+    made = pickle.loads(pickle.dumps(config()))
+    assert made["kt_weight"] == 0.5
 
 
 def test_every_error_of_this_package_has_one_base():

@@ -43,11 +43,11 @@ def test_every_preset_trains(tiny, preset, model, keys):
     eval_args = tiny.settings()["eval_args"]
     keys = {"eval_args": eval_args, "epochs": 2, **keys}
     run = prepare(tiny.config(model, kt_preset=preset, **keys))
-    before = {name: one.clone() for name, one in run.model.state_dict().items()}
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
     run.fit()
     losses = run.method("loss").transfer_losses
     assert len(losses) == (2 if preset.startswith("rlmrec") else 1)
-    assert all(math.isfinite(one) and one > 0 for one in losses)
+    assert all(math.isfinite(loss) and loss > 0 for loss in losses)
     reached = run.method("loss").task.terms[0].reached
     assert any(not torch.equal(before[name], run.model.state_dict()[name]) for name in reached)
 
@@ -80,5 +80,5 @@ def test_both_entities_with_a_weight_each(tiny, loss):
     run = prepare(tiny.config("LightGCN", epochs=2, **keys))
     run.fit()
     terms = run.trainer.transfer_summary()["terms"]
-    assert [(one["entity"], one["weight"]) for one in terms] == [("user", 0.2), ("item", 0.1)]
-    assert all(math.isfinite(one) for one in run.method("loss").transfer_losses)
+    assert [(term["entity"], term["weight"]) for term in terms] == [("user", 0.2), ("item", 0.1)]
+    assert all(math.isfinite(value) for value in run.method("loss").transfer_losses)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from recbole_llmkt.cli.options import ANY_KEY, where_option
+from recbole_llmkt.cli.options import ANY_KEY, checkpoint_option, trust_option, where_option
 from recbole_llmkt.cli.recommend import read_tokens
 from recbole_llmkt.utils.exceptions import ConfigError
 
@@ -17,12 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command(context_settings=ANY_KEY)
-@click.option(
-    "--checkpoint",
-    required=True,
-    type=click.Path(exists=True, dir_okay=False),
-    help="What a training run saved.",
-)
+@checkpoint_option
 @click.option(
     "--output",
     "-o",
@@ -45,7 +40,7 @@ if TYPE_CHECKING:
     help="Sentences of the user's profile for each recommended item.",
 )
 @click.option("--format", "form", help="Of the vectors: parquet (the default) or npz.")
-@click.option("--trust", is_flag=True, help="The checkpoint is yours: use all that it names.")
+@trust_option
 @click.argument("keys", nargs=-1, type=click.UNPROCESSED)
 def export(
     checkpoint: str,

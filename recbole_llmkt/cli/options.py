@@ -116,6 +116,16 @@ entity_option = click.option(
 )
 
 
+checkpoint_option = click.option(
+    "--checkpoint",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False),
+    help="What a training run saved.",
+)
+trust_option = click.option(
+    "--trust", is_flag=True, help="The checkpoint is yours: use all that it names."
+)
+
 where_option = click.option(
     "--where",
     multiple=True,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from recbole_llmkt.cli.options import ANY_KEY, where_option
+from recbole_llmkt.cli.options import ANY_KEY, checkpoint_option, trust_option, where_option
 from recbole_llmkt.utils.exceptions import ConfigError
 
 if TYPE_CHECKING:
@@ -31,12 +31,7 @@ def read_tokens(context: click.Context, parameter: click.Parameter, value: str) 
 
 
 @click.command(context_settings=ANY_KEY)
-@click.option(
-    "--checkpoint",
-    required=True,
-    type=click.Path(exists=True, dir_okay=False),
-    help="What a training run saved.",
-)
+@checkpoint_option
 @click.option(
     "--users",
     required=True,
@@ -56,7 +51,7 @@ def read_tokens(context: click.Context, parameter: click.Parameter, value: str) 
 @where_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per user and line.")
 @click.option("--html", "as_html", is_flag=True, help="A self-contained page.")
-@click.option("--trust", is_flag=True, help="The checkpoint is yours: use all that it names.")
+@trust_option
 @click.option(
     "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file."
 )

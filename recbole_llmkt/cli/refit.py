@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from recbole_llmkt.cli.options import ANY_KEY
+from recbole_llmkt.cli.options import ANY_KEY, trust_option
 from recbole_llmkt.utils.exceptions import ConfigError
 
 
@@ -25,7 +25,7 @@ from recbole_llmkt.utils.exceptions import ConfigError
 )
 @click.option("--model", "-m", help="Of the study, where several models were tuned.")
 @click.option("--arm", help="Of the study, where several arms were tuned.")
-@click.option("--trust", is_flag=True, help="The checkpoint is yours: use all that it names.")
+@trust_option
 @click.argument("keys", nargs=-1, type=click.UNPROCESSED)
 def refit(
     checkpoint: str | None,

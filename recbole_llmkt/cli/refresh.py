@@ -6,17 +6,12 @@ from pathlib import Path
 
 import click
 
-from recbole_llmkt.cli.options import ANY_KEY
+from recbole_llmkt.cli.options import ANY_KEY, checkpoint_option, trust_option
 from recbole_llmkt.cli.train import INTERRUPTED
 
 
 @click.command(context_settings=ANY_KEY)
-@click.option(
-    "--checkpoint",
-    required=True,
-    type=click.Path(exists=True, dir_okay=False),
-    help="The model so far.",
-)
+@checkpoint_option
 @click.option(
     "--output",
     "-o",
@@ -37,7 +32,7 @@ from recbole_llmkt.cli.train import INTERRUPTED
     "--format", "form", default="csv", show_default=True, help="Of the lists: parquet, csv, jsonl."
 )
 @click.option("--vectors", help="Write the vectors, too: parquet or npz.")
-@click.option("--trust", is_flag=True, help="The checkpoint is yours: use all that it names.")
+@trust_option
 @click.argument("keys", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def refresh(

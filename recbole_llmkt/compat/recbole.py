@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from unittest.mock import patch
 
+import psutil
 import recbole.data.utils as recbole_data
-from recbole.utils import ModelType, get_tensorboard, init_logger
+from recbole.utils import ModelType, get_environment, get_tensorboard, init_logger
 
 from recbole_llmkt.compat.pandas import pandas_data
 from recbole_llmkt.compat.pickles import pickles_refused
@@ -195,6 +196,18 @@ def _note_cache(config: RunConfig, name: str) -> None:
             "any code. The atomic files are read instead.",
             path,
         )
+
+
+def environment_table(config: RunConfig) -> str:
+    """Return RecBole's table of the load of the processors, the GPU and the memory.
+
+    ``get_environment`` in ``recbole/utils/utils.py`` waits a second for the load of the
+    processors; here it is the load since the last table, or since the program started.
+    """
+    load = psutil.cpu_percent
+    with patch.object(psutil, "cpu_percent", lambda interval: load()):
+        table: str = get_environment(config).draw()
+    return table
 
 
 @contextmanager

@@ -92,19 +92,19 @@ class Product:
             and abs(self.scale - other.scale) <= _TOLERANCE * abs(self.scale)
         )
 
-    def users(self, found: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    def users(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
         """Return the users' vectors of a batch: those that were multiplied with the items'.
 
         Parameters
         ----------
-        found : sequence of tuple of Tensor
+        pairs : sequence of tuple of Tensor
             As of :func:`recorded_scores`.
 
         Returns
         -------
         Tensor of float32, shape (n_users, dim)
         """
-        left, right = found[-1]
+        left, right = pairs[-1]
         if right.shape != self.items.shape or not torch.allclose(right.float(), self.items):
             left, right = right, left  # as many users as items
         return left.float()
@@ -137,14 +137,14 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Attributes
     ----------
-    found : list of tuple of Tensor
+    pairs : list of tuple of Tensor
         The users' and the items' factor of each product, in the order of their computation.
     """
 
     def __init__(self, n_users: int, n_items: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._shape = (n_users, n_items)
-        self.found: list[tuple[Tensor, Tensor]] = []
+        self.pairs: list[tuple[Tensor, Tensor]] = []
 
     def __torch_dispatch__(
         self,
@@ -158,9 +158,9 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
             left, right = args[-2:]
             if tuple(result.shape) == self._shape:
-                self.found.append((left, right.T))
+                self.pairs.append((left, right.T))
             elif tuple(result.shape) == self._shape[::-1]:
-                self.found.append((right.T, left))
+                self.pairs.append((right.T, left))
         return result
 
 
@@ -200,8 +200,8 @@ def recorded_scores(
     """Return the products that were computed for users' scores, and the scores."""
     with torch.no_grad(), Products(len(user_ids), int(ranker.dataset.item_num)) as products:
         scores = ranker.scores(np.array(user_ids, dtype=np.int64))
-    return products.found, scores
+    return products.pairs, scores
 
 
-def _last_product(found: Sequence[tuple[Tensor, Tensor]], scores: Tensor) -> Product | None:
-    return Product.of(*found[-1], scores) if found else None
+def _last_product(pairs: Sequence[tuple[Tensor, Tensor]], scores: Tensor) -> Product | None:
+    return Product.of(*pairs[-1], scores) if pairs else None

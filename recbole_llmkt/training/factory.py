@@ -36,13 +36,7 @@ class Trainer(EvaluatingTrainer, Protocol):
         """Train; return the best validation score and its metrics."""
         ...
 
-    def evaluate(
-        self,
-        eval_data: Loader,
-        load_best_model: bool = True,
-        model_file: str | None = None,
-        show_progress: bool = False,
-    ) -> Metrics:
+    def evaluate(self, eval_data: Loader, *arguments: object, **keywords: object) -> Metrics:
         """Return the metrics of a part of the data."""
         ...
 

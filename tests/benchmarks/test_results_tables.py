@@ -63,7 +63,7 @@ def project(tmp_path):
         for arm, factor in (("base", 1.0), ("kt", 1.1), ("shuffled", 1.05))
         for seed in (1, 2, 3)
     ]
-    (tmp_path / "results/t.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    (tmp_path / "results/t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
     return tmp_path
 
 
@@ -94,8 +94,10 @@ def test_a_table_names_its_command_data_seeds_and_trials(results, project):
 def test_a_mean_is_of_one_metric(results, project):
     path = project / "results/t.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    clicks = [{**one, "model": f"Click{one['model']}", "test": {"auc": 0.7}} for one in lines]
-    path.write_text("".join(json.dumps(one) + "\n" for one in [*lines, *clicks]))
+    clicks = [
+        {**result, "model": f"Click{result['model']}", "test": {"auc": 0.7}} for result in lines
+    ]
+    path.write_text("".join(json.dumps(result) + "\n" for result in [*lines, *clicks]))
     text = results.markdown(results.read_manifest(manifest(project, metrics=["ndcg@10", "auc"]))[0])
     assert "Mean over 2 models by NDCG@10, kt: +10.0% over base, +4.7% over its control." in text
     assert "Mean over 2 models by AUC, kt: +0.0% over base, +0.0% over its control." in text
@@ -108,7 +110,7 @@ def test_what_makes_a_table_doubtful_is_said(results, project):
     first["tuned"]["unequal"] = True
     failed = {**first, "seed": 9, "status": "failed", "error": "x"}
     with path.open("a") as file:
-        file.writelines(json.dumps(one) + "\n" for one in (first, failed))
+        file.writelines(json.dumps(result) + "\n" for result in (first, failed))
     text = results.markdown(results.read_manifest(manifest(project))[0])
     for part in ("different budgets", "`profile_allow_leak` is on", "1 runs failed"):
         assert part in text
@@ -124,8 +126,8 @@ def add_test(project, model, arm, rival, p, difference=0.01):
 def column(text, head, model, arm):
     heads, _, *rows = [line for line in text.splitlines() if line.startswith("|")]
     place = [cell.strip() for cell in heads.split("|")].index(head)
-    found = [[cell.strip() for cell in row.split("|")] for row in rows]
-    return next(row[place] for row in found if row[1:3] == [model, arm])
+    cells = [[cell.strip() for cell in row.split("|")] for row in rows]
+    return next(row[place] for row in cells if row[1:3] == [model, arm])
 
 
 @pytest.mark.parametrize(
@@ -174,7 +176,7 @@ def test_parts_of_a_slice_are_a_second_table(results, project):
             }
             for part, users, factor in parts
         ]
-    path.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    path.write_text("".join(json.dumps(result) + "\n" for result in lines))
     text = results.markdown(table)
     assert "| long (3 users)   | short (2 users)   |" in text
     assert "| BPR     | kt    | 0.4420 +10.0%    | 0.2210 +10.0%     |" in text
@@ -252,10 +254,10 @@ def test_models_that_were_run_elsewhere_keep_their_lines(results, project):
     own = [line for line in again if line["model"] == "NeuMF"]
     for model in ("BPR", "NeuMF"):
         add_test(project, model, "kt", "base", 0.01)
-    (project / "out/results.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in own))
+    (project / "out/results.jsonl").write_text("".join(f"{json.dumps(result)}\n" for result in own))
     results.collect(table, project)
-    found = [json.loads(line) for line in table.path.read_text().splitlines()]
-    assert [(line["model"], line["seconds"]) for line in found] == [
+    written = [json.loads(line) for line in table.path.read_text().splitlines()]
+    assert [(line["model"], line["seconds"]) for line in written] == [
         *[("BPR", 10.0)] * 9,
         *[("NeuMF", 99.0)] * 9,
     ]

@@ -31,7 +31,8 @@ def run():
 
 
 @pytest.mark.parametrize(
-    ("name", "model"), [(name, model) for name, one in STUDIES.items() for model in one["models"]]
+    ("name", "model"),
+    [(name, model) for name, study in STUDIES.items() for model in study["models"]],
 )
 def test_every_study_can_be_started(run, name, model, tmp_path, monkeypatch):
     started = []
@@ -46,7 +47,7 @@ def test_every_study_can_be_started(run, name, model, tmp_path, monkeypatch):
     arms = run.own_arms(STUDIES[name], model)
     assert len(studies) == 1 + 2 * len(arms)
     assert all(study.run.settings["epochs"] == 2 for study in studies)
-    controls = [one.run.settings["kt_control"] for one in studies if "+" in one.run.arm]
+    controls = [tuned.run.settings["kt_control"] for tuned in studies if "+" in tuned.run.arm]
     assert controls == ["shuffled"] * len(arms)
     assert f"--tuned={tmp_path / model / 'tune'}" in compare
 

@@ -40,9 +40,9 @@ def test_all_lists_states_that_mix_too(tiny):
 
 def test_the_same_as_data(tiny):
     places = json.loads(call(tiny, "LightGCN", "--json").stdout)
-    default = {one["entity"]: one["layer"] for one in places if one["default"]}
+    default = {place["entity"]: place["layer"] for place in places if place["default"]}
     assert default == {"user": "forward()[0]", "item": "forward()[1]"}
-    shapes = {one["layer"]: one["shape"] for one in places}
+    shapes = {place["layer"]: place["shape"] for place in places}
     assert shapes["forward()[0]"] == "(U, 8)"
     assert shapes["forward()[1]"] == "(I, 8)"
     assert {"kind", "rows", "width", "reach", "calls", "order", "pure"} <= set(places[0])

@@ -217,8 +217,8 @@ def test_edits_from_a_file_from_stdin_and_from_an_editor(tiny, llmkt, tmp_path, 
     editor.chmod(0o755)
     monkeypatch.setenv("EDITOR", str(editor))
     llmkt("edit", "u3")
-    found = users(tiny)
-    assert [found[one].text for one in ("u1", "u2", "u3")] == [
+    profiles = users(tiny)
+    assert [profiles[user].text for user in ("u1", "u2", "u3")] == [
         "From a file.",
         "From stdin.",
         "From an editor.",
@@ -285,10 +285,10 @@ def test_export_and_import_are_inverse(tiny, llmkt):
         before = ProfileStore(tiny.folder / "profiles", entity)
         after = ProfileStore("copy", entity)
         assert after.read() == before.read()
-        one = read_embeddings(before.folder, ENCODER, entity)
-        two = read_embeddings(after.folder, ENCODER, entity)
-        assert (one.ids, one.texts) == (two.ids, two.texts)
-        assert np.array_equal(one.vectors, two.vectors)
+        original = read_embeddings(before.folder, ENCODER, entity)
+        copied = read_embeddings(after.folder, ENCODER, entity)
+        assert (original.ids, original.texts) == (copied.ids, copied.texts)
+        assert np.array_equal(original.vectors, copied.vectors)
     assert " 0 profiles imported" in llmkt("import", "out", "--profile_dir=copy", "--entity=user")
 
 

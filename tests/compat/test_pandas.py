@@ -47,11 +47,11 @@ def test_gaps_are_filled_and_sequences_split(gaps):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         dataset, items = columns(gaps, numerical_features=[])
-    assert not [one for one in caught if "recbole" in one.filename]
+    assert not [warning for warning in caught if "recbole" in warning.filename]
     assert dataset.field2id_token["genre"].tolist() == ["[PAD]", "a", "b"]
     assert items["genre"].tolist() == [1, 0, 2, 1]
     tags = dataset.field2id_token["tags"].tolist()
-    assert [[tags[one] for one in row if one] for row in items["tags"]] == [
+    assert [[tags[tag] for tag in row if tag] for row in items["tags"]] == [
         ["x", "y"],
         ["y"],
         [],

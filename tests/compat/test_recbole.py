@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from recbole.utils import ModelType
 
-from recbole_llmkt.compat import create_dataset, log_held_back, recbole, start_log
+from recbole_llmkt.compat import (
+    create_dataset,
+    environment_table,
+    log_held_back,
+    recbole,
+    start_log,
+)
 
 
 @pytest.mark.parametrize(
@@ -96,3 +103,9 @@ def test_folders_of_the_log_may_be_there_already(monkeypatch):
     assert started == [config, config]
     assert Path("log/BPR").is_dir()
     assert Path("deep/saved").is_dir()
+
+
+def test_the_load_of_the_processors_takes_no_second_to_measure(tiny, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"waited {seconds} s"))
+    table = environment_table(tiny.config())
+    assert [row in table for row in ("CPU", "GPU", "Memory")] == [True] * 3

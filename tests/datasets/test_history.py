@@ -32,12 +32,12 @@ def by_token(histories: Histories) -> dict[str, list[str]]:
 
 def first_part(dataset, share=0.6) -> dict[str, list[str]]:
     """Work out a 60/20/20 split per user by hand, in the order of time."""
-    found = {}
+    kept = {}
     for user in {row[0] for row in dataset.rows}:
         mine = sorted((row for row in dataset.rows if row[0] == user), key=lambda row: row[3])
         n_held_out = 2 * int(round((1 - share) / 2, 3) * len(mine))
-        found[user] = [row[1] for row in mine[: len(mine) - n_held_out]]
-    return found
+        kept[user] = [row[1] for row in mine[: len(mine) - n_held_out]]
+    return kept
 
 
 def test_digest_is_blake2b_of_the_sorted_tokens():
@@ -121,11 +121,11 @@ def test_benchmark_files_define_the_split(tiny):
         path = tiny.folder / f"tiny.{part}.inter"
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     config = tiny.config(benchmark_filename=["train", "valid", "test"])
-    found = by_token(training_histories(training_split(config)))
-    wanted: dict[str, list[str]] = {user: [] for user in found}
+    histories = by_token(training_histories(training_split(config)))
+    wanted: dict[str, list[str]] = {user: [] for user in histories}
     for user, item, *_ in rows["train"]:
         wanted[user].append(item)
-    assert found == wanted
+    assert histories == wanted
     assert sum(map(len, by_token(training_histories(build_splits(config)[2])).values())) == len(
         rows["test"]
     )
@@ -144,8 +144,8 @@ def test_benchmark_files_with_item_lists(tiny):
         alias_of_item_id=["item_id_list"],
         train_neg_sample_args=None,
     )
-    found = by_token(training_histories(training_split(config)))
-    assert {user: sorted(items) for user, items in found.items()} == {
+    histories = by_token(training_histories(training_split(config)))
+    assert {user: sorted(items) for user, items in histories.items()} == {
         "a": ["w", "x", "y", "z"],
         "b": ["x", "y"],
     }

@@ -137,10 +137,10 @@ def test_two_runs_may_start_their_logs_at_once(tiny, monkeypatch):
     config, exists = tiny.config(epochs=1, kt_enabled=False), os.path.exists
 
     def looked_for(path):
-        found = exists(path)
-        if not found and sys._getframe(1).f_code.co_name == "ensure_dir":
+        is_there = exists(path)
+        if not is_there and sys._getframe(1).f_code.co_name == "ensure_dir":
             os.makedirs(path)
-        return found
+        return is_there
 
     monkeypatch.setattr(os.path, "exists", looked_for)
     assert train(config, saved=True)["test_result"]

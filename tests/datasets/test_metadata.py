@@ -28,9 +28,9 @@ def test_columns_are_guessed_and_the_guess_is_logged(items, caplog):
         "item_id:token\tmovie_title:token_seq\tgenre:token_seq\tyear:token\ni1\tA b\tX Y\t1\n"
     )
     with caplog.at_level(logging.INFO):
-        found = read_item_metadata(config)["i1"]
-    assert (found.title, found.categories, found.text) == ("A b", ("X", "Y"), "")
-    assert found.other == {"year": "1"}
+        item = read_item_metadata(config)["i1"]
+    assert (item.title, item.categories, item.text) == ("A b", ("X", "Y"), "")
+    assert item.other == {"year": "1"}
     assert "'movie_title'" in caplog.text and "'genre'" in caplog.text
 
 
@@ -44,9 +44,9 @@ def test_windows_file_with_byte_order_mark_blank_lines_and_gaps(items):
         b"\xef\xbb\xbfitem_id:token\ttitle:token_seq\tgenre:token_seq\r\n"
         b"i1\tAm\xc3\xa9lie \xe2\x80\xa8 \xf0\x9f\x8e\xac\tX\r\n\r\ni2\tShort line\r\n"
     )
-    found = read_item_metadata(config)
-    assert found["i1"].title == "Amélie \u2028 🎬"
-    assert (found["i2"].title, found["i2"].categories) == ("Short line", ())
+    metadata = read_item_metadata(config)
+    assert metadata["i1"].title == "Amélie \u2028 🎬"
+    assert (metadata["i2"].title, metadata["i2"].categories) == ("Short line", ())
 
 
 def test_separators_of_the_configuration(items):
@@ -74,13 +74,13 @@ def test_amazon_cds_in_the_format_of_recboles_download(tmp_path):
         config_dict={"data_path": str(tmp_path / "data")},
         command_line=[],
     )
-    found = read_item_metadata(config)
-    assert found["B1"].title == "Kind of Blue"
-    assert found["B1"].categories == ("CDs & Vinyl", "Pop")
-    assert found["B1"].other["brand"] == "Miles Davis"
-    assert found["B2"].title == 'The "Best" of'
-    assert found["B2"].categories == ("CDs & Vinyl", "Children's Music")
-    assert found["B2"].other == {}
+    metadata = read_item_metadata(config)
+    assert metadata["B1"].title == "Kind of Blue"
+    assert metadata["B1"].categories == ("CDs & Vinyl", "Pop")
+    assert metadata["B1"].other["brand"] == "Miles Davis"
+    assert metadata["B2"].title == 'The "Best" of'
+    assert metadata["B2"].categories == ("CDs & Vinyl", "Children's Music")
+    assert metadata["B2"].other == {}
 
 
 def test_users(tiny):

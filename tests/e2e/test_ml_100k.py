@@ -40,17 +40,17 @@ def test_base_and_kt_with_the_real_profiles(model):
     assert kt["test_result"].keys() == base["test_result"].keys()
     assert kt["test_result"] != base["test_result"] and base["transfer"] is None
     ours, theirs = (
-        torch.load(one["checkpoint"], weights_only=True)["state_dict"] for one in (kt, base)
+        torch.load(result["checkpoint"], weights_only=True)["state_dict"] for result in (kt, base)
     )
-    assert {name: one.shape for name, one in ours.items()} == {
-        name: one.shape for name, one in theirs.items()
+    assert {name: value.shape for name, value in ours.items()} == {
+        name: value.shape for name, value in theirs.items()
     }
 
 
 def test_a_checkpoint_of_real_data_is_loaded_with_its_data():
     result = run_recbole_llmkt("BPR", "ml-100k", config_dict={**QUICK, "kt_entity": "both"})
-    assert [one["coverage"] for one in result["transfer"]["terms"]] == [1.0, 1.0]
+    assert [term["coverage"] for term in result["transfer"]["terms"]] == [1.0, 1.0]
     _, model, dataset, *_ = load_data_and_model(result["checkpoint"])
     state = torch.load(result["checkpoint"], weights_only=True)["state_dict"]
-    assert all(torch.equal(state[name], one) for name, one in model.state_dict().items())
+    assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
     assert dataset.user_num == 944

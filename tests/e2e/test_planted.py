@@ -78,11 +78,14 @@ def compare(
     return Found(verdict, scores)
 
 
-def check_found(found: Found) -> None:
-    assert found.verdict.outcome == "win", found
-    gains = [one - other for one, other in zip(found.scores["shuffled"], found.scores["base"])]
-    assert estimate(gains).low <= 0.0, found  # the control has nothing to win by
-    assert found.mean("kt") > 1.3 * found.mean("base"), found
+def check_found(comparison: Found) -> None:
+    assert comparison.verdict.outcome == "win", comparison
+    gains = [
+        score - other
+        for score, other in zip(comparison.scores["shuffled"], comparison.scores["base"])
+    ]
+    assert estimate(gains).low <= 0.0, comparison  # the control has nothing to win by
+    assert comparison.mean("kt") > 1.3 * comparison.mean("base"), comparison
 
 
 @pytest.mark.parametrize("way", FAST)
@@ -92,9 +95,9 @@ def test_knowledge_that_decides_the_test_wins_and_its_control_does_not(tmp_path,
 
 @pytest.mark.parametrize("way", FAST)
 def test_profiles_that_are_noise_do_not_win(tmp_path, way):
-    found = compare(tmp_path, False, *FAST[way])
-    assert found.verdict.outcome in ("no win", "worse"), found
-    assert found.mean("kt") < 1.15 * found.mean("base"), found
+    comparison = compare(tmp_path, False, *FAST[way])
+    assert comparison.verdict.outcome in ("no win", "worse"), comparison
+    assert comparison.mean("kt") < 1.15 * comparison.mean("base"), comparison
 
 
 WAYS = {
@@ -151,7 +154,7 @@ def test_other_losses_and_models_find_it_too(tmp_path, way):
 
 @pytest.mark.slow
 def test_over_many_seeds_noise_does_not_win(tmp_path):
-    found = compare(tmp_path, False, BPR, LOSS, seeds=20)
-    assert found.verdict.outcome in ("no win", "worse"), found
-    (control,) = (pair for pair in found.verdict.pairs if pair.rival == "shuffled")
-    assert not control.proven, found
+    comparison = compare(tmp_path, False, BPR, LOSS, seeds=20)
+    assert comparison.verdict.outcome in ("no win", "worse"), comparison
+    (control,) = (pair for pair in comparison.verdict.pairs if pair.rival == "shuffled")
+    assert not control.proven, comparison

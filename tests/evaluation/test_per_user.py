@@ -128,7 +128,7 @@ def test_a_run_tells_its_users_and_the_file_holds_them(tiny, tmp_path):
     result = train(tiny.config("BPR", **keys), saved=False, verbose=False)
     users = result["users"]
     assert users.values["ndcg@5"].mean() == pytest.approx(result["test_result"]["ndcg@5"], abs=1e-6)
-    assert [one["slice"] for one in result["slices"]] == ["history"] * 4
+    assert [part["slice"] for part in result["slices"]] == ["history"] * 4
     path = tmp_path / "deep" / "users.npz"
     users.save(path)
     again = UserMetrics.load(path)

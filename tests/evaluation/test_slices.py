@@ -17,7 +17,7 @@ def measured(dataset, model="BPR", **keys):
     with recorded(run.trainer, wanted_tail(run.config, run.dataset)) as recording:
         result = run.trainer.evaluate(run.test_data, load_best_model=False)
     slices = slice_metrics(run.config, recording, run.dataset)
-    return run, result, recording, {(one["slice"], one["part"]): one for one in slices}
+    return run, result, recording, {(part["slice"], part["part"]): part for part in slices}
 
 
 @pytest.mark.parametrize(
@@ -34,12 +34,12 @@ def test_items_without_interactions_are_tail_and_ties_go_by_id():
 
 
 def test_quartiles_are_parts_of_the_whole(tiny):
-    run, result, recording, found = measured(tiny, metric_decimal_place=12)
+    run, result, recording, by_slice = measured(tiny, metric_decimal_place=12)
     users = user_metrics(recording, run.dataset)
-    parts = [one for (name, _), one in found.items() if name == "history"]
-    assert [one["part"].split()[0] for one in parts] == ["shortest", "short", "long", "longest"]
-    assert sum(one["users"] for one in parts) == 30
-    mean = sum(one["metrics"]["ndcg@5"] * one["users"] for one in parts) / 30
+    parts = [part for (name, _), part in by_slice.items() if name == "history"]
+    assert [part["part"].split()[0] for part in parts] == ["shortest", "short", "long", "longest"]
+    assert sum(part["users"] for part in parts) == 30
+    mean = sum(part["metrics"]["ndcg@5"] * part["users"] for part in parts) / 30
     assert mean == pytest.approx(result["ndcg@5"], abs=1e-9)
     first = users.history <= np.quantile(users.history, 0.25)
     assert parts[0]["users"] == first.sum()
@@ -47,22 +47,22 @@ def test_quartiles_are_parts_of_the_whole(tiny):
 
 
 def test_users_with_equal_histories_stay_together(make_dataset):
-    _, _, _, found = measured(make_dataset(per_user=(10, 10)))
-    parts = [one for (name, _), one in found.items() if name == "history"]
-    assert [one["users"] for one in parts] == [30]
+    _, _, _, by_slice = measured(make_dataset(per_user=(10, 10)))
+    parts = [part for (name, _), part in by_slice.items() if name == "history"]
+    assert [part["users"] for part in parts] == [30]
 
 
 def test_cold_users_by_their_threshold(tiny):
-    run, _, _, found = measured(tiny, kt_cold_threshold=7)
+    run, _, _, by_slice = measured(tiny, kt_cold_threshold=7)
     history = interaction_counts(run.dataset)["user"][1:]
-    assert found["cold_users", "cold users"]["users"] == (history <= 7).sum() > 0
-    _, _, _, found = measured(tiny, kt_cold_threshold=0)
-    assert ("cold_users", "cold users") not in found
+    assert by_slice["cold_users", "cold users"]["users"] == (history <= 7).sum() > 0
+    _, _, _, by_slice = measured(tiny, kt_cold_threshold=0)
+    assert ("cold_users", "cold users") not in by_slice
 
 
 def test_of_the_tail_only_its_items_are_relevant(tiny):
     """Recall by hand: tail positives in the top 5 of the whole ranking, by tail positives."""
-    run, _, _, found = measured(tiny, kt_tail_share=0.6)
+    run, _, _, by_slice = measured(tiny, kt_tail_share=0.6)
     tail = tail_items(interaction_counts(run.dataset)["item"], 0.6)
     recalls = []
     for user_df, history, rows, items in run.test_data:
@@ -73,23 +73,23 @@ def test_of_the_tail_only_its_items_are_relevant(tiny):
             relevant = {int(item) for item in items[rows == row] if tail[item]}
             if relevant:
                 recalls.append(len(relevant & set(top[row].tolist())) / len(relevant))
-    part = found["tail_items", "tail items"]
+    part = by_slice["tail_items", "tail items"]
     assert part["users"] == len(recalls) < 30
     assert part["metrics"]["recall@5"] == pytest.approx(np.mean(recalls))
 
 
 def test_all_items_as_tail_are_the_whole(tiny):
-    _, result, _, found = measured(tiny, kt_tail_share=1.0, metric_decimal_place=12)
-    assert found["tail_items", "tail items"]["metrics"] == pytest.approx(dict(result), abs=1e-9)
+    _, result, _, by_slice = measured(tiny, kt_tail_share=1.0, metric_decimal_place=12)
+    assert by_slice["tail_items", "tail items"]["metrics"] == pytest.approx(dict(result), abs=1e-9)
 
 
 def test_labelled_slices_pool_their_rows(tiny):
-    _, result, recording, found = measured(tiny, "DeepFM", **LABELLED, kt_tail_share=1.0)
-    assert found["tail_items", "tail items"]["metrics"] == pytest.approx(dict(result), abs=1e-9)
-    parts = [one for (name, _), one in found.items() if name == "history"]
-    rows = sum(one["rows"] for one in parts)
+    _, result, recording, by_slice = measured(tiny, "DeepFM", **LABELLED, kt_tail_share=1.0)
+    assert by_slice["tail_items", "tail items"]["metrics"] == pytest.approx(dict(result), abs=1e-9)
+    parts = [part for (name, _), part in by_slice.items() if name == "history"]
+    rows = sum(part["rows"] for part in parts)
     assert rows == len(recording.rows.users)
-    mean = sum(one["metrics"]["logloss"] * one["rows"] for one in parts) / rows
+    mean = sum(part["metrics"]["logloss"] * part["rows"] for part in parts) / rows
     assert mean == pytest.approx(result["logloss"], abs=1e-6)
 
 

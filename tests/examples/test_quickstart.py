@@ -38,9 +38,9 @@ def test_the_notebook_runs_from_top_to_bottom(
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(_seconds(cell) < MAX_SECONDS for cell in cells), [*map(_seconds, cells)]
     outputs = [output for cell in cells for output in cell.outputs]
-    plots = [one for one in outputs if "image/png" in one.get("data", {})]
+    plots = [shown for shown in outputs if "image/png" in shown.get("data", {})]
     assert len(plots) == 2
-    printed = "".join(one.get("text", "") for one in outputs)
+    printed = "".join(shown.get("text", "") for shown in outputs)
     assert "shuffled" in printed and "Traceback" not in printed and "Error" not in printed
     assert (tmp_path / "out" / "report.html").is_file()
 

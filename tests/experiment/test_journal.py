@@ -36,7 +36,7 @@ def folder(tmp_path):
 
     def write(path, records):
         path.mkdir(parents=True, exist_ok=True)
-        lines = "".join(json.dumps(one) + "\n" for one in records)
+        lines = "".join(json.dumps(result) + "\n" for result in records)
         (path / "results.jsonl").write_text(lines)
 
     home = tmp_path / "out"

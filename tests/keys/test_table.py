@@ -38,8 +38,8 @@ def test_overall_yaml_has_the_tables_keys_and_defaults_in_its_order():
 
 
 def test_overall_yaml_has_the_tables_types_and_meanings():
-    lines = [one for one in OVERALL.read_text().splitlines() if re.match(r"(kt|profile)_", one)]
-    comments = {one.partition(":")[0]: one.partition("# ")[2] for one in lines}
+    lines = [line for line in OVERALL.read_text().splitlines() if re.match(r"(kt|profile)_", line)]
+    comments = {line.partition(":")[0]: line.partition("# ")[2] for line in lines}
     assert comments == {name: f"({key.type_words}) {key.meaning}" for name, key in KEYS.items()}
 
 

@@ -97,11 +97,11 @@ def counted(run: Run) -> Iterator[None]:
 
 
 def digest(interaction: Any) -> str:
-    found = hashlib.blake2b(digest_size=8)
+    hashed = hashlib.blake2b(digest_size=8)
     for name in sorted(interaction.interaction):
-        found.update(name.encode())
-        found.update(interaction[name].contiguous().numpy().tobytes())
-    return found.hexdigest()
+        hashed.update(name.encode())
+        hashed.update(interaction[name].contiguous().numpy().tobytes())
+    return hashed.hexdigest()
 
 
 class Lab:
@@ -211,12 +211,12 @@ def check_checkpoint(run: Run, lab: Lab) -> None:
     model.load_other_parameter(load_checkpoint(path)["other_parameter"])
     run.model.load_state_dict(state)
     batch = make_batch(data[0], 16)
-    for one in (model, run.model):
-        one.eval()
-        if hasattr(one, "e_step"):
-            one.e_step()
+    for judged in (model, run.model):
+        judged.eval()
+        if hasattr(judged, "e_step"):
+            judged.e_step()
     with torch.no_grad():
-        scores = [_scores(one, batch) for one in (model, run.model)]
+        scores = [_scores(judged, batch) for judged in (model, run.model)]
     assert torch.equal(*scores)
 
 

@@ -66,11 +66,11 @@ class GroupedVectors:
     name = ENCODER
 
     def encode(self, texts: list[str]) -> Any:
-        found = []
+        vectors_of_texts = []
         for text in texts:
             group, own = (np.random.default_rng(int(part)) for part in text.split())
-            found.append(group.standard_normal(WIDTH) + 0.5 * own.standard_normal(WIDTH))
-        vectors = np.stack(found).astype(np.float32)
+            vectors_of_texts.append(group.standard_normal(WIDTH) + 0.5 * own.standard_normal(WIDTH))
+        vectors = np.stack(vectors_of_texts).astype(np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 

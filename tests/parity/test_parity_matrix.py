@@ -62,7 +62,9 @@ def test_without_its_library_stock_fails_too(
 ) -> None:
     if not is_missing(case):
         pytest.skip(f"{LIBRARIES[case.model]} is installed")
-    lab = make_lab(next(one for one in MATRIX if one.kind == case.kind and not is_missing(one)))
+    lab = make_lab(
+        next(other for other in MATRIX if other.kind == case.kind and not is_missing(other))
+    )
     lab.case = case
     with pytest.raises(ModuleNotFoundError, match=LIBRARIES[case.model]):
         lab.stock()

@@ -90,7 +90,7 @@ def test_recvae_trains_the_projector_with_the_encoder(make_lab: MakeLab) -> None
     lab = make_lab(RECVAE)
     run = lab.run(kt_enabled=True, **{**RECVAE.transfer, "kt_projector": "linear"})
     projector = next(iter(method_of(run.trainer, "loss").task.projectors().values()))
-    trained = {id(one) for one in projector.parameters()}
+    trained = {id(parameter) for parameter in projector.parameters()}
 
     def holds(optimizer: torch.optim.Optimizer) -> bool:
         return trained <= {id(p) for group in optimizer.param_groups for p in group["params"]}
@@ -161,7 +161,7 @@ def test_frozen_parameters_stay_bit_identical_in_their_phase(
     assert not changed(states[start], states[end]) & still
     start, end = borders[3 - phase]
     assert changed(states[start], states[end]) & still
-    assert all(one.requires_grad for one in model.parameters())
+    assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 def _spying_trainer(config: Any, model: Any, states: dict[int, Any]) -> Any:
@@ -176,7 +176,7 @@ def _spying_trainer(config: Any, model: Any, states: dict[int, Any]) -> Any:
 
 
 def _copy(model: Any) -> dict[str, torch.Tensor]:
-    return {name: one.detach().clone() for name, one in model.named_parameters()}
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
 
 # ---- several layers, both entities --------------------------------------------------------------

@@ -29,24 +29,24 @@ def test_every_kind_of_trouble_is_found():
         "stranger": profile("stranger", "Is not in the dataset."),
     }
     tokens = ["good", "same", "failed", "empty", "sorry", "other", "named", "missing"]
-    found = check_profiles(
+    report = check_profiles(
         "user",
         profiles,
         tokens,
         histories=dict.fromkeys(tokens, "h"),
         unseen_titles={"named": ["Godfather, The", "Big"], "good": ["Godfather, The"]},
     )
-    assert (found.n_entities, found.n_profiles) == (8, 5)
-    assert found.missing == ["missing"]
-    assert found.failed == ["failed"]
-    assert found.empty == ["empty"]
-    assert found.refusals == ["sorry"]
-    assert found.duplicates == [["good", "same"]]
-    assert found.other_history == ["other"]
-    assert found.leaking_titles == {"named": ["Godfather, The"]}
-    assert found.n_problems == 6
-    assert found.lengths == [13, 13, 8, 2, 6]
-    text = "\n".join(found.lines())
+    assert (report.n_entities, report.n_profiles) == (8, 5)
+    assert report.missing == ["missing"]
+    assert report.failed == ["failed"]
+    assert report.empty == ["empty"]
+    assert report.refusals == ["sorry"]
+    assert report.duplicates == [["good", "same"]]
+    assert report.other_history == ["other"]
+    assert report.leaking_titles == {"named": ["Godfather, The"]}
+    assert report.n_problems == 6
+    assert report.lengths == [13, 13, 8, 2, 6]
+    text = "\n".join(report.lines())
     assert "5 of 8 (62.5%)" in text and "good=same" in text and "named (Godfather, The)" in text
 
 
@@ -55,9 +55,9 @@ def test_plain_descriptions_may_be_the_same_and_cannot_refuse():
         token: replace(profile(token, text), generator="template")
         for token, text in {"a": "Drama.", "b": "Drama.", "c": "I Cannot Help It (1970)."}.items()
     }
-    found = check_profiles("item", plain, plain)
-    assert found.n_problems == 0 and found.plain_duplicates == [["a", "b"]]
-    assert "same plain description" in "\n".join(found.lines())
+    report = check_profiles("item", plain, plain)
+    assert report.n_problems == 0 and report.plain_duplicates == [["a", "b"]]
+    assert "same plain description" in "\n".join(report.lines())
     mixed = {**plain, "b": profile("b", "Drama.")}
     assert check_profiles("item", mixed, mixed).duplicates == [["a", "b"]]
     corrected = {**plain, "b": replace(plain["b"], edited=True)}
@@ -65,8 +65,8 @@ def test_plain_descriptions_may_be_the_same_and_cannot_refuse():
 
 
 def test_nothing_wrong_nothing_found():
-    found = check_profiles("item", {"1": profile("1", ENGLISH, history=None)}, ["1"])
-    assert found.n_problems == 0 and found.languages == {"English": 1}
+    report = check_profiles("item", {"1": profile("1", ENGLISH, history=None)}, ["1"])
+    assert report.n_problems == 0 and report.languages == {"English": 1}
     assert check_profiles("item", {}, []).lines()[0] == "item profiles: 0 of 0 (0.0%)"
 
 
@@ -107,8 +107,8 @@ def test_language(text, expected):
 
 
 def test_lengths_become_a_picture(tmp_path):
-    found = check_profiles("user", {"1": profile("1", ENGLISH)}, ["1"])
-    plot_lengths([found, found], tmp_path / "new" / "lengths.png")
+    report = check_profiles("user", {"1": profile("1", ENGLISH)}, ["1"])
+    plot_lengths([report, report], tmp_path / "new" / "lengths.png")
     assert (tmp_path / "new" / "lengths.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -130,8 +130,8 @@ def test_titles_outside_the_training_split_are_taken_from_the_dataset(tiny):
 
 def test_without_titles_the_rest_is_checked(tiny, caplog):
     store = ProfileStore(tiny.folder / "profiles", "user")
-    (found,) = check_stores(tiny.config(), [store])
-    assert found.n_profiles == 30 and "Titles in profiles are not checked" in caplog.text
+    (report,) = check_stores(tiny.config(), [store])
+    assert report.n_profiles == 30 and "Titles in profiles are not checked" in caplog.text
 
 
 def test_the_bundled_profiles_pass():
@@ -140,7 +140,7 @@ def test_the_bundled_profiles_pass():
 
     folder = resources.bundled_dir("ml-100k") / "profiles"
     stores = [ProfileStore(folder, "user"), ProfileStore(folder, "item")]
-    for found in check_stores(Config("BPR", "ml-100k", command_line=[]), stores):
-        assert found.n_problems == 0 and found.missing == []
-        assert found.languages == {"English": found.n_profiles}
-        assert len(found.leaking_titles) <= 1  # a sheriff who is also a film
+    for report in check_stores(Config("BPR", "ml-100k", command_line=[]), stores):
+        assert report.n_problems == 0 and report.missing == []
+        assert report.languages == {"English": report.n_profiles}
+        assert len(report.leaking_titles) <= 1  # a sheriff who is also a film

@@ -178,9 +178,9 @@ def test_any_damage_of_finished_vectors_is_an_own_error_and_mended(store, conten
 def test_odd_ids_have_vectors(store):
     add(store, **{"nan": "n", "\ud83d": "s", "x\u00a0": "b", "": "e", "1e5": "f"})
     build_embeddings(store, CountingEncoder())
-    found = read_embeddings(store.folder, "some/encoder", "item")
-    assert found.ids[3:] == ["nan", "\ud83d", "x\u00a0", "", "1e5"]
-    assert found.fits(usable(store))
+    table = read_embeddings(store.folder, "some/encoder", "item")
+    assert table.ids[3:] == ["nan", "\ud83d", "x\u00a0", "", "1e5"]
+    assert table.fits(usable(store))
 
 
 @pytest.mark.parametrize(

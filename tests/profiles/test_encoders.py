@@ -41,8 +41,8 @@ class Letters(Encoder):
 
     def encode_batch(self, texts):
         assert len(texts) <= self.batch_size and max(map(len, texts)) <= 4
-        found = np.array([[t.count("a"), t.count("b")] for t in texts], dtype=np.float32)
-        return found / np.array([[len(t)] for t in texts], dtype=np.float32)
+        counts = np.array([[t.count("a"), t.count("b")] for t in texts], dtype=np.float32)
+        return counts / np.array([[len(t)] for t in texts], dtype=np.float32)
 
 
 def test_parts_are_averaged_by_their_lengths_and_results_have_length_one():

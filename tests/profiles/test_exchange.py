@@ -48,8 +48,8 @@ def exported(store, tmp_path):
 
 def write(store, *profiles):
     with store.writing():
-        for one in profiles:
-            store.append(one)
+        for profile in profiles:
+            store.append(profile)
 
 
 def edit(store):
@@ -75,9 +75,9 @@ def test_what_a_file_does_not_tell_is_no_change(store, tmp_path):
     path = tmp_path / "mine.userprof"
     path.write_text("user_id:token\tprofile:token_seq\n1\tLikes - noir, often\n2\tLikes horror\n")
     assert import_profiles(store, path, CONFIG) == 1
-    found = store.read()
-    assert found["1"] == ASKED
-    assert (found["2"].text, found["2"].generator) == ("Likes horror", "file")
+    profiles = store.read()
+    assert profiles["1"] == ASKED
+    assert (profiles["2"].text, profiles["2"].generator) == ("Likes horror", "file")
     assert import_profiles(store, path, CONFIG) == 0
 
 
@@ -103,8 +103,8 @@ def test_a_correction_by_hand_stays(store, exported, caplog):
 def test_a_correction_gives_way_where_that_is_asked_for(store, exported, caplog):
     edit(store)
     assert import_profiles(store, exported, CONFIG, overwrite_edits=True) == 1
-    found = store.read()["1"]
-    assert (found.text.split(), found.edited) == (ASKED.text.split(), False)
+    profile = store.read()["1"]
+    assert (profile.text.split(), profile.edited) == (ASKED.text.split(), False)
     assert caplog.text == ""
 
 
@@ -135,15 +135,17 @@ def test_odd_ids_survive_export_and_import_to_the_letter(tmp_path):
     export_profiles(store, path, CONFIG)
     other = ProfileStore(tmp_path / "other", "user")
     assert import_profiles(other, path, CONFIG) == len(ODD_IDS)
-    assert [one.id for one in other.read().values()] == ODD_IDS
-    assert {one.text for one in other.read().values()} == {f"Text {n}" for n in range(len(ODD_IDS))}
+    assert [profile.id for profile in other.read().values()] == ODD_IDS
+    assert {profile.text for profile in other.read().values()} == {
+        f"Text {n}" for n in range(len(ODD_IDS))
+    }
     assert import_profiles(other, path, CONFIG) == 0
     write_embeddings(store, ENCODER, store.usable(), random_vectors(ODD_IDS))
     vectors = embedding_path(tmp_path, "mine", "user")
     export_embeddings(read_embeddings(store.folder, ENCODER, "user"), "user", vectors, CONFIG)
     assert import_embeddings(other, vectors, CONFIG) == len(ODD_IDS)
-    found = read_embeddings(other.folder, ENCODER, "user")
-    assert found.ids == ODD_IDS and found.fits(other.usable())
+    embeddings = read_embeddings(other.folder, ENCODER, "user")
+    assert embeddings.ids == ODD_IDS and embeddings.fits(other.usable())
 
 
 def test_an_id_that_the_encoding_lacks_is_refused(tmp_path):

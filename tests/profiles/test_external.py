@@ -26,7 +26,10 @@ def write(tmp_path):
 
 
 def texts(path, entity, config):
-    return {one.id: (one.text, one.history) for one in external_profiles(path, entity, config)}
+    return {
+        profile.id: (profile.text, profile.history)
+        for profile in external_profiles(path, entity, config)
+    }
 
 
 def test_json_lines(write, tiny):

@@ -49,8 +49,8 @@ def store(tmp_path):
 
 def write(store, *profiles):
     with store.writing():
-        for one in profiles:
-            store.append(one)
+        for entry in profiles:
+            store.append(entry)
 
 
 def test_the_last_line_of_an_id_wins(store):
@@ -221,8 +221,8 @@ def test_stale_ids(store):
         profile("failed", "", error="refused"),
     )
     wanted = dict.fromkeys(["changed", "new", "fresh", "edited", "other prompt", "failed"], "h")
-    assert stale(store, wanted, lambda one: False) == ["changed", "new"]
-    by_other = stale(store, wanted, lambda one: one.prompt != "prompt")
+    assert stale(store, wanted, lambda entry: False) == ["changed", "new"]
+    by_other = stale(store, wanted, lambda entry: entry.prompt != "prompt")
     assert by_other == ["changed", "new", "other prompt"]
     assert failed(store.read().values()) == ["failed"]
 
@@ -245,7 +245,7 @@ def test_merging_parts_takes_what_is_newer_once(store, tmp_path):
     )
     assert store.merge([part]) == 2
     assert store.merge([part]) == 0
-    assert [one.text for one in store.read().values()] == ["better", "text", "text", "text"]
+    assert [entry.text for entry in store.read().values()] == ["better", "text", "text", "text"]
 
 
 def test_manifest(tmp_path):

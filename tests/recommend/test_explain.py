@@ -23,7 +23,9 @@ class WordEncoder:
 
     def encode(self, texts):
         self.seen += texts
-        counts = np.array([[one.lower().count(word) for word in WORDS] for one in texts], "float32")
+        counts = np.array(
+            [[text.lower().count(word) for word in WORDS] for text in texts], "float32"
+        )
         return counts / np.maximum(np.linalg.norm(counts, axis=1, keepdims=True), 1e-9)
 
 
@@ -52,14 +54,14 @@ def config(make_dataset):
 
 
 def test_the_nearest_sentence_is_the_reason(config, encoder):
-    found = Explainer(config, n_reasons=2).explain({"u1": ["i1", "i2"], "u2": ["i4"]})
-    first, second = found["u1"]
-    assert [one.sentence for one in first.reasons] == ["Adores war.", "Adores war and space."]
-    assert [one.cosine for one in first.reasons] == pytest.approx([1.0, 0.5**0.5])
+    explanations = Explainer(config, n_reasons=2).explain({"u1": ["i1", "i2"], "u2": ["i4"]})
+    first, second = explanations["u1"]
+    assert [reason.sentence for reason in first.reasons] == ["Adores war.", "Adores war and space."]
+    assert [reason.cosine for reason in first.reasons] == pytest.approx([1.0, 0.5**0.5])
     assert second.reasons[0].sentence == "Never love."
     assert second.reasons[0].cosine == pytest.approx(0.5**0.5)
-    assert found["u2"][0].reasons[0].cosine == pytest.approx(1.0)
-    assert len(found["u2"][0].reasons) == 1  # that is all the profile has
+    assert explanations["u2"][0].reasons[0].cosine == pytest.approx(1.0)
+    assert len(explanations["u2"][0].reasons) == 1  # that is all the profile has
 
 
 def test_a_sentence_that_is_near_to_everything_explains_nothing(config, encoder):
@@ -93,14 +95,14 @@ def test_every_text_is_encoded_once(config, encoder):
 
 
 def test_missing_profiles_are_said(config, encoder):
-    found = Explainer(config).explain({"u1": ["i1", "i3"], "u9": ["i1", "i9"]})
-    assert found["u1"][0].note is None and found["u1"][0].reasons
-    assert found["u1"][1].note == "no profile of this item"
-    assert [one.note for one in found["u9"]] == [
+    explanations = Explainer(config).explain({"u1": ["i1", "i3"], "u9": ["i1", "i9"]})
+    assert explanations["u1"][0].note is None and explanations["u1"][0].reasons
+    assert explanations["u1"][1].note == "no profile of this item"
+    assert [explanation.note for explanation in explanations["u9"]] == [
         "no profile of this user",
         "no profile of this user and this item",
     ]
-    assert not any(one.reasons for one in found["u9"])
+    assert not any(explanation.reasons for explanation in explanations["u9"])
 
 
 def test_without_a_text_nothing_is_encoded(config, monkeypatch):
@@ -114,7 +116,7 @@ def test_without_any_profiles_there_is_one_warning_each(make_dataset, caplog):
     explainer = Explainer(make_dataset().config())
     notes = explainer.explain({"u1": ["i1"]})["u1"]
     assert notes[0].note == "no profile of this user and this item"
-    assert len([one for one in caplog.records if "no user profiles" in one.message]) == 1
+    assert len([record for record in caplog.records if "no user profiles" in record.message]) == 1
 
 
 def stored(config, vectors):

@@ -76,6 +76,6 @@ def test_products_are_recorded_whichever_way_they_are_computed():
         (right @ left.T).T.exp()
         torch.nn.functional.linear(left, right, torch.ones(7))
         torch.rand(3, 2) @ torch.rand(2, 5)
-    assert len(products.found) == 3
-    for users, items in products.found:
+    assert len(products.pairs) == 3
+    for users, items in products.pairs:
         assert torch.equal(users, left) and torch.equal(items, right)

@@ -67,9 +67,9 @@ def test_the_size_of_a_batch_changes_nothing(make_dataset, model):
     ids = ranker.all_user_ids()
     whole = list(ranker.rank(ids, 5))
     ranker.config["eval_batch_size"] = 7  # fewer than there are items
-    for one, other in zip(whole, ranker.rank(ids, 5)):
-        assert [item for item, _ in one] == [item for item, _ in other]
-        assert [score for _, score in one] == pytest.approx([s for _, s in other], rel=1e-4)
+    for ranking, other in zip(whole, ranker.rank(ids, 5)):
+        assert [item for item, _ in ranking] == [item for item, _ in other]
+        assert [score for _, score in ranking] == pytest.approx([s for _, s in other], rel=1e-4)
 
 
 def test_what_follows_a_users_last_validation_row_is_the_test_row(make_dataset):

@@ -288,8 +288,8 @@ def test_resuming_a_finished_run_keeps_its_checkpoint(tiny):
     again.fit(saved=True)
     assert load_checkpoint(path)["epoch"] == before["epoch"] == 2
     assert all(
-        torch.equal(one, load_checkpoint(path)["state_dict"][name])
-        for name, one in before["state_dict"].items()
+        torch.equal(value, load_checkpoint(path)["state_dict"][name])
+        for name, value in before["state_dict"].items()
     )
 
 
@@ -316,7 +316,7 @@ def test_a_resumed_run_has_the_settings_it_was_given(tiny):
     run.fit(saved=True)
     again = prepare(tiny.config("NeuMF", dropout_prob=0.05, epochs=4))
     again.trainer.resume_checkpoint(run.trainer.saved_model_file)
-    rates = {one.p for one in again.model.modules() if isinstance(one, torch.nn.Dropout)}
+    rates = {module.p for module in again.model.modules() if isinstance(module, torch.nn.Dropout)}
     assert rates == {0.05}
 
 
@@ -361,12 +361,12 @@ def test_the_test_is_of_the_best_checkpoint_alone(tiny, monkeypatch, cold):
 
     monkeypatch.setattr(run.trainer, "_valid_epoch", scripted)
     run.fit(saved=True)
-    found = run.trainer.evaluate(run.test_data)
+    evaluated = run.trainer.evaluate(run.test_data)
     fresh = prepare(tiny.config(f"{__name__}.Remembering", kt_enabled=False))
     state = load_checkpoint(run.trainer.saved_model_file)
     fresh.model.load_state_dict(state["state_dict"])
     assert state["epoch"] == 2
-    assert found == fresh.trainer.evaluate(fresh.test_data, load_best_model=False)
+    assert evaluated == fresh.trainer.evaluate(fresh.test_data, load_best_model=False)
 
 
 @pytest.mark.parametrize("model", ["DiffRec", "LDiffRec"])

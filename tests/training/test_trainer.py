@@ -82,7 +82,7 @@ def test_the_ratio_of_gradients_of_each_epoch_is_in_the_summary(tiny):
     run = prepare(tiny.config("BPR", epochs=3, kt_epochs=2))
     run.fit()
     ratios = run.trainer.transfer_summary()["gradient_ratio"]
-    assert len(ratios) == 2 and all(one > 0 for one in ratios)
+    assert len(ratios) == 2 and all(ratio > 0 for ratio in ratios)
 
 
 def test_early_stopping_never_ends_phase_1_and_starts_anew_at_the_switch(tiny, monkeypatch):
@@ -162,10 +162,10 @@ def test_weight_0_and_disabled_make_no_task(tiny):
 )
 def test_impossible_schedules_stop_before_the_first_step(tiny, keys, message):
     run = prepare(tiny.config("BPR", **keys))
-    before = {name: one.clone() for name, one in run.model.state_dict().items()}
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
     with pytest.raises(ConfigError, match=message):
         run.fit(saved=True)
-    assert all(torch.equal(before[name], one) for name, one in run.model.state_dict().items())
+    assert all(torch.equal(before[name], value) for name, value in run.model.state_dict().items())
     assert not list(Path("saved").glob("*"))
 
 
@@ -181,7 +181,7 @@ def test_frozen_parameters_stay_and_come_back(tiny):
             kt_freeze_phase2=["user_*"],
         )
     )
-    states = [{name: one.clone() for name, one in run.model.named_parameters()}]
+    states = [{name: value.clone() for name, value in run.model.named_parameters()}]
     keep = lambda *_: states.append({n: p.clone() for n, p in run.model.named_parameters()})  # noqa: E731
     run.fit(callback_fn=keep)
 
@@ -194,7 +194,7 @@ def test_frozen_parameters_stay_and_come_back(tiny):
     assert "user_mf_embedding.weight" in phase_1 and "user_mf_embedding.weight" not in phase_2
     assert "item_mf_embedding.weight" in phase_2 and "item_mf_embedding.weight" not in phase_1
     assert "predict_layer.bias" not in phase_1 and "predict_layer.weight" in phase_1 & phase_2
-    assert all(one.requires_grad for one in run.model.parameters())
+    assert all(parameter.requires_grad for parameter in run.model.parameters())
 
 
 def test_freezing_the_tapped_layer_is_still_possible_where_something_trains(tiny):
@@ -274,7 +274,7 @@ def test_the_projector_trains_in_the_models_optimizer_and_stays_out_of_the_state
     run.fit(saved=True)
     projector = run.method("loss").task.projectors()["0"]
     groups = [id(p) for group in run.trainer.optimizer.param_groups for p in group["params"]]
-    assert {id(one) for one in projector.parameters()} <= set(groups)
+    assert {id(parameter) for parameter in projector.parameters()} <= set(groups)
     assert not any("projector" in name for name in run.model.state_dict())
     assert run.method("loss").task.terms[0].table.values.shape[1] == 24
     state = load_checkpoint(run.trainer.saved_model_file)
@@ -313,7 +313,7 @@ def test_clipping_and_half_precision(tiny):
         )
     )
     run.fit()
-    assert all(math.isfinite(one) for one in run.method("loss").transfer_losses)
+    assert all(math.isfinite(loss) for loss in run.method("loss").transfer_losses)
 
 
 # ---- odd settings --------------------------------------------------------------------------------
@@ -351,7 +351,7 @@ def test_clipping_and_half_precision(tiny):
 def test_transfer_runs_under(tiny, keys):
     run = prepare(tiny.config("BPR", **{"epochs": 2, **keys}))
     run.fit()
-    assert all(math.isfinite(one) for one in run.method("loss").transfer_losses)
+    assert all(math.isfinite(loss) for loss in run.method("loss").transfer_losses)
     assert len(run.method("loss").transfer_losses) == run.trainer.switch
 
 

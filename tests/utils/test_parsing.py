@@ -77,8 +77,8 @@ def test_nothing_is_ever_executed(text):
 
 def test_nothing_is_executed_on_the_programs_command_line(monkeypatch):
     monkeypatch.setattr("sys.argv", ["run.py", f"--my_key={ATTACKS[0]}", f"--other={ATTACKS[1]}"])
-    one = Config("BPR", "ml-100k")
-    assert one["my_key"] == ATTACKS[0] and not Path("owned").exists()
+    config = Config("BPR", "ml-100k")
+    assert config["my_key"] == ATTACKS[0] and not Path("owned").exists()
 
 
 def test_parse_value_of_random_text_is_a_plain_value():

@@ -26,14 +26,14 @@ def test_a_block_leaves_the_streams_as_they_were():
     seed()
     expected = [draw(), draw()]
     seed()
-    found = [draw()]
+    drawn = [draw()]
     for inside in (None, 0, 2**40 + 3):
         with isolated_randomness(inside):
             draw()
     with pytest.raises(KeyError), isolated_randomness(5):
         draw()
         raise KeyError
-    assert [*found, draw()] == expected
+    assert [*drawn, draw()] == expected
 
 
 def test_a_seeded_block_draws_the_same_numbers():
@@ -86,7 +86,7 @@ def record(tiny, model, **keys):
 
     def keeping(*arguments):
         batch = collate(*arguments)
-        seen.append({name: one.clone() for name, one in batch.interaction.items()})
+        seen.append({name: value.clone() for name, value in batch.interaction.items()})
         return batch
 
     def opening(*arguments, **keywords):
@@ -108,11 +108,11 @@ def record(tiny, model, **keys):
 @pytest.mark.parametrize("model", ["NeuMF", "SimpleX", "MultiVAE"])
 def test_every_arm_sees_the_batches_negatives_and_dropout_of_base(tiny, model, arm):
     base, expected = record(tiny, model, kt_enabled=False)
-    other, found = record(tiny, model, **ARMS[arm])
-    assert len(found) == len(expected) > 3
-    for one, two in zip(expected, found):
-        assert one.keys() == two.keys()
-        assert all(torch.equal(one[name], two[name]) for name in one)
+    other, batches = record(tiny, model, **ARMS[arm])
+    assert len(batches) == len(expected) > 3
+    for batch, theirs in zip(expected, batches):
+        assert batch.keys() == theirs.keys()
+        assert all(torch.equal(batch[name], theirs[name]) for name in batch)
     assert not same_parameters(base.model, other.model)
 
 

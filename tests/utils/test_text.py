@@ -98,8 +98,13 @@ def test_credentials_of_an_address_are_left_out(address: str, shown: str) -> Non
 def test_an_address_that_cannot_work_is_said_without_its_password(
     address: str, problem: str
 ) -> None:
-    found = address_problem(address)
-    assert found is not None and problem in found and "secret" not in found and "cret" not in found
+    problem_told = address_problem(address)
+    assert (
+        problem_told is not None
+        and problem in problem_told
+        and "secret" not in problem_told
+        and "cret" not in problem_told
+    )
 
 
 @pytest.mark.parametrize("address", ["http://h/v1", "HTTPS://me:pw@h:1/v1/", "http://[::1]:8/v1"])

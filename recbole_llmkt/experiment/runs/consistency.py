@@ -228,7 +228,7 @@ def texts_of(record: Record) -> dict[str, str]:
     """Return the digest of the profiles' texts of each entity that a run learned from."""
     if "texts" in record:  # a trial's line has nothing but these
         return dict(record["texts"])
-    return {str(one["entity"]): one["texts"] for _, one in uses(record) if "texts" in one}
+    return {str(use["entity"]): use["texts"] for _, use in uses(record) if "texts" in use}
 
 
 def profile_uses(record: RunRecord) -> list[tuple[str, Settings]]:

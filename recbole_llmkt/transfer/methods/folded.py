@@ -93,7 +93,7 @@ class FoldedParameter:
 
     def learned(self) -> list[nn.Parameter]:
         """Return what the optimizer trains in the parameter's place."""
-        return [self.own, *(one for part in self.parts for one in part.learned())]
+        return [self.own, *(parameter for part in self.parts for parameter in part.learned())]
 
     @torch.no_grad()
     def take_gradient(self) -> None:

@@ -46,13 +46,15 @@ def pictures(arms, theme):
     cells = summarise(records)
     slices = [SliceCells("history", f"part {number}", "b", 9.0, cells) for number in (1, 2)]
     points = np.random.default_rng(0).normal(size=(50, 2))
-    maps = [EmbeddingMap(one, "PCA", points, np.array(GENRES * 10)) for one in ("user", "item")]
-    found = Findings(records, records, cells, [], [], slices, maps)
+    maps = [
+        EmbeddingMap(entity, "PCA", points, np.array(GENRES * 10)) for entity in ("user", "item")
+    ]
+    findings = Findings(records, records, cells, [], [], slices, maps)
     return {
         "summary": summary_figure(cells, records, theme),
         "curves": curves_figure(records, theme),
-        "slices": slices_figure(found, theme),
-        "map": map_figure(found, theme),
+        "slices": slices_figure(findings, theme),
+        "map": map_figure(findings, theme),
     }
 
 
@@ -62,7 +64,7 @@ def test_no_legend_is_cut_off_or_squeezes_the_axes(arms, theme):
     for name, figure in pictures(arms, theme).items():
         figure.draw_without_rendering()
         legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes)]
-        boxes = [one.get_window_extent() for one in legends if one is not None]
+        boxes = [legend.get_window_extent() for legend in legends if legend is not None]
         assert boxes, name
         for box in boxes:
             assert box.x0 >= 0 and box.x1 <= figure.bbox.width, name
@@ -84,7 +86,7 @@ def test_the_gains_of_neighbours_do_not_overlap(arms):
     for axes in figure.axes:
         boxes = [text.get_window_extent() for text in axes.texts]
         assert len(boxes) == len(arms) - 1
-        assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+        assert not any(text_box.overlaps(other) for text_box, other in combinations(boxes, 2))
         assert all(box.y1 <= axes.bbox.y1 + 1 for box in boxes)
 
 
@@ -97,8 +99,8 @@ def test_few_arms_stay_in_one_row():
 @pytest.mark.parametrize("theme", THEMES, ids=["light", "dark"])
 def test_the_ready_and_eight_own_arms_have_clearly_different_colours(theme):
     shades = arm_colours([*READY, *LOSSES], theme)
-    for one, other in combinations(shades, 2):
-        assert np.linalg.norm(oklab(shades[one]) - oklab(shades[other])) >= 0.1, (one, other)
+    for shade, other in combinations(shades, 2):
+        assert np.linalg.norm(oklab(shades[shade]) - oklab(shades[other])) >= 0.1, (shade, other)
     for arm in LOSSES:
         assert contrast(shades[arm], theme.paper) > 2.9, arm
 
@@ -107,7 +109,7 @@ def test_a_control_has_a_paler_shade_of_its_arm():
     shades = arm_colours(SEVENTEEN, DARK)
     for loss in LOSSES:
         arm, pale, paper = (
-            linear(one) for one in (shades[loss], shades[f"{loss}+shuffled"], DARK.paper)
+            linear(colour) for colour in (shades[loss], shades[f"{loss}+shuffled"], DARK.paper)
         )
         assert (np.minimum(arm, paper) <= pale).all() and (pale <= np.maximum(arm, paper)).all()
         assert contrast(shades[f"{loss}+shuffled"], DARK.paper) > 1.9
@@ -119,9 +121,9 @@ def linear(colour):
     return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
 
 
-def contrast(one, other):
+def contrast(colour, other):
     """Return the contrast of two colours as the Web Content Accessibility Guidelines define it."""
-    low, high = sorted(float(linear(c) @ [0.2126, 0.7152, 0.0722]) + 0.05 for c in (one, other))
+    low, high = sorted(float(linear(c) @ [0.2126, 0.7152, 0.0722]) + 0.05 for c in (colour, other))
     return high / low
 
 

@@ -45,7 +45,7 @@ def record(arm, seed, value, **changes):
 @pytest.fixture
 def write(tmp_path):
     def write(*records):
-        lines = "".join(json.dumps(one) + "\n" for one in records)
+        lines = "".join(json.dumps(line) + "\n" for line in records)
         (tmp_path / "results.jsonl").write_text(lines)
         return tmp_path
 
@@ -136,12 +136,12 @@ def planted(write):
     for arm, gain in gains.items():
         for seed in (1, 2, 3):
             values = level + gain + rng.normal(0.0, 0.05, len(level))
-            one = record(arm, seed, float(values.mean()))
+            run = record(arm, seed, float(values.mean()))
             part = {"slice": "tail_items", "part": "tail items", "bounds": "the 80%", "users": 150}
-            one["slices"] = [{**part, "rows": 150, "metrics": {"ndcg@10": 0.1 + gain}}]
+            run["slices"] = [{**part, "rows": 150, "metrics": {"ndcg@10": 0.1 + gain}}]
             if arm == "shuffled":
-                one["settings"]["kt_control"] = "shuffled"
-            records.append(one)
+                run["settings"]["kt_control"] = "shuffled"
+            records.append(run)
             users[f"BPR-{arm}-{seed}"] = values
     folder = write(*records)
     for name, values in users.items():
@@ -240,8 +240,8 @@ def test_the_map_is_made_once(tiny, tmp_path, without_umap):
 def test_a_map_without_categories_has_no_colours(tiny, tmp_path, without_umap):
     runs = Plan(["BPR"], ["kt"], [1], "tiny", overrides=tiny.settings()).runs()
     ensure_maps(runs, learned(runs, "user"), tmp_path)
-    (one,) = read_maps(tmp_path)
-    assert one.method == "PCA" and set(one.categories) == {""}
+    (drawn,) = read_maps(tmp_path)
+    assert drawn.method == "PCA" and set(drawn.categories) == {""}
 
 
 def test_there_is_no_map_of_broken_or_unused_profiles(tiny, tmp_path):
@@ -337,7 +337,7 @@ def test_a_damaged_map_is_drawn_again(tiny, tmp_path, caplog):
     values = record("kt", 1, 0.1, dataset="tiny", transfer={"terms": [term], "leaks": 0})
     records = [as_record(values)]
     ensure_maps(runs, records, tmp_path)
-    before = [one.points for one in read_maps(tmp_path)]
+    before = [drawn.points for drawn in read_maps(tmp_path)]
     (tmp_path / MAP_NAME).write_bytes(b"damaged")
     ensure_maps(runs, records, tmp_path)
     assert "drawn again" in caplog.text

@@ -99,9 +99,9 @@ def test_a_user_counts_once_and_is_found_by_token():
 def test_runs_without_their_file_are_left_out(tmp_path):
     records, users = runs({"base": [[0.1, 0.2]], "kt": [[0.3, 0.4]]})
     users["BPR", "kt", 1].save(tmp_path / "runs" / "BPR-kt-1" / "users.npz")
-    found = load_users(tmp_path, records)
-    assert list(found) == [("BPR", "kt", 1)]
-    (verdict,) = verdicts(records, compare_arms(records, found))
+    per_user = load_users(tmp_path, records)
+    assert list(per_user) == [("BPR", "kt", 1)]
+    (verdict,) = verdicts(records, compare_arms(records, per_user))
     assert verdict.outcome == "untested" and "no metrics by user" in verdict.reason
 
 
@@ -112,7 +112,7 @@ def test_a_planted_gain_is_a_win():
     rng = np.random.default_rng(1)
     (verdict,) = judge(world(rng, {"base": 0.0, "kt": 0.03, "shuffled": 0.0}))
     assert verdict.outcome == "win" and verdict.metric == "ndcg@10"
-    assert [(one.rival, one.proven) for one in verdict.pairs] == [("base", 1), ("shuffled", 1)]
+    assert [(pair.rival, pair.proven) for pair in verdict.pairs] == [("base", 1), ("shuffled", 1)]
     assert "better than base (p = " in verdict.reason
 
 
@@ -185,8 +185,8 @@ def test_holm_looks_at_all_models():
         users.update(theirs)
     pairs = compare_arms(records, users)
     assert len(pairs) == 10
-    assert [one.holm for one in pairs] == pytest.approx(holm([one.p for one in pairs]))
-    assert any(one.holm > one.p for one in pairs)
+    assert [pair.holm for pair in pairs] == pytest.approx(holm([pair.p for pair in pairs]))
+    assert any(pair.holm > pair.p for pair in pairs)
 
 
 # ---- base against base ------------------------------------------------------------------------

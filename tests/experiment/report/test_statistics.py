@@ -17,16 +17,16 @@ def records(values):
 
 
 def test_an_estimate_by_hand():
-    found = estimate([1.0, 2.0, 3.0])
-    assert (found.n, found.mean, found.sd) == (3, 2.0, 1.0)
+    estimated = estimate([1.0, 2.0, 3.0])
+    assert (estimated.n, estimated.mean, estimated.sd) == (3, 2.0, 1.0)
     half = 4.302653 / 3**0.5  # Student's t, 2 degrees of freedom
-    assert found.low == pytest.approx(2.0 - half, rel=1e-6)
-    assert found.high == pytest.approx(2.0 + half, rel=1e-6)
+    assert estimated.low == pytest.approx(2.0 - half, rel=1e-6)
+    assert estimated.high == pytest.approx(2.0 + half, rel=1e-6)
 
 
 def test_one_seed_has_no_deviation():
-    found = estimate([0.5])
-    assert (found.sd, found.low, found.high) == (None, None, None)
+    estimated = estimate([0.5])
+    assert (estimated.sd, estimated.low, estimated.high) == (None, None, None)
 
 
 def test_the_bootstrap_of_few_values_by_hand():
@@ -35,15 +35,17 @@ def test_the_bootstrap_of_few_values_by_hand():
     assert (low, high) == (0.0, 3.0)  # the sample of threes has more than 2.5%: 1/27
     assert bootstrap_interval([2.0, 2.0, 2.0]) == (2.0, 2.0)
     assert bootstrap_interval([1.0, 2.0, 4.0]) == bootstrap_interval([1.0, 2.0, 4.0])
-    found = estimate([1.0, 2.0, 4.0])
-    assert found.low < found.boot_low < found.mean < found.boot_high < found.high
+    estimated = estimate([1.0, 2.0, 4.0])
+    assert (
+        estimated.low < estimated.boot_low < estimated.mean < estimated.boot_high < estimated.high
+    )
 
 
 def test_the_bootstrap_approaches_students_interval():
     values = np.random.default_rng(5).normal(10.0, 2.0, 400).tolist()
-    found = estimate(values)
-    assert found.boot_low == pytest.approx(found.low, abs=0.02)
-    assert found.boot_high == pytest.approx(found.high, abs=0.02)
+    estimated = estimate(values)
+    assert estimated.boot_low == pytest.approx(estimated.low, abs=0.02)
+    assert estimated.boot_high == pytest.approx(estimated.high, abs=0.02)
 
 
 def test_gains_are_paired_by_seed():
@@ -79,6 +81,6 @@ def test_there_is_no_gain_over_nothing():
 def test_a_base_of_0_with_one_seed_gives_no_gain_of_the_others():
     base = {1: {"hit@10": 0.0}, 2: {"hit@10": 0.1}, 3: {"hit@10": 0.1}}
     kt = {1: {"hit@10": 0.1}, 2: {"hit@10": 0.09}, 3: {"hit@10": 0.09}}
-    _, found = summarise(records({"base": base, "kt": kt}))
-    assert found.gain is None  # of the other two it would be -10%, and kt is better on average
-    assert found.won == 1
+    _, arm = summarise(records({"base": base, "kt": kt}))
+    assert arm.gain is None  # of the other two it would be -10%, and kt is better on average
+    assert arm.won == 1

@@ -114,8 +114,8 @@ def test_a_bad_plan_is_refused_before_anything_runs(changes, message):
 
 
 def test_overrides_are_values_not_code():
-    found = parse_overrides(["--kt_weight=0.3", "topk=[5, 10]", "--note=__import__('os')"])
-    assert found == {"kt_weight": 0.3, "topk": [5, 10], "note": "__import__('os')"}
+    overrides = parse_overrides(["--kt_weight=0.3", "topk=[5, 10]", "--note=__import__('os')"])
+    assert overrides == {"kt_weight": 0.3, "topk": [5, 10], "note": "__import__('os')"}
 
 
 @pytest.mark.parametrize("argument", ["--kt_weight", "kt weight=3", "stray", "--=4"])

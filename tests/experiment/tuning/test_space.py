@@ -144,7 +144,9 @@ def test_points_are_spread_evenly_and_begin_alike():
     assert quasi_random(spaces, 5, seed=8) != points[:5]
     low = sum(point["learning_rate"] < math.sqrt(1e-4 * 2e-2) for point in points)
     assert low == 8
-    assert all(sum(point["kt_init"] == one for point in points) == 8 for one in ("none", "targets"))
+    assert all(
+        sum(point["kt_init"] == init for point in points) == 8 for init in ("none", "targets")
+    )
 
 
 def test_a_slip_in_a_space_is_named(tmp_path, caplog):

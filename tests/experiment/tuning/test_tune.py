@@ -29,8 +29,8 @@ def test_all_arms_start_as_configured_and_share_their_first_points(study):
     base, kt = by_arm(lines).values()
     assert len(base) == len(kt) == 12
     assert base[0].keys == kt[0].keys == {}
-    for one, other in zip(base[1:11], kt[1:11]):
-        assert one.keys == {key: other.keys[key] for key in SHARED}
+    for mine, other in zip(base[1:11], kt[1:11]):
+        assert mine.keys == {key: other.keys[key] for key in SHARED}
         assert {*other.keys} > {*SHARED}
     later = [[trial.keys["learning_rate"] for trial in arm[11:]] for arm in (base, kt)]
     assert later[0] != later[1]
@@ -164,8 +164,8 @@ def test_a_study_resumes_elsewhere(tiny, tmp_path):
     plan = replace(plan, config_files=files, overrides=keys)
     lines = tune(Tuning(plan, 2), tmp_path / "study", jobs=1, train=fake_train)
     assert [trial.trial for trial in lines] == [0, 1]
-    (found,) = tuned_plan(tmp_path / "study", Plan([], [], [1], "")).runs()
-    assert found.settings["embedding_size"] == 8
+    (final,) = tuned_plan(tmp_path / "study", Plan([], [], [1], "")).runs()
+    assert final.settings["embedding_size"] == 8
     (there / "preset.yaml").write_text("epochs: 3")
     with pytest.raises(DataError, match=r"another epochs of BPR/base \(2 -> 3\)"):
         tune(Tuning(plan, 3), tmp_path / "study", jobs=1, train=forbidden_train)
@@ -265,8 +265,8 @@ def test_between_integers_lie_integers_and_none_is_a_choice(tmp_path):
     plan = Plan(["BPR"], ["kt"], [7], "ml-100k", overrides={"epochs": 2, "weight_decay": 0.0})
     lines = tune(Tuning(plan, 14, space), tmp_path / "out", jobs=1, train=whole_train)
     keys = [trial.keys for trial in lines if trial.trial]
-    assert len({one["embedding_size"] for one in keys}) > 5
-    assert {one["kt_projector_dim"] for one in keys} == {None, 32}
+    assert len({point["embedding_size"] for point in keys}) > 5
+    assert {point["kt_projector_dim"] for point in keys} == {None, 32}
 
 
 def test_an_arm_added_with_more_trials_tries_the_points_of_the_others(tmp_path):

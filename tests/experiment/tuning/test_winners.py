@@ -168,7 +168,7 @@ def test_a_last_round_that_was_stopped_has_no_winner(tmp_path):
     tune(Tuning(PLAN, 3, finals=Finals(2)), tmp_path, jobs=1, train=fake_train)
     path = tmp_path / "finals.jsonl"
     lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join(one for one in lines if '"seed": 9' not in one))
+    path.write_text("".join(line for line in lines if '"seed": 9' not in line))
     with pytest.raises(DataError, match=r"BPR, arm base: the final round .* is not finished"):
         tuned_plan(tmp_path, Plan([], [], [1], ""))
 

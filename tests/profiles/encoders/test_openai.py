@@ -33,7 +33,7 @@ def test_a_text_without_blanks_is_split_between_characters(encoder):
 
 
 def answer(*vectors):
-    return {"data": [{"index": place, "embedding": one} for place, one in vectors]}
+    return {"data": [{"index": place, "embedding": vector} for place, vector in vectors]}
 
 
 def test_vectors_are_put_in_order_by_their_index(encoder, monkeypatch):

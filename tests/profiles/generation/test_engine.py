@@ -81,8 +81,14 @@ def test_ray_and_local_write_the_same_profiles(cluster: None, make_dataset: Any)
             assert (summary.written, summary.failed) == (30, 0)
             profiles = ProfileStore(data.folder / engine, "user").read()
             stored[engine] = {
-                token: (one.text, one.history, one.prompt, one.model, one.tokens_in)
-                for token, one in profiles.items()
+                token: (
+                    profile.text,
+                    profile.history,
+                    profile.prompt,
+                    profile.model,
+                    profile.tokens_in,
+                )
+                for token, profile in profiles.items()
             }
             assert generate_profiles(config, "user").skipped == 30
     assert stored["ray"] == stored["local"]

@@ -117,7 +117,7 @@ def test_prompts_show_the_numbers_of_an_interaction() -> None:
 def test_rlmrec_asks_for_json_and_shows_json() -> None:
     prompt = Prompt.load("rlmrec")
     assert prompt.answer_key == "profile"
-    lines = [one for one in prompt.messages(USER)[-1]["content"].splitlines() if "{" in one]
+    lines = [line for line in prompt.messages(USER)[-1]["content"].splitlines() if "{" in line]
     assert json.loads(lines[0]) == {
         "title": "Schindler's List",
         "categories": "Drama, War",

@@ -44,8 +44,10 @@ def test_users_are_described_from_their_training_interactions(data: TinyDataset)
     assert (summary.written, summary.failed, summary.skipped) == (30, 0, 0)
     profiles = ProfileStore(_folder(data), "user").read()
     digests = training_histories(training_split(config)).digests()
-    assert {token: one.history for token, one in profiles.items()} == digests
-    assert all(one.generator == "template" and one.prompt == "" for one in profiles.values())
+    assert {token: profile.history for token, profile in profiles.items()} == digests
+    assert all(
+        profile.generator == "template" and profile.prompt == "" for profile in profiles.values()
+    )
     assert read_manifest(_folder(data))["user_profiles"]["generator"] == "template"
     assert generate_profiles(config, "user").skipped == 30
 
@@ -76,15 +78,15 @@ def test_the_prompt_shows_the_chosen_interactions_only(data: TinyDataset) -> Non
         profile_history="recent",
         profile_api_base="http://127.0.0.1:1/v1",
     )
-    found = estimate(config, "user", price_in=1.0, price_out=10.0)
+    cost = estimate(config, "user", price_in=1.0, price_out=10.0)
     histories = training_histories(training_split(config))
     tokens = histories.item_tokens[histories.items(1)]
-    assert found.count == 30 and found.skipped == 0 and len(found.first) == 3
-    shown = [line for line in found.first[0].splitlines() if line.startswith("- ")]
+    assert cost.count == 30 and cost.skipped == 0 and len(cost.first) == 3
+    shown = [line for line in cost.first[0].splitlines() if line.startswith("- ")]
     assert [line.split(" (")[0] for line in shown] == [f"- The Story of {t}" for t in tokens[-3:]]
-    assert found.tokens_out == 30 * 400
-    assert found.tokens_in == pytest.approx(30 * len(found.first[0]) / 4, rel=0.1)
-    assert found.cost == pytest.approx((found.tokens_in + 10 * found.tokens_out) / 1e6)
+    assert cost.tokens_out == 30 * 400
+    assert cost.tokens_in == pytest.approx(30 * len(cost.first[0]) / 4, rel=0.1)
+    assert cost.cost == pytest.approx((cost.tokens_in + 10 * cost.tokens_out) / 1e6)
 
 
 def test_only_changed_histories_are_written_again(data: TinyDataset) -> None:
@@ -128,15 +130,19 @@ def test_failures_are_recorded_and_taken_up_on_demand(
         assert (summary.written, summary.failed) == (27, 3)
         assert summary.tokens_in == 33 * 11 and summary.tokens_out == 33 * 7
         assert "3 user profiles failed" in caplog.text and "empty" in caplog.text
-        failed = [one for one in ProfileStore(_folder(data), "user").read().values() if one.error]
-        assert len(failed) == 3 and {one.text for one in failed} == {""}
+        failed = [
+            profile
+            for profile in ProfileStore(_folder(data), "user").read().values()
+            if profile.error
+        ]
+        assert len(failed) == 3 and {profile.text for profile in failed} == {""}
         again = generate_profiles(config, "user")
         assert (again.written, again.failed, again.skipped) == (0, 0, 30)
         healthy = True
         retried = generate_profiles(config, "user", Selection(retry_failed=True))
         assert (retried.written, retried.failed, retried.skipped) == (3, 0, 27)
     assert len(server.payloads) == 36
-    assert all(one.usable for one in ProfileStore(_folder(data), "user").read().values())
+    assert all(profile.usable for profile in ProfileStore(_folder(data), "user").read().values())
 
 
 def test_a_server_that_goes_away_costs_nothing_that_was_answered(data: TinyDataset) -> None:
@@ -189,10 +195,10 @@ def test_a_run_without_any_success_stops_after_twenty(
         config = _asking(data, server)
         with pytest.raises(
             ProfileError, match=rf"20 profiles in a row.*20 of them.*{reason}"
-        ) as one:
+        ) as refusal:
             generate_profiles(config, "user")
-        assert f"Fix: {fix}" in str(one.value) or fix in str(one.value)
-        assert "--retry-failed" in str(one.value) and "\n" not in str(one.value)
+        assert f"Fix: {fix}" in str(refusal.value) or fix in str(refusal.value)
+        assert "--retry-failed" in str(refusal.value) and "\n" not in str(refusal.value)
         assert 40 <= len(server.payloads) <= 46, "each of twenty is asked twice"
         stored = ProfileStore(_folder(data), "user").read()
         assert len(stored) == 20 and all(profile.error for profile in stored.values())
@@ -249,8 +255,8 @@ def test_what_template_wrote_gives_way_to_a_language_model(data: TinyDataset) ->
         config = data.config(**keys, profile_model="m")
         assert generate_profiles(config, "user").written == 30
         assert generate_profiles(config, "user").written == 0
-        found = ProfileStore(_folder(data), "user").read()
-        assert {one.generator for one in found.values()} == {"openai"}
+        profiles = ProfileStore(_folder(data), "user").read()
+        assert {profile.generator for profile in profiles.values()} == {"openai"}
         # And never the other way round.
         assert generate_profiles(data.config(), "user").written == 0
 
@@ -341,7 +347,7 @@ def test_a_changed_file_is_taken_again_and_corrections_stay(
         row["text"] += ", newly written"
     _write_rows(tmp_path / "made.jsonl", rows)
     assert generate_profiles(config, "item").written == 2
-    texts = {token: one.text for token, one in store.read().items()}
+    texts = {token: profile.text for token, profile in store.read().items()}
     assert texts["i1"] == "By hand."
     assert texts["i2"] == "Text 2, newly written"
     assert texts["i5"] == "Text 5"

@@ -10,7 +10,9 @@ from recbole_llmkt.profiles.generation.sandbox import bounded, compiled, fill, f
 
 def filled(source, **variables):
     with bounded():
-        return fill(compiled(source), {name: for_prompts(one) for name, one in variables.items()})
+        return fill(
+            compiled(source), {name: for_prompts(variable) for name, variable in variables.items()}
+        )
 
 
 @pytest.mark.parametrize(

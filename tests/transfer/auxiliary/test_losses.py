@@ -53,7 +53,7 @@ def softmax(rows):
 def once(rows, ids):
     """One row an id, by ascending id: the mean of its rows."""
     ids = np.asarray(ids)
-    return np.stack([rows[ids == one].mean(0) for one in np.unique(ids)]).astype(np.float64)
+    return np.stack([rows[ids == entity].mean(0) for entity in np.unique(ids)]).astype(np.float64)
 
 
 def by_hand(name: str) -> float:
@@ -115,7 +115,7 @@ def test_gram_is_the_difference_of_all_pairs(rows):
     loss = make_loss("gram")(hidden, target, torch.arange(rows))
     loss.backward()
     again = hidden.detach().double().requires_grad_()
-    z, p = (torch.nn.functional.normalize(one.double()) for one in (again, target))
+    z, p = (torch.nn.functional.normalize(table.double()) for table in (again, target))
     pairs = (z @ z.T - p @ p.T).square().mean()
     pairs.backward()
     assert loss.item() == pytest.approx(pairs.item(), rel=1e-5)
@@ -209,7 +209,7 @@ def wave(rows, width, shift):
 
 
 @pytest.mark.parametrize(
-    ("name", "whole", "temperature", "value", "gradient", "one"),
+    ("name", "whole", "temperature", "value", "gradient", "entry"),
     [
         ("infonce", True, 0.2, 4.195607811, 6.839188161, 0.151944815),
         ("infonce", False, 0.2, 3.444482423, 6.014459905, 0.030408550),
@@ -219,7 +219,7 @@ def wave(rows, width, shift):
         ("generative", False, 1.0, 1.958819330, 1.194371330, 0.009359607),
     ],
 )
-def test_contrasts_are_rlmrecs(name, whole, temperature, value, gradient, one):
+def test_contrasts_are_rlmrecs(name, whole, temperature, value, gradient, entry):
     """Values and gradients that the authors' functions give in float64, a mean over six rows.
 
     ``infonce`` is their cal_infonce_loss against a whole table and against the batch,
@@ -232,7 +232,7 @@ def test_contrasts_are_rlmrecs(name, whole, temperature, value, gradient, one):
     loss.backward()
     assert loss.item() == pytest.approx(value, rel=1e-6)
     assert hidden.grad.abs().sum().item() == pytest.approx(gradient, rel=1e-5)
-    assert hidden.grad[2, 3].item() == pytest.approx(one, rel=1e-4)
+    assert hidden.grad[2, 3].item() == pytest.approx(entry, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["infonce", "generative", "gram", "softrank"])

@@ -12,7 +12,7 @@ from tests.helpers import one_step, prepare, task_of
 
 def contrast(z, p, among, temperature=0.2):
     """Compute InfoNCE with numpy."""
-    z, p, among = (one / np.linalg.norm(one, axis=1, keepdims=True) for one in (z, p, among))
+    z, p, among = (table / np.linalg.norm(table, axis=1, keepdims=True) for table in (z, p, among))
     powers = np.exp(z @ among.T / temperature)
     return float(np.mean(np.log(powers.sum(1)) - (z * p).sum(1) / temperature))
 
@@ -43,7 +43,7 @@ def test_structure_needs_neither_a_projector_nor_a_transform(tiny, loss):
     assert [term.width for term in task.terms] == [8, 8]
     _, value, grads = one_step(run, task)
     assert torch.isfinite(value)
-    assert all(one.abs().sum() > 0 for one in grads.values())
+    assert all(grad.abs().sum() > 0 for grad in grads.values())
 
 
 def test_softrank_of_one_step_by_hand(tiny):
@@ -57,8 +57,10 @@ def test_softrank_of_one_step_by_hand(tiny):
     _, model_loss, _ = one_step(run)
     users = np.unique(batch["user_id"])
     items = np.unique(torch.cat([batch["item_id"], batch["neg_item_id"]]))
-    profiles = [one.numpy() for one in (term.table.values, term.partner.table.values)]
-    p, q = (one / np.linalg.norm(one, axis=1, keepdims=True).clip(1e-12) for one in profiles)
+    profiles = [vectors.numpy() for vectors in (term.table.values, term.partner.table.values)]
+    p, q = (
+        vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12) for vectors in profiles
+    )
     z = run.model.user_embedding.weight.detach().numpy()[users]
     wanted = torch.softmax(torch.from_numpy(p[users] @ q[items].T) / 0.2, 1)
     scores = torch.from_numpy(z @ run.model.item_embedding.weight.detach().numpy()[items].T)
@@ -157,5 +159,5 @@ def test_the_profiles_side_may_be_projected_under_a_contrast(tiny):
     task = task_of(run)
     one_step(run, task)
     for term in task.terms:
-        assert [tuple(one.weight.shape) for one in term.projector[::2]] == [(16, 24), (8, 16)]
-        assert all(one.grad.abs().sum() > 0 for one in term.projector.parameters())
+        assert [tuple(module.weight.shape) for module in term.projector[::2]] == [(16, 24), (8, 16)]
+        assert all(parameter.grad.abs().sum() > 0 for parameter in term.projector.parameters())

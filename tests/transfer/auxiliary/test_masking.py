@@ -40,7 +40,7 @@ def mask_of(model, ratio=0.5):
 
 def test_tokens_stand_in_and_gradients_reach_them(model):
     mask, ids = mask_of(model), torch.tensor([2, 4])
-    before = {name: one.clone() for name, one in model.state_dict().items()}
+    before = {name: value.clone() for name, value in model.state_dict().items()}
     with mask.hiding(model, ids):
         nodes, columns = model.nodes.weight, model.encoder[0].weight
         assert (nodes[[6, 8]] == 7.0).all() and (columns[:, [2, 4]] == 8.0).all()
@@ -57,16 +57,16 @@ def test_tokens_stand_in_and_gradients_reach_them(model):
 
 def test_the_model_is_itself_again(model):
     mask, parameters = mask_of(model), dict(model.named_parameters())
-    attributes = {name: set(vars(one)) for name, one in model.named_modules()}
+    attributes = {name: set(vars(module)) for name, module in model.named_modules()}
     with pytest.raises(ZeroDivisionError), mask.hiding(model, torch.tensor([1])):
         with mask_of(model).hiding(model, torch.tensor([2])):  # two terms over one table
             assert (model.nodes.weight[[5, 6]] == 7.0).all()
         assert (model.nodes.weight[5] == 7.0).all() and not (model.nodes.weight[6] == 7.0).any()
         assert list(model.state_dict()) == list(parameters)
         raise ZeroDivisionError
-    assert all(one is parameters[name] for name, one in model.named_parameters())
+    assert all(parameter is parameters[name] for name, parameter in model.named_parameters())
     assert model.nodes.weight is parameters["nodes.weight"]
-    assert {name: set(vars(one)) for name, one in model.named_modules()} == attributes
+    assert {name: set(vars(module)) for name, module in model.named_modules()} == attributes
 
 
 def test_the_choice_depends_on_the_step_alone(model):
@@ -97,4 +97,4 @@ def test_nobody_to_hide_changes_nothing_but_keeps_the_tokens_in_the_graph(model)
         loss = model(users, history)
     loss.backward()
     assert torch.equal(loss, plain)
-    assert [one.grad.abs().sum().item() for one in mask.tokens] == [0.0, 0.0]
+    assert [token.grad.abs().sum().item() for token in mask.tokens] == [0.0, 0.0]

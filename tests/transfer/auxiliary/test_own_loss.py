@@ -75,7 +75,7 @@ def test_it_trains_and_resumes(tiny):
     run.trainer.resume_checkpoint("0.pth")
     run.fit()
     assert same_parameters(whole.model, run.model)
-    factors = [float(one.method("loss").task.terms[0].loss.factor) for one in (whole, run)]
+    factors = [float(trained.method("loss").task.terms[0].loss.factor) for trained in (whole, run)]
     assert factors[0] == factors[1] != 1.0
 
 
@@ -91,11 +91,11 @@ def test_it_trains_and_resumes(tiny):
 )
 def test_an_unusable_one_stops_the_run_before_its_first_step(tiny, loss, message):
     run = prepare(tiny.config(epochs=2, kt_loss=path(loss)))
-    before = {name: one.clone() for name, one in run.model.state_dict().items()}
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
     with pytest.raises(ConfigError, match=f"^kt_loss: '.*{message}") as caught:
         run.fit()
     assert "\n" not in str(caught.value)
-    assert all(torch.equal(one, before[name]) for name, one in run.model.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in run.model.state_dict().items())
 
 
 @pytest.mark.parametrize(("loss", "value"), [(NotANumber, "nan"), (Infinite, "inf")])

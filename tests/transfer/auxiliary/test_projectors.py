@@ -21,7 +21,7 @@ def test_maps_to_the_target_width(name, n_linear):
     out.sum().backward()
     assert out.shape == (3, 5)
     assert hidden.grad.abs().sum() > 0
-    assert sum(isinstance(one, nn.Linear) for one in projector.modules()) == n_linear
+    assert sum(isinstance(module, nn.Linear) for module in projector.modules()) == n_linear
 
 
 def test_linear_is_a_matrix_and_a_bias():
@@ -33,12 +33,12 @@ def test_linear_is_a_matrix_and_a_bias():
 
 def test_mlp_is_not_linear():
     projector = make_projector("mlp", 4, 3)
-    one = projector(torch.ones(1, 4)) - projector(torch.zeros(1, 4))
-    two = projector(2 * torch.ones(1, 4)) - projector(torch.zeros(1, 4))
-    assert not torch.allclose(2 * one, two, atol=1e-6)
+    single = projector(torch.ones(1, 4)) - projector(torch.zeros(1, 4))
+    double = projector(2 * torch.ones(1, 4)) - projector(torch.zeros(1, 4))
+    assert not torch.allclose(2 * single, double, atol=1e-6)
 
 
 def test_the_profiles_side_maps_the_other_way():
     projector = make_projector("profile_mlp", 4, 10)
     assert projector(torch.randn(3, 10)).shape == (3, 4)
-    assert [tuple(one.weight.shape) for one in projector[::2]] == [(7, 10), (4, 7)]
+    assert [tuple(module.weight.shape) for module in projector[::2]] == [(7, 10), (4, 7)]

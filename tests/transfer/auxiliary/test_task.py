@@ -127,14 +127,18 @@ def test_the_wrapper_comes_off(tiny):
 def test_making_a_task_leaves_model_and_loader_as_they_are(tiny):
     for model in ("NeuMF", "MultiVAE", "SimpleX", "LightGCN"):
         run = prepare(tiny.config(model, latent_dimension=8, history_len=4))
-        state = {name: one.clone() for name, one in run.model.state_dict().items()}
-        counters = {key: one for key, one in vars(run.model).items() if type(one) in (int, float)}
+        state = {name: value.clone() for name, value in run.model.state_dict().items()}
+        counters = {
+            key: value for key, value in vars(run.model).items() if type(value) in (int, float)
+        }
         generator = run.train_data.generator.get_state()
         task_of(run)
-        assert all(torch.equal(state[name], one) for name, one in run.model.state_dict().items())
-        assert all(vars(run.model)[key] == one for key, one in counters.items())
+        assert all(
+            torch.equal(state[name], value) for name, value in run.model.state_dict().items()
+        )
+        assert all(vars(run.model)[key] == value for key, value in counters.items())
         assert torch.equal(generator, run.train_data.generator.get_state())
-        assert all(one.grad is None for one in run.model.parameters())
+        assert all(parameter.grad is None for parameter in run.model.parameters())
         assert not any(m._forward_hooks or m._forward_pre_hooks for m in run.model.modules())
 
 
@@ -170,7 +174,7 @@ def test_the_interval_reaches_recbole_from_a_dict_too(make_dataset):
     for user, *_ in dataset.rows:
         counts[user] = counts.get(user, 0) + 1
     run = prepare(dataset.config("BPR", user_inter_num_interval="[12,18]", kt_enabled=False))
-    kept = {str(one) for one in run.dataset.field2id_token["user_id"][1:]}
+    kept = {str(token) for token in run.dataset.field2id_token["user_id"][1:]}
     assert kept == {user for user, count in counts.items() if 12 <= count <= 18}
 
 
@@ -183,8 +187,8 @@ def settings(**keys):
 
 
 def test_settings_of_terms():
-    (one,) = settings()
-    assert (one.layer, one.rows, one.entity, one.weight) == ("auto", "auto", "user", 0.5)
+    (term,) = settings()
+    assert (term.layer, term.rows, term.entity, term.weight) == ("auto", "auto", "user", 0.5)
     both = settings(kt_entity="both", kt_layer=["a", "b"], kt_weight=[0.1, 0.2])
     assert [(t.layer, t.entity, t.weight) for t in both] == [("a", "user", 0.1), ("b", "item", 0.2)]
     assert [t.weight for t in settings(kt_layer=["a", "b", "c"], kt_weight=0.6)] == [
@@ -236,12 +240,12 @@ def test_the_ratio_of_gradients_is_that_of_the_two_weighted_losses(tiny, balance
     _, _, grads = one_step(run, task)
     run.train_data.generator.set_state(state)
     batch, _, model_grads = one_step(run)
-    kept = {name: 0.7 * one for name, one in model_grads.items()}
-    squares = [sum(one.square().sum() for one in kept.values())]
-    squares.insert(0, sum((grads[name] - one).square().sum() for name, one in kept.items()))
+    kept = {name: 0.7 * grad for name, grad in model_grads.items()}
+    squares = [sum(grad.square().sum() for grad in kept.values())]
+    squares.insert(0, sum((grads[name] - grad).square().sum() for name, grad in kept.items()))
     with task.attached(measure_gradients=True) as meter:
         assert meter.gradient_ratio is None
-        before = {name: one.grad.clone() for name, one in run.model.named_parameters()}
+        before = {name: parameter.grad.clone() for name, parameter in run.model.named_parameters()}
         state = torch.get_rng_state()
         run.model.calculate_loss(batch)
         assert torch.equal(state, torch.get_rng_state())
@@ -249,8 +253,8 @@ def test_the_ratio_of_gradients_is_that_of_the_two_weighted_losses(tiny, balance
         run.model.calculate_loss(batch[:5])
     assert first == pytest.approx((squares[0] / squares[1]).sqrt().item(), rel=1e-4)
     assert meter.gradient_ratio == first  # of the first batch
-    after = {name: one.grad for name, one in run.model.named_parameters()}
-    assert all(torch.equal(before[name], one) for name, one in after.items())
+    after = {name: parameter.grad for name, parameter in run.model.named_parameters()}
+    assert all(torch.equal(before[name], grad) for name, grad in after.items())
 
 
 def test_the_ratio_is_none_where_the_models_loss_has_no_gradient(tiny):

@@ -74,16 +74,20 @@ def test_an_own_model_gets_its_towers(tiny):
 
 
 def test_places_say_what_they_are(tiny):
-    found = {one.layer: one for one in places_of(tiny, Towers) if one.entity == "user"}
-    tower = found["user_tower"]
+    by_layer = {
+        user_place.layer: user_place
+        for user_place in places_of(tiny, Towers)
+        if user_place.entity == "user"
+    }
+    tower = by_layer["user_tower"]
     assert (tower.kind, tower.shape, tower.rows) == ("output", "(B, 12)", "batch")
     assert (tower.pure, tower.width, tower.calls) == (True, 12, 3)
     assert tower.reach == 31 * 6 + 6 * 12 + 12
-    assert found["who.weight"].shape == "(U, 6)"
-    assert found["who"].rows == "lookup"
+    assert by_layer["who.weight"].shape == "(U, 6)"
+    assert by_layer["who"].rows == "lookup"
     # Scores of all items are no hidden state, and a state that mixes both is nobody's own.
-    assert found["popularity"].shape == "(B, I)"
-    assert not found["mixer.0"].pure
+    assert by_layer["popularity"].shape == "(B, I)"
+    assert not by_layer["mixer.0"].pure
 
 
 @pytest.mark.parametrize("path", [Towers, f"{__name__}.Towers"], ids=["class", "path"])
@@ -130,7 +134,7 @@ def test_looking_leaves_the_model_and_the_random_streams_alone(tiny):
     for name, value in ready.model.state_dict().items():
         assert torch.equal(value, parameters[name])
     assert attributes == {name: vars(ready.model)[name] for name in attributes}
-    assert all(one.grad is None for one in ready.model.parameters())
+    assert all(parameter.grad is None for parameter in ready.model.parameters())
     np.testing.assert_equal(ready.model.update, 0)
 
 
@@ -172,6 +176,6 @@ CHOICES = [
 ]
 
 
-@pytest.mark.parametrize(("places", "chosen"), CHOICES, ids=[one for _, one in CHOICES])
+@pytest.mark.parametrize(("places", "chosen"), CHOICES, ids=[layer for _, layer in CHOICES])
 def test_the_rule(places, chosen):
     assert automatic_layer(places, "user") == chosen

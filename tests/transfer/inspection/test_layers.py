@@ -198,12 +198,12 @@ def test_a_tap_changes_nothing_and_leaves_no_trace(spec):
 
 def test_two_taps_of_one_method_come_off_in_any_order():
     model = Toy()
-    with Tap(model, Layer.parse("forward()")) as one:
-        with Tap(model, Layer.parse("forward()")) as two:
+    with Tap(model, Layer.parse("forward()")) as outer:
+        with Tap(model, Layer.parse("forward()")) as inner:
             model.calculate_loss(IDS)
-            assert len(one.calls) == len(two.calls) == 1
+            assert len(outer.calls) == len(inner.calls) == 1
         model.calculate_loss(IDS)
-        assert len(one.calls) == 2
+        assert len(outer.calls) == 2
     assert "forward" not in vars(model)
 
 

@@ -51,8 +51,8 @@ def numbered(*shape: int) -> torch.Tensor:
 
 
 def align(rows, value, ids=None, batch=BATCH):
-    hidden, found = rows.align([Call(value, ids)], batch)
-    return hidden.tolist(), found.tolist()
+    hidden, aligned = rows.align([Call(value, ids)], batch)
+    return hidden.tolist(), aligned.tolist()
 
 
 def test_a_table_is_read_at_the_ids_of_the_batch():
@@ -63,14 +63,16 @@ def test_a_table_is_read_at_the_ids_of_the_batch():
 def test_a_table_of_items_is_read_at_positives_and_negatives():
     table = numbered(N_ITEMS, 1)
     hidden, ids = align(TableRows(entities("item")), table)
-    assert ids == [2, 8, 4, 7, 1, 1] and [one for (one,) in hidden] == ids
+    assert ids == [2, 8, 4, 7, 1, 1] and [value for (value,) in hidden] == ids
 
 
 def test_nodes_are_users_first_then_items():
     graph = numbered(N_USERS + N_ITEMS, 1)
     assert align(NodeRows(entities("user")), graph) == ([[3], [1], [5]], [3, 1, 5])
     hidden, ids = align(NodeRows(entities("item")), graph)
-    assert ids == [2, 8, 4, 7, 1, 1] and [one for (one,) in hidden] == [i + N_USERS for i in ids]
+    assert ids == [2, 8, 4, 7, 1, 1] and [value for (value,) in hidden] == [
+        i + N_USERS for i in ids
+    ]
 
 
 def test_a_table_where_the_batch_holds_no_ids_of_the_entity_is_read_whole():
@@ -159,7 +161,7 @@ def test_every_pool_of_one_step_is_that_step(pool):
         (LookupRows(entities("user")), numbered(3, DIM)),
         (TimeRows(entities("user"), "last"), numbered(3, DIM)),
     ],
-    ids=lambda one: getattr(one, "meaning", ""),
+    ids=lambda rows: getattr(rows, "meaning", ""),
 )
 def test_a_misfit_names_the_shape_and_the_mend(rows, value):
     with pytest.raises(RowsError, match=r"the layer gives the shape \(.*Choose another kt_rows"):

@@ -120,8 +120,8 @@ def test_user_neighbourhoods_are_those_of_users_profiles(tiny):
 @pytest.mark.parametrize("model", ["EASE", "ItemKNN"])
 def test_controls_differ_from_the_truth_and_from_each_other(tiny, model):
     made = [similarity(tiny, model, kt_control=name) for name in ("none", "shuffled", "random")]
-    for place, one in enumerate(made):
-        assert all(not np.allclose(one, other) for other in made[place + 1 :])
+    for place, arm in enumerate(made):
+        assert all(not np.allclose(arm, other) for other in made[place + 1 :])
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -68,7 +68,7 @@ def test_only_cold_rows_with_a_profile_are_written(make_dataset, model, saved):
     run = prepare(dataset.config(model, **COLD, **negatives))
     run.fit(saved=saved)
     if saved:
-        files = (one.trainer.saved_model_file for one in (stock, run))
+        files = (trained.trainer.saved_model_file for trained in (stock, run))
         before, after = (torch.load(f, weights_only=True)["state_dict"] for f in files)
     else:
         before, after = stock.model.state_dict(), run.model.state_dict()
@@ -77,7 +77,7 @@ def test_only_cold_rows_with_a_profile_are_written(make_dataset, model, saved):
     cold = [int(i) for i in profiles.ids if counts[i] <= 8]
     assert 0 < len(cold) < len(profiles.ids)
     (side,) = run.method("cold_start").sides
-    written = {one.name for one in side.tables}
+    written = {part.name for part in side.tables}
     for name, value in before.items():
         if name not in written:
             assert torch.equal(after[name], value), name
@@ -113,7 +113,7 @@ def test_the_items_of_an_autoencoder_are_columns_rows_and_biases(tiny):
     trained = []
     run.fit(callback_fn=lambda *_: trained.append(run.model.encoder[0].weight.detach().clone()))
     (side,) = run.method("cold_start").sides
-    assert [(one.name, one.axis) for one in side.tables] == [
+    assert [(table.name, table.axis) for table in side.tables] == [
         ("encoder.0.weight", 1),
         ("decoder.2.weight", 0),
         ("decoder.2.bias", 0),

@@ -35,10 +35,10 @@ def test_a_step_is_that_of_the_sum_written_out(tiny, learner, rate):
     tables = run.prepared(HybridTables)
     tables.join_optimizers([run.trainer.optimizer])
     leaves = {
-        one.name: [p.detach().clone().requires_grad_() for p in one.learned()]
-        for one in tables.parameters
+        learned.name: [p.detach().clone().requires_grad_() for p in learned.learned()]
+        for learned in tables.parameters
     }
-    features = {one.name: one.parts[0].features for one in tables.parameters}
+    features = {learned.name: learned.parts[0].features for learned in tables.parameters}
     makers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD, "adagrad": torch.optim.Adagrad}
     lr = run.config["learning_rate"]
     groups = [{"params": [own for own, _ in leaves.values()]}]
@@ -55,11 +55,11 @@ def test_a_step_is_that_of_the_sum_written_out(tiny, learner, rate):
         if step == 2:
             break
     run.trainer.optimizer.state_dict()
-    for one in tables.parameters:
-        own, weights = leaves[one.name]
-        torch.testing.assert_close(one.own, own)
-        torch.testing.assert_close(one.parts[0].weights, weights)
-        torch.testing.assert_close(one.parameter, own + features[one.name] @ weights)
+    for learned in tables.parameters:
+        own, weights = leaves[learned.name]
+        torch.testing.assert_close(learned.own, own)
+        torch.testing.assert_close(learned.parts[0].weights, weights)
+        torch.testing.assert_close(learned.parameter, own + features[learned.name] @ weights)
         assert weights.abs().max() > 0
 
 
@@ -102,7 +102,7 @@ def test_alternating_optimizers_drop_what_piled_up_for_the_other(tiny):
         optimizers = [run.trainer.optimizer_encoder, run.trainer.optimizer_decoder]
         if name == "hybrid":
             tables = run.prepared(HybridTables)
-            for part in (part for one in tables.parameters for part in one.parts):
+            for part in (part for learned in tables.parameters for part in learned.parts):
                 part.features.zero_()  # so that nothing but the order of the steps can differ
             tables.join_optimizers(optimizers)
         torch.manual_seed(5)
@@ -112,7 +112,7 @@ def test_alternating_optimizers_drop_what_piled_up_for_the_other(tiny):
             optimizer.zero_grad()
             run.model.calculate_loss(batch, encoder_flag=step < 10).backward()
             optimizer.step()
-        moved[name] = {key: one.clone() for key, one in run.model.state_dict().items()}
+        moved[name] = {key: parameter.clone() for key, parameter in run.model.state_dict().items()}
     for key, value in moved["stock"].items():
         torch.testing.assert_close(moved["hybrid"][key], value, msg=key)
 
@@ -124,20 +124,22 @@ def test_every_model_trains_and_ends_as_the_sum(tiny, model):
     before = run.model.state_dict().keys()
     run.fit()
     assert run.model.state_dict().keys() == before
-    for one in run.method("hybrid").parameters:
-        torch.testing.assert_close(one.parameter.detach(), table_sum(one))
+    for learned in run.method("hybrid").parameters:
+        torch.testing.assert_close(learned.parameter.detach(), table_sum(learned))
         # Of FFM's tables each part of one never meets a field to be multiplied with.
-        assert any(part.weights.abs().max() > 0 for part in one.parts)
+        assert any(part.weights.abs().max() > 0 for part in learned.parts)
     summary = run.trainer.transfer_summary()
     entities = [name for name, tables in zip(("user", "item"), MODELS[model][1:]) if tables]
-    assert {one["entity"] for one in summary["hybrid"]} == set(entities)
+    assert {table["entity"] for table in summary["hybrid"]} == set(entities)
 
 
 def test_biases_are_hybrids_too(tiny):
     settings, *_ = MODELS["FM"]
     run = prepare(tiny.config("FM", **KEYS, **settings, epochs=2))
     run.fit()
-    tables = [(one["entity"], one["width"]) for one in run.trainer.transfer_summary()["hybrid"]]
+    tables = [
+        (table["entity"], table["width"]) for table in run.trainer.transfer_summary()["hybrid"]
+    ]
     assert sorted(tables) == [("item", 1), ("item", 8), ("user", 1), ("user", 8)]
 
 
@@ -175,7 +177,9 @@ def test_who_has_no_profile_has_no_features(make_dataset):
     run.fit()
     user = run.dataset.token2id("user_id", "u3")
     (table,) = [
-        one for one in run.method("hybrid").parameters if one.parts[0].table.entity == "user"
+        learned
+        for learned in run.method("hybrid").parameters
+        if learned.parts[0].table.entity == "user"
     ]
     assert torch.equal(table.parameter[user], table.own[user])
 
@@ -183,8 +187,8 @@ def test_who_has_no_profile_has_no_features(make_dataset):
 @pytest.mark.parametrize("control", ["shuffled", "random"])
 def test_controls_reach_the_features(tiny, control):
     true, broken = (
-        profile_features_of(prepare(tiny.config("BPR", **KEYS, kt_control=one)))
-        for one in ("none", control)
+        profile_features_of(prepare(tiny.config("BPR", **KEYS, kt_control=chosen)))
+        for chosen in ("none", control)
     )
     assert not (true[1:] == broken[1:]).all(1).any()
     if control == "shuffled":

@@ -98,21 +98,21 @@ def parts(model, train_data, tables):
     """Write tables as in ``MODELS``."""
     n_users = train_data._dataset.user_num
     marks = {(0, 0): "", (1, 0): ":", (0, n_users): "+"}
-    return [marks[one.axis, one.offset] + one.name for one in tables]
+    return [marks[table.axis, table.offset] + table.name for table in tables]
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_finds_every_table_and_leaves_model_and_random_streams_alone(tiny, model):
     settings, users, items = MODELS[model]
     run = prepare(tiny.config(model, kt_enabled=False, **settings))
-    before = {name: one.clone() for name, one in run.model.state_dict().items()}
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
     streams = get_random_state()
-    found = find_tables(TableFinder(run.model, run.train_data), ("user", "item"), "auto")
+    tables = find_tables(TableFinder(run.model, run.train_data), ("user", "item"), "auto")
     assert torch.equal(streams["torch"], get_random_state()["torch"])
     after = run.model.state_dict()
-    assert all(torch.equal(after[name], one) for name, one in before.items())
-    assert parts(run.model, run.train_data, found["user"]) == users
-    assert parts(run.model, run.train_data, found["item"]) == items
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert parts(run.model, run.train_data, tables["user"]) == users
+    assert parts(run.model, run.train_data, tables["item"]) == items
 
 
 @pytest.mark.parametrize("model", ["BPR", "NeuMF", "MultiVAE", "FM", "FFM", "SASRec", "DMF"])
@@ -125,25 +125,25 @@ def test_rows_are_the_targets_by_token_scaled_to_the_models_own_start(tiny, mode
     starts = start_tables(run.context)
     assert starts
     state = run.model.state_dict()
-    written = dict.fromkeys(one.table.name for one in starts)
+    written = dict.fromkeys(start.table.name for start in starts)
     assert all(torch.equal(state[name], fresh[name]) for name in fresh if name not in written)
-    for one in starts:
-        rows, own = one.table.rows(state), one.table.rows(fresh)
-        profiles = load_profiles(run.config, run.dataset, one.table.entity)
-        field = run.dataset.uid_field if one.table.entity == "user" else run.dataset.iid_field
+    for start in starts:
+        rows, own = start.table.rows(state), start.table.rows(fresh)
+        profiles = load_profiles(run.config, run.dataset, start.table.entity)
+        field = run.dataset.uid_field if start.table.entity == "user" else run.dataset.iid_field
         tokens = [str(run.dataset.field2id_token[field][i]) for i in profiles.ids]
         # Vectors by token, straight from the store's own order.
         assert dict(zip(tokens, profiles.ids)) == {
             token: run.dataset.field2token_id[field][token] for token in tokens
         }
         trained = np.unique(np.asarray(run.dataset.inter_feat[field]))
-        targets = build_targets(profiles, one.width, "pca", "none", run.config["seed"], trained)
+        targets = build_targets(profiles, start.width, "pca", "none", run.config["seed"], trained)
         expected = targets.values[targets.mask]
-        got = rows[profiles.ids, : one.width]
+        got = rows[profiles.ids, : start.width]
         size = (own[1:] ** 2).mean().sqrt() * 0.5
         torch.testing.assert_close(got, expected * (size / (expected**2).mean().sqrt()))
         assert torch.equal(rows[0], own[0])
-        assert torch.equal(rows[profiles.ids, one.width :], own[profiles.ids, one.width :])
+        assert torch.equal(rows[profiles.ids, start.width :], own[profiles.ids, start.width :])
 
 
 def test_entities_without_a_profile_keep_their_rows(make_dataset):
@@ -173,8 +173,8 @@ def test_a_table_wider_than_pca_can_fill_keeps_its_other_columns(tiny):
 @pytest.mark.parametrize("control", ["shuffled", "random"])
 def test_controls_reach_the_start(tiny, control):
     tables = []
-    for one in ("none", control):
-        run = prepare(tiny.config("BPR", kt_init="targets", kt_control=one))
+    for arm in ("none", control):
+        run = prepare(tiny.config("BPR", kt_init="targets", kt_control=arm))
         start_tables(run.context)
         tables.append(run.model.user_embedding.weight.detach()[1:])
     true, broken = tables
@@ -195,7 +195,7 @@ def test_works_alone_and_draws_nothing(tiny):
     assert run.method("loss") is None
     assert not same_parameters(run.model, stock.model)
     summary = run.trainer.transfer_summary()
-    assert [one["entity"] for one in summary["init"]] == ["user", "item"]
+    assert [start["entity"] for start in summary["init"]] == ["user", "item"]
     assert summary["terms"] == [] and summary["leaks"] == 0
 
 
@@ -249,9 +249,9 @@ def test_as_many_users_as_items(square, model):
     settings, users, items = MODELS[model]
     run = prepare(square.config(model, kt_enabled=False, **settings))
     assert run.dataset.user_num == run.dataset.item_num
-    found = find_tables(TableFinder(run.model, run.train_data), ("user", "item"), "auto")
-    assert parts(run.model, run.train_data, found["user"]) == users
-    assert parts(run.model, run.train_data, found["item"]) == items
+    tables = find_tables(TableFinder(run.model, run.train_data), ("user", "item"), "auto")
+    assert parts(run.model, run.train_data, tables["user"]) == users
+    assert parts(run.model, run.train_data, tables["item"]) == items
 
 
 def test_a_hidden_layer_as_wide_as_there_are_items_is_no_table(tiny):
@@ -259,8 +259,8 @@ def test_a_hidden_layer_as_wide_as_there_are_items_is_no_table(tiny):
     n_items = prepare(tiny.config(kt_enabled=False)).dataset.item_num
     config = tiny.config("MultiVAE", kt_enabled=False, **{**settings, "mlp_hidden_size": [n_items]})
     run = prepare(config)
-    found = find_tables(TableFinder(run.model, run.train_data), ("item",), "auto")
-    assert parts(run.model, run.train_data, found["item"]) == items
+    tables = find_tables(TableFinder(run.model, run.train_data), ("item",), "auto")
+    assert parts(run.model, run.train_data, tables["item"]) == items
 
 
 def test_what_cannot_be_told_apart_is_refused_with_the_list_and_can_be_named(square):
@@ -270,9 +270,9 @@ def test_what_cannot_be_told_apart_is_refused_with_the_list_and_can_be_named(squ
     for words in ("user_neigh_embedding.weight", "item_neigh_embedding.weight", "'item:"):
         assert words in str(caught.value)
     named = ["user_embedding*", "item:user_neigh_embedding.weight"]
-    found = find_tables(TableFinder(run.model, run.train_data), ("user", "item"), named)
-    assert [one.name for one in found["user"]] == ["user_embedding.weight"]
-    assert [one.name for one in found["item"]] == ["user_neigh_embedding.weight"]
+    tables = find_tables(TableFinder(run.model, run.train_data), ("user", "item"), named)
+    assert [table.name for table in tables["user"]] == ["user_embedding.weight"]
+    assert [table.name for table in tables["item"]] == ["user_neigh_embedding.weight"]
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_no_table_of_users_is_refused_alone_and_left_out_beside_items(tiny):
         prepare(tiny.config("MultiVAE", **config)).fit()
     run = prepare(tiny.config("MultiVAE", **config, kt_entity="both"))
     run.fit()
-    assert {one["entity"] for one in run.method("init").starts} == {"item"}
+    assert {start["entity"] for start in run.method("init").starts} == {"item"}
 
 
 def test_weights_of_an_earlier_stage_are_not_written_over(tiny):
@@ -322,10 +322,10 @@ def test_items_come_first_among_the_entities_of_a_knowledge_graph(tiny):
         "link": ["item_id", "entity_id"],
     }
     run = prepare(tiny.config("CKE", kt_enabled=False, load_col=columns, kg_embedding_size=8))
-    found = find_tables(TableFinder(run.model, run.train_data), ("user", "item"), "auto")
-    assert [one.name for one in found["user"]] == ["user_embedding.weight"]
-    assert [one.name for one in found["item"]] == [
+    tables = find_tables(TableFinder(run.model, run.train_data), ("user", "item"), "auto")
+    assert [table.name for table in tables["user"]] == ["user_embedding.weight"]
+    assert [table.name for table in tables["item"]] == [
         "item_embedding.weight",
         "entity_embedding.weight",
     ]
-    assert {(one.offset, one.n) for one in found["item"]} == {(0, run.dataset.item_num)}
+    assert {(table.offset, table.n) for table in tables["item"]} == {(0, run.dataset.item_num)}

@@ -44,7 +44,9 @@ QUICK = ("AutoInt", "DCN", "DeepFM", "xDeepFM")
 
 def slow_but(*quick: str) -> list:
     """Return all models, those that are not named marked as slow."""
-    return [one if one in quick else pytest.param(one, marks=pytest.mark.slow) for one in MODELS]
+    return [
+        model if model in quick else pytest.param(model, marks=pytest.mark.slow) for model in MODELS
+    ]
 
 
 def prepare_kar(dataset: TinyDataset, model: str, **keys):
@@ -132,13 +134,14 @@ def planted(make_dataset) -> TinyDataset:
 
     def vectors(tokens: Sequence[str]) -> dict[str, np.ndarray]:
         return {
-            one: centres[group[one] + 4 * one.startswith("i")] + 0.3 * rng.standard_normal(DIM_TEXT)
-            for one in tokens
+            token: centres[group[token] + 4 * token.startswith("i")]
+            + 0.3 * rng.standard_normal(DIM_TEXT)
+            for token in tokens
         }
 
     split = prepare(dataset.config("BPR", kt_enabled=False, eval_args=SPLIT)).dataset
     histories = training_histories(split).digests()
-    items = [str(one) for one in split.field2id_token["item_id"][1:]]
+    items = [str(token) for token in split.field2id_token["item_id"][1:]]
     write_profiles(dataset.folder / "profiles", "user", vectors(list(histories)), histories)
     write_profiles(dataset.folder / "profiles", "item", vectors(items), {})
     return dataset
@@ -180,7 +183,7 @@ def test_where_no_width_depends_on_the_fields_the_stock_weights_are_kept(tiny, m
     torch.manual_seed(5)
     stock = run.config.model_class(run.config, run.dataset).state_dict()
     assert torch.equal(after, torch.get_rng_state())
-    assert all(torch.equal(weights[name], one) for name, one in stock.items())
+    assert all(torch.equal(weights[name], value) for name, value in stock.items())
     added = set(weights) - set(stock)
     assert added and all(name.startswith("knowledge_fields.") for name in added)
 
@@ -215,9 +218,9 @@ def test_two_more_vectors_behind_the_tokens(tiny):
     user, item = run.model.knowledge_fields(batch["user_id"], batch["item_id"])
     assert run.model.num_feature_field == 4 and tokens.shape == (len(batch), 4, 8)
     assert torch.equal(tokens[:, 2:], torch.cat([user, item], dim=1)) and numbers is None
-    for one in (0, 7):
-        alone = run.model.knowledge_fields(batch["user_id"][one:][:1], batch["item_id"][one:][:1])
-        assert torch.allclose(user[one], alone[0][0]) and torch.allclose(item[one], alone[1][0])
+    for row in (0, 7):
+        alone = run.model.knowledge_fields(batch["user_id"][row:][:1], batch["item_id"][row:][:1])
+        assert torch.allclose(user[row], alone[0][0]) and torch.allclose(item[row], alone[1][0])
 
 
 def test_each_tower_gets_its_own_profile(tiny):
@@ -270,9 +273,9 @@ def test_the_result_says_so(tiny, caplog):
     with caplog.at_level("INFO", logger="recbole_llmkt"):
         transfer = train(tiny)["transfer"]
     assert transfer["method"] == "kar" and transfer["leaks"] == 0
-    assert [one["entity"] for one in transfer["terms"]] == ["user", "item"]
-    assert [one["profiles"] for one in transfer["terms"]] == [30, 40]
-    assert all(one["coverage"] == 1.0 for one in transfer["terms"])
+    assert [term["entity"] for term in transfer["terms"]] == ["user", "item"]
+    assert [term["profiles"] for term in transfer["terms"]] == [30, 40]
+    assert all(term["coverage"] == 1.0 for term in transfer["terms"])
     json.dumps(transfer)
     assert "no transfer loss" in caplog.text
 
@@ -304,9 +307,9 @@ NEGATIVES = {"distribution": "uniform", "sample_num": 1, "alpha": 1.0, "dynamic"
 
 def test_embeddings_of_two_widths(tiny):
     split = prepare(tiny.config("BPR", kt_enabled=False)).dataset
-    wide = {str(one): np.ones(9) for one in split.field2id_token["item_id"][1:]}
+    wide = {str(token): np.ones(9) for token in split.field2id_token["item_id"][1:]}
     shutil.rmtree(tiny.folder / "profiles" / "embeddings", ignore_errors=True)
-    users = {one: np.ones(DIM_TEXT) for one in split.field2id_token["user_id"][1:]}
+    users = {token: np.ones(DIM_TEXT) for token in split.field2id_token["user_id"][1:]}
     histories = training_histories(split).digests()
     write_profiles(tiny.folder / "profiles", "user", users, histories)
     write_profiles(tiny.folder / "profiles", "item", wide, {})

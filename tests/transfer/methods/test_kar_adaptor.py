@@ -30,9 +30,9 @@ def test_it_is_the_papers_sum(shared, own, side):
     adaptor = HybridExpertAdaptor(6, AdaptorSizes(width=4, shared=shared, own=own, hidden=5))
     embeddings = torch.randn(7, 6)
     expected = written_out(adaptor, embeddings.numpy(), side)
-    found = adaptor(embeddings, side).detach().numpy()
-    assert found.shape == (7, 4)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    adapted = adaptor(embeddings, side).detach().numpy()
+    assert adapted.shape == (7, 4)
+    np.testing.assert_allclose(adapted, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_by_hand():

@@ -136,7 +136,7 @@ def test_models_train_and_end_as_the_sum(tiny, model):
     for folded in run.method("hybrid").parameters:
         torch.testing.assert_close(folded.parameter.detach(), sum_of(folded))
         assert not torch.equal(folded.parameter, folded.own)
-    assert all(one["neighbours"] == 3 for one in run.trainer.transfer_summary()["hybrid"])
+    assert all(table["neighbours"] == 3 for table in run.trainer.transfer_summary()["hybrid"])
 
 
 def test_a_share_of_zero_is_stock_and_draws_nothing(tiny):

@@ -27,71 +27,73 @@ def profiles(n: int = 30, dim: int = 12, n_entities: int | None = None) -> Profi
 
 @pytest.mark.parametrize("name", sorted(set(TRANSFORMS) - {"umap"}))
 def test_table_has_a_row_for_every_id_and_a_mask_of_those_with_a_profile(name):
-    one = profiles()
-    table = build_targets(one, 12, name)
-    assert table.values.shape == (one.n_entities, 12) and table.values.dtype == torch.float32
+    vectors = profiles()
+    table = build_targets(vectors, 12, name)
+    assert table.values.shape == (vectors.n_entities, 12) and table.values.dtype == torch.float32
     assert table.mask.dtype == torch.bool
-    assert table.mask.nonzero().flatten().tolist() == one.ids.tolist()
+    assert table.mask.nonzero().flatten().tolist() == vectors.ids.tolist()
     assert not table.mask[0]
     assert (table.values[~table.mask] == 0).all()
     assert (table.values[table.mask].abs().sum(1) > 0).all()
 
 
 def test_none_keeps_the_embeddings():
-    one = profiles()
-    np.testing.assert_array_equal(build_targets(one, 12, "none").values[one.ids], one.vectors)
+    vectors = profiles()
+    np.testing.assert_array_equal(
+        build_targets(vectors, 12, "none").values[vectors.ids], vectors.vectors
+    )
 
 
 def test_pca_keeps_the_directions_of_largest_variance():
-    one = profiles()
-    values = build_targets(one, 4, "pca").values[one.ids].numpy()
-    centred = one.vectors - one.vectors.mean(axis=0)
+    vectors = profiles()
+    values = build_targets(vectors, 4, "pca").values[vectors.ids].numpy()
+    centred = vectors.vectors - vectors.vectors.mean(axis=0)
     variances = np.linalg.svd(centred, compute_uv=False)[:4] ** 2 / (len(centred) - 1)
     np.testing.assert_allclose(values.var(axis=0, ddof=1), variances, rtol=1e-4)
     np.testing.assert_allclose(values.mean(axis=0), 0.0, atol=1e-6)
     # Distances in the whole space are those of a full-width projection.
-    full = build_targets(one, 12, "pca").values[one.ids].numpy()
+    full = build_targets(vectors, 12, "pca").values[vectors.ids].numpy()
     np.testing.assert_allclose(
         np.linalg.norm(full[0] - full[1:], axis=1),
-        np.linalg.norm(one.vectors[0] - one.vectors[1:], axis=1),
+        np.linalg.norm(vectors.vectors[0] - vectors.vectors[1:], axis=1),
         rtol=1e-3,
     )
 
 
 def test_pca_whiten_gives_every_direction_unit_variance():
-    one = profiles()
-    values = build_targets(one, 4, "pca_whiten").values[one.ids].numpy()
+    vectors = profiles()
+    values = build_targets(vectors, 4, "pca_whiten").values[vectors.ids].numpy()
     np.testing.assert_allclose(np.cov(values, rowvar=False), np.eye(4), atol=1e-4)
 
 
 def test_random_keeps_squared_lengths_on_average_and_may_widen():
-    one = profiles(200, 12)
-    values = build_targets(one, 4000, "random").values[one.ids].numpy()
+    vectors = profiles(200, 12)
+    values = build_targets(vectors, 4000, "random").values[vectors.ids].numpy()
     np.testing.assert_allclose(np.linalg.norm(values, axis=1), 1.0, atol=0.1)
 
 
 @pytest.mark.parametrize("name", ["pca", "pca_whiten"])
 def test_the_transform_is_fitted_on_trained_ids_only(name):
     """The projection of a trained user is the same, whatever the others' profiles are."""
-    one = profiles()
-    trained = one.ids[:20]
-    changed = one.vectors.copy()
+    vectors = profiles()
+    trained = vectors.ids[:20]
+    changed = vectors.vectors.copy()
     changed[20:] = -5.0 * changed[20:]
-    other = ProfileVectors("user", one.ids, changed, one.n_entities, "test", "test")
-    first = build_targets(one, 4, name, trained_ids=trained).values
+    other = ProfileVectors("user", vectors.ids, changed, vectors.n_entities, "test", "test")
+    first = build_targets(vectors, 4, name, trained_ids=trained).values
     second = build_targets(other, 4, name, trained_ids=trained).values
     assert torch.equal(first[trained], second[trained])
-    assert not torch.equal(first[one.ids[20:]], second[one.ids[20:]])
-    assert not torch.equal(build_targets(one, 4, name).values, first)
+    assert not torch.equal(first[vectors.ids[20:]], second[vectors.ids[20:]])
+    assert not torch.equal(build_targets(vectors, 4, name).values, first)
 
 
 def test_umap_is_as_wide_as_the_layer_and_seeded():
     pytest.importorskip("umap")
-    one = profiles(40)
-    first, again = (build_targets(one, 5, "umap", seed=3) for _ in range(2))
+    vectors = profiles(40)
+    first, again = (build_targets(vectors, 5, "umap", seed=3) for _ in range(2))
     assert first.values.shape[1] == 5
     assert torch.equal(first.values, again.values)
-    spread = first.values[one.ids].std(dim=0)
+    spread = first.values[vectors.ids].std(dim=0)
     assert (spread > 0).all()  # all five dimensions are used, not the default two
 
 
@@ -114,10 +116,10 @@ def test_umap_over_exact_neighbours_keeps_groups_together(monkeypatch):
     """The search that spares UMAP a compilation; far groups stay far."""
     pytest.importorskip("umap")
     monkeypatch.setattr(build, "UMAP_EXACT_ROWS", (40, 50))
-    one = profiles(40)
-    one.vectors[:20, 0] += 5.0
-    values = build_targets(one, 2, "umap", seed=3).values[one.ids].numpy()
-    indices, distances = build._neighbours(one.vectors)
+    vectors = profiles(40)
+    vectors.vectors[:20, 0] += 5.0
+    values = build_targets(vectors, 2, "umap", seed=3).values[vectors.ids].numpy()
+    indices, distances = build._neighbours(vectors.vectors)
     assert indices.shape == distances.shape == (40, 15)
     np.testing.assert_allclose(distances[:, 0], 0.0, atol=1e-3)
     between = np.linalg.norm(values[:20].mean(0) - values[20:].mean(0))
@@ -137,8 +139,8 @@ def test_umap_of_very_many_rows_suggests_pca(monkeypatch, caplog):
 @pytest.mark.slow
 def test_umap_maps_untrained_entities_too():
     pytest.importorskip("umap")
-    one = profiles(40)
-    table = build_targets(one, 3, "umap", seed=3, trained_ids=one.ids[:30])
+    vectors = profiles(40)
+    table = build_targets(vectors, 3, "umap", seed=3, trained_ids=vectors.ids[:30])
     assert int(table.mask.sum()) == 40 and torch.isfinite(table.values).all()
 
 
@@ -157,13 +159,13 @@ def test_seeded_without_touching_the_global_streams(name, control):
 
 
 def test_shuffled_gives_everybody_the_target_of_another():
-    one = profiles()
-    true = build_targets(one, 4, "pca", "none", seed=1).values[one.ids]
-    shuffled = build_targets(one, 4, "pca", "shuffled", seed=1)
-    rows = shuffled.values[one.ids]
+    vectors = profiles()
+    true = build_targets(vectors, 4, "pca", "none", seed=1).values[vectors.ids]
+    shuffled = build_targets(vectors, 4, "pca", "shuffled", seed=1)
+    rows = shuffled.values[vectors.ids]
     assert not (rows == true).all(1).any()
     assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, true.tolist()))
-    assert shuffled.mask.nonzero().flatten().tolist() == one.ids.tolist()
+    assert shuffled.mask.nonzero().flatten().tolist() == vectors.ids.tolist()
 
 
 @pytest.mark.parametrize(
@@ -202,9 +204,9 @@ def test_widest_is_what_a_transform_can_give(name, shape, width, expected):
 def test_constant_embeddings_are_one_clear_error_or_finite_targets(name):
     if name == "umap":
         pytest.importorskip("umap")
-    one = profiles(20)
-    same = np.repeat(one.vectors[:1], 20, axis=0)
-    constant = ProfileVectors("user", one.ids, same, one.n_entities, "test", "test")
+    vectors = profiles(20)
+    same = np.repeat(vectors.vectors[:1], 20, axis=0)
+    constant = ProfileVectors("user", vectors.ids, same, vectors.n_entities, "test", "test")
     try:
         table = build_targets(constant, 4, name)
     except ConfigError as error:
@@ -215,15 +217,15 @@ def test_constant_embeddings_are_one_clear_error_or_finite_targets(name):
 
 def test_whitening_has_one_direction_fewer_than_profiles():
     """The last one has no variance, and would be divided by it."""
-    one = profiles(10, 20)
+    vectors = profiles(10, 20)
     with pytest.raises(ConfigError, match="at most 9 wide"):
-        build_targets(one, 10, "pca_whiten")
-    assert build_targets(one, 9, "pca_whiten").values.abs().max() < 10
-    assert build_targets(one, 10, "pca").values.abs().max() < 10
+        build_targets(vectors, 10, "pca_whiten")
+    assert build_targets(vectors, 9, "pca_whiten").values.abs().max() < 10
+    assert build_targets(vectors, 10, "pca").values.abs().max() < 10
 
 
 def test_no_profile_of_a_trained_entity():
     """All profiles belong to users without a training interaction: nothing to fit on."""
-    one = profiles()
+    vectors = profiles()
     with pytest.raises(ConfigError, match="0 profile"):
-        build_targets(one, 4, "pca", trained_ids=np.array([2, 4]))
+        build_targets(vectors, 4, "pca", trained_ids=np.array([2, 4]))

@@ -105,7 +105,7 @@ def test_the_digest_follows_everything_that_the_result_depends_on():
         (*base[:5], "umap-learn 0.6"),
         (table[:3], table[:3], *base[2:]),
     ]
-    digests = {content_digest(*one) for one in (base, *others)}
+    digests = {content_digest(*content) for content in (base, *others)}
     assert len(digests) == len(others) + 1 and content_digest(*base) in digests
 
 
@@ -126,23 +126,25 @@ def counted(monkeypatch):
 
 def test_all_arms_of_a_seed_share_one_run(tmp_path, counted):
     """The control comes after the transform, so shuffled and true targets are one computation."""
-    one = dataclasses.replace(profiles(), home=tmp_path)
-    tables = [build_targets(one, 4, "umap", arm, seed=5) for arm in ("none", "shuffled", "random")]
+    vectors = dataclasses.replace(profiles(), home=tmp_path)
+    tables = [
+        build_targets(vectors, 4, "umap", arm, seed=5) for arm in ("none", "shuffled", "random")
+    ]
     assert counted == [5]
-    again = build_targets(one, 4, "umap", "shuffled", seed=5)
+    again = build_targets(vectors, 4, "umap", "shuffled", seed=5)
     assert torch.equal(again.values, tables[1].values) and counted == [5]
     assert not torch.equal(tables[0].values, tables[1].values)
-    build_targets(one, 4, "umap", "none", seed=6)
-    build_targets(one, 5, "umap", "none", seed=5)
+    build_targets(vectors, 4, "umap", "none", seed=6)
+    build_targets(vectors, 5, "umap", "none", seed=5)
     assert counted == [5, 6, 5]
 
 
 def test_the_quick_transforms_and_profiles_without_a_home_write_nothing(tmp_path, counted):
-    one = dataclasses.replace(profiles(), home=tmp_path / "home")
+    vectors = dataclasses.replace(profiles(), home=tmp_path / "home")
     for name in ("pca", "pca_whiten", "random"):
-        build_targets(one, 4, name)
+        build_targets(vectors, 4, name)
     build_targets(profiles(), 4, "umap")
-    assert not one.home.exists() and counted == [0]
+    assert not vectors.home.exists() and counted == [0]
 
 
 def test_a_run_keeps_targets_beside_its_embeddings(tiny, counted):

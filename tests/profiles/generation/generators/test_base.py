@@ -23,16 +23,16 @@ class Scripted(Generator):
         self.batches = []
 
     def answer_batch(self, requests):
-        self.batches.append([(one.id, one.attempt) for one in requests])
+        self.batches.append([(asked.id, asked.attempt) for asked in requests])
         return [
-            Answer(one.id, self.texts[one.id][one.attempt], tokens_in=10, tokens_out=3)
-            for one in reversed(requests)
+            Answer(asked.id, self.texts[asked.id][asked.attempt], tokens_in=10, tokens_out=3)
+            for asked in reversed(requests)
         ]
 
 
 def test_only_what_was_not_usable_is_asked_for_again_batch_by_batch():
     generator = Scripted({"a": ["good"], "b": ["", "better"], "c": ["fine"]})
-    answers = {one.id: one for one in generator.answers(request(token) for token in "abc")}
+    answers = {given.id: given for given in generator.answers(request(token) for token in "abc")}
     assert generator.batches == [[("a", 0), ("b", 0)], [("b", 1)], [("c", 0)]]
     assert {token: answer.text for token, answer in answers.items()} == {
         "a": "good",

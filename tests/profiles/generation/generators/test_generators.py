@@ -95,11 +95,11 @@ class Stubborn(Generator):
 
 def test_unusable_answers_are_asked_for_once_more() -> None:
     generator = Stubborn({**SETTINGS, "profile_batch_size": 2})
-    answers = {one.id: one for one in generator.answers(map(request, "abc"))}
+    answers = {answer.id: answer for answer in generator.answers(map(request, "abc"))}
     assert [answers[token].text for token in "abc"] == ["Fine.", "Better.", ""]
     assert "refusal" in str(answers["c"].error) and answers["b"].error is None
     assert [answers[token].tokens_in for token in "abc"] == [10, 20, 20]
-    assert [one.id for one in generator.asked] == ["a", "b", "b", "c", "c"]
+    assert [asked.id for asked in generator.asked] == ["a", "b", "b", "c", "c"]
     assert "it was empty" in generator.asked[2].messages[-1]["content"]
     assert "empty" not in generator.asked[1].messages[-1]["content"]
 

@@ -233,7 +233,7 @@ def _refusing(
     *refused: str, status: int = 400, words: str = "Unsupported parameter: '{}'.", **error: Any
 ) -> Callable[[int, dict[str, Any]], Reply]:
     def decide(_: int, payload: dict[str, Any]) -> Reply:
-        name = next((one for one in refused if one in payload), None)
+        name = next((parameter for parameter in refused if parameter in payload), None)
         if name is None:
             return Reply(delay=0.02)
         return Reply(status=status, text=words.format(name), error=error)
@@ -259,11 +259,13 @@ def test_the_limit_goes_under_its_other_name_for_the_rest_of_the_run(
 ) -> None:
     with OpenAIServer(decide) as server:
         answers = _ask(server, map("u{}".format, range(40)))
-    assert {one.text for one in answers.values()} == {TEXT}
+    assert {answer.text for answer in answers.values()} == {TEXT}
     refused = [payload for payload in server.payloads if "max_tokens" in payload]
     assert 1 <= len(refused) <= 4, "remembered: only those that were under way at once"
     taken = [payload for payload in server.payloads if "max_completion_tokens" in payload]
-    assert len(taken) == 40 and {one["max_completion_tokens"] for one in taken} == {50}
+    assert len(taken) == 40 and {
+        taken_payload["max_completion_tokens"] for taken_payload in taken
+    } == {50}
     assert caplog.text.count("refuses max_tokens") == 1
 
 

