@@ -50,7 +50,8 @@ def start_log(config: RunConfig) -> None:
     another process made it in between (no upstream issue is known).
     """
     log = Path("log", config["model"])
-    for folder, option in ((log, ""), (Path(config["checkpoint_dir"]), "checkpoint_dir")):
+    # The folder that the user chose comes first: where it cannot be made, there is no log, either.
+    for folder, option in ((Path(config["checkpoint_dir"]), "checkpoint_dir"), (log, "")):
         with storing(folder, option):
             folder.mkdir(parents=True, exist_ok=True)
     with storing(log):

@@ -117,6 +117,13 @@ class Needed(NamedTuple):
     source: str = "inter"
 
 
+_FLOATS = ("float", "float_seq")
+_KEYS_OF_COLUMNS = {
+    **dict.fromkeys(("val_interval", "alias_of_user_id", "alias_of_item_id"), COLUMN_TYPES),
+    **dict.fromkeys(("normalize_field", "discretization"), _FLOATS),
+}
+
+
 def _needed(config: RunConfig) -> Iterator[Needed]:
     """Return the columns that settings need among those that are loaded."""
     benchmark, eval_args = config["benchmark_filename"], config["eval_args"]
@@ -130,9 +137,11 @@ def _needed(config: RunConfig) -> Iterator[Needed]:
         yield Needed("mode: labeled", config["LABEL_FIELD"], "LABEL_FIELD", ("float",))
     for column in config["threshold"] or {}:
         yield Needed("threshold", column, types=("float",))
-    for key in ("val_interval", "normalize_field", "alias_of_user_id", "alias_of_item_id"):
+    for key, types in _KEYS_OF_COLUMNS.items():
         for column in config[key] or ():
-            yield Needed(key, column)
+            yield Needed(key, column, types=types)
+    for source, columns in (config["unused_col"] or {}).items():
+        yield from (Needed(f"unused_col ({source})", name, source=source) for name in columns)
 
 
 def _needed_by_model(config: RunConfig) -> Iterator[Needed]:

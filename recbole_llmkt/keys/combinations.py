@@ -10,6 +10,7 @@ from recbole.evaluator import metric_types
 from recbole.utils import EvaluatorType, InputType, ModelType
 
 from recbole_llmkt.datasets.checks import check_candidates, check_files
+from recbole_llmkt.keys.key import Key
 from recbole_llmkt.utils.exceptions import ConfigError, nearest
 from recbole_llmkt.utils.types import RunConfig, Settings, SettingsLike
 
@@ -34,6 +35,12 @@ _NOT_IN_CLOSED_FORM = {
     "kt_init": "none",
     "kt_hybrid": "none",
     "kt_cold_start": False,
+}
+# What a change of RecBole's to item sequences (`transform`) reads besides.
+_SHARES_OF_SEQUENCES = {
+    "mask_itemseq": "mask_ratio",
+    "crop_itemseq": "eta",
+    "reorder_itemseq": "beta",
 }
 # What RecBole imports in the middle of a run, and where PyPI has it.
 _LIBRARIES: dict[str, tuple[str, str, Callable[[Settings], bool]]] = {
@@ -216,6 +223,20 @@ def _places(settings: Settings, model: type) -> str | None:
     return f"checkpoint_dir: '{folder}' is a file: name a folder."
 
 
+def _transform(settings: Settings, model: type) -> str | None:
+    transform = settings["transform"]
+    if transform is None:
+        return None
+    if not _is_sequential(model):
+        return (
+            f"transform: {transform} changes sequences of items, and {model.__name__} reads none: "
+            "leave it out."
+        )
+    key = _SHARES_OF_SEQUENCES.get(transform)
+    wrong = key and Key(key, "float", low=0.0, high=1.0).refusal(settings.get(key))
+    return f"transform: {transform} needs {key}: set it to {wrong}" if wrong else None
+
+
 def _closed_form(settings: Settings, model: type) -> str | None:
     kind = settings["kt_closed_form"]
     if kind == "none" or not settings["kt_enabled"]:
@@ -256,6 +277,7 @@ RUN_CHECKS = (
     _both_normalizations,
     _ids,
     _sequential_benchmark,
+    _transform,
 )
 
 
