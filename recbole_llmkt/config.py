@@ -17,7 +17,7 @@ from recbole_llmkt.keys.combinations import CLOSED_FORM, CONFIG_CHECKS, check_to
 from recbole_llmkt.keys.key import shown
 from recbole_llmkt.keys.names import hyperparameters, unknown_names
 from recbole_llmkt.keys.recbole_table import check_values
-from recbole_llmkt.keys.table import ADDRESS_KEYS, check_keys, without_secrets
+from recbole_llmkt.keys.table import ADDRESS_KEYS, PROCESS_KEYS, check_keys, without_secrets
 from recbole_llmkt.registry import get_model
 from recbole_llmkt.utils import resources
 from recbole_llmkt.utils.exceptions import ConfigError, nearest, recbole_refusals
@@ -48,8 +48,6 @@ _TEACHERS = ("CIN", "CINComp", "CrossNet", "DAGFM")
 # What the model or its metrics say, whatever a file may.
 _OWN_OF_MODEL = ("MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type")
 _PICKLES = ("dataset_save_path", "dataloaders_save_path", "save_dataset", "save_dataloaders")
-# Which of several processes this is, as RecBole's run() tells each of them.
-_PROCESS = ("local_rank", "world_size", "ip", "port", "nproc", "offset")
 
 
 class Config(RecBoleConfig):  # type: ignore[misc]
@@ -294,7 +292,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         """
         values = {key: _quoted(value) for key, value in self._given.items() if is_plain(value)}
         values["kt_preset"] = None
-        for key in _PROCESS:
+        for key in PROCESS_KEYS:
             values.pop(key, None)
         return {**values, "model": self.model_path, "dataset": self.dataset}
 
