@@ -266,6 +266,23 @@ def _no_label(config: RunConfig, dataset: Dataset, training: Dataset) -> str | N
     )
 
 
+def _one_label(config: RunConfig, dataset: Dataset, training: Dataset) -> str | None:
+    """Check that labels tell interactions apart, where they are learned or measured."""
+    label, modes = config["LABEL_FIELD"], config["eval_args"]["mode"].values()
+    columns = dataset.inter_feat.interaction
+    sampled = config["train_neg_sample_args"].get("distribution", "none") != "none"
+    learned = config["MODEL_TYPE"] == ModelType.CONTEXT and not sampled
+    if label not in columns or not (learned or "labeled" in modes):
+        return None
+    low, high = float(columns[label].min()), float(columns[label].max())
+    if low < high:
+        return None
+    return (
+        f"All interactions of '{config['dataset']}' have the label {low:g} ({label}), so there is "
+        "nothing to tell apart: correct threshold, val_interval or the column."
+    )
+
+
 def _one_sided_floats(config: RunConfig, dataset: Dataset, training: Dataset) -> str | None:
     """Check that both of DSSM's towers have float columns, or neither."""
     if config["model"] != "DSSM":
@@ -300,6 +317,7 @@ LOADED_CHECKS: tuple[Callable[[RunConfig, Dataset, Dataset], str | None], ...] =
     _no_training,
     _few_items,
     _no_label,
+    _one_label,
     _one_sided_floats,
     _few_for_clusters,
 )

@@ -200,9 +200,13 @@ def _ids(settings: Settings, model: type) -> str | None:
     for key in ("USER_ID_FIELD", "ITEM_ID_FIELD"):
         if settings[key] is None:
             return f"{key} is empty: name the column of the .inter file."
-    if settings["USER_ID_FIELD"] == settings["ITEM_ID_FIELD"]:
+    ids = [settings["USER_ID_FIELD"], settings["ITEM_ID_FIELD"]]
+    if ids[0] == ids[1]:
         return "USER_ID_FIELD and ITEM_ID_FIELD name the same column: correct one of them."
-    return None
+    if settings["LABEL_FIELD"] in ids:
+        return f"LABEL_FIELD: {settings['LABEL_FIELD']} names a column of ids: correct it."
+    unused = {*(settings["unused_col"] or {}).get("inter", [])}.intersection(ids)
+    return f"unused_col drops '{unused.pop()}', which every run needs: keep it." if unused else None
 
 
 def _sequential_benchmark(settings: Settings, model: type) -> str | None:
@@ -221,6 +225,12 @@ def _places(settings: Settings, model: type) -> str | None:
     if not os.path.exists(folder) or os.path.isdir(folder):
         return None
     return f"checkpoint_dir: '{folder}' is a file: name a folder."
+
+
+def _no_layers(settings: Settings, model: type) -> str | None:
+    if settings.get("n_layers") != 0 or not _is_sequential(model):
+        return None  # graph models without layers are matrix factorisation
+    return f"n_layers: 0: {model.__name__} reads its last layer: set n_layers: 1 or more."
 
 
 def _transform(settings: Settings, model: type) -> str | None:
@@ -278,6 +288,7 @@ RUN_CHECKS = (
     _ids,
     _sequential_benchmark,
     _transform,
+    _no_layers,
 )
 
 

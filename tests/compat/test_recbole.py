@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -96,3 +97,13 @@ def test_folders_of_the_log_may_be_there_already(monkeypatch):
     assert started == [config, config]
     assert Path("log/BPR").is_dir()
     assert Path("deep/saved").is_dir()
+
+
+def test_the_output_is_wrapped_once_however_many_runs_there_are(tiny, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", sys.__stdout__)
+    monkeypatch.setattr(sys, "stderr", sys.__stderr__)
+    config = tiny.config()
+    start_log(config)
+    wrapped = sys.stdout
+    start_log(config)
+    assert sys.stdout is wrapped is not sys.__stdout__

@@ -131,6 +131,19 @@ def test_columns_and_files_that_settings_need(tiny, model, values, message):
     assert message in refused(tiny, model, **values)
 
 
+@pytest.mark.parametrize("model", ["DeepFM", "BPR"])
+@pytest.mark.parametrize(
+    ("values", "label"),
+    [({"threshold": {"rating": 99}}, 0), ({"val_interval": {"rating": "[4,inf)"}}, 1)],
+)
+def test_labels_that_are_all_equal(tiny, model, values, label):
+    """AUC would be no number, and no checkpoint ever the best."""
+    measured = {"metrics": ["AUC"], "valid_metric": "AUC"}
+    labelled = {"eval_args": {**SPLIT, "mode": "labeled"}, "threshold": {"rating": 3}}
+    message = refused(tiny, model, **measured, **{**labelled, **values})
+    assert f"have the label {label} (label), so there is nothing to tell apart" in message
+
+
 def test_sequential_benchmark_files_need_the_items_before(tiny):
     for part in ("a", "b", "c"):
         (tiny.folder / f"tiny.{part}.inter").write_text(inter(tiny).read_text())

@@ -54,6 +54,9 @@ CASES = [
     ("SASRec", {"transform": "mask_itemseq"}, "mask_itemseq needs mask_ratio.*from 0.0 to 1.0"),
     ("SASRec", {"transform": "crop_itemseq", "eta": 2}, "crop_itemseq needs eta"),
     ("SASRec", {"transform": "reorder_itemseq"}, "reorder_itemseq needs beta"),
+    ("BPR", {"LABEL_FIELD": "user_id"}, "LABEL_FIELD: user_id names a column of ids"),
+    ("BPR", {"unused_col": {"inter": ["item_id"]}}, "unused_col drops 'item_id'"),
+    ("SASRec", {"n_layers": 0}, "SASRec reads its last layer"),
     ("SASRec", {"repeatable": False}, "needs repeatable: True"),
     ("SASRec", {"loss_type": "XE"}, "SASRec needs CE or BPR"),
     (
