@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from recbole_llmkt.transfer.auxiliary.losses import LOSSES
+from recbole_llmkt.transfer.losses import LOSSES
 from recbole_llmkt.utils import resources
 from tests.helpers import prepare
 

@@ -17,6 +17,8 @@ from recbole_llmkt.utils.types import Settings
 PREFIXES = ("kt_", "profile_")
 # Addresses, which may hold a user and a password.
 ADDRESS_KEYS = ("profile_api_base",)
+# Which of several processes this is, and where the first one listens, as RecBole's run() says.
+PROCESS_KEYS = ("local_rank", "world_size", "ip", "port", "nproc", "offset")
 # Keys that do not change the result of a run: folders, devices, logging.
 IRRELEVANT_KEYS = {
     "checkpoint_dir",
