@@ -1,4 +1,4 @@
-"""User and item vectors of a model whose score is their product, pairs out by experiment."""
+"""User and item vectors of a model whose score is their product, found out by experiment."""
 
 from __future__ import annotations
 
@@ -248,7 +248,8 @@ def _last_product(ranker: Any, user_ids: Sequence[int]) -> Product | None:
         scores = ranker.scores(np.array(user_ids, dtype=np.int64))
     if not products.pairs:
         return None
-    product = Product.of(*products.pairs[-1], scores)
+    left, right = products.pairs[-1]
+    product = Product.of(left, right, scores)
     if product is None:
         return None
     same = [pair for pair in products.pairs if any(map(product.has_items, pair))]

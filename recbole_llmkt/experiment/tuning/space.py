@@ -157,7 +157,7 @@ def own_keys(config: Config) -> Settings:
 
 def _sections(path: Path, content: object, model: str) -> Iterator[tuple[str, Settings]]:
     """Yield the sections of a file, those for all models first."""
-    if not _is_settings(content):
+    if not isinstance(content, dict) or not _is_settings(content):
         raise ConfigError(f"'{path}': 'search' must hold 'section:' lines, as --space's file does.")
     models = content.pop("models", None) or {}
     if not isinstance(models, dict):

@@ -86,7 +86,8 @@ def default_weight(interactions: spmatrix) -> float:
     interactions : scipy.sparse.csr_matrix, shape (n_users, n_items)
         X; column 0 is the padding item.
     """
-    return PER_INTERACTION * float(interactions.sum()) / max(1, interactions.shape[1] - 1)
+    n_items = max(1, int(interactions.shape[1]) - 1)
+    return PER_INTERACTION * float(interactions.sum()) / n_items
 
 
 def gram_block(clicks: spmatrix, block: range) -> Matrix:
