@@ -1,4 +1,4 @@
-"""User and item vectors of a model whose score is their product, found out by experiment."""
+"""User and item vectors of a model whose score is their product, found by experiment."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from recbole_llmkt.utils.types import IntArray
 Matrix = npt.NDArray[np.float32]
 
 _PROBED = 4  # users of each of two experiments
-# Largest deviation of a score from the product, as a share of the scores' range.
+# Largest deviation of a score from the product, as a fraction of the range of scores.
 _TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class Factors:
-    """What a model's scores are a product of: ``users @ items.T``.
+    """The two factors of a model's scores: ``users @ items.T``.
 
     Attributes
     ----------
     users : ndarray of float32, shape (n_users, dim)
-        In the order in which they were asked for.
+        In the order of the request.
     items : ndarray of float32, shape (n_items, dim)
-        Likewise. Where the model adds a number for each item,
-        that is the last column, and the users' last column is 1.
+        Likewise. If the model adds a bias for each item, the bias is the last column, and the last
+        column of ``users`` is 1.
     """
 
     users: Matrix
@@ -47,7 +47,7 @@ class Product:
     items : Tensor of float32, shape (n_items, dim)
         The same for all users.
     bias : Tensor of float32, shape (n_items,)
-        Zero where there is none.
+        Zero if the model has none.
     scale : float
         CORE's 1 / temperature; 1 for most models.
     """
@@ -58,20 +58,20 @@ class Product:
 
     @classmethod
     def of(cls, left: Tensor, right: Tensor, scores: Tensor) -> Product | None:
-        """Explain scores by a product and a number for each item; None if they are something else.
+        """Explain scores by a product and a bias for each item; None if that does not explain them.
 
         Parameters
         ----------
         left : Tensor, shape (n_users, dim)
-            What may be the users' vectors.
+            Candidates for the users' vectors.
         right : Tensor, shape (n_items, dim)
-            What may be the items'.
+            Candidates for the items' vectors.
         scores : Tensor, shape (n_users, n_items)
-            Of the model.
+            The model's.
         """
         left, right, scores = left.double(), right.double(), scores.double()
         product = left @ right.T
-        # What differs between users is the product's alone.
+        # Only the product differs between users.
         moved, by = scores - scores.mean(0), product - product.mean(0)
         if not (torch.isfinite(scores).all() and float(by.abs().max()) > 0):
             return None
@@ -85,7 +85,7 @@ class Product:
         return cls(right.float(), bias.float(), scale)
 
     def equals(self, other: Product) -> bool:
-        """Tell whether other users have the same items' vectors, bias and scale."""
+        """Tell whether item vectors, bias and scale agree with those found for other users."""
         return (
             torch.allclose(self.items, other.items)
             and torch.allclose(self.bias, other.bias, rtol=1e-2, atol=1e-3)
@@ -93,7 +93,7 @@ class Product:
         )
 
     def users(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """Return the users' vectors of a batch: those that were multiplied with the items'.
+        """Return the user vectors of a batch: those multiplied with the item vectors.
 
         Parameters
         ----------
@@ -106,11 +106,11 @@ class Product:
         """
         left, right = pairs[-1]
         if right.shape != self.items.shape or not torch.allclose(right.float(), self.items):
-            left, right = right, left  # as many users as items
+            left, right = right, left  # as many users as items: either could be
         return left.float()
 
     def factors(self, users: Sequence[Tensor], item_ids: Sequence[int]) -> Factors:
-        """Return vectors whose product is the score, with scale and bias in them.
+        """Return vectors whose product is the score, with scale and bias folded in.
 
         Parameters
         ----------
@@ -128,7 +128,7 @@ class Product:
 
 
 class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Record the matrix products of shape (n_users, n_items) that are computed within it.
+    """Record the matrix products of shape (n_users, n_items) computed within the block.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     Attributes
     ----------
     pairs : list of tuple of Tensor
-        The users' and the items' factor of each product, in the order of their computation.
+        User and item factor of each product, in the order they were computed.
     """
 
     def __init__(self, n_users: int, n_items: int) -> None:
@@ -153,7 +153,7 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Compute what is asked for, and keep the factors of a product."""
+        """Run the operation, and keep the factors if it is such a product."""
         result = func(*args, **(kwargs or {}))
         if func in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
             left, right = args[-2:]
@@ -165,22 +165,22 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def find_product(ranker: Any, user_ids: Sequence[int]) -> Product | None:
-    """Find out whether a model's score is a product of a user's and an item's vector.
+    """Find out whether a model's score is the product of a user vector and an item vector.
 
-    The last matrix product that the model computes while it ranks must explain all scores, of two
-    groups of users, with the same items' vectors.
+    The last matrix product that the model computes while ranking must explain all scores of two
+    groups of users with the same item vectors.
 
     Parameters
     ----------
     ranker : Ranker
         The model.
     user_ids : sequence of int
-        Users that can be ranked for.
+        Users who can be ranked for.
 
     Returns
     -------
     Product or None
-        None: the score is something else, or there are too few users to tell.
+        None if the score is something else, or there are too few users to tell.
     """
     groups = [list(user_ids[start : start + _PROBED]) for start in (0, _PROBED)]
     if len(groups[1]) < _PROBED:
@@ -197,7 +197,7 @@ def find_product(ranker: Any, user_ids: Sequence[int]) -> Product | None:
 def recorded_scores(
     ranker: Any, user_ids: Sequence[int] | IntArray
 ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
-    """Return the products that were computed for users' scores, and the scores."""
+    """Return the products computed for users' scores, and the scores."""
     with torch.no_grad(), Products(len(user_ids), int(ranker.dataset.item_num)) as products:
         scores = ranker.scores(np.array(user_ids, dtype=np.int64))
     return products.pairs, scores

@@ -329,7 +329,7 @@ def test_import_needs_files_columns_and_profiles(tiny, llmkt, tmp_path):
     assert "no column 'profile'" in llmkt("import", str(empty), exit_code=2)
     (empty / "tiny.userprof").unlink()
     (empty / "tiny.useremb").write_text("uid:token\tuser_emb:float_seq\nu1\t1 2\n")
-    assert "29 profiles have no vector" in llmkt("import", str(empty), exit_code=2)
+    assert "29 of them without a vector" in llmkt("import", str(empty), exit_code=2)
     (empty / "tiny.useremb").write_text("uid:token\tuser_emb:float_seq\nu1\t1 x\n")
     assert "vector of 'u1'" in llmkt("import", str(empty), exit_code=2)
 
