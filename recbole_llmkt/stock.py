@@ -6,8 +6,6 @@ import runpy
 import sys
 from pathlib import Path
 
-from recbole_llmkt.compat import stock_recbole
-
 
 def main() -> None:
     """Run a script, with its arguments, inside :func:`~recbole_llmkt.compat.stock_recbole`."""
@@ -18,6 +16,8 @@ def main() -> None:
             f"Cannot run stock RecBole: {named}. Write: python -m recbole_llmkt.stock "
             "run_recbole.py --model=BPR --dataset=ml-100k"
         )
+    from recbole_llmkt.compat import stock_recbole  # seconds: not before the script is there
+
     sys.argv = arguments
     sys.path[0] = str(Path(arguments[0]).resolve().parent)
     with stock_recbole():

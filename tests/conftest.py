@@ -29,10 +29,12 @@ _STARTS_PROCESSES = (
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have tests that start processes run one after the other, whatever runs beside them."""
+    """Keep together what starts processes, and what compiles UMAP."""
     for item in items:
         if item.nodeid.startswith(_STARTS_PROCESSES):
             item.add_marker(pytest.mark.xdist_group("processes"))
+        elif "umap" in item.nodeid:  # compiled once, and not in every process
+            item.add_marker(pytest.mark.xdist_group("umap"))
 
 
 @pytest.fixture(autouse=True)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import resource
+import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from subprocess import CompletedProcess
+from tempfile import TemporaryFile
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -165,6 +171,60 @@ def run(
     settings = dataset.settings(**{"epochs": 2, "state": "ERROR", **keys})
     result: Any = run_recbole_llmkt(model, dataset.name, config_dict=settings, saved=saved)
     return result
+
+
+def in_fork(program: Callable[[], object], *arguments: str) -> CompletedProcess[str]:
+    """Run what a script would, in a fork of this process: it need not import everything anew.
+
+    Parameters
+    ----------
+    program : callable
+        The script's code.
+    *arguments : str
+        Those of its command line.
+
+    Returns
+    -------
+    CompletedProcess
+        Its exit code, and what it wrote.
+    """
+    with TemporaryFile("w+") as out, TemporaryFile("w+") as err:
+        child = os.fork()
+        if child == 0:
+            _be_program(program, arguments, out.fileno(), err.fileno())
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read())
+    return CompletedProcess(arguments, code, *texts)
+
+
+def _be_program(
+    program: Callable[[], object], arguments: Sequence[str], out: int, err: int
+) -> NoReturn:
+    code = 1
+    try:
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+        sys.argv = ["script.py", *arguments]
+        root = logging.getLogger()
+        root.handlers.clear()  # pytest's
+        root.setLevel(logging.WARNING)
+        program()
+        code = 0
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            sys.stderr.write(f"{end.code}\n")
+        else:
+            code = end.code or 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def method_of(trainer: Any, name: str) -> Any:

@@ -18,6 +18,7 @@ from recbole_llmkt import (
     export_stock_checkpoint,
     load_data_and_model,
     objective_function,
+    run_recbole_llmkt,
 )
 from recbole_llmkt.cli.main import main
 from recbole_llmkt.quick_start import train
@@ -25,7 +26,7 @@ from recbole_llmkt.registry import get_model
 from recbole_llmkt.utils.exceptions import (
     LeakError,
 )
-from tests.helpers import add_profiles, run
+from tests.helpers import add_profiles, in_fork, run
 
 
 class MyBPR(get_model("BPR")):
@@ -87,13 +88,8 @@ def test_a_benchmark_of_ready_made_parts(make_dataset):
 def test_an_error_is_not_below_the_whole_configuration(tiny):
     """Whatever is refused is refused before RecBole's settings are logged."""
     Path("f.yaml").write_text(yaml.safe_dump(tiny.settings(epochs=2)))
-    code = (
-        "import sys\n"
-        "from recbole_llmkt import run_recbole_llmkt\n"
-        "sys.argv = sys.argv[:1]\n"
-        "run_recbole_llmkt('BPR', 'tiny', ['f.yaml'], {'kt_layer': 'no_such_layer'})\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    keys = {"kt_layer": "no_such_layer"}
+    done = in_fork(lambda: run_recbole_llmkt("BPR", "tiny", ["f.yaml"], keys))
     assert done.returncode == 1 and "no_such_layer" in done.stderr
     assert "train_batch_size" not in done.stderr
 
@@ -237,14 +233,9 @@ def test_a_split_without_a_validation_part_has_a_test(tiny, split):
 
 def test_what_loading_logs_is_in_the_log(tiny):
     """It is held back until the data are known to be good."""
-    code = (
-        "import sys\n"
-        "from recbole_llmkt import run_recbole_llmkt\n"
-        "sys.argv = sys.argv[:1]\n"
-        "run_recbole_llmkt('BPR', 'tiny', ['f.yaml'], {'epochs': 1, 'kt_enabled': False})\n"
-    )
+    keys = {"epochs": 1, "kt_enabled": False}
     Path("f.yaml").write_text(yaml.safe_dump(tiny.settings()))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = in_fork(lambda: run_recbole_llmkt("BPR", "tiny", ["f.yaml"], keys))
     assert done.returncode == 0, done.stderr
     (log,) = Path("log", "BPR").glob("*.log")
     text = log.read_text()

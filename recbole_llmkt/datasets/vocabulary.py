@@ -1,9 +1,8 @@
-"""The token of each row of a checkpoint's tables, and later data numbered in the same way.
+"""The token of each row of a checkpoint's tables, and later data numbered the same way.
 
 RecBole numbers users, items and all other tokens by their first appearance in the atomic files.
-If the lines of a file are sorted, or a user is added or removed, every row of a trained table may
-belong to another entity. So a checkpoint stores the token of every row, and data are renumbered by
-token.
+When lines are sorted or a user is added or removed, every row of a trained table may belong to
+another entity. So a checkpoint stores the token of each row, and data are renumbered by token.
 """
 
 from __future__ import annotations
@@ -28,22 +27,22 @@ Tokens = npt.NDArray[np.str_]
 IntArray = npt.NDArray[np.int64]
 
 _PADDING = "[PAD]"
-# Rows of these are put back in the order in which the checkpoint's run had them.
+# Tables whose rows are restored to the order they had in the checkpoint's run.
 _ORDERED = ("inter_feat", "kg_feat")
 _SHOWN = 3
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The tokens of a dataset by RecBole's internal id, and the order of its rows.
+    """A dataset's tokens by RecBole's internal id, and the order of its rows.
 
     Attributes
     ----------
     tokens : dict of str to ndarray of str, shape (n_ids,)
-        By field: users, items, entities, and every other field of tokens. Id 0 is the padding.
+        By field: users, items, entities and every other token field. Id 0 is the padding.
     rows : dict of str to ndarray of int64, shape (n_rows,)
         A hash of each row of the interactions (``inter_feat``) and of the knowledge graph
-        (``kg_feat``), in the order in which RecBole split them.
+        (``kg_feat``), in the order RecBole split them in.
     """
 
     tokens: dict[str, Tokens]
@@ -56,7 +55,7 @@ class Vocabulary:
         return cls(tokens, dict(getattr(dataset, "row_hashes", {})))
 
     def grown(self, more: Mapping[str, Sequence[str]]) -> Vocabulary:
-        """Return a vocabulary with further tokens behind those of some fields.
+        """Return a vocabulary with more tokens appended to some fields.
 
         Parameters
         ----------
@@ -67,7 +66,7 @@ class Vocabulary:
         for name, known in self.tokens.items():
             present = set(known.tolist())
             new = tuple(token for token in more.get(name, ()) if token not in present)
-            # Fields of one table share their tokens, and go on sharing them.
+            # Fields of one table share their tokens, and keep sharing them.
             key = (id(known), new)
             if key not in made:
                 made[key] = np.concatenate([known, np.array(new, dtype=np.str_)]) if new else known
@@ -77,7 +76,7 @@ class Vocabulary:
     # ---- in checkpoints -----------------------------------------------------------------------
 
     def pack(self) -> Values:
-        """Return tensors and plain values, which ``weights_only`` can read."""
+        """Return tensors and plain values, readable with ``weights_only``."""
         packed: Values = {}
         first: dict[int, str] = {}
         for name, tokens in self.tokens.items():
@@ -100,7 +99,7 @@ class Vocabulary:
         Raises
         ------
         DataError
-            It is something else.
+            It holds something else.
         """
         try:
             tokens: dict[str, Tokens] = {}
@@ -113,8 +112,8 @@ class Vocabulary:
                 raise ValueError("row hashes are not int64")
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise DataError(
-                f"The ids in the checkpoint '{path}' cannot be read ({error}): the file is damaged "
-                "or was not saved by recbole_llmkt."
+                f"The ids in the checkpoint '{path}' cannot be read ({error}): the file is "
+                "damaged, or recbole_llmkt did not save it."
             ) from error
         return cls(tokens, rows)
 
@@ -131,7 +130,7 @@ class Vocabulary:
         for name, tokens in self.tokens.items():
             known = dataset.field2id_token.get(name)
             if known is None:
-                return f"'{name}' is no field of the data"
+                return f"the data have no field '{name}'"
             if len(known) != len(tokens):
                 return f"'{name}' has {len(tokens) - 1} ids there and {len(known) - 1} in the data"
             unequal = np.flatnonzero(np.asarray(known) != tokens)
@@ -143,14 +142,14 @@ class Vocabulary:
     def renumber(self, dataset: NumberedDataset) -> None:
         """Renumber a dataset's tokens as in this vocabulary.
 
-        Tokens that are unknown here are left out, with the interactions and triples they occur in;
-        as the value of another field (a new genre) they become padding. Both kinds are logged, and
+        Unknown users and items are left out with their interactions and triples; unknown values
+        of other fields (a new genre) become padding. Unknown and departed tokens are logged, and
         kept by field in ``dataset.unknown_tokens`` and ``dataset.departed_tokens``.
 
         Parameters
         ----------
         dataset : recbole.data.dataset.Dataset
-            Its ids have just been assigned; its features are still data frames.
+            Fresh from assigning ids; its features are still data frames.
         """
         dataset.unknown_tokens, dataset.departed_tokens = {}, {}
         essential = self._essential(dataset)
@@ -171,13 +170,13 @@ class Vocabulary:
         self._log(dataset)
 
     def _essential(self, dataset: NumberedDataset) -> set[str]:
-        """Return the fields without which a row is dropped."""
+        """Return the fields whose unknown tokens drop a row."""
         names = ("uid_field", "iid_field", "head_entity_field", "tail_entity_field")
         fields = {getattr(dataset, name, None) for name in (*names, "relation_field")}
         return {name for name in fields if name}
 
     def _map(self, dataset: NumberedDataset, name: str) -> IntArray:
-        """Return the id here of each of the dataset's ids: 0 for unknown tokens."""
+        """Return this vocabulary's id for each of the dataset's ids: 0 for unknown tokens."""
         known = {str(token): row for row, token in enumerate(self.tokens[name])}
         today = [str(token) for token in dataset.field2id_token[name]]
         ids = np.array([known.get(token, 0) for token in today], dtype=np.int64)
@@ -193,7 +192,7 @@ class Vocabulary:
         for name, tokens in dataset.unknown_tokens.items():
             if tokens:
                 logger.warning(
-                    "%s: %s new since the checkpoint was saved, which has no row for %s: left out.",
+                    "%s: %s new since the checkpoint was saved, so it has no row for %s: left out.",
                     name,
                     _counted(tokens),
                     "it" if len(tokens) == 1 else "them",
@@ -203,10 +202,10 @@ class Vocabulary:
                 logger.info("%s: %s no longer in the data.", name, _counted(tokens))
 
     def restore_order(self, dataset: NumberedDataset) -> None:
-        """Put the rows of a renumbered dataset in the order in which they were saved.
+        """Restore the order of a renumbered dataset's rows.
 
-        RecBole's random splits, its ties in time and the rounding of sums over a graph depend on
-        it. Rows that are new come last.
+        RecBole's random splits, ties in time, and the rounding of sums over a graph depend on it.
+        New rows come last.
         """
         for feature in self.rows:
             frame = getattr(dataset, feature, None)
@@ -224,7 +223,7 @@ def hash_rows(dataset: Dataset) -> dict[str, IntArray]:
     Parameters
     ----------
     dataset : recbole.data.dataset.Dataset
-        A whole dataset, not split yet.
+        A whole dataset, before it is split.
 
     Returns
     -------
@@ -241,15 +240,15 @@ def hash_rows(dataset: Dataset) -> dict[str, IntArray]:
 
 
 def _saved_order(saved: IntArray, today: IntArray, sizes: Any = None) -> IntArray:
-    """Return the positions of today's rows in the order of the saved ones, new rows last.
+    """Return the positions of the present rows in the order of the saved ones, new rows last.
 
-    Rows of one hash keep their order. With ``sizes`` (files of a benchmark split) rows stay within
-    their file.
+    Rows with the same hash keep their order. With ``sizes`` (the files of a benchmark split) rows
+    stay within their file.
     """
     by_hash = np.argsort(saved, kind="stable")
     mine = np.argsort(today, kind="stable")
     values = today[mine]
-    # The k-th of today's rows with a hash takes the place of the k-th saved one.
+    # The k-th present row with a hash takes the place of the k-th saved one.
     nth = np.arange(len(values)) - np.searchsorted(values, values, side="left")
     slots = np.searchsorted(saved[by_hash], values, side="left") + nth
     matched = slots < np.searchsorted(saved[by_hash], values, side="right")
@@ -308,7 +307,7 @@ def _unpack(packed: Mapping[str, Any]) -> Tokens:
 
 
 def numbered_as(vocabulary: Vocabulary, dataset_class: type) -> type:
-    """Return a class of RecBole's datasets whose ids are those of a vocabulary.
+    """Return a RecBole dataset class that numbers tokens as a vocabulary does.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ from recbole_llmkt.utils.types import RunConfig
 
 logger = logging.getLogger(__name__)
 
-# RecBole keeps one meaning per column name: the id column of an additional file needs its own.
+# RecBole knows a column by its name alone, so the ids of an additional file need another name.
 _ID = {"user": "uid", "item": "iid"}
 _COLUMNS = ("history", "generator", "model", "prompt", "time")
 
@@ -40,7 +40,7 @@ def export_profiles(store: ProfileStore, path: Path, config: RunConfig) -> int:
     """Write the usable profiles as an atomic file, and return their number.
 
     The columns are ``uid:token`` (``iid`` for items), ``profile:token_seq`` and where each
-    profile comes from. Ids are not changed; line breaks and tabs inside a text become blanks.
+    profile comes from. Ids stay as they are; line breaks and tabs in a text become spaces.
     """
     header = [f"{_ID[store.entity]}:token", "profile:token_seq"]
     header += [f"{name}:token" for name in _COLUMNS]
@@ -77,7 +77,7 @@ def import_profiles(
 ) -> int:
     """Append the profiles of an atomic file that differ from a store's, and return their number.
 
-    Without a ``history`` column it is unknown what user profiles were written from, and training
+    Without a ``history`` column nobody can tell what user profiles were written from, so training
     refuses them unless ``profile_allow_leak: True``.
 
     Parameters
@@ -89,12 +89,12 @@ def import_profiles(
     config : recbole_llmkt.config.Config
         For the separators and the encoding.
     overwrite_edits : bool
-        Replace texts that a person has corrected; otherwise they stay, and a warning counts them.
+        Replace texts that were edited by hand. Otherwise they are kept, and a warning counts them.
 
     Raises
     ------
     DataError
-        The file lacks the columns, cannot be read, or has a text that is longer than
+        A column is missing, the file cannot be read, or a text is longer than
         ``profile_max_tokens`` allows.
     """
     table = AtomicFile(path, config)
@@ -109,7 +109,7 @@ def import_profiles(
 def import_external(
     store: ProfileStore, path: Path, config: RunConfig, overwrite_edits: bool = False
 ) -> int:
-    """Append the profiles of a file that was made elsewhere, where they differ from a store's.
+    """Append the profiles of a file from elsewhere that differ from a store's.
 
     Parameters and errors are those of :func:`import_profiles`; the format is that of
     :func:`~recbole_llmkt.profiles.external.read_external`. No ``.item`` file is needed.
@@ -141,7 +141,7 @@ def _changes(
     overwrite_edits: bool,
     path: Path,
 ) -> list[Profile]:
-    """Return the profiles to append; a warning counts the corrections that stay."""
+    """Return the profiles to append; a warning counts the edited ones that are kept."""
     stored = store.read()
     changes: dict[str, Profile] = {}
     n_kept = 0
@@ -155,7 +155,7 @@ def _changes(
         changes[profile.id] = profile
     if n_kept:
         logger.warning(
-            "%d profiles in %s were corrected by hand and stay as they are; '%s' has others.",
+            "%d profiles in %s were edited by hand and are kept; '%s' has other texts for them.",
             n_kept,
             store.path,
             path,
@@ -167,8 +167,8 @@ def _profiles_of(table: AtomicFile, entity: str, config: RunConfig) -> list[Prof
     id_column = _id_column(table, entity, config)
     if "profile" not in table.columns:
         raise DataError(
-            f"'{table.path}' has no column 'profile'; there are {', '.join(table.columns)}. Name "
-            "the column with the texts profile:token_seq."
+            f"'{table.path}' has no column 'profile', only {', '.join(table.columns)}. Name the "
+            "text column profile:token_seq."
         )
     longest = longest_text(config)
     profiles = []
@@ -177,8 +177,8 @@ def _profiles_of(table: AtomicFile, entity: str, config: RunConfig) -> list[Prof
         problem = too_long(text, longest)
         if problem:
             raise DataError(
-                f"The profile of {one_line(row[id_column])!r} in '{table.path}' cannot be taken: "
-                f"{problem}. Shorten it, or raise profile_max_tokens."
+                f"The profile of {one_line(row[id_column])!r} in '{table.path}' cannot be "
+                f"imported: {problem}. Shorten it, or raise profile_max_tokens."
             )
         values = {name: value_of(row.get(name, "")) for name in _COLUMNS}
         profiles.append(
@@ -196,7 +196,7 @@ def _profiles_of(table: AtomicFile, entity: str, config: RunConfig) -> list[Prof
 
 
 def _same(stored: Profile, imported: Profile, table: AtomicFile) -> bool:
-    """Whether an imported profile has the same words, and the same origin if the file has one."""
+    """Tell whether an imported profile has the same words, and the same origin if it has one."""
     origin = [name for name in _COLUMNS if name in table.columns and name != "time"]
     return (
         stored.error is None
@@ -214,13 +214,13 @@ def _words(text: str, table: AtomicFile) -> list[str]:
 def import_embeddings(store: ProfileStore, path: Path, config: RunConfig) -> int:
     """Import the vectors of an atomic file as those of ``profile_encoder``; return their number.
 
-    A vector is left out if the file of profiles beside it has another text than the store, as of
-    a correction by hand that :func:`import_profiles` left alone.
+    A vector is skipped if the profile file beside it has another text than the store, for example
+    because :func:`import_profiles` kept a text that was edited by hand.
 
     Raises
     ------
     DataError
-        The file lacks the columns, or a vector is not of finite numbers or of another width.
+        A column is missing, or a vector has another width or numbers that are not finite.
     ProfileError
         A vector belongs to no profile of the store, or a profile has no vector.
     """
@@ -229,22 +229,22 @@ def import_embeddings(store: ProfileStore, path: Path, config: RunConfig) -> int
     others = [name for name in table.columns if name != id_column]
     if len(others) != 1:
         raise DataError(
-            f"'{path}' must have two columns, ids and vectors; it has {', '.join(table.columns)}."
+            f"'{path}' must have two columns, ids and vectors, but has {', '.join(table.columns)}."
         )
     vectors = _vectors_of(table, id_column, others[0])
     profiles = store.usable()
     without = [profile.id for profile in profiles if profile.id not in vectors]
     if without or len(vectors) > len(profiles):
         raise ProfileError(
-            f"'{path}' has {len(vectors)} vectors, and {store.path} {len(profiles)} profiles; "
-            f"{len(without)} profiles have no vector. Import the profiles first (`.{store.entity}"
-            "prof`), both from the same export."
+            f"'{path}' has {len(vectors)} vectors, but {store.path} has {len(profiles)} profiles, "
+            f"{len(without)} of them without a vector. Import the profiles of the same export "
+            f"first (`.{store.entity}prof`)."
         )
     fitting = _with_these_texts(profiles, path.with_suffix(f".{store.entity}prof"), store, config)
     if len(fitting) < len(profiles):
         logger.warning(
-            "%d vectors in '%s' belong to other texts than those in %s: they are left out, and "
-            "made again when needed.",
+            "%d vectors in '%s' belong to other texts than those in %s: they are skipped, and "
+            "computed when needed.",
             len(profiles) - len(fitting),
             path,
             store.path,
@@ -257,7 +257,7 @@ def import_embeddings(store: ProfileStore, path: Path, config: RunConfig) -> int
 def _with_these_texts(
     profiles: list[Profile], path: Path, store: ProfileStore, config: RunConfig
 ) -> list[Profile]:
-    """Leave out the profiles that have another text in a file of profiles, if there is the file."""
+    """Leave out the profiles whose text differs in a profile file, if there is one."""
     if not path.is_file():
         return profiles
     table = AtomicFile(path, config)
@@ -283,7 +283,7 @@ def _vectors_of(
         if len(vector) != width:
             raise DataError(
                 f"The vector of '{row[id_column]}' in '{table.path}' has {len(vector)} numbers, "
-                f"those before it {width}: all must come from one encoder."
+                f"the ones before it have {width}: all must come from one encoder."
             )
         vectors[row[id_column]] = vector
     return vectors
@@ -305,6 +305,5 @@ def _id_column(table: AtomicFile, entity: str, config: RunConfig) -> str:
         if name in table.columns:
             return str(name)
     raise DataError(
-        f"'{table.path}' has neither the column {' nor '.join(allowed)}; there are "
-        f"{', '.join(table.columns)}."
+        f"'{table.path}' has no column {' or '.join(allowed)}, only {', '.join(table.columns)}."
     )

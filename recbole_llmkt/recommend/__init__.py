@@ -1,4 +1,4 @@
-"""Recommendations of a trained model, and the profile sentences that fit them."""
+"""Recommendations by a trained model, and the profile sentences that fit them."""
 
 from __future__ import annotations
 

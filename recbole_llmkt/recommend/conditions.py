@@ -1,4 +1,4 @@
-"""Conditions on the columns of the items' file: ``category=Books``, ``price<20``."""
+"""Conditions on columns of the item file: ``category=Books``, ``price<20``."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Condition:
     column : str
         Its name in the ``.item`` file.
     sign : str
-        ``=`` (one of the values is it), ``!=`` (none of them is), or ``<``, ``<=``, ``>``, ``>=``
-        between numbers. An item without a value meets ``!=`` alone.
+        ``=`` (one of the item's values is equal), ``!=`` (none is), or ``<``, ``<=``, ``>``, ``>=``
+        for numbers. An item without a value meets only ``!=``.
     value : str
-        What is compared with.
+        What the values are compared with.
     """
 
     column: str
@@ -47,7 +47,7 @@ class Condition:
         Raises
         ------
         ConfigError
-            It has another form, or compares with something that is no number.
+            It has another form, or needs a number and has none.
 
         Examples
         --------
@@ -58,15 +58,15 @@ class Condition:
         if match is None:
             raise ConfigError(
                 f"Cannot read the condition '{text}': write COLUMN=VALUE, such as category=Books, "
-                "or one of != < <= > >= in place of =."
+                "or one of != < <= > >= instead of =."
             )
         condition = cls(*match.groups())
         if condition.sign in _ORDERS and _number(condition.value) is None:
-            raise ConfigError(f"'{text}' compares with '{condition.value}', which is no number.")
+            raise ConfigError(f"'{text}' compares with '{condition.value}', which is not a number.")
         return condition
 
     def holds(self, values: Sequence[str]) -> bool:
-        """Tell whether an item with these values meets it."""
+        """Tell whether an item with these values meets the condition."""
         if self.sign in ("=", "!="):
             return any(self._equals(value) for value in values) == (self.sign == "=")
         limit = float(self.value)
@@ -99,13 +99,13 @@ def items_meeting(config: RunConfig, conditions: Iterable[Condition]) -> set[str
     Raises
     ------
     DataError
-        There is no such file or column, or no item meets them.
+        The file or a column is missing, or no item meets all conditions.
     """
     conditions = list(conditions)
     path = metadata_path(config, "item")
     if not path.is_file():
         raise DataError(
-            f"There is no file '{path}', whose columns conditions are about: add it, in RecBole's "
+            f"Conditions need the item file '{path}', which does not exist: add it in RecBole's "
             "atomic format, or leave the conditions out."
         )
     table = AtomicFile(path, config)
@@ -119,12 +119,12 @@ def items_meeting(config: RunConfig, conditions: Iterable[Condition]) -> set[str
     }
     if not meeting:
         texts = ", ".join(f"{each.column}{each.sign}{each.value}" for each in conditions)
-        raise DataError(f"No item of '{path}' meets {texts}: correct the values.")
+        raise DataError(f"No item of '{path}' meets {texts}: check the values.")
     return meeting
 
 
 def _values(table: AtomicFile, column: str, row: dict[str, str]) -> list[str]:
-    """Return a cell's values; a column of words also counts as the whole that they form."""
+    """Return a cell's values; the words of a sequence also count as one phrase."""
     values = [value for part in table.split(column, row) if (value := value_of(part))]
     whole = value_of(row[column])
     return [*values, whole] if whole and whole not in values else values

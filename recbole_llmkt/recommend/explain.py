@@ -1,4 +1,4 @@
-"""Reasons: the sentence of a user's profile that an item answers better than the others listed."""
+"""Reasons: the sentences of a user's profile that fit an item better than the rest of the list."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ logger = getLogger(__name__)
 Vectors = dict[str, npt.NDArray[np.float32]]
 
 NONE_FITS = "no sentence fits this item better than the others in the list"
-# A sentence fits an item if its cosine is this much above the mean of the other items'.
+# A sentence fits an item if its cosine exceeds the mean of the other items' by this much.
 LEAST_MARGIN = 0.02
 
 
 @dataclass(frozen=True)
 class Reason:
-    """A sentence of a user's profile that an item's profile answers.
+    """A sentence of a user's profile that fits an item's profile.
 
     Attributes
     ----------
     sentence : str
         Of the user's profile.
     cosine : float
-        Of both embeddings, from -1 to 1.
+        Of the two embeddings, from -1 to 1.
     margin : float or None
-        By how much that is above the mean of the other items in the list; None where there are no
-        others to compare with.
+        How far that is above the mean of the other items in the list; None if there are no
+        others.
     """
 
     sentence: str
@@ -49,7 +49,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why an item may fit a user, as far as their profiles tell.
+    """Why an item may fit a user, going by their profiles.
 
     Attributes
     ----------
@@ -66,15 +66,15 @@ class Explanation:
 class Explainer:
     """Finds reasons in the profiles of a run.
 
-    It matches texts after the ranking, and does not say what the model computed. A sentence that
-    names many things is near to every item, so what counts is by how much an item's profile is
-    nearer to it than those of the other items in the list are.
+    It matches texts after the ranking, and says nothing about what the model computed. A sentence
+    that names many things is close to every item, so what counts is how much closer an item's
+    profile is to it than the profiles of the other items in the list.
 
     Parameters
     ----------
     config : recbole_llmkt.config.Config
-        Its ``profile_*`` keys say where the profiles are and which encoder reads them. Item
-        vectors that are stored are taken from there.
+        Its ``profile_*`` keys say where the profiles are and which encoder to use. Stored item
+        vectors are reused.
     n_reasons : int
         Sentences for each item.
     """
@@ -88,7 +88,7 @@ class Explainer:
         self._items = self._stored_item_vectors()
 
     def _stored_item_vectors(self) -> Vectors:
-        """Return the vectors on the disk, by the digest of the text they were made from."""
+        """Return the stored vectors, by the digest of their text."""
         store = self._stores["item"]
         stored = stored_embeddings(self._config, store) if store is not None else None
         return {} if stored is None else dict(zip(stored.texts, stored.vectors))
@@ -99,7 +99,7 @@ class Explainer:
         Parameters
         ----------
         recommended : mapping of str to sequence of str
-            Item tokens by user token. Every sentence and every profile is encoded once.
+            Item tokens by user token. Each sentence and each profile is encoded once.
 
         Returns
         -------
@@ -109,7 +109,7 @@ class Explainer:
         Raises
         ------
         ProfileError
-            The encoder cannot be found, or makes vectors of another width than those stored.
+            The encoder is not available, or its vectors are not as wide as the stored ones.
         """
         texts = self._texts["item"]
         split = {user: self._sentences(user) for user in recommended}
@@ -126,7 +126,7 @@ class Explainer:
         return list(dict.fromkeys(sentences(self._texts["user"].get(user, ""))))
 
     def _encode(self, parts: Iterable[str], items: Iterable[str]) -> Vectors:
-        """Return the vector of each sentence by its text, and keep those of the items."""
+        """Return the vector of each sentence by its text, and keep the items' vectors."""
         texts = list(dict.fromkeys(parts))
         digests = {text_digest(text): text for text in items}
         new = [digest for digest in digests if digest not in self._items]
@@ -138,8 +138,9 @@ class Explainer:
         widths = {len(self._items[digest]) for digest in digests} | {made.shape[1]}
         if len(widths) > 1:
             raise ProfileError(
-                f"'{self._encoder.name}' makes vectors of width {made.shape[1]} now, but stored "
-                f"ones have {sorted(widths - {made.shape[1]})}: run `llmkt profile embed` again."
+                f"'{self._encoder.name}' now makes vectors of width {made.shape[1]}, but the "
+                f"stored ones have {sorted(widths - {made.shape[1]})}: run `llmkt profile embed` "
+                "again."
             )
         return dict(zip(texts, made))
 
@@ -159,7 +160,7 @@ class Explainer:
         return explained
 
     def _item_vector(self, text: str) -> npt.NDArray[np.float32]:
-        # Stored vectors may be of half precision, or of any length if they were imported.
+        # Stored vectors may have half precision, and imported ones any length.
         vector = np.asarray(self._items[text_digest(text)], dtype=np.float32)
         unit: npt.NDArray[np.float32] = vector / np.maximum(
             np.linalg.norm(vector), np.finfo(np.float32).tiny
@@ -190,7 +191,7 @@ def _missing(parts: Sequence[str], item: str | None) -> str | None:
 def _margins(cosines: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
     """Return each cosine minus the mean of the other items', shape (n_items, n_sentences).
 
-    None where there are no other items.
+    None if there are no other items.
     """
     n_items = len(cosines)
     if n_items < 2:

@@ -21,23 +21,23 @@ from recbole_llmkt.utils.text import one_line
 VECTOR_FORMATS = ("parquet", "npz")
 _PLAIN = ("user", "rank", "item", "title", "score")
 _REASONED = (*_PLAIN, "reason", "cosine", "note")
-# Users in one row group of a Parquet file.
+# Users in a row group of a Parquet file.
 _GROUP = 8192
 
 Row = tuple[object, ...]
 
 
 def check_format(wanted: str, formats: Sequence[str]) -> None:
-    """Refuse a format that cannot be written, before anything is computed.
+    """Refuse an unknown format before anything is computed.
 
     Raises
     ------
     ConfigError
-        It is none of ``formats``, or it is Parquet and pyarrow is missing.
+        It is not one of ``formats``, or it is Parquet and pyarrow is missing.
     """
     if wanted not in formats:
         raise ConfigError(
-            f"'{wanted}' is no format that can be written here: choose {', '.join(formats)}."
+            f"The format '{wanted}' cannot be written here: choose {', '.join(formats)}."
         )
     if wanted == "parquet":
         _pyarrow()
@@ -60,7 +60,7 @@ def _pyarrow() -> Any:
 def write_vectors(
     folder: Path, users: Sequence[str], items: Sequence[str], factors: Factors, form: str
 ) -> list[Path]:
-    """Write the vectors of users and of items, each in a file with their ids.
+    """Write user vectors and item vectors, each to a file with their ids.
 
     Parquet has the columns ``id`` (a string) and ``vector`` (a list of ``dim`` float32); npz the
     arrays ``id`` and ``vector`` of shape (n, dim).
@@ -68,7 +68,7 @@ def write_vectors(
     Parameters
     ----------
     folder : Path
-        Gets ``users`` and ``items``, with the suffix of the format.
+        Where ``users`` and ``items`` go, with the format as suffix.
     users, items : sequence of str
         The ids of the rows.
     factors : Factors
@@ -109,25 +109,25 @@ def _vectors_to_parquet(file: BinaryIO, ids: Sequence[str], vectors: Matrix) -> 
 def write_recommendations(
     path: Path, recommendations: Iterable[Recommendation], with_reasons: bool
 ) -> int:
-    """Write recommendations as they come, a row for each user and item.
+    """Write recommendations as they arrive, a row for each user and item.
 
     The columns are ``user``, ``rank`` (from 1), ``item``, ``title`` and ``score``; with reasons
-    also ``reason``, ``cosine`` (of its first sentence) and ``note``. JSON lines have an object for
-    each user, as of :func:`~recbole_llmkt.recommend.render.json_line`.
+    also ``reason``, ``cosine`` (of the first sentence) and ``note``. JSON lines have an object for
+    each user: see :func:`~recbole_llmkt.recommend.render.json_line`.
 
     Parameters
     ----------
     path : Path
         Its suffix is one of :data:`LIST_FORMATS`.
     recommendations : iterable of Recommendation
-        Only some of them are in memory at once.
+        Consumed one by one, so only some are in memory.
     with_reasons : bool
         Whether they have reasons.
 
     Returns
     -------
     int
-        How many users there are.
+        Number of users.
     """
     form = path.suffix[1:]
     check_format(form, LIST_FORMATS)
@@ -138,7 +138,7 @@ def write_recommendations(
 
 
 class _Counter:
-    """Passes recommendations on and counts them."""
+    """Passes recommendations through and counts them."""
 
     def __init__(self, recommendations: Iterable[Recommendation]) -> None:
         self._recommendations = recommendations

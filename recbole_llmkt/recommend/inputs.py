@@ -20,7 +20,7 @@ logger = getLogger(__name__)
 
 
 class Inputs:
-    """The rows that a model reads for users, made from their known interactions.
+    """Builds the rows that a model reads for users from their known interactions.
 
     Parameters
     ----------
@@ -31,12 +31,12 @@ class Inputs:
     parts : sequence of Dataset
         The splits that are known: training and validation.
     users : ndarray of int64, shape (n_interactions,)
-        Whose each interaction is, over all parts.
+        The user of each interaction, over all parts.
 
     Attributes
     ----------
     is_sequential : bool
-        Whether the model continues a history, and reads no embedding of the user.
+        Whether the model continues a history, without an embedding of the user.
     context_fields : list of str
         Fields of the interactions themselves that a context-aware model reads.
     """
@@ -50,7 +50,7 @@ class Inputs:
         self.context_fields = self._read_of_interactions()
 
     def of(self, ids: npt.NDArray[np.int64]) -> Any:
-        """Return a row for each user, with all that the model reads but the item.
+        """Return a row for each user, with everything that the model reads except the item.
 
         Parameters
         ----------
@@ -72,7 +72,7 @@ class Inputs:
         return users
 
     def _last_known(self, ids: npt.NDArray[np.int64]) -> Any:
-        """Return each user's last row of the training and validation part."""
+        """Return each user's last row in the training and validation parts."""
         last = self._last_positions()[ids]
         starts = np.cumsum([0, *(len(part) for part in self._parts)])
         places = np.searchsorted(starts, last, side="right") - 1
@@ -83,7 +83,7 @@ class Inputs:
         return cat_interactions(rows)
 
     def _last_positions(self) -> npt.NDArray[np.int64]:
-        """Return for each user the latest known row, counted over both parts; -1 is none."""
+        """Return each user's latest known row, counted over both parts; -1 if there is none."""
         if not hasattr(self, "_latest"):
             time = self._dataset.time_field
             order = np.arange(len(self._users))
@@ -93,11 +93,11 @@ class Inputs:
                 )
                 order = np.argsort(times, kind="stable")
             self._latest = np.full(self._dataset.user_num, -1, dtype=np.int64)
-            self._latest[self._users[order]] = order  # the last of several rows wins
+            self._latest[self._users[order]] = order  # the last assignment wins
         return self._latest
 
     def _following(self, rows: Any) -> Any:
-        """Turn the last known rows of a sequential dataset into the rows that come after them."""
+        """Turn the last known rows of a sequential dataset into the rows that follow them."""
         suffix = self._config["LIST_SUFFIX"]
         length_field = self._dataset.item_list_length_field
         for field in [name for name in rows.columns if name + suffix in rows.columns]:
@@ -122,7 +122,7 @@ class Inputs:
         read = [name for name in fields if name != label and name in self._dataset.inter_feat]
         if read:
             logger.info(
-                "The model reads %s of an interaction: taken from each user's last known one.",
+                "The model reads %s of an interaction: each user's last known values are used.",
                 ", ".join(read),
             )
         return read

@@ -1,4 +1,4 @@
-"""A checkpoint loaded to recommend: whoever came later gets a row from their profile."""
+"""Load a checkpoint to recommend; users and items that came later get a row from their profile."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ Tokens = dict[str, list[str]]
 
 @dataclass
 class ServedModel:
-    """A trained model with the data of today.
+    """A trained model with the present data.
 
     Attributes
     ----------
     config, model : Config, AbstractRecommender
         Of the checkpoint's run.
     train_data, valid_data : AbstractDataLoader
-        The parts that are known; ``valid_data`` may be None.
+        The known parts; ``valid_data`` may be None.
     from_profile : dict of str to set of int
-        By entity, the internal ids whose row came from their profile.
+        Internal ids whose row came from their profile, by entity.
     without_row : set of int
-        Internal ids of users with a profile, in a model that has no row for a user.
+        Internal ids of users with a profile, if the model has no rows for users.
     """
 
     config: Config
@@ -66,12 +66,11 @@ class ServedModel:
 def load_to_serve(
     model_file: str, config_dict: Mapping[str, object] | None = None, trust: bool = False
 ) -> ServedModel:
-    """Load a checkpoint with the data of today, and rows for who has a profile and none so far.
+    """Load a checkpoint with the present data, and make the rows that profiles allow.
 
-    Those are users and items that are new since the checkpoint was saved, with or without
-    interactions, and users whom the run knew without any. The row is what the trained ones' rows
-    and profiles predict, as with ``kt_cold_start``. Whoever the filters of the run leave out stays
-    out.
+    A row is made for users and items with a profile that are new since the checkpoint was saved,
+    and for users whom the run knew without interactions. It is predicted from the trained rows and
+    their profiles, as with ``kt_cold_start``. The run's filters still apply.
 
     Parameters
     ----------
@@ -90,7 +89,7 @@ def load_to_serve(
         try:
             return _with_rows(checkpoint, config, vocabulary, dataset, new, model_file)
         except LLMKTError as error:
-            logger.warning("Nobody who is new gets a row from their profile. %s", error)
+            logger.warning("New users and items get no rows from their profiles. %s", error)
     model = _model(config, train_data._dataset, checkpoint)
     load_weights(model, checkpoint, model_file)
     return ServedModel(config, model, train_data, valid_data, _filled(checkpoint))
@@ -102,7 +101,7 @@ def _model(config: Config, train_dataset: Dataset, checkpoint: State) -> Any:
 
 
 def _filled(checkpoint: State) -> dict[str, set[int]]:
-    """Return who got a row from their profile when the model was trained (kt_cold_start)."""
+    """Return whose row was made from their profile during training (kt_cold_start)."""
     filled: dict[str, set[int]] = {entity: set() for entity in ENTITIES}
     for table in filled_tables(checkpoint):
         filled[table["entity"]].update(table["ids"].tolist())
@@ -112,7 +111,7 @@ def _filled(checkpoint: State) -> dict[str, set[int]]:
 def _newcomers(
     config: Config, checkpoint: State, before: Vocabulary, dataset: Dataset, train: Dataset
 ) -> Tokens:
-    """Return, by entity, who has a profile and no row that was trained."""
+    """Return the ids with a profile and without a trained row, by entity."""
     if config["MODEL_TYPE"] in (ModelType.TRADITIONAL, ModelType.DECISIONTREE):
         return {}
     if any(method.changes_architecture for method in wanted_methods(config)):
@@ -161,12 +160,12 @@ def _with_rows(
     fields = _fields(dataset)
     more = {fields[entity]: tokens for entity, tokens in new.items()}
     check_growth(dataset, more, path)
-    # Fields of one table (a sequence of items) have the same tokens.
+    # Fields of one table (a sequence of items) share their tokens.
     shared = {
         name: next((more[own] for own in more if tokens is before.tokens[own]), ())
         for name, tokens in before.tokens.items()
     }
-    init_seed(config["seed"], config["reproducibility"])  # the split is drawn as it was
+    init_seed(config["seed"], config["reproducibility"])  # for the same split
     _, train_data, valid_data, _ = load_data(config, before.grown(shared))
     train = train_data._dataset
     model = _model(config, train, checkpoint)

@@ -1,4 +1,4 @@
-"""The ranking of all items for some users, as RecBole's full ranking makes it."""
+"""Rank all items for some users, as RecBole's full ranking does."""
 
 from __future__ import annotations
 
@@ -24,19 +24,18 @@ logger = getLogger(__name__)
 
 Ranked = list[tuple[int, float]]
 _SHOWN = 5
-# Scores in memory at once, where they are all that is computed.
+# Scores in memory at once, if nothing else is computed.
 _SCORES = 2**24
 
 
 class Ranker:
-    """A trained model that ranks the whole catalogue for one user after the other.
+    """A trained model that ranks the whole catalogue for one user after another.
 
-    A user's known interactions are those of the training and the validation part: what the
-    ranking of the test part stands on. Their items are left out, except where the run says
-    ``repeatable`` (sequential models), as in RecBole's full ranking. Models without
-    ``full_sort_predict`` score every pair. A sequential model continues the user's known history.
-    What a context-aware model reads of an interaction itself (a time, a rating) is that of the
-    user's last known one.
+    A user's known interactions are those of the training and validation parts, as for the ranking
+    of the test part. Their items are left out, unless the run sets ``repeatable`` (sequential
+    models), as in RecBole's full ranking. Models without ``full_sort_predict`` score every pair. A
+    sequential model continues the user's known history. A context-aware model that reads fields of
+    an interaction (a time, a rating) gets those of the user's last known one.
 
     Parameters
     ----------
@@ -78,7 +77,7 @@ class Ranker:
 
     @cached_property
     def product(self) -> Product | None:
-        """How scores are a product of vectors, found out by experiment; None if they are not."""
+        """How scores come from a product of vectors, found by experiment; None if they do not."""
         return find_product(self, self.all_user_ids())
 
     def factors(self, user_ids: Sequence[int], item_ids: Sequence[int]) -> Factors:
@@ -97,9 +96,9 @@ class Ranker:
         product = self.product
         if product is None:
             raise ConfigError(
-                f"{self.config['model']} does not score by a product of a user's and an item's "
-                "vector, so a vector index cannot rank as it does: export recommendations, with "
-                "--topk=10."
+                f"The score of {self.config['model']} is not the product of a user vector and an "
+                "item vector, so a vector index cannot rank as it does: export recommendations "
+                "with --topk=10."
             )
         rows = []
         with self._progress(len(user_ids), "Embed") as progress:
@@ -112,10 +111,10 @@ class Ranker:
         return tqdm(total=n_users, desc=title, unit="user", delay=2, leave=False)
 
     def _batches(self, user_ids: Sequence[int]) -> Iterator[npt.NDArray[np.int64]]:
-        """Yield users whose scores are computed at once.
+        """Yield groups of users whose scores are computed at once.
 
-        ``eval_batch_size`` bounds what a model computes for each pair; where scores are a product,
-        there is nothing but them.
+        ``eval_batch_size`` limits what a model computes for pairs; if scores are a product, nothing
+        but the scores takes memory.
         """
         n_scores = max(self.config["eval_batch_size"], 0 if self.product is None else _SCORES)
         step = max(1, n_scores // self.dataset.item_num)
@@ -123,7 +122,7 @@ class Ranker:
             yield np.array(user_ids[start : start + step], dtype=np.int64)
 
     def _ids_of(self, tokens: Mapping[str, Sequence[str]]) -> dict[str, set[int]]:
-        """Return internal ids of tokens by entity; of users and items alone."""
+        """Return the internal ids of user or item tokens."""
         fields = {"user": self.dataset.uid_field, "item": self.dataset.iid_field}
         return {
             entity: {
@@ -138,7 +137,7 @@ class Ranker:
         return int(self.dataset.item_num) - 1 - len(self._departed["item"])
 
     def tokens(self, entity: str, ids: Sequence[int]) -> list[str]:
-        """Return the tokens of users or items by their internal ids."""
+        """Return the tokens of users or items with these internal ids."""
         field = self.dataset.uid_field if entity == "user" else self.dataset.iid_field
         return [str(token) for token in self.dataset.id2token(field, list(ids))]
 
@@ -148,7 +147,7 @@ class Ranker:
         Raises
         ------
         DataError
-            A user is not in the dataset, or the model has learned nothing about them.
+            A user is not in the dataset, or the model learned nothing about them.
         """
         known = self.dataset.field2token_id[self.dataset.uid_field]
         unknown = set(getattr(self.dataset, "unknown_tokens", {}).get(self.dataset.uid_field, ()))
@@ -156,8 +155,8 @@ class Ranker:
         if new:
             raise DataError(
                 f"{_some(new)}: new since this {self.config['model']} was trained, so it has no "
-                "row for them, and without a profile that one could be made from. Write their "
-                "profiles (llmkt profile), leave them out, or train again."
+                "row for them, and they have no profile to make one from. Write their profiles "
+                "(llmkt profile), leave them out, or train again."
             )
         absent = {0, *self._departed["user"]} - self._served.without_row
         missing = [token for token in tokens if known.get(token, 0) in absent]
@@ -171,19 +170,19 @@ class Ranker:
         cold = [token for token, user_id in zip(tokens, ids) if not self._can_rank(user_id)]
         if cold and self._reads_history(ids):
             raise DataError(
-                f"{_some(cold)}: a {self.config['model']} has no row for a user that a profile "
-                "could fill: it ranks by what a user has done, and they have done nothing yet. "
+                f"{_some(cold)}: {self.config['model']} ranks by a user's interactions and has no "
+                "user rows that profiles could fill, and these users have no interactions yet. "
                 "Leave them out, or train a model with a row for each user, such as BPR."
             )
         if cold:
             raise DataError(
-                f"{_some(cold)}: users without training interactions, about whom this "
-                f"{self.config['model']} has learned nothing. Leave them out."
+                f"{_some(cold)}: no training interactions, so this {self.config['model']} learned "
+                "nothing about them. Leave them out."
             )
         return ids
 
     def all_user_ids(self) -> list[int]:
-        """Return the internal ids of the users that can be ranked for."""
+        """Return the internal ids of the users who can be ranked for."""
         return [user_id for user_id in range(1, self.dataset.user_num) if self._can_rank(user_id)]
 
     def all_item_ids(self) -> list[int]:
@@ -192,7 +191,7 @@ class Ranker:
         return [item for item in range(1, self.dataset.item_num) if item not in departed]
 
     def _reads_history(self, user_ids: Sequence[int]) -> bool:
-        """Tell whether a model that reads histories was asked for users with a profile alone."""
+        """Tell whether a model that reads histories was asked for users who have only a profile."""
         profiled = self._served.without_row
         if self.inputs.is_sequential:
             profiled = profiled | self._served.from_profile.get("user", set())
@@ -201,14 +200,14 @@ class Ranker:
     def _can_rank(self, user_id: int) -> bool:
         is_known = bool(self._known.indptr[user_id + 1] > self._known.indptr[user_id])
         if self.inputs.is_sequential:
-            return is_known  # it reads what the user did last, and no embedding of the user
+            return is_known  # it reads the history, and has no user embedding
         if self._trained[user_id]:
             return True
         from_profile = user_id in self._served.from_profile.get("user", ())
         return from_profile and (is_known or not self.inputs.context_fields)
 
     def check_topk(self, topk: int) -> None:
-        """Refuse longer lists than the catalogue.
+        """Refuse lists longer than the catalogue.
 
         Raises
         ------
@@ -216,7 +215,7 @@ class Ranker:
             There are fewer than ``topk`` items.
         """
         if not 1 <= topk <= self.n_items:
-            raise ConfigError(f"--topk={topk}: the catalogue has {self.n_items} items only.")
+            raise ConfigError(f"--topk={topk}: the catalogue has only {self.n_items} items.")
 
     @torch.no_grad()
     def rank(
@@ -229,16 +228,16 @@ class Ranker:
         user_ids : sequence of int
             Internal ids.
         topk : int
-            How many items; a user who knows nearly all of them gets those that are left.
+            Number of items; a user who knows nearly all of them gets the rest.
         allowed : collection of str, optional
-            Tokens of the items to choose from; None is all of them.
+            Tokens of the items to choose from; None means all.
 
         Raises
         ------
         ConfigError
             There are fewer than ``topk`` items.
         DataError
-            The model's scores are no numbers.
+            The model's scores are not numbers.
         """
         self.check_topk(topk)
         excluded = self._excluded(allowed)
@@ -251,7 +250,7 @@ class Ranker:
                 progress.update(len(ids))
 
     def _excluded(self, allowed: Collection[str] | None) -> torch.Tensor:
-        """Return the ids that nobody is recommended: padding, who left, what is not allowed."""
+        """Return the ids that are never recommended: padding, departed items, items not allowed."""
         excluded = {0, *self._departed["item"]}
         if allowed is not None:
             ids = self.dataset.field2token_id[self.dataset.iid_field]

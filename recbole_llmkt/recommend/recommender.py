@@ -17,7 +17,7 @@ from recbole_llmkt.utils.types import RunConfig
 
 logger = getLogger(__name__)
 
-# Users whose sentences are in memory at once.
+# Users whose sentences are held in memory at once.
 _BLOCK = 1024
 _NO_REASON = Explanation()
 
@@ -31,9 +31,9 @@ class RecommendedItem:
     token : str
         Its id in the atomic files.
     title : str
-        Its title; the token where the files have none.
+        Its title, or the token if the files have none.
     score : float
-        The model's score: it orders the items of one user, and has no unit.
+        The model's score: it orders one user's items, and has no unit.
     explanation : Explanation
         What the profiles say.
     """
@@ -53,14 +53,14 @@ class Recommendation:
 
 
 class Recommender:
-    """A trained model that recommends, by the ids of the atomic files.
+    """A trained model that recommends; users and items are named by their ids in the atomic files.
 
     Parameters
     ----------
     checkpoint : str
         What a training run of this package saved.
     config_dict : mapping, optional
-        Settings of today, over those of the checkpoint: ``data_path``, ``profile_dir``, ...
+        Settings that replace the checkpoint's: ``data_path``, ``profile_dir``, ...
     trust : bool
         The checkpoint is your own: see :func:`~recbole_llmkt.load_data_and_model`.
 
@@ -87,7 +87,7 @@ class Recommender:
 
     @property
     def config(self) -> RunConfig:
-        """The configuration of the checkpoint's run, with the settings of today."""
+        """The configuration of the checkpoint's run, with the settings given here."""
         config: RunConfig = self._ranker.config
         return config
 
@@ -108,16 +108,16 @@ class Recommender:
         filters: Sequence[str] = (),
         reasons: int = 0,
     ) -> Iterator[Recommendation]:
-        """Return the best items of each user, which the user does not know yet, one by one.
+        """Yield the best items for each user among those that the user does not know yet.
 
         Parameters
         ----------
         users : sequence of str, optional
-            Their ids; None is :attr:`users`.
+            Their ids; None means :attr:`users`.
         k : int
-            Items for each user. Who has fewer left gets fewer.
+            Items for each user; a user with fewer left gets fewer.
         filters : sequence of str
-            Conditions that every item meets, such as ``category=Books`` or ``price<20``: see
+            Conditions that every item must meet, such as ``category=Books`` or ``price<20``: see
             :class:`~recbole_llmkt.recommend.conditions.Condition`.
         reasons : int
             Sentences of the user's profile for each item. They are looked up after the ranking.
@@ -130,7 +130,7 @@ class Recommender:
         Raises
         ------
         DataError
-            The model knows nothing about a user, or no item meets the filters.
+            The model learned nothing about a user, or no item meets the filters.
         ConfigError
             A filter cannot be read, or there are fewer than ``k`` items.
         """
@@ -187,6 +187,6 @@ class Recommender:
         try:
             metadata = read_item_metadata(self.config)
         except DataError as error:
-            logger.warning("Items are shown by their ids. %s", error)
+            logger.warning("Items are shown by id. %s", error)
             return {}
         return {token: described.title for token, described in metadata.items()}

@@ -1,4 +1,4 @@
-"""A model brought up to date with its data: profiles, weights and exports, step by step."""
+"""Bring a model up to date with its data: profiles, weights and exports, step by step."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ _STATE = "refresh.json"
 
 @dataclass(frozen=True)
 class Refresh:
-    """What to bring up to date, and where it goes.
+    """What to bring up to date, and where the result goes.
 
     Attributes
     ----------
     checkpoint : str
-        The model so far.
+        The present model.
     output : Path
-        A folder for the exports, and for what has been done already.
+        A folder for the exports and for the record of finished steps.
     overrides : mapping
-        Settings of today, over those of the checkpoint.
+        Settings that replace the checkpoint's.
     trust : bool
-        The checkpoint is one's own.
+        The checkpoint is your own.
     retrain : bool
-        Train from the start, instead of from the checkpoint's weights.
+        Train from scratch instead of from the checkpoint's weights.
     profiles : bool
-        Write the profiles of changed histories, where the run uses profiles.
+        Write the profiles of changed histories, if the run uses profiles.
     topk : int
         Items recommended to each user.
     form : str
@@ -72,11 +72,11 @@ class Refresh:
 
 
 def refresh(wanted: Refresh) -> Settings:
-    """Do what has not been done yet since the data or the request changed.
+    """Do the steps that have not been done since the data or the request changed.
 
-    The steps are the profiles whose histories have changed, the model, and the exports. What a
-    step has done is noted in ``refresh.json`` when it ends; started again, the same request
-    resumes, also within the training.
+    The steps are the profiles whose histories changed, the model, and the exports. Each finished
+    step is recorded in ``refresh.json``; the same request resumes after an interruption, even in
+    the middle of training.
 
     Parameters
     ----------
@@ -86,13 +86,13 @@ def refresh(wanted: Refresh) -> Settings:
     Returns
     -------
     dict
-        ``checkpoint`` (the new model), ``profiles`` (how many were written), ``files`` (the
-        exports) and ``skipped`` (steps that had been done before).
+        ``checkpoint`` (the new model), ``profiles`` (number written), ``files`` (the exports)
+        and ``skipped`` (steps that were already done).
 
     Raises
     ------
     LLMKTError
-        Something cannot be done; what was done before it stays.
+        A step fails; the results of earlier steps stay.
     Interrupted
         Ctrl-C during training: the same request resumes it.
     """
@@ -113,14 +113,14 @@ def refresh(wanted: Refresh) -> Settings:
 
 
 class _State:
-    """What has been done of a request, on the disk."""
+    """The finished steps of a request, on disk."""
 
     def __init__(self, path: Path, request: Settings, done: Settings) -> None:
         self._path, self._request, self.done = path, request, done
 
     @classmethod
     def of(cls, wanted: Refresh, config: Config) -> _State:
-        """Read what has been done of the same request on the same data; nothing, if it changed."""
+        """Read the finished steps of the same request on the same data; none if either changed."""
         request: Settings = {
             "checkpoint": str(Path(wanted.checkpoint).resolve()),
             "data": files_digest(Path(config["data_path"]), config["dataset"]),
@@ -143,7 +143,7 @@ class _State:
         return cls(path, request, done)
 
     def note(self, **done: object) -> None:
-        """Write down that a step has been done."""
+        """Record a finished step."""
         self.done.update(done)
         text = json.dumps({"request": self._request, "done": self.done}, indent=2)
         replace_file(self._path, f"{text}\n".encode())
@@ -154,7 +154,7 @@ def _exist(files: Iterable[object]) -> bool:
 
 
 def _write_profiles(config: Config) -> int:
-    """Write the profiles that are missing or whose history has changed; return how many."""
+    """Write profiles that are missing or whose history changed; return how many."""
     if not config["kt_enabled"]:
         return 0
     stores = [ProfileStore(own_folder(config), name) for name in entities_of(config["kt_entity"])]

@@ -1,4 +1,4 @@
-"""Recommendations as text, as JSON lines and as a page."""
+"""Recommendations as text, JSON lines or an HTML page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recbole_llmkt.utils.types import RunConfig, Settings
 
 
 def text_lines(recommendation: Recommendation) -> Iterator[str]:
-    """Yield the lines for a terminal: an item, and its reasons below."""
+    """Yield lines for a terminal: each item with its reasons below."""
     yield f"User {one_line(recommendation.user)}"
     for rank, item in enumerate(recommendation.items, start=1):
         token = "" if item.title == item.token else f" [{one_line(item.token)}]"
@@ -50,7 +50,7 @@ def _plain(item: RecommendedItem) -> Settings:
 
 
 def page(recommendations: Iterable[Recommendation], config: RunConfig) -> str:
-    """Return a self-contained page.
+    """Return a self-contained HTML page.
 
     Parameters
     ----------

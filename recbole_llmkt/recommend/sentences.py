@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-# A dot behind these ends no sentence, even before a capital.
+# A dot after these does not end a sentence, even before a capital.
 _ABBREVIATIONS = {"mr", "mrs", "ms", "dr", "prof", "st", "lt", "capt", "sgt", "vs", "e.g", "i.e"}
 _QUOTES = "\"'”’)\\]"  # noqa: RUF001 - as they are printed
-_WIDE = "。！？"  # noqa: RUF001 - Chinese and Japanese put no blank behind them
-# The end of a sentence: its mark, closing quotes or brackets, and a blank; or a full-width mark.
+_WIDE = "。！？"  # noqa: RUF001 - no space follows them in Chinese and Japanese
+# A sentence ends with a mark, closing quotes or brackets, and a space; or with a full-width mark.
 _END = re.compile(rf"[.!?…]+[{_QUOTES}]*(?=\s)|[{_WIDE}]+[」』{_QUOTES}]*")
 _LIST_MARK = re.compile(r"^\s*(?:[-*•–#]+|\d{1,2}[.)])\s+")  # noqa: RUF001 - lists use a dash
 _LAST_WORD = re.compile(r"(\S+?)\.$")
@@ -18,8 +18,8 @@ _OPENING = "\"'“‘([«"  # noqa: RUF001 - as they are printed
 def sentences(text: str) -> list[str]:
     """Split a profile into its sentences.
 
-    Lines and the points of a list stand alone. A dot behind a title or initials, or before a
-    small letter, ends no sentence.
+    Each line and each list item stands alone. A dot after a title or initials, or before a
+    lower-case letter, does not end a sentence.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def sentences(text: str) -> list[str]:
     Returns
     -------
     list of str
-        Without surrounding blanks; each one has a letter or a digit in it.
+        Stripped; each has a letter or a digit.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def sentences(text: str) -> list[str]:
 
 
 def _ends(sentence: str, following: str) -> bool:
-    """Tell whether a mark at the end of ``sentence`` ends it, given what comes behind."""
+    """Tell whether the mark at the end of ``sentence`` ends it, given what follows."""
     if following.lstrip(_OPENING)[:1].islower():
         return False
     word = _LAST_WORD.search(sentence)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Rows shorter than this are searched as they are.
+# Rows shorter than this are searched directly.
 _SHORT = 4096
 _BLOCK = 64
 

@@ -52,10 +52,10 @@ def test_vectors_and_recommendations_agree(checkpoint):
         (["--output=out", "--where=a=b"], "for recommendations: add --topk=10"),
         (["--output=out", "--users=u1"], "for recommendations: add --topk=10"),
         (["--output=out.parquet", "--format=npz"], "vectors go to a folder"),
-        (["--output=out", "--format=csv"], "'csv' is no format .* choose parquet, npz"),
-        (["--output=out", "--topk=3"], "'' is no format .* choose parquet, csv, jsonl"),
+        (["--output=out", "--format=csv"], "format 'csv' cannot .* choose parquet, npz"),
+        (["--output=out", "--topk=3"], "format '' cannot .* choose parquet, csv, jsonl"),
         (["--output=out.csv", "--topk=3", "--format=npz"], "--format is for vectors"),
-        (["--output=out.csv", "--topk=41"], "the catalogue has 40 items only"),
+        (["--output=out.csv", "--topk=41"], "the catalogue has only 40 items"),
         (["--output=out.csv", "--topk=3", "--users=nobody"], "'nobody': no such user"),
     ],
 )

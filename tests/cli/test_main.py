@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from recbole_llmkt.cli.main import main
+from tests.helpers import in_fork
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
@@ -141,31 +143,20 @@ def test_a_real_comparison_and_its_report(tiny):
     assert set(Path().iterdir()) == {*before, Path("out")}  # runs keep to their folders
 
 
+def run_script():
+    runpy.run_path(str(ROOT / "run_recbole_llmkt.py"), run_name="__main__")
+
+
 def test_the_script_takes_the_flags_of_recboles(tiny):
     flags = short(tiny)
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(ROOT / "run_recbole_llmkt.py"),
-            "--model=BPR",
-            "--nproc=1",
-            "--kt_weight=0.3",
-            *flags,
-        ],
-        capture_output=True,
-        text=True,
-    )
+    done = in_fork(run_script, "--model=BPR", "--nproc=1", "--kt_weight=0.3", *flags)
     assert done.returncode == 0, done.stderr
     assert "kt_weight = 0.3" in done.stderr.replace("\x1b[1;36m", "").replace("\x1b[0m", "")
     assert "test result" in done.stderr
 
 
 def test_the_script_refuses_in_one_line():
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "run_recbole_llmkt.py"), "--model=BPR", "--kt_weight=7"],
-        capture_output=True,
-        text=True,
-    )
+    done = in_fork(run_script, "--model=BPR", "--kt_weight=7")
     assert done.returncode == 2
     assert done.stderr.startswith("Error: ")
     assert "Traceback" not in done.stderr

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +19,7 @@ from recbole_llmkt.profiles import encoders
 from recbole_llmkt.profiles.embeddings import read_embeddings
 from recbole_llmkt.profiles.generation.run import generate_profiles
 from recbole_llmkt.profiles.store import ProfileStore
-from tests.helpers import ENCODER
+from tests.helpers import ENCODER, in_fork
 
 
 class Lengths:
@@ -110,11 +108,9 @@ def test_an_items_id_is_told_from_a_users_where_users_have_no_profiles(titled, l
 def test_a_line_of_information_appears_once(titled, tmp_path):
     settings = tmp_path / "settings.yaml"
     settings.write_text(yaml.safe_dump(titled.settings()))
-    command = "from recbole_llmkt.cli.main import main; main()"
     line = ["profile", "--dataset=tiny", f"--config-files={settings}", "--dry-run"]
-    done = subprocess.run(
-        [sys.executable, "-c", command, *line], capture_output=True, text=True, check=True
-    )
+    done = in_fork(main, *line)
+    assert done.returncode == 0, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("INFO")]
     assert any("using column 'title'" in line for line in lines)
     assert len(lines) == len(set(lines))
@@ -333,7 +329,7 @@ def test_import_needs_files_columns_and_profiles(tiny, llmkt, tmp_path):
     assert "no column 'profile'" in llmkt("import", str(empty), exit_code=2)
     (empty / "tiny.userprof").unlink()
     (empty / "tiny.useremb").write_text("uid:token\tuser_emb:float_seq\nu1\t1 2\n")
-    assert "29 profiles have no vector" in llmkt("import", str(empty), exit_code=2)
+    assert "29 of them without a vector" in llmkt("import", str(empty), exit_code=2)
     (empty / "tiny.useremb").write_text("uid:token\tuser_emb:float_seq\nu1\t1 x\n")
     assert "vector of 'u1'" in llmkt("import", str(empty), exit_code=2)
 

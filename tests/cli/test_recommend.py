@@ -93,7 +93,7 @@ def test_a_page_shows_odd_text_as_it_is(odd):
         (["--users=nobody"], "'nobody': no such user in the dataset 'tiny'"),
         (["--users=nobody", "--output=out"], "'nobody': no such user"),
         (["--users= , "], "name at least one user"),
-        (["--users=雪", "--topk=41", "--output=out"], "the catalogue has 40 items only"),
+        (["--users=雪", "--topk=41", "--output=out"], "the catalogue has only 40 items"),
         (["--users=雪", "--topk=0"], "0 is not in the range"),
         (["--users=雪", "--json", "--html"], "exclude each other"),
     ],

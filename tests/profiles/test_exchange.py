@@ -97,7 +97,7 @@ def test_a_correction_by_hand_stays(store, exported, caplog):
     corrected = edit(store)
     assert import_profiles(store, exported, CONFIG) == 0
     assert store.read() == {"1": corrected, "2": OTHER}
-    assert "1 profiles in" in caplog.text and "corrected by hand" in caplog.text
+    assert "1 profiles in" in caplog.text and "edited by hand" in caplog.text
 
 
 def test_a_correction_gives_way_where_that_is_asked_for(store, exported, caplog):

@@ -139,5 +139,5 @@ def test_stored_item_vectors_are_used_whatever_their_length(config, encoder):
 
 def test_stored_vectors_of_another_width_are_refused(config, encoder):
     stored(config, {"i1": [0, 0, 5]})
-    with pytest.raises(ProfileError, match=r"width 4 now, but stored ones have \[3\]"):
+    with pytest.raises(ProfileError, match=r"width 4, but the stored ones have \[3\]"):
         Explainer(config).explain({"u1": ["i1"]})

@@ -64,7 +64,7 @@ def test_other_scores_are_refused(make_dataset, model):
     keys = {**SEQUENTIAL, **sampled} if model == "FPMC" else {}
     ranker = ranker_of(make_dataset(), model, **keys)
     assert ranker.product is None
-    with pytest.raises(ConfigError, match=f"{model} does not score by a product"):
+    with pytest.raises(ConfigError, match=f"The score of {model} is not the product"):
         ranker.factors([1], [1])
 
 

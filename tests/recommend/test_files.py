@@ -111,5 +111,5 @@ def test_without_pyarrow_there_is_one_line(monkeypatch):
     with pytest.raises(ConfigError, match=r"Parquet needs pyarrow: pip install 'recbole_llmkt\["):
         files.check_format("parquet", files.LIST_FORMATS)
     files.check_format("csv", files.LIST_FORMATS)
-    with pytest.raises(ConfigError, match=r"'npz' is no format .* parquet, csv, jsonl"):
+    with pytest.raises(ConfigError, match=r"format 'npz' cannot .* parquet, csv, jsonl"):
         files.check_format("npz", files.LIST_FORMATS)

@@ -123,7 +123,7 @@ def test_who_is_new_with_a_profile_is_ranked_for_and_others_are_named(shop):
     (items,) = lists(recommender, ["newcomer"]).values()
     assert sum(int(item[1:]) % 4 == 2 for item, _ in items) >= 4
     assert "i2" not in dict(items)  # an interaction of today
-    with pytest.raises(DataError, match=r"'stranger': new since .*without a profile"):
+    with pytest.raises(DataError, match=r"'stranger': new since .*have no profile"):
         recommender.top_k(["newcomer", "stranger"])
     assert "stranger" not in recommender.users
 
@@ -151,7 +151,7 @@ def test_a_user_of_the_user_file_without_interactions(shop):
         "user": ["user_id"],
     }
     checkpoint = fit(shop, load_col=load_col)
-    with pytest.raises(DataError, match="users without training interactions"):
+    with pytest.raises(DataError, match="no training interactions"):
         served(checkpoint).top_k(["silent"])
     write_tastes(shop.folder / "profiles", "user", {"silent": 3})
     (items,) = lists(served(checkpoint), ["silent"]).values()
@@ -167,7 +167,7 @@ def test_a_model_without_rows_of_users_says_so(shop, model):
     recommender = served(checkpoint)
     assert len(lists(recommender, ["newcomer"])["newcomer"]) == 5  # by what they have done
     assert "told" not in recommender.users
-    with pytest.raises(DataError, match=f"'told': a {model} has no row for a user"):
+    with pytest.raises(DataError, match=f"'told': {model} ranks .* no interactions yet"):
         recommender.top_k(["told"])
 
 
@@ -175,7 +175,7 @@ def test_what_cannot_be_encoded_is_left_out_with_a_warning(shop, caplog):
     checkpoint = fit(shop, epochs=1)
     write_tastes(shop.folder / "profiles", "user", {"told": 2})
     recommender = Recommender(checkpoint, {"profile_encoder": "no/such-encoder"})
-    assert "Nobody who is new gets a row from their profile." in caplog.text
+    assert "New users and items get no rows from their profiles." in caplog.text
     assert "told" not in recommender.users and len(recommender.users) == 40
 
 

@@ -56,7 +56,7 @@ def test_who_is_known_from_validation_alone_is_refused(make_dataset):
     train, valid = ({*part.inter_feat["user_id"].tolist()} for part in ranker._parts)
     late = sorted(valid - train)
     assert late and not {*late} & {*ranker.all_user_ids()}
-    with pytest.raises(DataError, match="users without training interactions"):
+    with pytest.raises(DataError, match="no training interactions"):
         ranker.user_ids(ranker.tokens("user", late))
 
 
@@ -135,7 +135,7 @@ def test_refusals(make_dataset):
     ranker = Ranker(checkpoint(make_dataset()))
     with pytest.raises(DataError, match=r"'nobody', '\[PAD\]': no such user in the dataset 'tiny'"):
         ranker.user_ids(["u1", "nobody", "[PAD]"])
-    with pytest.raises(ConfigError, match="catalogue has 40 items only"):
+    with pytest.raises(ConfigError, match="catalogue has only 40 items"):
         next(ranker.rank([1], 41))
     ranker.model.user_embedding.weight.data[2] = float("nan")
     token = ranker.tokens("user", [2])[0]
@@ -160,7 +160,7 @@ def with_cold_users(make_dataset):
 def test_a_user_without_training_interactions(make_dataset):
     dataset, cold, keys = with_cold_users(make_dataset)
     ranker = Ranker(checkpoint(dataset, **keys))
-    with pytest.raises(DataError, match="without training interactions, about whom this BPR"):
+    with pytest.raises(DataError, match="no training interactions, so this BPR learned nothing"):
         ranker.user_ids(sorted(cold))
     assert len(ranker.all_user_ids()) == 30 - len(cold)
 

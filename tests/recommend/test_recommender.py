@@ -94,7 +94,7 @@ def test_without_titles_items_are_shown_by_their_ids(fakes, monkeypatch, caplog)
     monkeypatch.setattr(recommender, "read_item_metadata", missing)
     (made,) = Recommender("x.pth").top_k(["u3"], k=2)
     assert [item.title for item in made.items] == ["i2", "i1"]
-    assert "Items are shown by their ids. There is no .item file." in caplog.text
+    assert "Items are shown by id. There is no .item file." in caplog.text
 
 
 def test_filters_choose_among_the_items(make_dataset):
@@ -123,7 +123,7 @@ def test_filters_choose_among_the_items(make_dataset):
     ):
         with pytest.raises(error, match=message):
             shop.top_k(filters=bad)
-    with pytest.raises(ConfigError, match="catalogue has 40 items only"):
+    with pytest.raises(ConfigError, match="catalogue has only 40 items"):
         shop.top_k(k=41)
     with pytest.raises(DataError, match="'nobody': no such user"):
         shop.top_k(["nobody"])

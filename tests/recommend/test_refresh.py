@@ -103,7 +103,7 @@ def test_a_forgotten_generator_stops_it_before_anything_is_replaced(tiny):
 
 
 def test_refusals(checkpoint):
-    with pytest.raises(ConfigError, match="'xls' is no format"):
+    with pytest.raises(ConfigError, match="format 'xls' cannot be written"):
         refresh(Refresh(checkpoint, Path("served"), form="xls"))
     assert not Path("served").exists()
     Path("served").mkdir()

@@ -63,7 +63,7 @@ def _agree(rank, folder):
 
 def test_several_processes_have_one_file(tmp_path):
     """The first one saves it, and all of them read it for the test."""
-    torch.multiprocessing.spawn(_agree, (tmp_path,), nprocs=2)
+    torch.multiprocessing.start_processes(_agree, (tmp_path,), nprocs=2, start_method="fork")
     assert [(tmp_path / rank).read_text() for rank in "01"] == ["saved by 0"] * 2
 
 

@@ -1,4 +1,4 @@
-"""Prompts: what a language model is asked about a user or an item."""
+"""Prompts: the messages that ask a language model about a user or an item."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _USER_KEYS = ("system", "user", "item_line", "answer_key")
 _ITEM_KEYS = ("system", "user", "answer_key")
 
 _LONGEST_REASON = 300
-# The papers' prompts are about films.
+# The prompts of the papers ask about films.
 _OF_FILMS = "movies"
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """The templates that turn what is known about one entity into chat messages.
+    """Templates that turn what is known about a user or an item into chat messages.
 
     Attributes
     ----------
@@ -43,8 +43,8 @@ class Prompt:
     item_line : str
         Jinja2 template of one interaction of a user's history; unused for items.
     answer_key : str or None
-        The answer is a JSON object, and the profile is the text under this key of it; None: the
-        answer is the profile.
+        Key of the profile in an answer that is a JSON object; None if the whole answer is the
+        profile.
     """
 
     source: str
@@ -63,16 +63,16 @@ class Prompt:
         name : str
             ``llmkt``, ``rlmrec``, ``kar``, ``short``, or a path.
         entity : str
-            ``"user"``: the keys ``system``, ``user``, ``item_line`` and, optional,
-            ``answer_key``. ``"item"``: those of the section ``item``.
+            ``"user"`` reads the keys ``system``, ``user``, ``item_line`` and, if given,
+            ``answer_key``; ``"item"`` reads those of the section ``item``.
         domain : str, optional
-            What the items are: ``llmkt`` and ``kar`` ask about films unless ``llmkt-<domain>`` or
-            ``llmkt-generic`` asks about something else. None, or a path: the file as it is.
+            What the items are. ``llmkt`` and ``kar`` ask about films; for another domain
+            ``llmkt-<domain>`` is read, or else ``llmkt-generic``. Paths ignore it.
 
         Raises
         ------
         ConfigError
-            There is no such prompt, a key is missing or unknown, or a template is no Jinja2.
+            There is no such prompt, a key is missing or unknown, or a template is not valid Jinja2.
         """
         path = _path(name, domain)
         content = load_yaml(path)
@@ -97,7 +97,7 @@ class Prompt:
 
     @property
     def digest(self) -> str:
-        """A digest of the templates: 16 hexadecimal digits."""
+        """Digest of the templates: 16 hexadecimal digits."""
         parts = (self.entity, self.system, self.user, self.item_line, self.answer_key)
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()
 
@@ -107,20 +107,20 @@ class Prompt:
         Parameters
         ----------
         context : mapping
-            The templates' variables. For users, ``items`` has one mapping per interaction; each
-            is filled into ``item_line``, and the templates see the result as ``history``.
+            Variables of the templates. For users, ``items`` has a mapping for each interaction;
+            ``item_line`` turns each into a line, and the templates see the lines as ``history``.
 
         Returns
         -------
         list of dict
-            ``{"role": "system" | "user", "content": str}``, as chat models take them; an empty
+            ``{"role": "system" | "user", "content": str}``, as chat models expect; an empty
             system message is left out.
 
         Raises
         ------
         ConfigError
-            A template uses a variable that is not there; those that are get listed. Or it fails
-            in another way, does what prompts of others may not, or takes too much time or memory.
+            A template uses an unknown variable (the message lists the known ones), fails in
+            another way, does something the sandbox forbids, or takes too much time or memory.
         """
         variables = dict(for_prompts(dict(context)))
         with bounded():
@@ -139,12 +139,12 @@ class Prompt:
             return fill(template, variables).strip()
         except UndefinedError as error:
             raise ConfigError(
-                f"The template '{key}' of '{self.source}' asks for something unknown: "
+                f"The template '{key}' of '{self.source}' uses an unknown variable: "
                 f"{_reason(error)}. It can use {', '.join(sorted(variables))}."
             ) from error
-        except Exception as error:  # whatever a stranger's template makes Jinja2 or Python raise
+        except Exception as error:  # a template can make Jinja2 or Python raise anything
             raise ConfigError(
-                f"The template '{key}' of '{self.source}' cannot be filled in: {_reason(error)}."
+                f"The template '{key}' of '{self.source}' cannot be rendered: {_reason(error)}."
             ) from error
 
 
@@ -178,9 +178,9 @@ def _check(content: object, keys: tuple[str, ...], where: str) -> None:
         )
     for key in keys[:-1]:
         if not isinstance(content.get(key), str):
-            raise ConfigError(f"{where} needs the key '{key}' with a text.")
+            raise ConfigError(f"{where} needs the key '{key}', and text for it.")
     if not isinstance(content.get("answer_key", ""), str):
-        raise ConfigError(f"'answer_key' in {where} must be a text: a key of the JSON answer.")
+        raise ConfigError(f"'answer_key' in {where} must be a string: a key of the JSON answer.")
 
 
 def _compile(prompt: Prompt, key: str) -> Template:
@@ -188,16 +188,16 @@ def _compile(prompt: Prompt, key: str) -> Template:
         return _compiled(getattr(prompt, key))
     except TemplateSyntaxError as error:
         raise ConfigError(
-            f"The template '{key}' of '{prompt.source}' is no Jinja2, line {error.lineno}: "
+            f"The template '{key}' of '{prompt.source}' is not valid Jinja2, line {error.lineno}: "
             f"{_reason(error)}"
         ) from error
     except Exception as error:  # nested too deeply for Jinja2 or for Python
         raise ConfigError(
-            f"The template '{key}' of '{prompt.source}' is no Jinja2: {_reason(error)}"
+            f"The template '{key}' of '{prompt.source}' is not valid Jinja2: {_reason(error)}"
         ) from error
 
 
-# A run fills in the same three templates for every entity.
+# A run renders the same three templates for every user or item.
 _compiled = lru_cache(maxsize=64)(compiled)
 
 
@@ -209,14 +209,14 @@ def select_history(
     Parameters
     ----------
     n_interactions : int
-        Length of the history; its last interaction is the latest one.
+        Length of the history; the latest interaction is the last.
     ratings : ndarray of float64, shape (n_interactions,), or None
         Ratings in the same order.
     limit : int
-        At most so many are chosen (``profile_max_history``).
+        How many to choose at most (``profile_max_history``).
     how : str
-        ``recent``: the latest. ``top_rated``: the best rated, the later one first among equals.
-        ``mixed``: half of them the latest, the other half the best rated of the rest.
+        ``recent`` takes the latest, ``top_rated`` the best rated (of equal ratings the later one),
+        ``mixed`` half of them by time and the best rated of the rest.
 
     Returns
     -------
@@ -231,8 +231,8 @@ def select_history(
     positions = np.arange(n_interactions, dtype=np.int64)
     if how != "recent" and ratings is None:
         raise DataError(
-            f"profile_history: {how} needs ratings, and the interactions have none: name their "
-            "column with profile_rating_field (and load_col), or choose recent."
+            f"profile_history: {how} needs ratings, but the interactions have none: name their "
+            "column in profile_rating_field (and load_col), or choose recent."
         )
     if n_interactions <= limit:
         return positions

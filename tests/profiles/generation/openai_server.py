@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 TEXT = "Enjoys quiet dramas and dry comedies."
+_LOOK_EVERY = 0.01  # seconds, for the request to stop
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 
 
@@ -60,7 +61,8 @@ class OpenAIServer:
         self._server = _Server(("127.0.0.1", 0), _handler(self))
 
     def __enter__(self) -> OpenAIServer:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        serve = self._server.serve_forever
+        threading.Thread(target=serve, args=(_LOOK_EVERY,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:

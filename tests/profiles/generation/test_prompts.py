@@ -140,9 +140,9 @@ def test_own_prompt_by_path_and_its_digest(tmp_path: Path) -> None:
     [
         ("system: a\nuser: b\n", "needs the key 'item_line'"),
         (GOOD + "item_lien: x\n", "Did you mean 'item_line'"),
-        (GOOD + "item_line: '{{ title'\n", "is no Jinja2, line 1"),
+        (GOOD + "item_line: '{{ title'\n", "is not valid Jinja2, line 1"),
         ("- a\n", "key: value"),
-        (GOOD + "item_line: x\nanswer_key: 3\n", "must be a text"),
+        (GOOD + "item_line: x\nanswer_key: 3\n", "must be a string"),
     ],
 )
 def test_a_broken_prompt_says_where(tmp_path: Path, text: str, message: str) -> None:
@@ -169,7 +169,7 @@ def test_items_need_a_section_of_their_own(tmp_path: Path) -> None:
 def test_prompts_cannot_run_code(tmp_path: Path) -> None:
     evil = "item_line: '{{ title.__class__.__mro__[1].__subclasses__() }}'\n"
     prompt = Prompt.load(_own(tmp_path, GOOD + evil))
-    with pytest.raises(ConfigError, match=r"cannot be filled in|unknown"):
+    with pytest.raises(ConfigError, match=r"cannot be rendered|unknown"):
         prompt.messages(USER)
 
 
@@ -237,7 +237,7 @@ def test_a_hostile_template_is_one_line_of_error_at_once(tmp_path: Path, templat
     text = GOOD + f"item_line: {json.dumps(template)}\n"
     prompt = Prompt.load(_own(tmp_path, text))
     start = time.monotonic()
-    with pytest.raises(ConfigError, match=r"item_line.*(cannot be filled in|unknown)") as caught:
+    with pytest.raises(ConfigError, match=r"item_line.*(cannot be rendered|unknown)") as caught:
         prompt.messages(USER)
     assert time.monotonic() - start < 8
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
@@ -252,7 +252,7 @@ def test_a_hostile_template_is_one_line_of_error_at_once(tmp_path: Path, templat
 )
 def test_a_template_too_deep_to_compile_is_an_error(tmp_path: Path, template: str) -> None:
     text = GOOD + f"item_line: {json.dumps(template)}\n"
-    with pytest.raises(ConfigError, match=r"item_line.*no Jinja2"):
+    with pytest.raises(ConfigError, match=r"item_line.*not valid Jinja2"):
         Prompt.load(_own(tmp_path, text))
 
 
