@@ -108,5 +108,5 @@ def test_refusals(checkpoint):
     assert not Path("served").exists()
     Path("served").mkdir()
     Path("served/refresh.json").write_text("[]")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="not a JSON object"):
         refresh(Refresh(checkpoint, Path("served")))
