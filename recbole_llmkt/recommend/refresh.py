@@ -22,7 +22,6 @@ from recbole_llmkt.recommend.files import (
 )
 from recbole_llmkt.recommend.recommender import Recommender
 from recbole_llmkt.training.continuing import open_checkpoint
-from recbole_llmkt.training.stopping import Interrupted
 from recbole_llmkt.transfer.context import entities_of
 from recbole_llmkt.utils.exceptions import DataError
 from recbole_llmkt.utils.files import exclusive, replace_file
@@ -186,14 +185,18 @@ def _write_profiles(config: Config) -> int:
 
 
 def _train(wanted: Refresh, config: Config, state: _State) -> str:
-    unfinished = state.done.pop("unfinished", None)
-    resume = str(unfinished) if unfinished and Path(unfinished).is_file() else None
+    unfinished = state.done.get("unfinished")
+    resume = str(unfinished) if unfinished and Path(str(unfinished)).is_file() else None
     start = None if wanted.retrain or resume else wanted.checkpoint
-    try:
-        result = train(config, verbose=False, resume=resume, start_from=start)
-    except Interrupted as interrupted:
-        state.note(unfinished=interrupted.checkpoint)
-        raise
+    # Noted before the first epoch, it is resumed also after a loss of power.
+    result = train(
+        config,
+        verbose=False,
+        resume=resume,
+        start_from=start,
+        on_begin=lambda path: state.note(unfinished=path),
+    )
+    state.done.pop("unfinished", None)
     return str(result["checkpoint"])
 
 
