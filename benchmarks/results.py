@@ -104,16 +104,27 @@ def collect(table: Table, root: Path = ROOT) -> None:
     Models that the output does not have keep the lines they have: they were run elsewhere.
     """
     folders = sorted(root.glob(table.output))
-    records = [r for folder in folders for r in read_results(folder / "results.jsonl")]
-    models = {record.model for record in records}
-    keep(table.path, models, [_without_paths(record) for record in records])
-    for what in ("trials", "finals"):
-        files = [folder.parent / "tune" / f"{what}.jsonl" for folder in folders]
-        lines = [line for path in files for line in read_lines(path)]
-        keep(table.beside(what), models, lines)
-    pairs = [vars(p) for folder in folders for p in Findings.read(folder).pairs if p.users]
-    tested = [{name: pair[name] for name in _TESTED} for pair in pairs]
+    records: list[Record] = []
+    tested: list[Record] = []
+    beside: dict[str, list[Record]] = {"trials": [], "finals": []}
+    for folder in folders:
+        own = [_without_paths(record) for record in read_results(folder / "results.jsonl")]
+        world = f" on {own[0]['dataset']}" if table.datasets and own else ""
+        pairs = [vars(pair) for pair in Findings.read(folder).pairs if pair.users]
+        records += _named(own, world)
+        tested += _named([{name: pair[name] for name in _TESTED} for pair in pairs], world)
+        for what, lines in beside.items():
+            lines += _named(read_lines(folder.parent / "tune" / f"{what}.jsonl"), world)
+    models = {str(record["model"]) for record in records}
+    keep(table.path, models, records)
     keep(table.beside("tests"), models, tested)
+    for what, lines in beside.items():
+        keep(table.beside(what), models, lines)
+
+
+def _named(lines: Sequence[Record], world: str) -> list[Record]:
+    """Add a data set to the models' names, so that a table can have a model on several."""
+    return [{**line, "model": f"{line['model']}{world}"} for line in lines]
 
 
 def _without_paths(record: RunRecord) -> Record:

@@ -47,6 +47,7 @@ class Table:
     plot: str | None = None
     rival: str | None = None
     slices: str | None = None
+    datasets: bool = False
 
     @property
     def path(self) -> Path:
@@ -72,7 +73,7 @@ def read_manifest(path: Path) -> list[Table]:
         if not isinstance(entry, dict):
             raise ConfigError(f"{path}, {name}: must hold 'key: value' lines.")
         unknown = sorted({*entry} - fields)
-        missing = sorted(fields - {"metrics", "layout", "plot", "rival", "slices"} - {*entry})
+        missing = sorted(fields - {"metrics", "layout", "plot", "rival", "slices", "datasets"} - {*entry})
         if unknown or missing:
             near = nearest(unknown[0], fields) if unknown else ""
             raise ConfigError(f"{path}, {name}: unknown {unknown}, missing {missing}.{near}")
