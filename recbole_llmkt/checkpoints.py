@@ -13,6 +13,7 @@ from torch import nn
 
 from recbole_llmkt.compat import load_plain, restore_kept, unpack_solution, weights_loaded
 from recbole_llmkt.datasets.vocabulary import Vocabulary
+from recbole_llmkt.keys.table import PROCESS_KEYS
 from recbole_llmkt.utils.exceptions import ConfigError, DataError, LLMKTError
 from recbole_llmkt.utils.files import replacing
 from recbole_llmkt.utils.text import one_line
@@ -20,8 +21,16 @@ from recbole_llmkt.utils.types import Dataset, Settings, State
 
 logger = getLogger(__name__)
 
-# Set by the one who loads a checkpoint: where files go, and whether anything is logged elsewhere.
-_LOCAL = {"checkpoint_dir", "log_wandb", "wandb_project", "tensorboard_dir"}
+# Set by the one who loads a checkpoint: where files go, what else is read as settings, whether
+# anything is logged elsewhere, and which other processes are waited for.
+_LOCAL = {
+    "checkpoint_dir",
+    "kt_preset",
+    "log_wandb",
+    "tensorboard_dir",
+    "wandb_project",
+    *PROCESS_KEYS,
+}
 # Reasons need the profiles and the encoder that the run had; the rest is only for writing profiles.
 _WARNED = ("profile_dir", "profile_encoder", "profile_api_base")
 _OFFLINE_ENCODERS = ("wordllama", "sentence-transformers/all-MiniLM-L6-v2")

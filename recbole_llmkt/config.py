@@ -14,9 +14,10 @@ from recbole.utils import ModelType
 
 from recbole_llmkt.compat import check_keys_of_release, check_release, numpy_names
 from recbole_llmkt.keys.combinations import CLOSED_FORM, CONFIG_CHECKS, check_together
+from recbole_llmkt.keys.key import shown
 from recbole_llmkt.keys.names import hyperparameters, unknown_names
 from recbole_llmkt.keys.recbole_table import check_values
-from recbole_llmkt.keys.table import ADDRESS_KEYS, check_keys, without_secrets
+from recbole_llmkt.keys.table import ADDRESS_KEYS, PROCESS_KEYS, check_keys, without_secrets
 from recbole_llmkt.registry import get_model
 from recbole_llmkt.utils import resources
 from recbole_llmkt.utils.exceptions import ConfigError, nearest, recbole_refusals
@@ -44,9 +45,9 @@ _WITHOUT_PROFILES = {
 }
 
 _TEACHERS = ("CIN", "CINComp", "CrossNet", "DAGFM")
+# What the model or its metrics say, whatever a file may.
+_OWN_OF_MODEL = ("MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type")
 _PICKLES = ("dataset_save_path", "dataloaders_save_path", "save_dataset", "save_dataloaders")
-# Which of several processes this is, as RecBole's run() tells each of them.
-_PROCESS = ("local_rank", "world_size", "ip", "port", "nproc", "offset")
 
 
 class Config(RecBoleConfig):  # type: ignore[misc]
@@ -158,13 +159,18 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         for name, value in (("model", model), ("dataset", dataset)):
             if value is None or value == "":
                 raise ConfigError(f"No {name} is given: pass --{name}=NAME or '{name}: NAME'.")
+        if not isinstance(model, (str, type)):
+            raise ConfigError(f"'model: {shown(model)}': the value must be a model's name.")
+        if isinstance(dataset, bool) or not isinstance(dataset, (str, int)):
+            raise ConfigError(
+                f"'dataset: {shown(dataset)}': the value must be the name of a folder."
+            )
         if "/" in str(dataset) or "\\" in str(dataset):
             raise ConfigError(
                 f"dataset: {dataset} is a path: give the name of its folder alone, and the folder "
                 "that holds it as data_path."
             )
         model_class = get_model(model) if isinstance(model, str) else model
-        assert isinstance(model_class, type)
         self.model_path = model if isinstance(model, str) else _class_path(model_class)
         return model_class.__name__, model_class, str(dataset)
 
@@ -177,7 +183,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
                 self._overlay(path)
         preset = self.external_config_dict.get("kt_preset")
         if preset:
-            self._preset_keys.update(self._overlay(_preset_path(preset), model))
+            self._preset_keys.update(self._overlay(preset_path(preset), model))
 
     def _update_internal_config_dict(self, file: str) -> Settings:
         content = load_yaml(file)
@@ -191,6 +197,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         """
         content = load_yaml(path)
         content.update(content.pop("models", {}).get(model, {}))
+        content.pop("search", None)  # a preset's, for `llmkt tune`: experiment/tuning/space.py
         check_keys(content, f"'{path}'")
         eval_args = content.pop("eval_args", None)
         if eval_args:
@@ -205,6 +212,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         if isinstance(given, dict):
             # `eval_args: {mode: uni100}` asks for other candidates, not for another split.
             self.external_config_dict["eval_args"] = {**self._eval_args, **given}
+        for key in _OWN_OF_MODEL:
+            if key in self.external_config_dict:
+                raise ConfigError(f"'{key}' follows from the model and the metrics: leave it out.")
         final: Settings = super()._get_final_config_dict()
         public = without_secrets(final)
         self._secrets = {
@@ -283,7 +293,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         """
         values = {key: _quoted(value) for key, value in self._given.items() if is_plain(value)}
         values["kt_preset"] = None
-        for key in _PROCESS:
+        for key in PROCESS_KEYS:
             values.pop(key, None)
         return {**values, "model": self.model_path, "dataset": self.dataset}
 
@@ -317,7 +327,14 @@ def _class_path(model_class: type) -> str:
     return f"{model_class.__module__}.{model_class.__qualname__}"
 
 
-def _preset_path(preset: str) -> Path:
+def preset_path(preset: str) -> Path:
+    """Return the file of a preset: one of ours by name, or somebody's own by path.
+
+    Raises
+    ------
+    ConfigError
+        There is neither.
+    """
     known = resources.names("presets")
     if preset in known:
         return resources.properties_dir() / "presets" / f"{preset}.yaml"

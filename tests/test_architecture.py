@@ -29,6 +29,7 @@ LAYERS = (
     "transfer.methods",
     "transfer.closed_forms",
     "transfer.auxiliary",
+    "transfer.losses",
     "transfer.targets",
     "transfer.context",
     "transfer.inspection",

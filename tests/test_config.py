@@ -284,11 +284,19 @@ def test_files_are_merged_key_by_key_only_at_the_top(tmp_path):
         ("my_package.my_module.MyModel", "Cannot import"),
         ("recbole.model.general_recommender", "is not a class"),
         ("torch.nn.Linear", "is not a RecBole model"),
+        (5, "'model: 5': the value must be a model's name"),
+        (["BPR"], "the value must be a model's name"),
     ],
 )
 def test_unknown_models(model, message):
     with pytest.raises(ConfigError, match=message):
         config(model)
+
+
+@pytest.mark.parametrize("name", [1.5, True, ["ml-100k"], {"ml-100k": 1}])
+def test_a_dataset_that_is_no_name(name):
+    with pytest.raises(ConfigError, match="the value must be the name of a folder"):
+        Config("BPR", name, command_line=[])
 
 
 def test_no_model_or_no_dataset():

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from recbole_llmkt.transfer.auxiliary.losses import LOSSES
+from recbole_llmkt.transfer.losses import LOSSES
 from recbole_llmkt.utils import resources
 from tests.helpers import prepare
 
@@ -52,17 +52,19 @@ def test_every_preset_trains(tiny, preset, model, keys):
     assert any(not torch.equal(before[name], run.model.state_dict()[name]) for name in reached)
 
 
-@pytest.mark.parametrize(
-    ("model", "entities"), [("BPR", ["user", "item"]), ("MultiVAE", ["item"] * 3)]
-)
-def test_the_recommended_preset_trains_hybrid_tables(tiny, model, entities):
+@pytest.mark.parametrize(("model", "tables"), [("BPR", 1), ("MultiVAE", 3), ("EASE", 0)])
+def test_the_recommended_preset_uses_items_without_a_loss(tiny, model, tables):
     keys = {"latent_dimension": 8, "mlp_hidden_size": [16], "train_neg_sample_args": None}
     keys = keys if model == "MultiVAE" else {}
     run = prepare(tiny.config(model, kt_preset="recommended", epochs=2, **keys))
     run.fit()
-    hybrid = run.trainer.transfer_summary()["hybrid"]
-    assert [table["entity"] for table in hybrid] == entities
-    assert all(table["map_norm"] > 0 for table in hybrid)
+    summary = run.trainer.transfer_summary()
+    if not tables:
+        assert {closed["entity"] for closed in summary["closed_form"]} == {"item"}
+        return
+    assert [table["entity"] for table in summary["hybrid"]] == ["item"] * tables
+    assert {table["kind"] for table in summary["hybrid"]} == {"neighbours"}
+    assert all(table["share"] == 0.5 and table["rows"] for table in summary["hybrid"])
 
 
 def test_every_preset_is_tested():

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from recbole.data.dataset import Dataset
 
 from recbole_llmkt.cli.main import main
 from recbole_llmkt.compat import load_plain
 from recbole_llmkt.quick_start import load_data_and_model
 from recbole_llmkt.training.export import export_stock_checkpoint
-from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.utils.exceptions import ConfigError, DataError
 from tests.helpers import prepare
 
 
@@ -67,6 +68,39 @@ def test_addresses_keys_and_folders_are_todays(strangers, caplog):
     config = load_data_and_model(file, given)[0]
     assert (config["profile_dir"], config["profile_encoder"]) == ("mine", "wordllama")
     assert load_data_and_model(file, trust=True)[0]["profile_dir"] == "elsewhere"
+
+
+def test_no_other_settings_are_read(strangers):
+    """A preset of the stranger's, which needs no ending, would set what the checkpoint may not."""
+    Path("evil").write_text("profile_api_base: http://127.0.0.1:9/v1\nkt_loss: helper.L\n")
+    config = load_data_and_model(strangers(kt_preset="evil"))[0]
+    assert config["profile_api_base"] is None and config["kt_loss"] == "rmse"
+
+
+def test_no_other_process_is_waited_for(strangers, monkeypatch):
+    called = []
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, **__: called.append(1))
+    place = {"local_rank": 0, "nproc": 1, "world_size": 2, "offset": 0}
+    config = load_data_and_model(strangers(ip="192.0.2.1", port="5678", **place))[0]
+    assert config["single_spec"] and not called
+
+
+def test_nothing_is_downloaded(strangers, monkeypatch):
+    """RecBole knows addresses of datasets, and would put one where the checkpoint says."""
+    downloaded = []
+    monkeypatch.setattr(Dataset, "_download", lambda dataset: downloaded.append(dataset))
+    file = strangers(dataset="ml-1m", data_path="planted")
+    before = set(Path.cwd().rglob("*"))
+    with pytest.raises(DataError, match=r"there is no folder planted/ml-1m.*--data_path=DIR"):
+        load_data_and_model(file)
+    assert not downloaded and set(Path.cwd().rglob("*")) == before
+
+
+def test_a_refused_checkpoint_leaves_no_log(strangers):
+    file = strangers(load_col={"inter": ["user_id", "item_id", "no_such_column"]})
+    with pytest.raises(DataError, match="no_such_column"):
+        load_data_and_model(file)
+    assert not Path("log").exists()
 
 
 def test_an_expression_is_not_evaluated(tiny):

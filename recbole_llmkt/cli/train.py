@@ -81,17 +81,21 @@ def train(
             err=True,
         )
         context.exit(INTERRUPTED)
-    _show(result)
+    _show(result, config)
     if result["checkpoint"]:
         click.echo(f"Checkpoint: {result['checkpoint']}")
         click.echo("Next:")
-        for command in _next_commands(config, result["checkpoint"], given):
+        has_test = result["test_result"] is not None
+        for command in _next_commands(config, result["checkpoint"], given, has_test):
             click.echo(f"  {command}")
 
 
-def _show(result: Result) -> None:
+def _show(result: Result, config: Config) -> None:
     if result["test_result"] is None and result["best_valid_result"] is None:
-        click.echo("The split has no validation and no test part: nothing was measured.")
+        click.echo(
+            f"Trained on all interactions for {config['epochs']} epochs: the split has no "
+            "validation and no test part, so nothing stopped it earlier and nothing was measured."
+        )
     elif result["test_result"] is None:
         click.echo("The split has no test part. Best validation:")
     for metric, value in (result["test_result"] or result["best_valid_result"] or {}).items():
@@ -101,8 +105,13 @@ def _show(result: Result) -> None:
         click.echo(f"{part['part']} ({part['bounds']}; {part['users']} users): {values}")
 
 
-def _next_commands(config: Config, checkpoint: str, given: Sequence[str]) -> list[str]:
-    """Return commands that recommend with a checkpoint, and that compare its run with the base."""
+def _next_commands(
+    config: Config, checkpoint: str, given: Sequence[str], has_test: bool
+) -> list[str]:
+    """Return commands that recommend with a checkpoint, and that compare its run with the base.
+
+    Where there is no test part to compare on, the second one exports all lists.
+    """
     from recbole.utils import ModelType
 
     from recbole_llmkt.checkpoints import needs_trust
@@ -113,7 +122,10 @@ def _next_commands(config: Config, checkpoint: str, given: Sequence[str]) -> lis
     commands = []
     if config["MODEL_TYPE"] != ModelType.DECISIONTREE:
         commands.append(["recommend", *recommend])
-    if config["MODEL_TYPE"] not in (ModelType.DECISIONTREE, ModelType.TRADITIONAL):
+        if not has_test:
+            lists = [f"--checkpoint={checkpoint}", "--topk=10", "--output=top10.csv", *trust]
+            commands.append(["export", *lists])
+    if has_test and config["MODEL_TYPE"] not in (ModelType.DECISIONTREE, ModelType.TRADITIONAL):
         fixed = ("--kt_enabled=", "kt_enabled=", "--seed=", "seed=")  # compare sets them
         models = [f"--models={settings['model']}", f"--dataset={config.dataset}"]
         keys = [key for key in given if not key.startswith(fixed)]

@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import psutil
 import recbole.data.utils as recbole_data
+from colorama.ansitowin32 import StreamWrapper
 from recbole.utils import ModelType, get_environment, get_tensorboard, init_logger
 
 from recbole_llmkt.compat.pandas import pandas_data
@@ -51,14 +52,30 @@ def start_log(config: RunConfig) -> None:
     another process made it in between (no upstream issue is known).
     """
     log = Path("log", config["model"])
-    for folder, option in ((log, ""), (Path(config["checkpoint_dir"]), "checkpoint_dir")):
+    # The folder that the user chose comes first: where it cannot be made, there is no log, either.
+    for folder, option in ((Path(config["checkpoint_dir"]), "checkpoint_dir"), (log, "")):
         with storing(folder, option):
             folder.mkdir(parents=True, exist_ok=True)
-    with storing(log):
+    with storing(log), _colours_once():
         init_logger(config)
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):
             handler.handleError = _LogErrors(handler)  # type: ignore[method-assign]
+
+
+@contextmanager
+def _colours_once() -> Iterator[None]:
+    """Keep ``init_logger`` from wrapping the output again with each run of a process.
+
+    ``recbole/utils/logger.py`` calls ``colorama.init`` each time, which wraps what it wrapped
+    before, until a line of the thousandth run has no stack left (no upstream issue is known).
+    """
+    if not isinstance(sys.stdout, StreamWrapper):
+        yield
+        return
+    nothing: Callable[..., None] = lambda **keywords: None  # noqa: E731
+    with replaced(importlib.import_module("recbole.utils.logger"), "init", nothing):
+        yield
 
 
 class _LogErrors:

@@ -117,6 +117,13 @@ class Needed(NamedTuple):
     source: str = "inter"
 
 
+_FLOATS = ("float", "float_seq")
+_KEYS_OF_COLUMNS = {
+    **dict.fromkeys(("val_interval", "alias_of_user_id", "alias_of_item_id"), COLUMN_TYPES),
+    **dict.fromkeys(("normalize_field", "discretization"), _FLOATS),
+}
+
+
 def _needed(config: RunConfig) -> Iterator[Needed]:
     """Return the columns that settings need among those that are loaded."""
     benchmark, eval_args = config["benchmark_filename"], config["eval_args"]
@@ -130,9 +137,11 @@ def _needed(config: RunConfig) -> Iterator[Needed]:
         yield Needed("mode: labeled", config["LABEL_FIELD"], "LABEL_FIELD", ("float",))
     for column in config["threshold"] or {}:
         yield Needed("threshold", column, types=("float",))
-    for key in ("val_interval", "normalize_field", "alias_of_user_id", "alias_of_item_id"):
+    for key, types in _KEYS_OF_COLUMNS.items():
         for column in config[key] or ():
-            yield Needed(key, column)
+            yield Needed(key, column, types=types)
+    for source, columns in (config["unused_col"] or {}).items():
+        yield from (Needed(f"unused_col ({source})", name, source=source) for name in columns)
 
 
 def _needed_by_model(config: RunConfig) -> Iterator[Needed]:
@@ -257,6 +266,23 @@ def _no_label(config: RunConfig, dataset: Dataset, training: Dataset) -> str | N
     )
 
 
+def _one_label(config: RunConfig, dataset: Dataset, training: Dataset) -> str | None:
+    """Check that labels tell interactions apart, where they are learned or measured."""
+    label, modes = config["LABEL_FIELD"], config["eval_args"]["mode"].values()
+    columns = dataset.inter_feat.interaction
+    sampled = config["train_neg_sample_args"].get("distribution", "none") != "none"
+    learned = config["MODEL_TYPE"] == ModelType.CONTEXT and not sampled
+    if label not in columns or not (learned or "labeled" in modes):
+        return None
+    low, high = float(columns[label].min()), float(columns[label].max())
+    if low < high:
+        return None
+    return (
+        f"All interactions of '{config['dataset']}' have the label {low:g} ({label}), so there is "
+        "nothing to tell apart: correct threshold, val_interval or the column."
+    )
+
+
 def _one_sided_floats(config: RunConfig, dataset: Dataset, training: Dataset) -> str | None:
     """Check that both of DSSM's towers have float columns, or neither."""
     if config["model"] != "DSSM":
@@ -291,6 +317,7 @@ LOADED_CHECKS: tuple[Callable[[RunConfig, Dataset, Dataset], str | None], ...] =
     _no_training,
     _few_items,
     _no_label,
+    _one_label,
     _one_sided_floats,
     _few_for_clusters,
 )

@@ -10,6 +10,7 @@ from recbole.evaluator import metric_types
 from recbole.utils import EvaluatorType, InputType, ModelType
 
 from recbole_llmkt.datasets.checks import check_candidates, check_files
+from recbole_llmkt.keys.key import Key
 from recbole_llmkt.utils.exceptions import ConfigError, nearest
 from recbole_llmkt.utils.types import RunConfig, Settings, SettingsLike
 
@@ -34,6 +35,12 @@ _NOT_IN_CLOSED_FORM = {
     "kt_init": "none",
     "kt_hybrid": "none",
     "kt_cold_start": False,
+}
+# What a change of RecBole's to item sequences (`transform`) reads besides.
+_SHARES_OF_SEQUENCES = {
+    "mask_itemseq": "mask_ratio",
+    "crop_itemseq": "eta",
+    "reorder_itemseq": "beta",
 }
 # What RecBole imports in the middle of a run, and where PyPI has it.
 _LIBRARIES: dict[str, tuple[str, str, Callable[[Settings], bool]]] = {
@@ -193,9 +200,13 @@ def _ids(settings: Settings, model: type) -> str | None:
     for key in ("USER_ID_FIELD", "ITEM_ID_FIELD"):
         if settings[key] is None:
             return f"{key} is empty: name the column of the .inter file."
-    if settings["USER_ID_FIELD"] == settings["ITEM_ID_FIELD"]:
+    ids = [settings["USER_ID_FIELD"], settings["ITEM_ID_FIELD"]]
+    if ids[0] == ids[1]:
         return "USER_ID_FIELD and ITEM_ID_FIELD name the same column: correct one of them."
-    return None
+    if settings["LABEL_FIELD"] in ids:
+        return f"LABEL_FIELD: {settings['LABEL_FIELD']} names a column of ids: correct it."
+    unused = {*(settings["unused_col"] or {}).get("inter", [])}.intersection(ids)
+    return f"unused_col drops '{unused.pop()}', which every run needs: keep it." if unused else None
 
 
 def _sequential_benchmark(settings: Settings, model: type) -> str | None:
@@ -214,6 +225,26 @@ def _places(settings: Settings, model: type) -> str | None:
     if not os.path.exists(folder) or os.path.isdir(folder):
         return None
     return f"checkpoint_dir: '{folder}' is a file: name a folder."
+
+
+def _no_layers(settings: Settings, model: type) -> str | None:
+    if settings.get("n_layers") != 0 or not _is_sequential(model):
+        return None  # graph models without layers are matrix factorisation
+    return f"n_layers: 0: {model.__name__} reads its last layer: set n_layers: 1 or more."
+
+
+def _transform(settings: Settings, model: type) -> str | None:
+    transform = settings["transform"]
+    if transform is None:
+        return None
+    if not _is_sequential(model):
+        return (
+            f"transform: {transform} changes sequences of items, and {model.__name__} reads none: "
+            "leave it out."
+        )
+    key = _SHARES_OF_SEQUENCES.get(transform)
+    wrong = key and Key(key, "float", low=0.0, high=1.0).refusal(settings.get(key))
+    return f"transform: {transform} needs {key}: set it to {wrong}" if wrong else None
 
 
 def _closed_form(settings: Settings, model: type) -> str | None:
@@ -256,6 +287,8 @@ RUN_CHECKS = (
     _both_normalizations,
     _ids,
     _sequential_benchmark,
+    _transform,
+    _no_layers,
 )
 
 

@@ -27,9 +27,9 @@ from recbole_llmkt.utils.types import Settings
 _METRICS = tuple(metric_types)
 _LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
 _LEVELS = ("debug", "info", "warning", "error", "critical")
-_TRANSFORMS = (
-    *("mask_itemseq", "inverse_itemseq", "crop_itemseq", "reorder_itemseq", "user_defined"),
-)
+# Not user_defined: it stands for an edit of RecBole's own file (data/transform.py).
+_TRANSFORMS = ("mask_itemseq", "inverse_itemseq", "crop_itemseq", "reorder_itemseq")
+_LONGEST_NAME = 255  # bytes, on the file systems of Linux, macOS and Windows
 
 
 # ---- rules of single keys ------------------------------------------------------------------------
@@ -62,8 +62,12 @@ def _dataset(value: object) -> str | None:
 
 
 def _path(value: object) -> str | None:
-    good = isinstance(value, (str, os.PathLike)) and str(value) and "\0" not in str(value)
-    return None if good else "the path of a folder."
+    if not isinstance(value, (str, os.PathLike)) or not str(value) or "\0" in str(value):
+        return "the path of a folder."
+    longest = max((len(os.fsencode(part)) for part in Path(value).parts), default=0)
+    return (
+        None if longest <= _LONGEST_NAME else f"shorter: a name has at most {_LONGEST_NAME} bytes."
+    )
 
 
 def _metrics(value: str | Sequence[str]) -> str | None:
@@ -150,9 +154,43 @@ def _clipping(value: Settings) -> str | None:
     known = ("max_norm", "norm_type", "error_if_nonfinite", "foreach")
     good = _number(value.get("max_norm"), 1e-12) and set(value) <= {*known}
     norm = value.get("norm_type", 2)
-    if good and (norm == math.inf or _number(norm, 0)):
+    switches = (value.get("error_if_nonfinite", False), value.get("foreach", False))
+    if good and (norm == math.inf or _number(norm, 1e-12)) and all(map(_is_bool, switches)):
         return None
-    return "it takes max_norm above 0, and optionally norm_type, like {max_norm: 5}."
+    return (
+        "it takes max_norm above 0, and optionally norm_type above 0 and error_if_nonfinite, like "
+        "{max_norm: 5}."
+    )
+
+
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _seq_len(value: Settings) -> str | None:
+    for column, length in value.items():
+        if not _whole(length, 1):
+            return f"'{shown(column)}: {shown(length)}': the value must be an integer of 1 or more."
+    return None
+
+
+def _preload(value: Settings) -> str | None:
+    for column, vectors in value.items():
+        if not (isinstance(vectors, str) and vectors):
+            return f"'{shown(column)}: {shown(vectors)}': the value must be the name of a column."
+    return None
+
+
+def _discretization(value: Settings) -> str | None:
+    for column, way in value.items():
+        method = way.get("method") if isinstance(way, Mapping) else None
+        if method == "LD" or (method == "ED" and _whole(way.get("bucket"), 1)):
+            continue
+        return (
+            f"'{shown(column)}: {shown(way)}': the value must be {{method: ED, bucket: 5}}, with a "
+            "bucket of 1 or more, or {method: LD}."
+        )
+    return None
 
 
 _SAMPLING: dict[str, tuple[Callable[[object], bool], str]] = {
@@ -228,7 +266,7 @@ def _mode(value: object) -> str | None:
 # Keys with the same values, and what these may be.
 _GROUPS = {
     "use_gpu reproducibility show_progress shuffle repeatable "
-    "log_wandb require_pow enable_amp enable_scaler kg_reverse_r "
+    "log_wandb require_pow enable_amp enable_scaler kg_reverse_r valid_metric_bigger "
     "filter_inter_by_user_or_item": Key("", "bool"),
     "normalize_all": Key("", "bool", optional=True),
     "epochs train_batch_size eval_batch_size MAX_ITEM_LIST_LENGTH": Key("", "int", low=1),
@@ -240,9 +278,12 @@ _GROUPS = {
     "data_path checkpoint_dir": Key("", "path", rule=_path),
     "wandb_project field_separator seq_separator LABEL_FIELD LIST_SUFFIX NEG_PREFIX "
     "ITEM_LIST_LENGTH_FIELD valid_metric": Key("", "str"),
-    "USER_ID_FIELD ITEM_ID_FIELD TIME_FIELD RATING_FIELD": Key("", "str", optional=True),
+    "USER_ID_FIELD ITEM_ID_FIELD TIME_FIELD RATING_FIELD POSITION_FIELD HEAD_ENTITY_ID_FIELD "
+    "TAIL_ENTITY_ID_FIELD RELATION_ID_FIELD ENTITY_ID_FIELD": Key("", "str", optional=True),
     "load_col unload_col unused_col": _mapping("{inter: [user_id, item_id]}", _load_col),
-    "seq_len preload_weight discretization": Key("", "dict", optional=True),
+    "seq_len": _mapping("{title: 10}", _seq_len),
+    "preload_weight": _mapping("{item_id: item_vector}", _preload),
+    "discretization": _mapping("{age: {method: ED, bucket: 5}}", _discretization),
     "normalize_field numerical_features alias_of_user_id alias_of_item_id alias_of_entity_id "
     "alias_of_relation_id": Key("", "str", optional=True, many="list"),
     "user_inter_num_interval item_inter_num_interval entity_kg_num_interval "
@@ -262,7 +303,7 @@ _GROUPS = {
     "val_interval": _mapping("{rating: '[3,inf)'}", _val_interval),
     "clip_grad_norm": _mapping("{max_norm: 5}", _clipping),
     "train_neg_sample_args": _mapping("{distribution: uniform, sample_num: 1}", _sampling),
-    "eval_args": _mapping("{order: TO}", _eval_args),
+    "eval_args": dataclasses.replace(_mapping("{order: TO}", _eval_args), optional=False),
 }
 RECBOLE_KEYS = {
     name: dataclasses.replace(key, name=name)
@@ -345,7 +386,8 @@ def check_values(values: Mapping[str, object], model: str) -> None:
         if key is None and name in defaults:
             key = hyperparameter(name, defaults[name])
         wrong = key.refusal(value) if key else None
-        if wrong and isinstance(value, Mapping):  # the rule names the place in it
+        if key and key.type == "mapping" and isinstance(value, Mapping) and wrong:
+            # The rule names the place in it.
             raise ConfigError(f"{name}: {wrong}")
         if wrong:
             raise ConfigError(f"'{name}: {shown(value)}': the value must be {wrong}")

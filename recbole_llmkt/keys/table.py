@@ -17,6 +17,8 @@ from recbole_llmkt.utils.types import Settings
 PREFIXES = ("kt_", "profile_")
 # Addresses, which may hold a user and a password.
 ADDRESS_KEYS = ("profile_api_base",)
+# Which of several processes this is, and where the first one listens, as RecBole's run() says.
+PROCESS_KEYS = ("local_rank", "world_size", "ip", "port", "nproc", "offset")
 # Keys that do not change the result of a run: folders, devices, logging.
 IRRELEVANT_KEYS = {
     "checkpoint_dir",
@@ -152,22 +154,26 @@ _TRANSFER_KEYS = (
         "Train each row as its own numbers plus a learned map of its profile (linear), or plus the "
         "mean row of its nearest neighbours by profile (neighbours).",
         choices=HYBRIDS),
-    Key("kt_hybrid_scale", "float", 1.0,
-        "linear: length of the profiles, which sets how much is shared.", low=1e-6),
+    Key("kt_hybrid_scale", "float", 0.5,
+        "How much of a row comes from profiles, relative to 1 for its own numbers: length of the "
+        "profiles (linear), weight of the neighbours' mean row (neighbours).", low=0.0),
     Key("kt_hybrid_width", "int", 32,
         "linear: number of principal components of the profiles; ~ takes them whole.",
         low=1, optional=True),
-    Key("kt_hybrid_rate", "float", 0.2,
-        "linear: the map's learning rate, in multiples of the rows'.", low=1e-6),
+    Key("kt_hybrid_rate", "float", None,
+        "linear: the map's learning rate, in multiples of the rows'; ~: so that a step of an "
+        "optimizer like Adam moves a row by kt_hybrid_scale times what it moves its own numbers.",
+        low=1e-6, optional=True),
+    Key("kt_hybrid_decay", "float", None,
+        "linear: weight decay of the map; ~: the run's weight_decay.", low=0.0, optional=True),
     Key("kt_neighbours", "int", 10, "neighbours: how many.", low=1),
-    Key("kt_neighbours_share", "float", 0.5,
-        "neighbours: weight of their mean row, relative to 1 for the row itself.", low=0.0),
     Key("kt_closed_form", "str", "none",
         "EASE, SLIM and neighbourhood models with profiles: drawn (towards the solution of the "
         "profiles alone), rows (profiles as further rows of the interactions).",
         choices=CLOSED_FORMS),
-    Key("kt_closed_form_weight", "float", 1000.0,
-        "Weight of the profiles there; 0 is RecBole's own.", low=0.0),
+    Key("kt_closed_form_weight", "float", None,
+        "Weight of the profiles there; ~: ten times the mean number of training interactions of an "
+        "item. 0 is RecBole's own.", low=0.0, optional=True),
     Key("kt_cold_start", "bool", False,
         "Before the test, embeddings of cold users and items come from their profiles."),
     Key("kt_cold_threshold", "int", 5, "Cold is at most this many training interactions.", low=0),

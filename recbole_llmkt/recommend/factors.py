@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,11 +50,14 @@ class Product:
         Zero if the model has none.
     scale : float
         CORE's 1 / temperature; 1 for most models.
+    number : int
+        How many matrix products with these items a batch computes; this is the last one.
     """
 
     items: Tensor
     bias: Tensor
     scale: float
+    number: int = 1
 
     @classmethod
     def of(cls, left: Tensor, right: Tensor, scores: Tensor) -> Product | None:
@@ -90,7 +93,12 @@ class Product:
             torch.allclose(self.items, other.items)
             and torch.allclose(self.bias, other.bias, rtol=1e-2, atol=1e-3)
             and abs(self.scale - other.scale) <= _TOLERANCE * abs(self.scale)
+            and self.number == other.number
         )
+
+    def has_items(self, factor: Tensor) -> bool:
+        """Tell whether a factor of a product is these items' vectors."""
+        return factor.shape == self.items.shape and torch.allclose(factor.float(), self.items)
 
     def users(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
         """Return the user vectors of a batch: those multiplied with the item vectors.
@@ -98,14 +106,14 @@ class Product:
         Parameters
         ----------
         pairs : sequence of tuple of Tensor
-            As of :func:`recorded_scores`.
+            As of :class:`Products`.
 
         Returns
         -------
         Tensor of float32, shape (n_users, dim)
         """
         left, right = pairs[-1]
-        if right.shape != self.items.shape or not torch.allclose(right.float(), self.items):
+        if not self.has_items(right):
             left, right = right, left  # as many users as items: either could be
         return left.float()
 
@@ -134,6 +142,8 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ----------
     n_users, n_items : int
         Rows of the two factors.
+    wanted : Product, optional
+        It ends the block before it is computed: a user's vector is known without the scores.
 
     Attributes
     ----------
@@ -141,9 +151,10 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         User and item factor of each product, in the order they were computed.
     """
 
-    def __init__(self, n_users: int, n_items: int) -> None:
+    def __init__(self, n_users: int, n_items: int, wanted: Product | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._shape = (n_users, n_items)
+        self._shape, self._wanted = (n_users, n_items), wanted
+        self._met = 0
         self.pairs: list[tuple[Tensor, Tensor]] = []
 
     def __torch_dispatch__(
@@ -154,14 +165,30 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run the operation, and keep the factors if it is such a product."""
-        result = func(*args, **(kwargs or {}))
         if func in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
             left, right = args[-2:]
-            if tuple(result.shape) == self._shape:
-                self.pairs.append((left, right.T))
-            elif tuple(result.shape) == self._shape[::-1]:
-                self.pairs.append((right.T, left))
-        return result
+            shape = (left.shape[0], right.shape[1])
+            if shape == self._shape:
+                self._record(left, right.T)
+            elif shape == self._shape[::-1]:
+                self._record(right.T, left)
+        return func(*args, **(kwargs or {}))
+
+    def _record(self, users: Tensor, items: Tensor) -> None:
+        self.pairs.append((users, items))
+        if self._wanted is not None:
+            self._met += any(self._wanted.has_items(factor) for factor in (items, users))
+            if self._met == self._wanted.number:
+                raise _WantedMet
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
+        """End the block; a product that ended it is no error."""
+        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
+        return kind is _WantedMet
+
+
+class _WantedMet(Exception):  # noqa: N818 - it ends a block, and is no error
+    """The factors of the wanted product are known."""
 
 
 def find_product(ranker: Any, user_ids: Sequence[int]) -> Product | None:
@@ -187,21 +214,43 @@ def find_product(ranker: Any, user_ids: Sequence[int]) -> Product | None:
         groups = [list(user_ids[: len(user_ids) // 2]), list(user_ids[len(user_ids) // 2 :])]
     if min(map(len, groups)) < 2:
         return None
-    products = [_last_product(*recorded_scores(ranker, ids)) for ids in groups]
+    products = [_last_product(ranker, ids) for ids in groups]
     first, second = products
     if first is None or second is None or not first.equals(second):
         return None
     return first
 
 
-def recorded_scores(
-    ranker: Any, user_ids: Sequence[int] | IntArray
-) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
-    """Return the products computed for users' scores, and the scores."""
+def user_vectors(ranker: Any, product: Product, user_ids: IntArray) -> Tensor:
+    """Return the users' vectors of a batch, without computing the scores.
+
+    Parameters
+    ----------
+    ranker : Ranker
+        The model.
+    product : Product
+        What its scores are.
+    user_ids : ndarray of int64, shape (n_users,)
+        Internal ids.
+
+    Returns
+    -------
+    Tensor of float32, shape (n_users, dim)
+    """
+    shape = (len(user_ids), int(ranker.dataset.item_num))
+    with torch.no_grad(), Products(*shape, product) as products:
+        ranker.scores(user_ids)
+    return product.users(products.pairs)
+
+
+def _last_product(ranker: Any, user_ids: Sequence[int]) -> Product | None:
     with torch.no_grad(), Products(len(user_ids), int(ranker.dataset.item_num)) as products:
         scores = ranker.scores(np.array(user_ids, dtype=np.int64))
-    return products.pairs, scores
-
-
-def _last_product(pairs: Sequence[tuple[Tensor, Tensor]], scores: Tensor) -> Product | None:
-    return Product.of(*pairs[-1], scores) if pairs else None
+    if not products.pairs:
+        return None
+    left, right = products.pairs[-1]
+    product = Product.of(left, right, scores)
+    if product is None:
+        return None
+    same = [pair for pair in products.pairs if any(map(product.has_items, pair))]
+    return replace(product, number=len(same))

@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
 from recbole_llmkt.datasets.history import interaction_counts
-from recbole_llmkt.recommend.factors import Factors, Product, find_product, recorded_scores
+from recbole_llmkt.recommend.factors import Factors, Product, find_product, user_vectors
 from recbole_llmkt.recommend.inputs import Inputs
 from recbole_llmkt.recommend.newcomers import load_to_serve
 from recbole_llmkt.recommend.topk import top_k
@@ -103,7 +103,7 @@ class Ranker:
         rows = []
         with self._progress(len(user_ids), "Embed") as progress:
             for ids in self._batches(user_ids):
-                rows.append(product.users(recorded_scores(self, ids)[0]).cpu())
+                rows.append(user_vectors(self, product, ids).cpu())
                 progress.update(len(ids))
         return product.factors(rows, item_ids)
 

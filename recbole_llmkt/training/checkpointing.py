@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import uuid
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ from recbole_llmkt.compat import kept_tensors, making_trainer, packed_solution
 from recbole_llmkt.datasets.vocabulary import Vocabulary
 from recbole_llmkt.transfer.methods import BUILT_IN, wanted_methods
 from recbole_llmkt.transfer.methods.base import Method
-from recbole_llmkt.utils.exceptions import DataError
+from recbole_llmkt.utils.exceptions import DataError, TrainingError
 from recbole_llmkt.utils.randomness import get_random_state, set_random_state, transfer_seed
 from recbole_llmkt.utils.types import Loader, Metrics, RunConfig, Settings, State
 
@@ -86,6 +87,12 @@ class CheckpointMixin:
         self, valid_data: Loader, show_progress: bool = False
     ) -> tuple[float, Metrics]:
         score, result = super()._valid_epoch(valid_data, show_progress)  # type: ignore[misc]
+        if math.isnan(score):  # better than no other: no checkpoint would ever be saved
+            raise TrainingError(
+                f"{self.config['valid_metric']} of the validation part is not a number, as AUC is "
+                "where all labels are equal, and any metric where the model predicts NaN: check "
+                "threshold and eval_args, or try a smaller learning_rate."
+            )
         self._last_valid = (score, result)
         return score, result
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from logging import getLogger
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from recbole_llmkt.checkpoints import (
 )
 from recbole_llmkt.compat import start_log
 from recbole_llmkt.config import Config
+from recbole_llmkt.datasets.checks import check_files
 from recbole_llmkt.datasets.history import interaction_counts
 from recbole_llmkt.datasets.loading import load_data
 from recbole_llmkt.datasets.vocabulary import Vocabulary
@@ -51,9 +53,21 @@ def open_checkpoint(
     checkpoint = load_checkpoint(model_file)
     settings = saved_settings(checkpoint, model_file, config_dict or {}, trust)
     config = Config(config_dict=settings, command_line=[])
+    vocabulary = saved_vocabulary(checkpoint, model_file)
+    _check_data(config, model_file)
     init_seed(config["seed"], config["reproducibility"])
     start_log(config)
-    return checkpoint, config, saved_vocabulary(checkpoint, model_file)
+    return checkpoint, config, vocabulary
+
+
+def _check_data(config: Config, model_file: str) -> None:
+    """Check that the data of a checkpoint are there: no file says what is downloaded, and where."""
+    if not Path(config["data_path"]).is_dir():
+        raise DataError(
+            f"'{model_file}' was trained on the dataset '{config['dataset']}', and there is no "
+            f"folder {config['data_path']}: name the folder that holds it with --data_path=DIR."
+        )
+    check_files(config)
 
 
 @dataclass(frozen=True)

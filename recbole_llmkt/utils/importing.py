@@ -22,9 +22,13 @@ def import_class(path: str) -> type:
     module_name, _, class_name = path.rpartition(".")
     try:
         imported = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError, TypeError, SyntaxError) as error:
+    except LLMKTError:
+        raise
+    except Exception as error:  # anything may go wrong in somebody else's module
+        kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
+        words = " ".join(str(error).split()).rstrip(".")
         raise ConfigError(
-            f"Cannot import '{path}': {error}. Write package.module.Class of something that "
+            f"Cannot import '{path}': {kind}{words}. Write package.module.Class of something that "
             "Python can import from here."
         ) from error
     if not isinstance(imported, type):
@@ -42,7 +46,7 @@ def import_subclass(key: str, path: str, base: type[Made]) -> type[Made]:
     path : str
         Its value, ``package.module.Class``.
     base : type
-        What the class must derive from.
+        What the class must derive from, a public name of this package.
 
     Raises
     ------
@@ -56,7 +60,7 @@ def import_subclass(key: str, path: str, base: type[Made]) -> type[Made]:
     if not issubclass(imported, base):
         raise ConfigError(
             f"{key}: '{path}' is not a subclass of {base.__qualname__}: derive it from "
-            f"{base.__module__}.{base.__qualname__}."
+            f"recbole_llmkt.{base.__qualname__}."
         )
     return imported
 

@@ -57,6 +57,18 @@ def test_the_command_for_recommendations_works(tiny, flags):
     assert "User u" in Path("recommended.txt").read_text()
 
 
+def test_without_a_test_part_there_is_nothing_to_compare(flags):
+    everything = "--eval_args={split: {RS: [1, 0, 0]}, order: TO, group_by: user, mode: full}"
+    done = run("train", *flags, everything, "--kt_enabled=False")
+    assert done.exit_code == 0, done.output
+    assert "Trained on all interactions for 3 epochs" in done.output
+    following = commands(done.output)
+    assert set(following) == {"recommend", "export"}
+    done = run(*following["export"])
+    assert done.exit_code == 0, done.output
+    assert Path("top10.csv").read_text().startswith("user,rank,item")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_names_the_command_that_resumes(flags, monkeypatch, number):
     before = signal.getsignal(signal.SIGTERM)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,3 +110,13 @@ def test_the_load_of_the_processors_takes_no_second_to_measure(tiny, monkeypatch
     monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"waited {seconds} s"))
     table = environment_table(tiny.config())
     assert [row in table for row in ("CPU", "GPU", "Memory")] == [True] * 3
+
+
+def test_the_output_is_wrapped_once_however_many_runs_there_are(tiny, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", sys.__stdout__)
+    monkeypatch.setattr(sys, "stderr", sys.__stderr__)
+    config = tiny.config()
+    start_log(config)
+    wrapped = sys.stdout
+    start_log(config)
+    assert sys.stdout is wrapped is not sys.__stdout__

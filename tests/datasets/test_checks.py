@@ -104,6 +104,9 @@ TIMED = [*ROWS, "timestamp"]
         ("BPR", {"load_col": {"inter": TIMED}, "threshold": {"rating": 3}}, "threshold needs 'rat"),
         ("BPR", {"val_interval": {"age": "[3,5]"}}, "val_interval needs 'age'"),
         ("BPR", {"normalize_field": ["age"]}, "normalize_field needs 'age'"),
+        ("BPR", {"normalize_field": ["user_id"]}, "normalize_field needs 'user_id' as float or"),
+        ("BPR", {"discretization": {"age": {"method": "LD"}}}, "discretization needs 'age'"),
+        ("BPR", {"unused_col": {"user": ["age"]}}, "unused_col (user) needs 'age' in load_col, us"),
         ("BPR", {"alias_of_item_id": ["other"]}, "alias_of_item_id needs 'other'"),
         ("GRU4RecF", {}, "GRU4RecF (selected_features) needs 'class' in load_col, item"),
         ("CKE", {}, "CKE needs 'head_id' (HEAD_ENTITY_ID_FIELD) in load_col, kg"),
@@ -126,6 +129,19 @@ TIMED = [*ROWS, "timestamp"]
 )
 def test_columns_and_files_that_settings_need(tiny, model, values, message):
     assert message in refused(tiny, model, **values)
+
+
+@pytest.mark.parametrize("model", ["DeepFM", "BPR"])
+@pytest.mark.parametrize(
+    ("values", "label"),
+    [({"threshold": {"rating": 99}}, 0), ({"val_interval": {"rating": "[4,inf)"}}, 1)],
+)
+def test_labels_that_are_all_equal(tiny, model, values, label):
+    """AUC would be no number, and no checkpoint ever the best."""
+    measured = {"metrics": ["AUC"], "valid_metric": "AUC"}
+    labelled = {"eval_args": {**SPLIT, "mode": "labeled"}, "threshold": {"rating": 3}}
+    message = refused(tiny, model, **measured, **{**labelled, **values})
+    assert f"have the label {label} (label), so there is nothing to tell apart" in message
 
 
 def test_sequential_benchmark_files_need_the_items_before(tiny):

@@ -8,6 +8,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from recbole_llmkt.checkpoints import load_checkpoint
 from recbole_llmkt.datasets.vocabulary import Vocabulary, _saved_order
@@ -179,6 +181,56 @@ def test_another_filter_leaves_rows_by_token(make_dataset):
     assert 0 < len(set(whole.inter_feat["user_id"].tolist())) < 30
     for row, token in enumerate(names):
         assert torch.equal(rows[token], table[row])
+
+
+def test_any_order_of_the_files_and_any_filter_keep_what_belongs_to_a_token(make_dataset):
+    dataset = make_dataset()
+    lines = {"inter": ["\t".join(map(str, row)) for row in dataset.rows]}
+    for suffix, prefix, count in (("user", "u", 30), ("item", "i", 40)):
+        lines[suffix] = [f"{prefix}{number}\t{number % 5}" for number in range(count)]
+        header = f"{suffix}_id:token\t{suffix}_kind:token"
+        (dataset.folder / f"tiny.{suffix}").write_text("\n".join([header, *lines[suffix]]) + "\n")
+    load_col = {
+        "inter": ["user_id", "item_id", "rating", "timestamp"],
+        "user": ["user_id", "user_kind"],
+        "item": ["item_id", "item_kind"],
+    }
+    narrow = {"user_inter_num_interval": "[12,inf)", "item_inter_num_interval": "[6,inf)"}
+    checkpoint = fit(dataset, load_col=load_col, **narrow)
+    recommended, scores = lists(checkpoint), scores_by_token(Ranker(checkpoint))
+    assert 0 < len(recommended) < 30
+
+    @settings(max_examples=8, deadline=None, derandomize=True)
+    @given(
+        orders=st.fixed_dictionaries({name: st.permutations(rows) for name, rows in lines.items()}),
+        fewest=st.tuples(st.integers(0, 13), st.integers(0, 7)),
+    )
+    def check(orders, fewest):
+        for suffix, rows in orders.items():
+            path = dataset.folder / f"tiny.{suffix}"
+            header = path.read_text().splitlines()[0]
+            path.write_text("\n".join([header, *rows]) + "\n")
+        assert lists(checkpoint) == recommended
+        filters = {
+            f"{entity}_inter_num_interval": f"[{count},inf)"
+            for entity, count in zip(("user", "item"), fewest)
+        }
+        filtered = scores_by_token(Ranker(checkpoint, filters))
+        assert filtered and filtered.items() <= scores.items()
+
+    check()
+
+
+def scores_by_token(ranker):
+    """Return the score of each pair of a user and an item that can be recommended."""
+    users, items = ranker.all_user_ids(), ranker.all_item_ids()
+    with torch.no_grad():
+        table = ranker.scores(np.array(users)).numpy()
+    return {
+        (user, item): table[row, column]
+        for row, user in enumerate(ranker.tokens("user", users))
+        for column, item in zip(items, ranker.tokens("item", items))
+    }
 
 
 def test_resuming_and_testing_with_data_in_another_order_is_refused(tiny):

@@ -50,6 +50,13 @@ CASES = [
     ("BPR", {"normalize_all": True, "normalize_field": ["rating"]}, "normalize_all and"),
     ("BPR", {"USER_ID_FIELD": None}, "USER_ID_FIELD"),
     ("BPR", {"USER_ID_FIELD": "item_id"}, "name the same column"),
+    ("BPR", {"transform": "inverse_itemseq"}, "BPR reads none: leave it out"),
+    ("SASRec", {"transform": "mask_itemseq"}, "mask_itemseq needs mask_ratio.*from 0.0 to 1.0"),
+    ("SASRec", {"transform": "crop_itemseq", "eta": 2}, "crop_itemseq needs eta"),
+    ("SASRec", {"transform": "reorder_itemseq"}, "reorder_itemseq needs beta"),
+    ("BPR", {"LABEL_FIELD": "user_id"}, "LABEL_FIELD: user_id names a column of ids"),
+    ("BPR", {"unused_col": {"inter": ["item_id"]}}, "unused_col drops 'item_id'"),
+    ("SASRec", {"n_layers": 0}, "SASRec reads its last layer"),
     ("SASRec", {"repeatable": False}, "needs repeatable: True"),
     ("SASRec", {"loss_type": "XE"}, "SASRec needs CE or BPR"),
     (
@@ -122,6 +129,8 @@ def test_a_library_that_these_settings_do_not_import(tiny, monkeypatch):
         ("MultiVAE", {"train_neg_sample_args": None}),
         (SparseBPR, {"learner": "sparse_adam"}),
         ("SASRec", {"loss_type": "BPR"}),
+        ("SASRec", {"transform": "inverse_itemseq"}),
+        ("SASRec", {"transform": "crop_itemseq", "eta": 0.5}),
     ],
 )
 def test_settings_that_go_together(tiny, model, values):

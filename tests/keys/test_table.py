@@ -13,9 +13,9 @@ from recbole_llmkt.keys import table as keys
 from recbole_llmkt.keys.key import shown
 from recbole_llmkt.keys.table import KEYS, check_keys
 from recbole_llmkt.profiles.generation import generators
-from recbole_llmkt.transfer.auxiliary.losses import LOSSES
 from recbole_llmkt.transfer.auxiliary.regularizers import REGULARIZERS
 from recbole_llmkt.transfer.inspection.row_inference import FINDERS
+from recbole_llmkt.transfer.losses import LOSSES
 from recbole_llmkt.transfer.targets.build import TRANSFORMS
 from recbole_llmkt.utils import resources
 from recbole_llmkt.utils.exceptions import ConfigError

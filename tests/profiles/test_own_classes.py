@@ -173,7 +173,7 @@ def test_a_generator_writes_profiles_that_a_run_learns_from(make_dataset):
         (
             "collections.OrderedDict",
             r"'collections\.OrderedDict' is not a subclass of Generator: derive it from "
-            r"recbole_llmkt\.profiles\.generation\.generators\.base\.Generator\.$",
+            r"recbole_llmkt\.Generator\.$",
         ),
         ("no_such_module.Mine", r"Cannot import 'no_such_module\.Mine'"),
         (path(Broken), "cannot be created: RuntimeError: no weights here"),

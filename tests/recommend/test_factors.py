@@ -37,6 +37,26 @@ def test_the_product_is_the_score(make_dataset, model):
     np.testing.assert_allclose(factors.users @ factors.items.T, scores, rtol=1e-4, atol=1e-5)
 
 
+def test_the_vectors_cost_no_scores(make_dataset, monkeypatch):
+    """Another product of the same shape does not end the block."""
+    ranker = ranker_of(make_dataset(), "BPR")
+    ids = ranker.all_user_ids()
+    assert ranker.product is not None
+    after = []
+    real = type(ranker.model).full_sort_predict
+
+    def counted(model, users):
+        torch.ones(len(users), 3) @ torch.ones(3, 41)  # some other product of the same shape
+        scores = real(model, users)
+        after.append(scores)
+        return scores
+
+    monkeypatch.setattr(type(ranker.model), "full_sort_predict", counted)
+    factors = ranker.factors(ids, [1])
+    assert not after
+    assert np.array_equal(factors.users, ranker.model.user_embedding.weight[ids].detach().numpy())
+
+
 @pytest.mark.parametrize("model", ["NeuMF", "EASE", "FPMC"])
 def test_other_scores_are_refused(make_dataset, model):
     """NeuMF scores pairs, EASE multiplies with a matrix of items, FPMC adds two products."""

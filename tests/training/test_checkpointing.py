@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from recbole.trainer import Trainer
 
 from recbole_llmkt.checkpoints import load_checkpoint, save_file
 from recbole_llmkt.profiles.embeddings import embedding_paths, text_digest
 from recbole_llmkt.profiles.store import ProfileStore
+from recbole_llmkt.quick_start import train
 from recbole_llmkt.registry import get_model
 from recbole_llmkt.training import trainer
 from recbole_llmkt.training.checkpointing import _of_first_process
-from recbole_llmkt.utils.exceptions import DataError, LLMKTError
+from recbole_llmkt.utils.exceptions import DataError, LLMKTError, TrainingError
 from tests.helpers import ASYMKNN, ENCODER, IS_NEWEST_RECBOLE, prepare, same_parameters
 
 STOCK_KEYS = {
@@ -221,6 +224,13 @@ def test_a_resumed_run_that_never_improves_keeps_its_best_result(tiny):
     assert again.fit()[1] == pytest.approx(result)
 
 
+def test_a_validation_that_is_no_number_is_named(tiny, monkeypatch):
+    """No epoch would be the best one, and the test would look for a checkpoint in vain."""
+    monkeypatch.setattr(Trainer, "_valid_epoch", lambda *_, **__: (math.nan, {}))
+    with pytest.raises(TrainingError, match="NDCG@5 of the validation part is not a number"):
+        train(tiny.config(kt_enabled=False))
+
+
 def test_resuming_with_other_settings(tiny):
     run = prepare(tiny.config("BPR", epochs=4))
     run.fit(saved=True)
@@ -235,7 +245,7 @@ def test_resuming_with_other_settings(tiny):
     ("keys", "changed", "message"),
     [
         ({"kt_hybrid": "linear"}, {"kt_control": "shuffled"}, "kt_control 'none' -> 'shuffled'"),
-        ({"kt_hybrid": "linear"}, {"kt_hybrid_scale": 2.0}, r"kt_hybrid_scale 1\.0 -> 2\.0"),
+        ({"kt_hybrid": "linear"}, {"kt_hybrid_scale": 2.0}, r"kt_hybrid_scale 0\.5 -> 2\.0"),
         ({}, {"kt_transform": "random"}, "kt_transform 'pca' -> 'random'"),
         ({"kt_control": "shuffled"}, {"kt_seed": 9}, "kt_seed 2020 -> 9"),
         ({}, None, "texts of the user profiles"),

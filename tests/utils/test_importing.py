@@ -28,8 +28,9 @@ def test_what_cannot_be_imported_is_named(path, message):
         import_class(path)
 
 
-def test_a_fault_inside_the_users_module_is_not_hidden(tmp_path, monkeypatch):
+def test_a_fault_inside_the_users_module_is_named_and_not_hidden(tmp_path, monkeypatch):
     (tmp_path / "module_with_a_fault.py").write_text("1 / 0")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ConfigError, match="ZeroDivisionError: division by zero") as caught:
         import_class("module_with_a_fault.Class")
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)  # what --debug shows

@@ -8,6 +8,7 @@ the control that learned from other users' profiles.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -229,8 +230,10 @@ def evidence(pair: Pair) -> str:
     """Return the evidence of a pair as text: p after Holm, users, and the interval."""
     text = f"p = {pair.holm:.2g} over {pair.users} users"
     seeds = pair.seeds
-    if seeds is None or seeds.low is None:
+    if seeds is None or seeds.low is None or seeds.high is None:
         return text
+    if math.isclose(seeds.low, seeds.high, rel_tol=1e-9):  # a model without randomness
+        return f"{text}; {seeds.low:+.4f} with each of {seeds.n} seeds"
     return f"{text}; 95% interval over {seeds.n} seeds {seeds.low:+.4f} to {seeds.high:+.4f}"
 
 

@@ -10,7 +10,7 @@ from typing import Union
 
 import recbole
 
-from recbole_llmkt.config import Config, warn_unknown
+from recbole_llmkt.config import Config, preset_path, warn_unknown
 from recbole_llmkt.experiment.runs.settings import same
 from recbole_llmkt.keys.combinations import CLOSED_FORM
 from recbole_llmkt.keys.names import hyperparameters
@@ -103,7 +103,8 @@ def search_spaces(config: Config, file: Path | None = None) -> dict[str, Space]:
     config : Config
         A configuration of the model, without transfer.
     file : Path, optional
-        A YAML file over ``properties/search/overall.yaml`` and ``properties/search/<Model>.yaml``.
+        A YAML file over ``properties/search/overall.yaml``, ``properties/search/<Model>.yaml`` and
+        what the preset says of the search (its section ``search``).
 
     Raises
     ------
@@ -114,11 +115,17 @@ def search_spaces(config: Config, file: Path | None = None) -> dict[str, Space]:
     folder = resources.properties_dir() / "search"
     merged: dict[str, Settings] = {section: {} for section in SECTIONS}
     merged["shared"] = own_keys(config)
-    for path in (folder / "overall.yaml", folder / f"{model}.yaml", file):
-        if path is not None and (path == file or path.is_file()):
-            for section, keys in _read(path, model):
-                merged.setdefault(section, {}).update(keys)
-                warn_unknown(keys, {*config.internal_config_dict, *hyperparameters()})
+    files = [folder / "overall.yaml", folder / f"{model}.yaml"]
+    contents = [(path, load_yaml(path)) for path in files if path.is_file()]
+    if config["kt_preset"]:
+        path = preset_path(config["kt_preset"])
+        contents.append((path, load_yaml(path).get("search") or {}))
+    if file is not None:
+        contents.append((file, load_yaml(file)))
+    for path, content in contents:
+        for section, keys in _sections(path, content, model):
+            merged.setdefault(section, {}).update(keys)
+            warn_unknown(keys, {*config.internal_config_dict, *hyperparameters()})
     return {
         section: {key: _dimension(key, value) for key, value in keys.items() if value is not None}
         for section, keys in merged.items()
@@ -148,9 +155,10 @@ def own_keys(config: Config) -> Settings:
     return keys
 
 
-def _read(path: Path, model: str) -> Iterator[tuple[str, Settings]]:
-    """Yield a file's sections, those for all models first."""
-    content = load_yaml(path)
+def _sections(path: Path, content: object, model: str) -> Iterator[tuple[str, Settings]]:
+    """Yield the sections of a file, those for all models first."""
+    if not isinstance(content, dict) or not _is_settings(content):
+        raise ConfigError(f"'{path}': 'search' must hold 'section:' lines, as --space's file does.")
     models = content.pop("models", None) or {}
     if not isinstance(models, dict):
         raise ConfigError(f"'{path}': 'models' must hold a section for each model.")

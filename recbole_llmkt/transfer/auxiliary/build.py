@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from recbole_llmkt.profiles.loading import ProfileVectors
-from recbole_llmkt.transfer.auxiliary.losses import TransferLoss, make_loss
 from recbole_llmkt.transfer.auxiliary.masking import EntityMask
 from recbole_llmkt.transfer.auxiliary.projectors import PROFILE_SIDE, make_projector
 from recbole_llmkt.transfer.auxiliary.regularizers import make_regularizer
@@ -29,6 +28,7 @@ from recbole_llmkt.transfer.inspection.row_inference import (
     probed_layers,
 )
 from recbole_llmkt.transfer.inspection.rows import Entities
+from recbole_llmkt.transfer.losses import TransferLoss, make_loss
 from recbole_llmkt.transfer.targets.build import TargetTable, build_targets, widest
 from recbole_llmkt.utils.exceptions import ConfigError, LayerError
 from recbole_llmkt.utils.randomness import isolated_randomness

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recbole_llmkt.transfer.auxiliary.losses.base import unique_rows
+from recbole_llmkt.transfer.losses.base import unique_rows
 
 
 class VICReg(nn.Module):

@@ -11,11 +11,11 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_llmkt.profiles.loading import ProfileVectors
-from recbole_llmkt.transfer.auxiliary.losses import Others, TransferLoss
-from recbole_llmkt.transfer.auxiliary.losses.base import unique_rows
 from recbole_llmkt.transfer.auxiliary.masking import EntityMask
 from recbole_llmkt.transfer.inspection.layers import Layer, Tap
 from recbole_llmkt.transfer.inspection.rows import Rows
+from recbole_llmkt.transfer.losses import Others, TransferLoss
+from recbole_llmkt.transfer.losses.base import unique_rows
 from recbole_llmkt.transfer.targets.build import TargetTable
 from recbole_llmkt.utils.types import Settings
 

@@ -23,6 +23,7 @@ Solution = Values
 Step = TypeVar("Step")
 
 PATIENCE = 2.0  # seconds without a progress bar
+PER_INTERACTION = 10.0  # weight of the profiles by default, for each interaction of an item
 _PIECE = 2**26  # numbers at once: 256 MiB
 
 
@@ -71,6 +72,22 @@ class Problem:
         for block in self.blocks(n, "Co-occurrences"):
             gram[:, block.start : block.stop] = gram_block(clicks, block)
         return torch.from_numpy(gram).to(self.features.device)
+
+
+def default_weight(interactions: spmatrix) -> float:
+    """Return a weight of the profiles in keeping with the interactions.
+
+    What an item's own interactions weigh in G = X'X is their number. In trials on data of 4 to 220
+    interactions an item (docs/closed-form.md), the best weights were 5 to 70 times the mean number,
+    and ten times never lost.
+
+    Parameters
+    ----------
+    interactions : scipy.sparse.csr_matrix, shape (n_users, n_items)
+        X; column 0 is the padding item.
+    """
+    n_items = max(1, int(interactions.shape[1]) - 1)
+    return PER_INTERACTION * float(interactions.sum()) / n_items
 
 
 def gram_block(clicks: spmatrix, block: range) -> Matrix:

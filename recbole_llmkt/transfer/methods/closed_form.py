@@ -15,7 +15,7 @@ from recbole_llmkt.profiles.loading import ProfileVectors, RunProfiles
 from recbole_llmkt.transfer.closed_forms.ease import solve_ease
 from recbole_llmkt.transfer.closed_forms.memory import check_memory
 from recbole_llmkt.transfer.closed_forms.neighbourhood import solve_asymmetric, solve_cosine
-from recbole_llmkt.transfer.closed_forms.problem import Problem, Solution
+from recbole_llmkt.transfer.closed_forms.problem import Problem, Solution, default_weight
 from recbole_llmkt.transfer.closed_forms.projection import solve_projection
 from recbole_llmkt.transfer.closed_forms.slim import solve_admm, solve_elastic_net
 from recbole_llmkt.transfer.context import RunContext
@@ -58,12 +58,13 @@ class ClosedForm(Method):
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
         self._profiles: ProfileVectors
+        self._weight = 0.0
         self._rows = 0
 
     @classmethod
     def wanted(cls, config: RunConfig) -> bool:
         """With ``kt_closed_form``, unless its weight is 0."""
-        return bool(config["kt_closed_form"] != "none" and config["kt_closed_form_weight"] > 0)
+        return bool(config["kt_closed_form"] != "none" and config["kt_closed_form_weight"] != 0)
 
     @classmethod
     def entities(cls, config: RunConfig) -> set[str]:
@@ -102,18 +103,23 @@ class ClosedForm(Method):
         self._profiles = context.profiles.of(entity)
         features = profile_features(config, self._profiles, context.profiles.trained_ids(entity))
         self._rows = int((features.abs().sum(dim=1) > 0).sum())
+        interactions = context.train_data._dataset.inter_matrix(form="csr").astype(np.float32)
+        self._weight = config["kt_closed_form_weight"]
+        if self._weight is None:
+            self._weight = default_weight(interactions)
         problem = Problem(
             config,
-            context.train_data._dataset.inter_matrix(form="csr").astype(np.float32),
+            interactions,
             features.to(config["device"]),
             config["kt_closed_form"],
-            float(config["kt_closed_form_weight"]),
+            float(self._weight),
         )
         vars(model).pop("item_similarity", None)  # RecBole's own, as large as ours
         put_solution(model, SOLVERS[config["model"]](problem))
         logger.info(
-            "%s is solved with the profiles of %d of %d %ss.",
+            "%s is solved with weight %.4g for the profiles of %d of %d %ss.",
             type(model).__name__,
+            self._weight,
             self._rows,
             len(features) - 1,
             entity,
@@ -130,7 +136,8 @@ class ClosedForm(Method):
     def summary(self) -> Settings:
         """Describe what was solved."""
         facts = {"place": "solution", **self._profiles.summary(), "rows": self._rows}
-        return {self.name: [{**facts, "kind": self.config["kt_closed_form"]}]}
+        kind = self.config["kt_closed_form"]
+        return {self.name: [{**facts, "kind": kind, "weight": float(self._weight)}]}
 
 
 def profile_features(config: RunConfig, profiles: ProfileVectors, trained_ids: IntArray) -> Tensor:
@@ -148,8 +155,8 @@ def profile_features(config: RunConfig, profiles: ProfileVectors, trained_ids: I
     Returns
     -------
     Tensor of float32, shape (n, dim_text)
-        By internal id, centred; zero for the padding id, where there is no profile, and
-        everywhere with ``kt_control: zero``.
+        By internal id, of unit length and then centred; zero for the padding id, where there is no
+        profile, and everywhere with ``kt_control: zero``.
 
     Raises
     ------
@@ -162,7 +169,9 @@ def profile_features(config: RunConfig, profiles: ProfileVectors, trained_ids: I
             f"None of the {len(profiles.ids)} {profiles.entity}s with a profile occurs in the "
             "training split: kt_closed_form has nothing to learn from."
         )
-    centred = profiles.vectors - profiles.vectors[trained].mean(axis=0)
+    lengths = np.linalg.norm(profiles.vectors, axis=1, keepdims=True)
+    directions = profiles.vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    centred = directions - directions[trained].mean(axis=0)
     features = torch.zeros(profiles.n_entities, centred.shape[1])
     if config["kt_control"] != "zero":
         rng = np.random.default_rng(transfer_seed(config))

@@ -38,6 +38,10 @@ class Part:
         """Return the learning rate of :meth:`learned`, as a share of the optimizer's."""
         return 1.0
 
+    def decay(self) -> float | None:
+        """Return the weight decay of :meth:`learned`; None for the optimizer's."""
+        return None
+
     def added(self, own: Tensor) -> Tensor:
         """Return what is added to the rows.
 
@@ -199,8 +203,10 @@ def _replace(optimizer: torch.optim.Optimizer, folded: FoldedParameter) -> bool:
                 settings = {key: value for key, value in group.items() if key != "params"}
                 for part in folded.parts:
                     if part.learned():
-                        lr = group["lr"] * part.rate()
-                        optimizer.add_param_group({**settings, "params": part.learned(), "lr": lr})
+                        own = {"params": part.learned(), "lr": group["lr"] * part.rate()}
+                        if part.decay() is not None:
+                            own["weight_decay"] = part.decay()
+                        optimizer.add_param_group({**settings, **own})
                 complete_adagrad(optimizer)
                 return True
     return False

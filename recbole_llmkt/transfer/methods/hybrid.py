@@ -15,7 +15,7 @@ from recbole_llmkt.transfer.context import RunContext
 from recbole_llmkt.transfer.inspection.tables import EntityTable
 from recbole_llmkt.transfer.methods.base import Method
 from recbole_llmkt.transfer.methods.folded import FoldedParameter, Part, join_optimizers
-from recbole_llmkt.transfer.methods.linear_map import LinearMap, profile_features
+from recbole_llmkt.transfer.methods.linear_map import LinearMap, map_rate, profile_features
 from recbole_llmkt.transfer.methods.neighbours import (
     Neighbours,
     nearest_neighbours,
@@ -29,7 +29,7 @@ logger = getLogger(__name__)
 # What decides which knowledge each kind brings in.
 _KEYS = {
     "linear": ("kt_hybrid_scale", "kt_hybrid_width"),
-    "neighbours": ("kt_neighbours", "kt_neighbours_share"),
+    "neighbours": ("kt_neighbours", "kt_hybrid_scale"),
 }
 _IN_WORDS = {
     "linear": "its own rows plus a map of the profiles",
@@ -100,14 +100,17 @@ class HybridTables(Method):
     def _maker(self, context: RunContext, entity: str, like: Tensor) -> _PartMaker:
         """Return what makes a part; what the tables of an entity share is made once."""
         profiles, trained = context.profiles.of(entity), context.profiles.trained_ids(entity)
+        scale = float(self.config["kt_hybrid_scale"])
         if self.config["kt_hybrid"] == "linear":
             features = profile_features(self.config, profiles, trained).to(like)
-            rate = float(self.config["kt_hybrid_rate"])
-            return lambda table, rows: LinearMap(table, profiles, features, rows.shape[1], rate)
+            rate = float(self.config["kt_hybrid_rate"] or map_rate(features, scale))
+            decay = self.config["kt_hybrid_decay"]
+            return lambda table, rows: LinearMap(
+                table, profiles, features, rows.shape[1], rate, decay
+            )
         neighbours = nearest_neighbours(self.config, profiles, trained, like.device)
         matrices = neighbour_mean(neighbours, like)
-        share = float(self.config["kt_neighbours_share"])
-        return lambda table, rows: Neighbours(table, profiles, *matrices, share)
+        return lambda table, rows: Neighbours(table, profiles, *matrices, scale)
 
     def join_optimizers(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Put the summands in the parameters' place, and keep the model's tables up to date.

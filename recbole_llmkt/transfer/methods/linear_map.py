@@ -34,6 +34,8 @@ class LinearMap(Part):
         That of the rows.
     rate : float
         W's learning rate, as a share of the optimizer's.
+    weight_decay : float, optional
+        W's; the optimizer's by default.
 
     Attributes
     ----------
@@ -48,9 +50,10 @@ class LinearMap(Part):
         features: Tensor,
         width: int,
         rate: float = 1.0,
+        weight_decay: float | None = None,
     ) -> None:
         super().__init__(table, profiles)
-        self.features, self._rate = features, rate
+        self.features, self._rate, self._decay = features, rate, weight_decay
         self.weights = nn.Parameter(features.new_zeros(features.shape[1], width))
 
     def learned(self) -> list[nn.Parameter]:
@@ -60,6 +63,10 @@ class LinearMap(Part):
     def rate(self) -> float:
         """Return W's share of the learning rate (``kt_hybrid_rate``)."""
         return self._rate
+
+    def decay(self) -> float | None:
+        """Return W's weight decay (``kt_hybrid_decay``)."""
+        return self._decay
 
     def added(self, own: Tensor) -> Tensor:
         """Return P W."""
@@ -122,3 +129,22 @@ def profile_features(config: RunConfig, profiles: ProfileVectors, trained_ids: I
     features = torch.zeros(profiles.n_entities, scaled.shape[1])
     features[torch.from_numpy(np.asarray(profiles.ids))] = torch.from_numpy(controlled)
     return features
+
+
+def map_rate(features: Tensor, scale: float) -> float:
+    r"""Return the learning rate of a map, as a share of the rows', that moves rows evenly.
+
+    A step of an optimizer like Adam moves each entry of R and W by about its learning rate, so a
+    row of P W by at most the rate times :math:`\|p\|_1`. With scale / mean :math:`\|p\|_1` of the
+    features (of length ``scale``) that is scale times what R moves, whatever their number.
+
+    Parameters
+    ----------
+    features : Tensor, shape (n, r)
+        Of :func:`profile_features`.
+    scale : float
+        ``kt_hybrid_scale``.
+    """
+    lengths = features.abs().sum(dim=1)
+    lengths = lengths[lengths > 0]
+    return scale / float(lengths.mean()) if len(lengths) else 1.0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,14 @@ def test_a_planted_gain_is_a_win():
     assert verdict.outcome == "win" and verdict.metric == "ndcg@10"
     assert [(pair.rival, pair.proven) for pair in verdict.pairs] == [("base", 1), ("shuffled", 1)]
     assert "better than base (p = " in verdict.reason
+
+
+def test_a_model_without_randomness_is_judged_by_its_users_alone():
+    rng = np.random.default_rng(1)
+    drawn = world(rng, {"base": 0.0, "kt": 0.03, "shuffled": 0.0}, seeds=1)
+    (verdict,) = judge({arm: seeds * 3 for arm, seeds in drawn.items()})
+    assert verdict.outcome == "win"
+    assert re.search(r"users; \+0\.0\d+ with each of 3 seeds\)", verdict.reason)
 
 
 def test_what_the_shuffled_control_gains_too_is_no_win():

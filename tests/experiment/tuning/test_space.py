@@ -54,15 +54,15 @@ def test_a_model_of_closed_form_tunes_what_its_solution_reads(model):
     for key in space:
         for unit in (0.0, 0.5, 1.0):
             config(model, kt_enabled=True, **{key: space[key].at(unit)})
-    default = made["kt_closed_form_weight"]
-    assert space["kt_closed_form_weight"].low <= default <= space["kt_closed_form_weight"].high
+    default, weights = made["kt_closed_form_weight"], space["kt_closed_form_weight"]
+    assert default is None or weights.low <= default <= weights.high
     assert list(arm_space(search_spaces(config(model)), config(model), {})) == list(space)[:-2]
 
 
 def test_neighbours_are_among_the_ways_that_tuning_tries():
     space = arm_space(search_spaces(config()), config(kt_enabled=True), {})
     assert "neighbours" in space["kt_hybrid"].plain() and "none" in space["kt_hybrid"].plain()
-    assert {"kt_neighbours", "kt_neighbours_share", "kt_hybrid_scale"} <= {*space}
+    assert {"kt_neighbours", "kt_hybrid_scale"} <= {*space}
 
 
 def test_files_lie_over_one_another_key_by_key(tmp_path):
@@ -79,6 +79,25 @@ def test_files_lie_over_one_another_key_by_key(tmp_path):
     assert "kt_weight" in spaces["transfer"]
     neumf = search_spaces(config("NeuMF"), path)["shared"]
     assert plain_space(neumf)["mlp_hidden_size"] == [[64, 32], [32]]
+
+
+def test_a_preset_says_what_is_searched_with_it_and_the_file_has_the_last_word(tmp_path):
+    made = config(kt_enabled=True, kt_preset="recommended")
+    own = [*search_spaces(config())["shared"]]
+    assert list(arm_space(search_spaces(made), made, {})) == own
+    solved = config("EASE", kt_enabled=True, kt_preset="recommended")
+    assert list(arm_space(search_spaces(solved), solved, {})) == ["reg_weight"]
+    space = tmp_path / "space.yaml"
+    space.write_text("transfer: {kt_hybrid_scale: [0.5, 1.0]}")
+    assert list(arm_space(search_spaces(made, space), made, {})) == [*own, "kt_hybrid_scale"]
+    preset = tmp_path / "preset.yaml"
+    preset.write_text("kt_loss: mse\nsearch: {transfer: {kt_loss: [mse, rmse]}}")
+    mine = config(kt_enabled=True, kt_preset=str(preset))
+    assert mine["kt_loss"] == "mse"
+    assert search_spaces(mine)["transfer"]["kt_loss"].plain() == ["mse", "rmse"]
+    preset.write_text("search: [kt_loss]")
+    with pytest.raises(ConfigError, match="'search' must hold 'section:' lines"):
+        search_spaces(config(kt_preset=str(preset)))
 
 
 def test_what_an_arm_searches():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from recbole_llmkt.transfer.auxiliary.build import check_loss
-from recbole_llmkt.transfer.auxiliary.losses import LOSSES, make_loss
+from recbole_llmkt.transfer.losses import LOSSES, make_loss
 from recbole_llmkt.utils.exceptions import ConfigError, LayerError
 from tests.helpers import prepare, task_of
 

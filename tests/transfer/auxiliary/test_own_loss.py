@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from recbole_llmkt.quick_start import train
-from recbole_llmkt.transfer.auxiliary.losses import TransferLoss, make_loss
+from recbole_llmkt.transfer.losses import TransferLoss, make_loss
 from recbole_llmkt.utils.exceptions import ConfigError, TrainingError
 from tests.helpers import prepare, same_parameters
 

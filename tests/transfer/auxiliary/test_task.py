@@ -11,9 +11,9 @@ import torch
 from recbole.utils import init_seed
 
 from recbole_llmkt.profiles.embeddings import embedding_paths
-from recbole_llmkt.transfer.auxiliary.losses import TransferLoss
 from recbole_llmkt.transfer.auxiliary.regularizers import VICReg
 from recbole_llmkt.transfer.auxiliary.settings import term_settings
+from recbole_llmkt.transfer.losses import TransferLoss
 from recbole_llmkt.utils.exceptions import ConfigError
 from tests.helpers import ENCODER, add_profiles, one_step, prepare, task_of
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from recbole_llmkt.transfer.auxiliary.losses import MSELoss, TransferLoss
 from recbole_llmkt.transfer.auxiliary.terms import Term
 from recbole_llmkt.transfer.inspection.layers import Layer
+from recbole_llmkt.transfer.losses import MSELoss, TransferLoss
 from recbole_llmkt.transfer.targets.build import TargetTable
 
 VALUES = torch.tensor([[9.0, 9.0], [1.0, 0.0], [0.0, 0.0], [0.0, 2.0]])

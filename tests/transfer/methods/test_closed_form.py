@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -84,6 +86,26 @@ def test_without_knowledge_it_is_recboles_own(tiny, model):
     if model == "NCEPLRec":  # its directions may be turned
         zero, stock = zero.T @ zero, stock.T @ stock
     np.testing.assert_allclose(zero, stock, atol=2e-3)
+
+
+def test_the_default_weight_is_ten_interactions_of_a_mean_item(tiny):
+    run = fitted(tiny, "EASE", kt_closed_form_weight=None)
+    clicks = run.dataset.inter_matrix(form="csr")
+    weight = 10.0 * clicks.nnz / (run.dataset.item_num - 1)  # without the padding item
+    (facts,) = run.trainer.transfer_summary()["closed_form"]
+    assert facts["weight"] == pytest.approx(weight)
+    same = similarity(tiny, "EASE", kt_closed_form_weight=weight)
+    np.testing.assert_allclose(matrix(run.model), same, atol=1e-6)
+
+
+def test_the_length_of_a_profiles_embedding_is_no_matter(tiny):
+    run = fitted(tiny, "EASE")
+    profiles, trained = run.context.profiles.of("item"), run.context.profiles.trained_ids("item")
+    longer = replace(profiles, vectors=profiles.vectors * np.float32(7.0))
+    torch.testing.assert_close(
+        profile_features(run.config, longer, trained),
+        profile_features(run.config, profiles, trained),
+    )
 
 
 def test_user_neighbourhoods_are_those_of_users_profiles(tiny):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from recbole_llmkt.profiles.loading import ProfileVectors
 from recbole_llmkt.transfer.inspection.tables import EntityTable
-from recbole_llmkt.transfer.methods.linear_map import LinearMap, profile_features
+from recbole_llmkt.transfer.methods.folded import FoldedParameter, join_optimizers
+from recbole_llmkt.transfer.methods.linear_map import LinearMap, map_rate, profile_features
 from recbole_llmkt.utils.exceptions import ConfigError, ProfileError
 
 CONFIG = {
@@ -57,3 +59,28 @@ def test_nothing_to_learn_from_is_an_error():
         profile_features(CONFIG, profiles([1, 0], [0, 1]), np.array([3, 4]))
     with pytest.raises(ConfigError, match="item profile embeddings are all the same"):
         profile_features(CONFIG, profiles([1, 0], [1, 0]), np.array([1, 2]))
+
+
+def test_the_rate_moves_rows_as_far_as_their_own_numbers_whatever_the_number_of_features():
+    rng = np.random.default_rng(0)
+    for width, scale in ((8, 1.0), (64, 1.0), (64, 0.3)):
+        config = {**CONFIG, "kt_hybrid_scale": scale}
+        vectors = profiles(*rng.normal(size=(4, width)))
+        features = profile_features(config, vectors, np.arange(1, 5))
+        # Adam's first step moves W by the rate everywhere; a row moves at most so far:
+        farthest = map_rate(features, scale) * features[1:].abs().sum(dim=1)
+        assert farthest.mean().item() == pytest.approx(scale)
+
+
+def test_features_that_are_all_zero_have_a_rate():
+    assert map_rate(torch.zeros(3, 2), 0.0) == 1.0
+
+
+def test_a_map_has_a_weight_decay_of_its_own():
+    features = torch.tensor([[0.0], [1.0]])
+    table = nn.Parameter(torch.zeros(2, 1))
+    part = LinearMap(EntityTable("t", "item", 2), None, features, width=1, weight_decay=0.5)
+    optimizer = torch.optim.SGD([table], lr=1.0, weight_decay=0.1)
+    with join_optimizers([FoldedParameter("t", table, [part])], [optimizer]):
+        decays = [group["weight_decay"] for group in optimizer.param_groups]
+    assert decays == [0.1, 0.5]

@@ -143,7 +143,7 @@ def test_a_share_of_zero_is_stock_and_draws_nothing(tiny):
     stock = prepare(tiny.config("BPR", kt_enabled=False))
     stock.fit()
     after = get_random_state()
-    run = prepare(tiny.config("BPR", **KEYS, kt_neighbours_share=0.0))
+    run = prepare(tiny.config("BPR", **KEYS, kt_hybrid_scale=0.0))
     run.fit()
     assert same_parameters(run.model, stock.model)
     assert torch.equal(get_random_state()["torch"], after["torch"])

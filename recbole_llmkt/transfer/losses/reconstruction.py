@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from recbole_llmkt.transfer.auxiliary.losses.base import TransferLoss
+from recbole_llmkt.transfer.losses.base import TransferLoss
 
 
 class RMSELoss(TransferLoss):

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from recbole_llmkt.transfer.auxiliary.losses.base import Others
-from recbole_llmkt.transfer.auxiliary.losses.structure import GramLoss, SoftRankLoss
+from recbole_llmkt.transfer.losses.base import Others
+from recbole_llmkt.transfer.losses.structure import GramLoss, SoftRankLoss
 
 AXES = torch.eye(2)
 IDS = torch.tensor([1, 2])

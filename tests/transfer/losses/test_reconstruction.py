@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recbole_llmkt.transfer.auxiliary.losses.reconstruction import (
+from recbole_llmkt.transfer.losses.reconstruction import (
     CosineLoss,
     MSELoss,
     RMSELoss,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_llmkt.transfer.auxiliary.losses import LOSSES, Others, TransferLoss, make_loss
-from recbole_llmkt.transfer.auxiliary.losses.base import to_unit_length, unique_rows
+from recbole_llmkt.transfer.losses import LOSSES, Others, TransferLoss, make_loss
+from recbole_llmkt.transfer.losses.base import to_unit_length, unique_rows
 from recbole_llmkt.utils.exceptions import ConfigError
 
 HIDDEN = np.array([[1.0, 2.0], [0.0, -1.0], [3.0, 0.5]], dtype=np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recbole_llmkt.transfer.auxiliary.losses.base import TransferLoss, to_unit_length, unique_rows
+from recbole_llmkt.transfer.losses.base import TransferLoss, to_unit_length, unique_rows
 
 
 class Remember(TransferLoss):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from recbole_llmkt.transfer.auxiliary.losses.base import Others, TransferLoss
-from recbole_llmkt.transfer.auxiliary.losses.contrast import GenerativeLoss, InfoNCELoss
-from recbole_llmkt.transfer.auxiliary.losses.reconstruction import (
+from recbole_llmkt.transfer.losses.base import Others, TransferLoss
+from recbole_llmkt.transfer.losses.contrast import GenerativeLoss, InfoNCELoss
+from recbole_llmkt.transfer.losses.reconstruction import (
     CosineLoss,
     MSELoss,
     RMSELoss,
     SCELoss,
 )
-from recbole_llmkt.transfer.auxiliary.losses.structure import GramLoss, SoftRankLoss
+from recbole_llmkt.transfer.losses.structure import GramLoss, SoftRankLoss
 from recbole_llmkt.utils.exceptions import ConfigError, nearest
 from recbole_llmkt.utils.importing import import_subclass, make_own
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recbole_llmkt.transfer.auxiliary.losses.base import Others, TransferLoss, to_unit_length
+from recbole_llmkt.transfer.losses.base import Others, TransferLoss, to_unit_length
 
 
 class InfoNCELoss(TransferLoss):

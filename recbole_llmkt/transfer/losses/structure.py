@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from recbole_llmkt.transfer.auxiliary.losses.base import (
+from recbole_llmkt.transfer.losses.base import (
     Others,
     TransferLoss,
     to_unit_length,
