@@ -42,6 +42,7 @@ def train(
     evaluate_test: bool = True,
     resume: str | None = None,
     start_from: str | None = None,
+    on_begin: Callable[[str], None] | None = None,
 ) -> Result:
     """Train and test one model as ``config`` says.
 
@@ -65,6 +66,9 @@ def train(
         A checkpoint of the same model whose weights this run starts with; settings and data may
         have changed since. Known users and items keep their rows, by token; new ones start from
         their profile, where the run uses profiles, else as the model starts them.
+    on_begin : callable, optional
+        Called with the path of the checkpoint before the first epoch; the file may not be there
+        yet.
 
     Returns
     -------
@@ -89,7 +93,7 @@ def train(
     check_run(config)
     with tracked(config) as log_result, torch_quiet():
         start = None if start_from is None else Start.of(start_from, config)
-        result = _train(config, saved, verbose, on_epoch, evaluate_test, resume, start)
+        result = _train(config, saved, verbose, on_epoch, evaluate_test, resume, start, on_begin)
         log_result(result)
     return result
 
@@ -102,6 +106,7 @@ def _train(
     evaluate_test: bool,
     resume: str | None,
     start: Start | None,
+    on_begin: Callable[[str], None] | None,
 ) -> Result:
     init_seed(config["seed"], config["reproducibility"])
     logger = getLogger()
@@ -132,7 +137,7 @@ def _train(
             checking.close()
         trainer.before_training = checking.close
         best_valid_score, best_valid_result = _fit(
-            trainer, train_data, valid_data, verbose, saved, on_epoch
+            trainer, train_data, valid_data, verbose, saved, on_epoch, on_begin
         )
     tested = _test(config, trainer, train_data, test_data, saved) if evaluate_test else None
     test_result = tested["test_result"] if tested else None
@@ -175,7 +180,10 @@ def _fit(
     verbose: bool,
     saved: bool,
     on_epoch: Callable[[int, float], None] | None,
+    on_begin: Callable[[str], None] | None,
 ) -> tuple[float, Metrics | None]:
+    if on_begin is not None:
+        on_begin(trainer.saved_model_file)
     # RecBole's trainer of decision trees has no epochs to report.
     by_epochs = isinstance(trainer, CheckpointMixin)
     with stoppable(trainer, saved):

@@ -96,13 +96,23 @@ def _is_id(config: Config, entity: str, token: str) -> bool:
     return column in table.columns and any(row[column] == token for row in table.rows())
 
 
+def _content(file: TextIO) -> str:
+    try:
+        return file.read()
+    except UnicodeError as error:
+        raise ProfileError(f"'{file.name}' is not utf-8 ({error}): convert the file.") from error
+
+
 @click.command(context_settings=ANY_KEY)
 @click.argument("token")
 @dataset_options
 @entity_option
 @click.option("--text", help="The corrected text.")
 @click.option(
-    "--file", "file", type=click.File(encoding="utf-8"), help="A file with the text; - is stdin."
+    "--file",
+    "file",
+    type=click.File(encoding="utf-8-sig"),
+    help="A file with the text; - is stdin.",
 )
 def edit(
     token: str,
@@ -130,7 +140,7 @@ def edit(
     store = own_store(config, entity)
     old = _profile(config, store, token)
     if text is None:
-        text = file.read() if file is not None else click.edit(old.text)
+        text = _content(file) if file is not None else click.edit(old.text)
     text = None if text is None else printable(text).strip()
     if text is None or text == old.text.strip():
         click.echo("Nothing changed.")

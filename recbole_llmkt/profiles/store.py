@@ -201,7 +201,7 @@ class ProfileStore:
 
     def _parse(self, line: bytes, number: int) -> Profile:
         try:
-            values = json.loads(line.decode("utf-8"))
+            values = json.loads(line.decode("utf-8-sig"))  # editors of Windows add a mark
             if not isinstance(values, dict):
                 raise TypeError("it is not a JSON object")
             profile = Profile(**{name: values[name] for name in _NAMES & values.keys()})

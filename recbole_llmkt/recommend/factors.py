@@ -1,4 +1,4 @@
-"""User and item vectors of a model whose score is their product, found by experiment."""
+"""User and item vectors of a model whose score is their product, found out by experiment."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from recbole_llmkt.utils.types import IntArray
 Matrix = npt.NDArray[np.float32]
 
 _PROBED = 4  # users of each of two experiments
-# Largest deviation of a score from the product, as a fraction of the range of scores.
+# Largest deviation of a score from the product, as a share of the scores' range.
 _TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class Factors:
-    """The two factors of a model's scores: ``users @ items.T``.
+    """What a model's scores are a product of: ``users @ items.T``.
 
     Attributes
     ----------
     users : ndarray of float32, shape (n_users, dim)
-        In the order of the request.
+        In the order in which they were asked for.
     items : ndarray of float32, shape (n_items, dim)
-        Likewise. If the model adds a bias for each item, the bias is the last column, and the last
-        column of ``users`` is 1.
+        Likewise. Where the model adds a number for each item,
+        that is the last column, and the users' last column is 1.
     """
 
     users: Matrix
@@ -47,7 +47,7 @@ class Product:
     items : Tensor of float32, shape (n_items, dim)
         The same for all users.
     bias : Tensor of float32, shape (n_items,)
-        Zero if the model has none.
+        Zero where there is none.
     scale : float
         CORE's 1 / temperature; 1 for most models.
     number : int
@@ -61,20 +61,20 @@ class Product:
 
     @classmethod
     def of(cls, left: Tensor, right: Tensor, scores: Tensor) -> Product | None:
-        """Explain scores by a product and a bias for each item; None if that does not explain them.
+        """Explain scores by a product and a number for each item; None if they are something else.
 
         Parameters
         ----------
         left : Tensor, shape (n_users, dim)
-            Candidates for the users' vectors.
+            What may be the users' vectors.
         right : Tensor, shape (n_items, dim)
-            Candidates for the items' vectors.
+            What may be the items'.
         scores : Tensor, shape (n_users, n_items)
-            The model's.
+            Of the model.
         """
         left, right, scores = left.double(), right.double(), scores.double()
         product = left @ right.T
-        # Only the product differs between users.
+        # What differs between users is the product's alone.
         moved, by = scores - scores.mean(0), product - product.mean(0)
         if not (torch.isfinite(scores).all() and float(by.abs().max()) > 0):
             return None
@@ -88,7 +88,7 @@ class Product:
         return cls(right.float(), bias.float(), scale)
 
     def equals(self, other: Product) -> bool:
-        """Tell whether item vectors, bias and scale agree with those found for other users."""
+        """Tell whether other users have the same items' vectors, bias and scale."""
         return (
             torch.allclose(self.items, other.items)
             and torch.allclose(self.bias, other.bias, rtol=1e-2, atol=1e-3)
@@ -101,7 +101,7 @@ class Product:
         return factor.shape == self.items.shape and torch.allclose(factor.float(), self.items)
 
     def users(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """Return the user vectors of a batch: those multiplied with the item vectors.
+        """Return the users' vectors of a batch: those that were multiplied with the items'.
 
         Parameters
         ----------
@@ -114,11 +114,11 @@ class Product:
         """
         left, right = pairs[-1]
         if not self.has_items(right):
-            left, right = right, left  # as many users as items: either could be
+            left, right = right, left  # as many users as items
         return left.float()
 
     def factors(self, users: Sequence[Tensor], item_ids: Sequence[int]) -> Factors:
-        """Return vectors whose product is the score, with scale and bias folded in.
+        """Return vectors whose product is the score, with scale and bias in them.
 
         Parameters
         ----------
@@ -136,7 +136,7 @@ class Product:
 
 
 class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Record the matrix products of shape (n_users, n_items) computed within the block.
+    """Record the matrix products of shape (n_users, n_items) that are computed within it.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     Attributes
     ----------
     pairs : list of tuple of Tensor
-        User and item factor of each product, in the order they were computed.
+        The users' and the items' factor of each product, in the order of their computation.
     """
 
     def __init__(self, n_users: int, n_items: int, wanted: Product | None = None) -> None:
@@ -164,7 +164,7 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Run the operation, and keep the factors if it is such a product."""
+        """Compute what is asked for, and keep the factors of a product."""
         if func in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
             left, right = args[-2:]
             shape = (left.shape[0], right.shape[1])
@@ -192,22 +192,22 @@ class _WantedMet(Exception):  # noqa: N818 - it ends a block, and is no error
 
 
 def find_product(ranker: Any, user_ids: Sequence[int]) -> Product | None:
-    """Find out whether a model's score is the product of a user vector and an item vector.
+    """Find out whether a model's score is a product of a user's and an item's vector.
 
-    The last matrix product that the model computes while ranking must explain all scores of two
-    groups of users with the same item vectors.
+    The last matrix product that the model computes while it ranks must explain all scores, of two
+    groups of users, with the same items' vectors.
 
     Parameters
     ----------
     ranker : Ranker
         The model.
     user_ids : sequence of int
-        Users who can be ranked for.
+        Users that can be ranked for.
 
     Returns
     -------
     Product or None
-        None if the score is something else, or there are too few users to tell.
+        None: the score is something else, or there are too few users to tell.
     """
     groups = [list(user_ids[start : start + _PROBED]) for start in (0, _PROBED)]
     if len(groups[1]) < _PROBED:

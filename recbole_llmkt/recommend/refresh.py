@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from logging import getLogger
 from pathlib import Path
@@ -23,10 +22,10 @@ from recbole_llmkt.recommend.files import (
 )
 from recbole_llmkt.recommend.recommender import Recommender
 from recbole_llmkt.training.continuing import open_checkpoint
-from recbole_llmkt.training.stopping import Interrupted
 from recbole_llmkt.transfer.context import entities_of
 from recbole_llmkt.utils.exceptions import DataError
 from recbole_llmkt.utils.files import exclusive, replace_file
+from recbole_llmkt.utils.jsonl import Fields, read_object
 from recbole_llmkt.utils.types import Settings
 
 logger = getLogger(__name__)
@@ -130,16 +129,11 @@ class _State:
             "exports": [wanted.topk, wanted.form, wanted.vectors],
         }
         path = wanted.output / _STATE
-        try:
-            stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-            same = stored.get("request") == request
-            done = dict(stored["done"]) if same else {}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"'{path}' cannot be read ({error}): delete it.") from error
-        if not _exist(done.get("files", ())):
-            del done["files"]
-        if not _exist([done["checkpoint"]] if "checkpoint" in done else ()):
-            done = {"profiles": done["profiles"]}
+        done: Settings = {}
+        if path.is_file():
+            fields = read_object(path, "Delete it: every step is done again.")
+            if fields.required("request", dict) == request:
+                done = steps_done(fields.part("done"))
         return cls(path, request, done)
 
     def note(self, **done: object) -> None:
@@ -149,8 +143,36 @@ class _State:
         replace_file(self._path, f"{text}\n".encode())
 
 
-def _exist(files: Iterable[object]) -> bool:
-    return all(Path(str(file)).is_file() for file in files)
+def steps_done(noted: Fields) -> Settings:
+    """Return the steps of ``refresh.json`` whose results are where they were noted.
+
+    Parameters
+    ----------
+    noted : Fields
+        Its ``done``.
+
+    Returns
+    -------
+    dict
+        The result of each step, by its name.
+
+    Raises
+    ------
+    DataError
+        A result of another type than a step has.
+    """
+    files = noted.optional_items("files", str)
+    done: Settings = {
+        "profiles": noted.optional("profiles", int),
+        "checkpoint": noted.optional("checkpoint", str),
+        "unfinished": noted.optional("unfinished", str),
+        "files": None if files is None else list(files),
+    }
+    if not all(Path(file).is_file() for file in files or ()):
+        done["files"] = None
+    if done["checkpoint"] is not None and not Path(done["checkpoint"]).is_file():
+        done["checkpoint"] = done["files"] = None
+    return {step: result for step, result in done.items() if result is not None}
 
 
 def _write_profiles(config: Config) -> int:
@@ -163,14 +185,18 @@ def _write_profiles(config: Config) -> int:
 
 
 def _train(wanted: Refresh, config: Config, state: _State) -> str:
-    unfinished = state.done.pop("unfinished", None)
+    unfinished = state.done.get("unfinished")
     resume = str(unfinished) if unfinished and Path(str(unfinished)).is_file() else None
     start = None if wanted.retrain or resume else wanted.checkpoint
-    try:
-        result = train(config, verbose=False, resume=resume, start_from=start)
-    except Interrupted as interrupted:
-        state.note(unfinished=interrupted.checkpoint)
-        raise
+    # Noted before the first epoch, it is resumed also after a loss of power.
+    result = train(
+        config,
+        verbose=False,
+        resume=resume,
+        start_from=start,
+        on_begin=lambda path: state.note(unfinished=path),
+    )
+    state.done.pop("unfinished", None)
     return str(result["checkpoint"])
 
 

@@ -192,7 +192,7 @@ def read_object(path: Path, fix: str) -> Fields:
         It cannot be read, or holds something else.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is damaged ({error}). {fix}") from error
     return Fields(values, str(path), fix)

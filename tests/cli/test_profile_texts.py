@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
@@ -61,3 +63,13 @@ def test_a_folder_of_another_dataset_is_refused(run, tmp_path):
     result = run(import_profiles, str(tmp_path))
     assert isinstance(result.exception, ProfileError)
     assert "has no tiny.userprof, .useremb, .itemprof or .itememb" in str(result.exception)
+
+
+def test_a_text_from_a_file_of_another_system(run):
+    """Editors of Windows put a byte-order mark before utf-8, or write another encoding."""
+    Path("text.txt").write_bytes("Likes noir.".encode("utf-8-sig"))
+    assert "is corrected" in run(edit, "u1", "--file=text.txt").output
+    assert run.store.read()["u1"].text == "Likes noir."
+    Path("text.txt").write_bytes("Mag Füme.".encode("utf-16"))
+    refused = run(edit, "u1", "--file=text.txt").exception
+    assert isinstance(refused, ProfileError) and "'text.txt' is not utf-8" in str(refused)

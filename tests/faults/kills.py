@@ -2,8 +2,9 @@
 
     python -m tests.faults.kills train --kills=30 --seed=1
 
-Commands: train, compare, tune, profile. Every third kill is SIGTERM, the others SIGKILL. It ends
-with 1 where a result differs, something paid for is lost, or something unfinished stays.
+Commands: train, compare, tune, profile, refresh. Every third kill is SIGTERM, the others SIGKILL.
+It ends with 1 where a result differs, something paid for is lost, something unfinished stays, or a
+command ends otherwise than by its kill.
 """
 
 from __future__ import annotations
@@ -44,11 +45,15 @@ class Fault:
         From the folder it works in to what is added when it is started again.
     result : callable
         From the folder and the last output to what must be equal.
+    made : str
+        What is removed when the command has ended before its kill, to begin again; "": the next
+        kill finds everything done.
     """
 
     arguments: Command
     resumed: Callable[[Path], Command]
     result: Callable[[Path, str], Any]
+    made: str = ""
 
 
 def nothing(folder: Path) -> Command:
@@ -80,10 +85,12 @@ def lines_of(name: str, *fields: str) -> Callable[[Path, str], Any]:
     return read
 
 
+# SIGKILL; SIGTERM as Ctrl-C, or before Python has set it up.
+ENDS = (-signal.SIGKILL, -signal.SIGTERM, 1, 130)
 LLMKT = "from recbole_llmkt.cli.main import main; main()"
 COMMON = ["--dataset=planted", "--config-files=settings.yaml"]
 FAULTS = {
-    "train": Fault(["train", "--model=NeuMF", *COMMON], newest_checkpoint, trained),
+    "train": Fault(["train", "--model=NeuMF", *COMMON], newest_checkpoint, trained, "saved/*.pth"),
     "compare": Fault(
         ["compare", "--models=BPR", "--arms=base,kt", "--seeds=1,2", "--output=out", *COMMON],
         nothing,
@@ -98,6 +105,12 @@ FAULTS = {
         ["profile", "--entity=user", "--profile_dir=made", *COMMON],
         nothing,
         lines_of("made/user.jsonl", "text", "error"),
+    ),
+    "refresh": Fault(
+        ["refresh", "--checkpoint=old.pth", "--output=served", "--epochs=12", "--topk=5"],
+        nothing,
+        lambda folder, output: (folder / "served" / "recommendations.csv").read_text(),
+        "served/*",
     ),
 }
 
@@ -130,10 +143,22 @@ def disturb(folder: Path, fault: Fault, kills: int, longest: float, draw: random
             n_killed += 1
             process.send_signal(signal.SIGTERM if number % 3 == 2 else signal.SIGKILL)
         process.wait()
-        if fault is FAULTS["train"] and process.returncode == 0:
-            for path in folder.glob("saved/*.pth"):  # it was quicker: from the start again
+        if process.returncode == 0:  # it was quicker
+            for path in folder.glob(fault.made) if fault.made else ():
                 path.unlink()
+        elif process.returncode not in ENDS:
+            raise SystemExit(f"exit {process.returncode}: {(folder / 'output.txt').read_text()}")
     return n_killed
+
+
+def train_and_grow(folder: Path) -> None:
+    """Train what ``refresh`` starts from, and add a user to the data."""
+    process = start(folder, ["train", "--model=BPR", "--kt_enabled=False", *COMMON])
+    assert process.wait() == 0, (folder / "output.txt").read_text()
+    (checkpoint,) = folder.glob("saved/*.pth")
+    checkpoint.rename(folder / "old.pth")
+    with (folder / "data" / "planted" / "planted.train.inter").open("a") as file:
+        file.writelines(f"newcomer\ti{number}\n" for number in range(3))
 
 
 def prepare(folder: Path, server: OpenAIServer) -> None:
@@ -164,6 +189,8 @@ def main() -> int:
         for folder in (calm, rough):
             folder.mkdir()
             prepare(folder, server)
+            if given.command == "refresh":
+                train_and_grow(folder)
         began = time.monotonic()
         expected = finish(calm, fault)
         longest, asked = time.monotonic() - began, len(server.payloads)

@@ -16,9 +16,12 @@ from recbole_llmkt.experiment.report import exports, tables
 from recbole_llmkt.experiment.report.findings import Findings
 from recbole_llmkt.experiment.runs.plan import Plan
 from recbole_llmkt.experiment.runs.results import ResultsWriter, read_results
+from recbole_llmkt.experiment.tuning.study_file import FILE_NAME
 from recbole_llmkt.experiment.tuning.trials import read_finals, read_trials
 from recbole_llmkt.experiment.tuning.winners import TunedStudy, tuned_plan
+from recbole_llmkt.recommend.refresh import steps_done
 from recbole_llmkt.utils.exceptions import LLMKTError
+from recbole_llmkt.utils.jsonl import read_object
 from tests.fuzz.cases import as_json, changed, damaged, no_leftovers, survives
 
 SLICE = {"part": "cold users", "bounds": "1-5", "users": 3, "metrics": {"ndcg@5": 0.1}}
@@ -91,14 +94,38 @@ STUDY = {
     changed(STUDY).map(as_json) | damaged(as_json(STUDY)),
 )
 @example(lines({**TRIAL, "score": float("nan")}), as_json(STUDY))
+@example(lines(TRIAL), as_json(STUDY))
 def test_studies(tmp_path, trials, study):
     (tmp_path / "trials.jsonl").write_bytes(trials)
     (tmp_path / "finals.jsonl").write_bytes(trials)
-    (tmp_path / "study.json").write_bytes(study)
+    (tmp_path / FILE_NAME).write_bytes(study)
     for read in (read_trials, read_finals, TunedStudy.read):
         survives(read, tmp_path)
     wanted = Plan(models=[], arms=[], seeds=[1], dataset="", config_files=[], overrides={})
     survives(tuned_plan, tmp_path, wanted)
+
+
+REFRESHED = {
+    "request": {"checkpoint": "model.pth", "exports": [10, "csv", None]},
+    "done": {"profiles": 3, "checkpoint": "new.pth", "files": ["served/recommendations.csv"]},
+}
+
+
+@given(changed(REFRESHED).map(as_json) | damaged(as_json(REFRESHED)))
+@example(as_json({**REFRESHED, "done": {"checkpoint": 5}}))
+@example(as_json({**REFRESHED, "done": {"files": 5}}))
+def test_a_refresh(tmp_path, content):
+    path = tmp_path / "refresh.json"
+    path.write_bytes(content)
+    fields = survives(read_object, path, "Delete it.")
+    if not isinstance(fields, LLMKTError):
+        survives(lambda: steps_done(fields.part("done")))
+
+
+def test_the_study_that_the_cases_start_from_is_read(tmp_path):
+    (tmp_path / FILE_NAME).write_bytes(as_json(STUDY))
+    (tmp_path / "trials.jsonl").write_bytes(lines(TRIAL))
+    assert TunedStudy.read(tmp_path).winner("BPR", "kt").keys == {"kt_weight": 0.5}
 
 
 @pytest.fixture(scope="module")

@@ -67,6 +67,13 @@ def test_any_text_survives(store):
     assert store.read()["2"].text == "half of a pair: ?!"
 
 
+def test_a_store_that_an_editor_of_windows_saved(store):
+    only = profile("1")
+    write(store, only)
+    store.path.write_bytes(b"\xef\xbb\xbf" + store.path.read_bytes())
+    assert store.read() == {"1": only}
+
+
 def test_texts_on_the_disk_have_no_control_characters(store):
     write(store, profile("x\x1b", "Likes \x1b[31mwar\x1b[0m\x07\tand\r\npeace."))
     assert store.read()["x\x1b"].text == "Likes war\tand\npeace."

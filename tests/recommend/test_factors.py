@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from recbole_llmkt.config import Config
 from recbole_llmkt.quick_start import train
 from recbole_llmkt.recommend.factors import Product, Products
 from recbole_llmkt.recommend.rank import Ranker
 from recbole_llmkt.utils.exceptions import ConfigError
+from tests.parity.parity_cases import CONTEXT, GENERAL, KNOWLEDGE, LIBRARIES
+from tests.parity.parity_cases import SEQUENTIAL as SEQUENTIAL_CASES
+from tests.parity.parity_data import NAME, write_atomic_files
 from tests.recommend.test_rank import SEQUENTIAL
 
+PAGE = Path(__file__).parents[2] / "docs" / "serving.md"
 MODELS = {
     "BPR": {},
+    "NGCF": {"hidden_size_list": [8, 8]},
+    "SimpleX": {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 3}},
     "LightGCN": {"n_layers": 1},
     "MultiVAE": {"mlp_hidden_size": [8], "latent_dimension": 4},  # its last layer has a bias
     "SASRec": SEQUENTIAL,
@@ -37,6 +47,29 @@ def test_the_product_is_the_score(make_dataset, model):
     np.testing.assert_allclose(factors.users @ factors.items.T, scores, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [*GENERAL, *SEQUENTIAL_CASES, *KNOWLEDGE, *CONTEXT], ids=str)
+def test_the_page_names_the_models_with_vectors(case, tmp_path):
+    if case.model in LIBRARIES:
+        pytest.importorskip(LIBRARIES[case.model])
+    write_atomic_files(tmp_path)
+    keys = case.config(data_path=str(tmp_path), kt_enabled=False, epochs=1, eval_step=0)
+    if case.model == "SINE":
+        keys["train_neg_sample_args"] = {"distribution": "uniform", "sample_num": 1}
+    config = Config(case.model, NAME, config_dict=keys, command_line=[])
+    ranker = Ranker(train(config, verbose=False, evaluate_test=False)["checkpoint"])
+    (table,) = re.findall(r"models with vectors \|\n(.*?)\n\n", PAGE.read_text(), re.DOTALL)
+    assert (ranker.product is not None) == (case.model in re.findall(r"\w+", table))
+    if ranker.product is None:
+        return
+    users, items = ranker.all_user_ids(), ranker.all_item_ids()
+    factors = ranker.factors(users, items)
+    with torch.no_grad():
+        scores = ranker.scores(np.array(users))[:, items].numpy()
+    largest = 1e-4 * (scores.max() - scores.min())
+    np.testing.assert_allclose(factors.users @ factors.items.T, scores, rtol=0, atol=largest)
+
+
 def test_the_vectors_cost_no_scores(make_dataset, monkeypatch):
     """Another product of the same shape does not end the block."""
     ranker = ranker_of(make_dataset(), "BPR")
@@ -57,9 +90,9 @@ def test_the_vectors_cost_no_scores(make_dataset, monkeypatch):
     assert np.array_equal(factors.users, ranker.model.user_embedding.weight[ids].detach().numpy())
 
 
-@pytest.mark.parametrize("model", ["NeuMF", "EASE", "FPMC"])
+@pytest.mark.parametrize("model", ["NeuMF", "DMF", "EASE", "FPMC"])
 def test_other_scores_are_refused(make_dataset, model):
-    """NeuMF scores pairs, EASE multiplies with a matrix of items, FPMC adds two products."""
+    """NeuMF and DMF score pairs, EASE multiplies with a matrix of items, FPMC adds two products."""
     sampled = {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}
     keys = {**SEQUENTIAL, **sampled} if model == "FPMC" else {}
     ranker = ranker_of(make_dataset(), model, **keys)

@@ -111,3 +111,5 @@ def test_a_file_of_one_object_is_read_or_refused(tmp_path, text):
         read_object(path, "Restore it.")
     path.write_text('{"format": 1}')
     assert read_object(path, "Restore it.").required("format", int) == 1
+    path.write_text('\ufeff{"format": 1}')  # as editors of Windows save it
+    assert read_object(path, "Restore it.").required("format", int) == 1

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable
 
+import numpy as np
 import pandas as pd
 
 from recbole_llmkt.utils.text import printable
@@ -134,8 +135,10 @@ def id_problem(token: str) -> str | None:
 
 def each_once(cells: pd.Series, change: Callable[[str], object]) -> pd.Series:
     """Change the cells of a column, each different text once."""
-    known = {text: change(text) for text in cells.unique()}
-    return cells.map(known)
+    codes, texts = pd.factorize(cells)
+    changed = np.empty(len(texts), dtype=object)
+    changed[:] = [change(text) for text in texts]
+    return pd.Series(changed[codes], index=cells.index, dtype=object)
 
 
 def sequence_separator(parts: Iterable[str]) -> str:

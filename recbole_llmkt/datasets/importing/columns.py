@@ -23,7 +23,7 @@ from recbole_llmkt.utils.exceptions import DataError
 from recbole_llmkt.utils.text import one_line
 
 # Numbers, but for codes such as 007.
-_NUMBER = r"[-+]?(?:0|[1-9]\d*)?(?:\.\d+)?(?:(?<=\d)[eE][-+]?\d+)?"
+_NUMBER = re.compile(r"[-+]?(?:0|[1-9]\d*)?(?:\.\d+)?(?:(?<=\d)[eE][-+]?\d+)?")
 _STANDARD = {
     "user": "user_id",
     "item": "item_id",
@@ -246,13 +246,13 @@ def _add_others(
 ) -> None:
     """Add the columns without a role: numbers as float, all others as cleaned tokens."""
     for column in roles.free():
-        cells = source[column].str.strip()
-        filled = cells[cells != ""]
-        if filled.empty:
+        cells = each_once(source[column], str.strip)
+        filled = [cell for cell in cells.unique() if cell]
+        if not filled:
             made.notes.append(f"the column '{column}' is empty, and left out")
             continue
         name = namer(column, table)
-        is_number = bool(filled.str.fullmatch(_NUMBER).all())
+        is_number = all(map(_NUMBER.fullmatch, filled))
         made.types[name] = "float" if is_number else "token"
         made.frame[name] = cells if is_number else _cleaned(cells, column, made.notes)
         _count_missing(cells, column, made.notes)
@@ -286,9 +286,9 @@ def _examples(entries: Sequence[str], n_all: int) -> str:
 def strings(column: pd.Series, join: Callable[[tuple[str, ...]], str]) -> list[str]:
     """Return the cells of a column of :class:`Columns` as they are written."""
     if column.dtype == float:
-        return ["" if np.isnan(value) else _shortest(value) for value in column]
-    return [join(cell) if isinstance(cell, tuple) else cell for cell in column]
+        return ["" if np.isnan(value) else _shortest(value) for value in column.tolist()]
+    return [join(cell) if isinstance(cell, tuple) else cell for cell in column.tolist()]
 
 
 def _shortest(value: float) -> str:
-    return str(int(value)) if value == int(value) else f"{value:.6f}".rstrip("0").rstrip(".")
+    return str(int(value)) if value.is_integer() else f"{value:.6f}".rstrip("0").rstrip(".")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ _JSON = (".jsonl", ".ndjson", ".json")
 _PARQUET = (".parquet", ".pq")
 _SEPARATORS = (",", ";", "\t", "|")
 _LISTED = 20
-_BLOCK = 1000  # lines between two steps of a progress bar
+_BLOCK = 1000  # lines that are read at once, and between two steps of a progress bar
 _EXACT = 2.0**53  # larger floats are no exact whole numbers
 
 
@@ -184,17 +185,25 @@ def _read_delimited(path: Path, how: Reading, bad: BadRows) -> Table:
         separator = how.separator or max(_SEPARATORS, key=first.count)
         header = _header(path, next(csv.reader([first], delimiter=separator), []))
         columns: list[list[str]] = [[] for _ in header]
-        numbers = []
+        numbers: list[int] = []
         known: dict[str, str] = {}  # a text that occurs often is kept once
-        for number, cells in _records(path, lines, separator, bad):
-            if len(cells) != len(header):
-                bad.add(path, number, f"{len(cells)} cells, the header {len(header)}")
-                continue
-            numbers.append(number)
-            for column, cell in zip(columns, cells):
-                column.append(known.setdefault(cell, cell))
+        rows = _of_length(path, len(header), _records(path, lines, separator, bad), bad)
+        while block := list(itertools.islice(rows, _BLOCK)):
+            numbers += [number for number, _ in block]
+            for column, cells in zip(columns, zip(*(cells for _, cells in block))):
+                column += map(known.setdefault, cells, cells)
     named = {name: column for name, column in zip(header, columns) if name}
     return Table(path, _frame(named, numbers))
+
+
+def _of_length(
+    path: Path, n_cells: int, rows: Iterable[tuple[int, list[str]]], bad: BadRows
+) -> Iterator[tuple[int, list[str]]]:
+    for number, cells in rows:
+        if len(cells) == n_cells:
+            yield number, cells
+        else:
+            bad.add(path, number, f"{len(cells)} cells, the header {n_cells}")
 
 
 def _header(path: Path, cells: list[str]) -> list[str]:
