@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, Union, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Union, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,79 @@ Matrix = npt.NDArray[np.float32]
 PlainValue = Union[None, bool, int, float, str, "list[PlainValue]", "dict[str, PlainValue]"]
 
 
+# This package's keys by the type of their values (recbole_llmkt.keys.table says what they mean).
+BoolKey = Literal["kt_enabled", "kt_strict_keys", "kt_cold_start"]
+IntKey = Literal[
+    "kt_neighbours",
+    "kt_cold_threshold",
+    "kt_kar_shared_experts",
+    "kt_kar_own_experts",
+    "kt_kar_hidden",
+    "profile_encoder_batch_size",
+    "profile_max_history",
+    "profile_batch_size",
+    "profile_max_tokens",
+    "profile_concurrency",
+    "profile_retries",
+]
+OptionalIntKey = Literal[
+    "kt_projector_dim", "kt_hybrid_width", "kt_seed", "kt_valid_users", "profile_seed"
+]
+FloatKey = Literal[
+    "kt_temperature",
+    "kt_mask_ratio",
+    "kt_regularizer_weight",
+    "kt_init_scale",
+    "kt_hybrid_scale",
+    "kt_tail_share",
+    "kt_kar_dropout",
+    "kt_epochs",  # an int is a number of epochs, a float a share of them
+    "profile_timeout",
+]
+OptionalFloatKey = Literal[
+    "kt_hybrid_rate", "kt_hybrid_decay", "kt_closed_form_weight", "profile_temperature"
+]
+StrKey = Literal[
+    "kt_method",
+    "kt_pool",
+    "kt_loss",
+    "kt_regularizer",
+    "kt_schedule",
+    "kt_balance",
+    "kt_transform",
+    "kt_projector",
+    "kt_control",
+    "kt_init",
+    "kt_hybrid",
+    "kt_closed_form",
+    "profile_encoder",
+    "profile_generator",
+    "profile_prompt",
+    "profile_domain",
+    "profile_history",
+    "profile_api_key_env",
+    "profile_device",
+    "profile_engine",
+]
+OptionalStrKey = Literal[
+    "kt_preset",
+    "kt_user_layer",
+    "kt_item_layer",
+    "profile_dir",
+    "profile_model",
+    "profile_file",
+    "profile_title_field",
+    "profile_category_field",
+    "profile_text_field",
+    "profile_rating_field",
+    "profile_api_base",
+]
+StrOrListKey = Literal["kt_layer", "kt_rows", "kt_entity", "kt_init_tables"]
+ListKey = Literal["kt_slices", "kt_freeze_phase1", "kt_freeze_phase2"]
+FloatOrListKey = Literal["kt_weight"]
+LeakKey = Literal["profile_allow_leak"]
+
+
 class SettingsLike(Protocol):
     """Values by key: a configuration, or a mapping of settings."""
 
@@ -44,6 +117,40 @@ class RunConfig(Protocol):
     model_class: type
     final_config_dict: Settings
 
+    @overload
+    def __getitem__(self, key: BoolKey, /) -> bool: ...
+
+    @overload
+    def __getitem__(self, key: IntKey, /) -> int: ...
+
+    @overload
+    def __getitem__(self, key: OptionalIntKey, /) -> int | None: ...
+
+    @overload
+    def __getitem__(self, key: FloatKey, /) -> float: ...
+
+    @overload
+    def __getitem__(self, key: OptionalFloatKey, /) -> float | None: ...
+
+    @overload
+    def __getitem__(self, key: StrKey, /) -> str: ...
+
+    @overload
+    def __getitem__(self, key: OptionalStrKey, /) -> str | None: ...
+
+    @overload
+    def __getitem__(self, key: StrOrListKey, /) -> str | list[str]: ...
+
+    @overload
+    def __getitem__(self, key: ListKey, /) -> list[str]: ...
+
+    @overload
+    def __getitem__(self, key: FloatOrListKey, /) -> float | list[float]: ...
+
+    @overload
+    def __getitem__(self, key: LeakKey, /) -> bool | Literal["tune"]: ...
+
+    @overload
     def __getitem__(self, key: str, /) -> Any: ...
 
     def __setitem__(self, key: str, value: object) -> None: ...

@@ -6,6 +6,7 @@ import importlib.util
 import math
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -17,7 +18,7 @@ from recbole_llmkt.transfer.auxiliary.regularizers import REGULARIZERS
 from recbole_llmkt.transfer.inspection.row_inference import FINDERS
 from recbole_llmkt.transfer.losses import LOSSES
 from recbole_llmkt.transfer.targets.build import TRANSFORMS
-from recbole_llmkt.utils import resources
+from recbole_llmkt.utils import resources, types
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.parsing import load_yaml
 
@@ -41,6 +42,29 @@ def test_overall_yaml_has_the_tables_types_and_meanings():
     lines = [line for line in OVERALL.read_text().splitlines() if re.match(r"(kt|profile)_", line)]
     comments = {line.partition(":")[0]: line.partition("# ")[2] for line in lines}
     assert comments == {name: f"({key.type_words}) {key.meaning}" for name, key in KEYS.items()}
+
+
+TYPES = {
+    types.BoolKey: ("bool", False, "", ()),
+    types.LeakKey: ("bool", False, "", ("tune",)),
+    types.IntKey: ("int", False, "", ()),
+    types.OptionalIntKey: ("int", True, "", ()),
+    types.FloatKey: ("float", False, "", ()),
+    types.OptionalFloatKey: ("float", True, "", ()),
+    types.FloatOrListKey: ("float", False, "some", ()),
+    types.StrKey: ("str", False, "", ()),
+    types.OptionalStrKey: ("str", True, "", ()),
+    types.StrOrListKey: ("str", False, "some", ()),
+    types.ListKey: ("str", False, "list", ()),
+}
+
+
+def test_a_configuration_is_typed_as_the_table_says():
+    typed = {name: of_key for names, of_key in TYPES.items() for name in get_args(names)}
+    assert typed == {
+        name: (key.type.partition(" ")[0], key.optional, key.many, key.words)
+        for name, key in KEYS.items()
+    }
 
 
 def test_every_default_is_allowed():

@@ -93,7 +93,13 @@ FEW_PAIRS = {
     }
 }
 
+# One layer of attention where RecBole has two, to save time. FEARec needs two.
+ONE_LAYER: dict[str, Any] = {"n_layers": 1}
+
 SETTINGS: dict[str, dict[str, Any]] = {
+    **{name: ONE_LAYER for name in ("SASRec", "BERT4Rec", "CORE", "LightSANs", "GCSAN", "SASRecF")},
+    "FDSA": ONE_LAYER,
+    "NextItNet": {"block_num": 1},
     "CDAE": USERWISE,
     "DiffRec": USERWISE,
     "ENMF": USERWISE,
@@ -106,12 +112,23 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "NCL": {"num_clusters": 5, "warm_up_step": 1},
     "SimpleX": {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 3}},
     # Their convolutions score pair by pair.
-    "ConvNCF": FEW_PAIRS,
-    "NNCF": FEW_PAIRS,
+    "ConvNCF": {
+        **FEW_PAIRS,
+        "embedding_size": 16,
+        "cnn_channels": [1, 16, 16],
+        "cnn_kernels": [4, 4],
+        "cnn_strides": [4, 4],
+    },
+    "NNCF": {**FEW_PAIRS, "num_conv_kernel": 32},
     "FPMC": PAIRWISE,
     "TransRec": PAIRWISE,
-    "DIN": LABELS,
-    "DIEN": {**LABELS, "MAX_ITEM_LIST_LENGTH": 4, "train_batch_size": 800},
+    "DIN": {**LABELS, "mlp_hidden_size": [32]},
+    "DIEN": {
+        **LABELS,
+        "mlp_hidden_size": [32],
+        "MAX_ITEM_LIST_LENGTH": 4,
+        "train_batch_size": 800,
+    },
 }
 
 

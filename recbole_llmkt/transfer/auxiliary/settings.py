@@ -37,25 +37,26 @@ def term_settings(config: RunConfig) -> list[TermSettings]:
     ConfigError
         Lists of different lengths, or weights that add up to more than 1.
     """
+    layer, rows, weight = config["kt_layer"], config["kt_rows"], config["kt_weight"]
     entity = ["user", "item"] if config["kt_entity"] == "both" else config["kt_entity"]
-    keys = {
-        "kt_layer": config["kt_layer"],
-        "kt_rows": config["kt_rows"],
-        "kt_entity": entity,
-        "kt_weight": config["kt_weight"],
+    given = {"kt_layer": layer, "kt_rows": rows, "kt_entity": entity, "kt_weight": weight}
+    lengths = {
+        name: len(value) for name, value in given.items() if isinstance(value, (list, tuple))
     }
-    lengths = {name: len(value) for name, value in keys.items() if isinstance(value, (list, tuple))}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{name} has {length}" for name, length in lengths.items())
         raise ConfigError(f"Lists of terms must have the same length, but {counts}.")
     count = next(iter(lengths.values()), 1)
-    columns = {n: list(v) if n in lengths else [v] * count for n, v in keys.items()}
-    if "kt_weight" not in lengths:
-        columns["kt_weight"] = [config["kt_weight"] / count] * count
-    if sum(columns["kt_weight"]) > 1.0 + 1e-9:
-        raise ConfigError(f"kt_weight: {config['kt_weight']} adds up to more than 1.")
-    rows = zip(columns["kt_layer"], columns["kt_rows"], columns["kt_entity"], columns["kt_weight"])
-    return [TermSettings(*row) for row in rows if row[3] > 0.0]
+    weights = list(weight) if isinstance(weight, (list, tuple)) else [weight / count] * count
+    if sum(weights) > 1.0 + 1e-9:
+        raise ConfigError(f"kt_weight: {weight} adds up to more than 1.")
+    terms = zip(_each(layer, count), _each(rows, count), _each(entity, count), weights)
+    return [TermSettings(*term) for term in terms if term[3] > 0.0]
+
+
+def _each(value: str | list[str], count: int) -> list[str]:
+    """Return a value for each term."""
+    return list(value) if isinstance(value, (list, tuple)) else [value] * count
 
 
 def default_layers(

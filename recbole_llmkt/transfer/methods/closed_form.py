@@ -104,9 +104,8 @@ class ClosedForm(Method):
         features = profile_features(config, self._profiles, context.profiles.trained_ids(entity))
         self._rows = int((features.abs().sum(dim=1) > 0).sum())
         interactions = context.train_data._dataset.inter_matrix(form="csr").astype(np.float32)
-        self._weight = config["kt_closed_form_weight"]
-        if self._weight is None:
-            self._weight = default_weight(interactions)
+        weight = config["kt_closed_form_weight"]
+        self._weight = default_weight(interactions) if weight is None else weight
         problem = Problem(
             config,
             interactions,
