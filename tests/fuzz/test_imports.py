@@ -68,6 +68,7 @@ def test_csv(tmp_path, orders, products, separator, encoding, skip):
     damaged(ORDER_LINES) | changed(ORDER).map(as_json) | st.just(ORDER_LINES),
 )
 @example("orders.jsonl", b"[" * 100_000 + b"\n")
+@example("orders.jsonl", as_json({**ORDER, "customer": "\ud800"}))
 @example("orders.jsonl", b'{"customer": 1e400, "product": [], "date": {}}\n')
 def test_other_tables(tmp_path, name, content):
     source = tmp_path / name

@@ -11,6 +11,7 @@ import gzip
 import io
 import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from tqdm import tqdm
 from recbole_llmkt.utils.exceptions import DataError
 from recbole_llmkt.utils.text import one_line
 
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _DELIMITED = (".csv", ".tsv", ".tab", ".txt")
 _JSON = (".jsonl", ".ndjson", ".json")
 _PARQUET = (".parquet", ".pq")
@@ -264,6 +266,9 @@ def _read_json_lines(path: Path, how: Reading, bad: BadRows) -> Table:
                 continue
             if not isinstance(content, dict):
                 bad.add(path, number, "no JSON object")
+                continue
+            if "\\u" in line and _SURROGATES.search(json.dumps(content, ensure_ascii=False)):
+                bad.add(path, number, "half of a character (a lone surrogate such as \\ud800)")
                 continue
             numbers.append(number)
             rows.append({name: as_text(value) for name, value in _flat(content)})

@@ -167,3 +167,12 @@ def test_files_that_cannot_be_read(read, name, content, message):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(DataError, match="There is no file"):
         read_table(tmp_path / "a.csv", Reading(), BadRows())
+
+
+def test_half_of_a_character_is_a_bad_row(tmp_path):
+    path = tmp_path / "orders.jsonl"
+    path.write_text('{"user": "\\ud83d\\ude00"}\n{"user": "\\ud83d"}\n')
+    bad = BadRows()
+    table = read_table(path, Reading(), bad)
+    assert table.frame["user"].tolist() == ["\U0001f600"]
+    assert "half of a character" in str(bad.reasons)
