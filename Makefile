@@ -45,6 +45,7 @@ lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell
 
 test-all: env lint
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" tests
@@ -60,7 +61,7 @@ results-run: env
 	$(BIN)/python benchmarks/results.py --run $(TABLES)
 
 docs: env
-	MERMAID=$(MERMAID) $(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 MERMAID=$(MERMAID) $(BIN)/python -m mkdocs build --strict
 
 clean:
 	rm -rf $(DEMO) site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
