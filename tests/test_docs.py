@@ -14,7 +14,11 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted(
     [
         *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
-        *(page for folder in ("docs", "examples", "dataset") for page in (ROOT / folder).rglob("*.md")),
+        *(
+            page
+            for folder in ("docs", "examples", "dataset")
+            for page in (ROOT / folder).rglob("*.md")
+        ),
     ]
 )
 PACKAGE, RECBOLE = ROOT / "recbole_llmkt", Path(recbole.__file__).parent
@@ -52,7 +56,9 @@ def missing_anchors(text: str, page: Path) -> list[str]:
 def anchors(text: str) -> set[str]:
     """Return the anchors that a page's headings have."""
     headings = _HEADING.findall(_FENCE.sub("", text))
-    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+    return {
+        re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings
+    }
 
 
 def nav_files(entry: object) -> list[str]:

@@ -51,7 +51,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def relinked(text: str, here: Path, docs: Path) -> str:
-    """Return Markdown of a page in folder ``here`` with each link that the site cannot follow replaced."""
+    """Return Markdown of a page in folder ``here`` without the links that leave the site."""
 
     def replace(link: re.Match[str]) -> str:
         label, target, anchor = link.group(1), link.group(2), link.group(3) or ""
