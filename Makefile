@@ -4,6 +4,7 @@
 # make fuzz   feed every reader with odd input: EXAMPLES=500 cases a test, SEED=... chooses which
 # make results      make the tables of the documents from benchmarks/results/*.jsonl (seconds)
 # make results-run  run what they rest on, hours of it; TABLES="NAME ..." chooses
+# make docs   build the site of the documents into site/; MERMAID=mermaid.min.js draws its diagrams
 # make env    only make the environment (.venv); PYTHON=python3.10 chooses the interpreter
 
 SHELL := /bin/bash
@@ -18,7 +19,7 @@ export OMP_NUM_THREADS ?= 1
 # Tests and comparisons start many processes; each would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: env demo test fuzz test-core lint test-all bench results results-run clean
+.PHONY: env demo test fuzz test-core lint test-all bench results results-run docs clean
 
 env: $(STAMP)
 
@@ -44,6 +45,7 @@ lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell
 
 test-all: env lint
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" tests
@@ -58,5 +60,8 @@ results: env
 results-run: env
 	$(BIN)/python benchmarks/results.py --run $(TABLES)
 
+docs: env
+	NO_MKDOCS_2_WARNING=1 MERMAID=$(MERMAID) $(BIN)/python -m mkdocs build --strict
+
 clean:
-	rm -rf $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(DEMO) site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -8,9 +8,19 @@ from pathlib import Path
 
 import pytest
 import recbole
+import yaml
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted(
+    [
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+        *(
+            page
+            for folder in ("docs", "examples", "dataset")
+            for page in (ROOT / folder).rglob("*.md")
+        ),
+    ]
+)
 PACKAGE, RECBOLE = ROOT / "recbole_llmkt", Path(recbole.__file__).parent
 _FOLDERS = "recbole_llmkt|tests|docs|properties|benchmarks|examples|tools"
 _PATH = re.compile(rf"(?<![\w./-])((?:{_FOLDERS})/[\w./*-]*\w|(?:{_FOLDERS})/)")
@@ -18,6 +28,9 @@ _PATH = re.compile(rf"(?<![\w./-])((?:{_FOLDERS})/[\w./*-]*\w|(?:{_FOLDERS})/)")
 _SHORT = re.compile(r"(?<![\w./-])([a-z_]+/[a-z_/]*\w\.py)\b")
 _DOTTED = re.compile(r"(?<![\w./-])recbole_llmkt(?:\.\w+)+")
 _LINK = re.compile(r"\]\(([^)#\s:]+)(?:#[^)]*)?\)")
+_ANCHOR = re.compile(r"\]\(([^)#\s:]*)#([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
+_FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
 def missing(text: str, page: Path) -> list[str]:
@@ -27,6 +40,33 @@ def missing(text: str, page: Path) -> list[str]:
     absent += [path for path in short - paths if in_a_room(path) and not there(path)]
     absent += [link for link in _LINK.findall(text) if not (page.parent / link).exists()]
     return absent + [name for name in set(_DOTTED.findall(text)) if not resolves(name)]
+
+
+def missing_anchors(text: str, page: Path) -> list[str]:
+    """Return the anchors of a page's relative links that no heading has."""
+    links = _ANCHOR.findall(_FENCE.sub("", text))
+    targets = [(page.parent / target if target else page, anchor) for target, anchor in links]
+    return [
+        f"{target.name}#{anchor}"
+        for target, anchor in targets
+        if target.suffix == ".md" and anchor not in anchors(target.read_text(encoding="utf-8"))
+    ]
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors that a page's headings have."""
+    headings = _HEADING.findall(_FENCE.sub("", text))
+    return {
+        re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings
+    }
+
+
+def nav_files(entry: object) -> list[str]:
+    """Return the files and folders that a nav of MkDocs names."""
+    if isinstance(entry, str):
+        return [entry]
+    entries = entry.values() if isinstance(entry, dict) else entry
+    return [name for part in entries for name in nav_files(part)]
 
 
 def in_a_room(path: str) -> bool:
@@ -57,6 +97,26 @@ def resolves(name: str) -> bool:
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
 def test_a_page_names_only_what_exists(page):
     assert missing(page.read_text(encoding="utf-8"), page) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_a_link_leads_to_a_heading(page):
+    assert missing_anchors(page.read_text(encoding="utf-8"), page) == []
+
+
+def test_an_anchor_that_is_gone_is_seen():
+    text = "[a](docs/guide.md#verdicts) [b](docs/guide.md#nowhere) [c](#install-and-try) [d](#no)"
+    assert missing_anchors(text, ROOT / "README.md") == ["guide.md#nowhere", "README.md#no"]
+
+
+def test_the_site_names_every_page():
+    nav = nav_files(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    docs = ROOT / "docs"
+    pages = [
+        "decisions/" if page.parent.name == "decisions" else page.relative_to(docs).as_posix()
+        for page in docs.rglob("*.md")
+    ]
+    assert sorted(nav) == sorted(set(pages))
 
 
 @pytest.mark.parametrize(
