@@ -73,7 +73,9 @@ def read_manifest(path: Path) -> list[Table]:
         if not isinstance(entry, dict):
             raise ConfigError(f"{path}, {name}: must hold 'key: value' lines.")
         unknown = sorted({*entry} - fields)
-        missing = sorted(fields - {"metrics", "layout", "plot", "rival", "slices", "datasets"} - {*entry})
+        missing = sorted(
+            fields - {"metrics", "layout", "plot", "rival", "slices", "datasets"} - {*entry}
+        )
         if unknown or missing:
             near = nearest(unknown[0], fields) if unknown else ""
             raise ConfigError(f"{path}, {name}: unknown {unknown}, missing {missing}.{near}")

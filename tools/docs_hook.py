@@ -1,4 +1,4 @@
-"""What MkDocs lacks for the documents: links that leave docs/, a folder in the nav, local diagrams."""
+"""What MkDocs lacks: links that leave docs/, a folder in the nav, local diagrams."""
 
 from __future__ import annotations
 
