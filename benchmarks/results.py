@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 from results_tables import ROOT, Table, markdown, read_findings, read_lines, read_manifest
+from results_worlds import density_figure
 
 from recbole_llmkt.experiment.report.evidence_figures import forest_figure
 from recbole_llmkt.experiment.report.figures import save_png
@@ -66,7 +67,10 @@ def make_pages(tables: Sequence[Table], root: Path = ROOT) -> dict[Path, str]:
 
 def draw(table: Table, root: Path = ROOT) -> None:
     """Draw a table's gains to its ``plot``, if it has one."""
-    figure = forest_figure(read_findings(table)) if table.plot else None
+    if not table.plot:
+        return
+    findings = read_findings(table)
+    figure = density_figure(findings, table.datasets) if table.datasets else forest_figure(findings)
     if figure is not None:
         save_png(figure, root / str(table.plot))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,7 +47,7 @@ class Table:
     plot: str | None = None
     rival: str | None = None
     slices: str | None = None
-    datasets: bool = False
+    datasets: Mapping[str, float] | None = None
 
     @property
     def path(self) -> Path:

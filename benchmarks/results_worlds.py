@@ -1,0 +1,85 @@
+"""The picture of sparse worlds: gains against interactions per item."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from recbole_llmkt.experiment.report.figures import LIGHT, add_legend, arm_colours, style
+from recbole_llmkt.experiment.report.findings import Findings
+from recbole_llmkt.experiment.report.statistics import BASE, Cell
+
+
+def density_figure(findings: Findings, interactions: Mapping[str, float]) -> Figure | None:
+    """Draw each arm's gain over base against how many interactions an item has in training.
+
+    Parameters
+    ----------
+    findings : Findings
+        Of models called ``MODEL on DATASET``.
+    interactions : mapping of str to float
+        Mean number of training interactions of an item, by data set.
+
+    Returns
+    -------
+    Figure or None
+        None if no arm can be compared with base. Points are models; a line is an arm's mean over
+        them on the shares of one data set.
+    """
+    cells = [
+        cell
+        for cell in findings.cells
+        if cell.gain is not None and cell.arm != BASE and cell.metric == _metric(findings, cell)
+    ]
+    if not cells:
+        return None
+    arms = list(dict.fromkeys(cell.arm for cell in cells))
+    shades = arm_colours(arms, LIGHT)
+    with matplotlib.rc_context(style(LIGHT)):
+        figure = Figure(figsize=(8.0, 4.2), layout="constrained")
+        axes = figure.subplots()
+        for arm in arms:
+            own = [(_density(cell, interactions), cell) for cell in cells if cell.arm == arm]
+            control = "+" in arm
+            for density, cell in own:
+                axes.plot(density, cell.gain.mean, "o", ms=4, color=shades[arm], alpha=0.6)
+                if not control:
+                    axes.annotate(
+                        cell.model.rpartition("-")[0],
+                        (density, cell.gain.mean),
+                        (4, 3),
+                        textcoords="offset points",
+                        fontsize=7,
+                        color=LIGHT.ink,
+                    )
+            for source in {_source(cell) for _, cell in own}:
+                gains: dict[float, list[float]] = {}
+                for density, cell in own:
+                    if _source(cell) == source:
+                        gains.setdefault(density, []).append(cell.gain.mean)
+                means = [np.mean(gains[density]) for density in sorted(gains)]
+                axes.plot(sorted(gains), means, "--" if control else "-", color=shades[arm])
+        axes.axhline(0.0, color=LIGHT.ink, lw=0.9)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
+        axes.set_xlabel("training interactions per item")
+        axes.set_ylabel(f"gain over the tuned base, % ({cells[0].metric.upper()})")
+        add_legend(figure, shades)
+    return figure
+
+
+def _metric(findings: Findings, cell: Cell) -> str | None:
+    return findings.primary(cell.model)
+
+
+def _source(cell: Cell) -> str:
+    """Return the data set that a model's world is a share of."""
+    return cell.model.partition(" on ")[2].rpartition("-")[0]
+
+
+def _density(cell: Cell, interactions: Mapping[str, float]) -> float:
+    return interactions[cell.model.partition(" on ")[2]]
