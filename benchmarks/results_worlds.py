@@ -13,6 +13,9 @@ from recbole_llmkt.experiment.report.findings import Findings
 from recbole_llmkt.experiment.report.statistics import BASE, Cell
 
 
+_TICKS = (2, 5, 10, 20, 50, 100, 200)
+
+
 def density_figure(findings: Findings, interactions: Mapping[str, float]) -> Figure | None:
     """Draw each arm's gain over base against how many interactions an item has in training.
 
@@ -62,10 +65,12 @@ def density_figure(findings: Findings, interactions: Mapping[str, float]) -> Fig
                         gains.setdefault(density, []).append(cell.gain.mean)
                 means = [np.mean(gains[density]) for density in sorted(gains)]
                 axes.plot(sorted(gains), means, "--" if control else "-", color=shades[arm])
+        densities = [_density(cell, interactions) for cell in cells]
+        axes.set_xlim(0.8 * min(densities), 1.5 * max(densities))
         axes.axhline(0.0, color=LIGHT.ink, lw=0.9)
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("")
+        axes.set_xticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
+        axes.minorticks_off()
         axes.set_xlabel("training interactions per item")
         axes.set_ylabel(f"gain over the tuned base, % ({cells[0].metric.upper()})")
         add_legend(figure, shades)
