@@ -12,7 +12,6 @@ from recbole_llmkt.experiment.report.figures import LIGHT, add_legend, arm_colou
 from recbole_llmkt.experiment.report.findings import Findings
 from recbole_llmkt.experiment.report.statistics import BASE, Cell
 
-
 _TICKS = (2, 5, 10, 20, 50, 100, 200)
 
 
