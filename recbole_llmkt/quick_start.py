@@ -58,7 +58,7 @@ def train(
     on_epoch : callable, optional
         Called with (epoch, validation score) after every validation.
     evaluate_test : bool
-        Whether to evaluate on the test part; tuning must not see it, and ``test_result`` is None.
+        Whether to evaluate on the test part; otherwise ``test_result`` is None, as without one.
     resume : str, optional
         A checkpoint of an earlier run with the same settings and data: training continues after
         its epoch as if it had never stopped, and better epochs are saved to the same file.
@@ -67,8 +67,7 @@ def train(
         have changed since. Known users and items keep their rows, by token; new ones start from
         their profile, where the run uses profiles, else as the model starts them.
     on_begin : callable, optional
-        Called with the path of the checkpoint before the first epoch; the file may not be there
-        yet.
+        Called with the path of the checkpoint before the first epoch.
 
     Returns
     -------
@@ -78,8 +77,7 @@ def train(
         coverage, ...), ``phase_switch``, both loss curves; with ``kt_method: kar`` the method, its
         profiles and their coverage; None without knowledge. After a test also ``slices`` (see
         :func:`~recbole_llmkt.evaluation.slices.slice_metrics`) and ``users`` (a
-        :class:`~recbole_llmkt.evaluation.per_user.UserMetrics`, or None). Without a test part
-        ``test_result`` is None.
+        :class:`~recbole_llmkt.evaluation.per_user.UserMetrics`, or None).
 
     Raises
     ------
