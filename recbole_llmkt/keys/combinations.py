@@ -152,7 +152,10 @@ def _loss_type(settings: Settings, model: type) -> str | None:
 
 
 def _negatives(settings: Settings, model: type) -> str | None:
-    by_loss = {"BPR": InputType.PAIRWISE}.get(str(settings.get("loss_type")))
+    loss = str(settings.get("loss_type"))
+    if loss == "CE" and _is_sequential(model):  # SINE says that it is pairwise, whatever its loss
+        return None
+    by_loss = {"BPR": InputType.PAIRWISE}.get(loss)
     pairwise = getattr(model, "input_type", by_loss) == InputType.PAIRWISE
     if not pairwise or model.__name__ in _WHOLE_USERS or samples_negatives(settings):
         return None

@@ -127,6 +127,7 @@ def test_a_library_that_these_settings_do_not_import(tiny, monkeypatch):
             {"metrics": "AUC", "valid_metric": "auc", "eval_args": eval_args(mode="uni20")},
         ),
         ("MultiVAE", {"train_neg_sample_args": None}),
+        ("SINE", {"train_neg_sample_args": None, "loss_type": "CE"}),
         (SparseBPR, {"learner": "sparse_adam"}),
         ("SASRec", {"loss_type": "BPR"}),
         ("SASRec", {"transform": "inverse_itemseq"}),
