@@ -21,7 +21,7 @@ from recbole.quick_start import load_data_and_model, run_recbole
 name = sys.argv[1].partition("=")[2]
 result = run_recbole(name, "ml-100k", config_dict={
     "epochs": 1, "train_batch_size": 8192, "eval_batch_size": 2000000, "show_progress": False,
-    "use_gpu": False, "checkpoint_dir": "saved"})
+    "use_gpu": False, "checkpoint_dir": "saved", "embedding_size": 16})
 print("RESULT", 0.0 < result["test_result"]["ndcg@10"] < 1.0)
 """
 LOADING = """

@@ -20,9 +20,16 @@ QUICK = {
     "valid_metric": "NDCG@10",
 }
 # Ranking all pairs through NeuMF's MLP takes half a minute a run.
-SAMPLED = {"split": {"RS": [0.7, 0.1, 0.2]}, "order": "TO", "group_by": "user", "mode": "uni50"}
+SAMPLED = {"split": {"RS": [0.7, 0.1, 0.2]}, "order": "TO", "group_by": "user", "mode": "uni20"}
 OWN = {
-    "NeuMF": {"eval_args": SAMPLED, "eval_batch_size": 100_000},
+    "NeuMF": {
+        "eval_args": SAMPLED,
+        "eval_batch_size": 100_000,
+        "mf_embedding_size": 16,
+        "mlp_embedding_size": 16,
+        "mlp_hidden_size": [16],
+    },
+    "SimpleX": {"embedding_size": 16, "history_len": 10},
     "MultiVAE": {"train_batch_size": 512},
 }
 

@@ -128,7 +128,13 @@ def test_umap_over_exact_neighbours_keeps_groups_together(monkeypatch):
 
 
 def test_umap_of_very_many_rows_suggests_pca(monkeypatch, caplog):
-    pytest.importorskip("umap")
+    umap = pytest.importorskip("umap")
+
+    def fit_at_once(self, vectors):
+        self.embedding_ = vectors[:, : self.n_components]
+        return self
+
+    monkeypatch.setattr(umap.UMAP, "fit", fit_at_once)
     assert build.UMAP_SLOW_ROWS == 200_000
     monkeypatch.setattr(build, "UMAP_SLOW_ROWS", 39)
     with caplog.at_level(logging.WARNING):
