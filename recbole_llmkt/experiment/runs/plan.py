@@ -165,6 +165,13 @@ class Plan:
         warn_unknown({*self.overrides, *own}, known)
         return runs
 
+    def preset(self) -> str | None:
+        """Return the preset of all runs; runs themselves hold its values, and not its name."""
+        files = [str(Path(file).resolve()) for file in self.config_files]
+        config = Config(self.models[0], self.dataset, files, self.overrides, command_line=[])
+        preset: str | None = config["kt_preset"]
+        return preset
+
     def _run(self, model: str, arm: str, seed: int, known: set[str]) -> Run:
         tuned = self.tuned.get((model.rpartition(".")[2], arm))
         files = [str(Path(file).resolve()) for file in self.config_files]

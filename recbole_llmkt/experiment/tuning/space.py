@@ -93,7 +93,9 @@ Dimension = Union[Range, Choices]
 Space = dict[str, Dimension]
 
 
-def search_spaces(config: Config, file: Path | None = None) -> dict[str, Space]:
+def search_spaces(
+    config: Config, file: Path | None = None, preset: str | None = None
+) -> dict[str, Space]:
     """Return the search space of a model by section: see :data:`SECTIONS`.
 
     An own method's section is called by its class path, as ``kt_method`` is.
@@ -104,7 +106,9 @@ def search_spaces(config: Config, file: Path | None = None) -> dict[str, Space]:
         A configuration of the model, without transfer.
     file : Path, optional
         A YAML file over ``properties/search/overall.yaml``, ``properties/search/<Model>.yaml`` and
-        what the preset says of the search (its section ``search``).
+        the preset.
+    preset : str, optional
+        The ``kt_preset`` of all arms: its section ``search`` counts.
 
     Raises
     ------
@@ -117,8 +121,8 @@ def search_spaces(config: Config, file: Path | None = None) -> dict[str, Space]:
     merged["shared"] = own_keys(config)
     files = [folder / "overall.yaml", folder / f"{model}.yaml"]
     contents = [(path, load_yaml(path)) for path in files if path.is_file()]
-    if config["kt_preset"]:
-        path = preset_path(config["kt_preset"])
+    if preset:
+        path = preset_path(preset)
         contents.append((path, load_yaml(path).get("search") or {}))
     if file is not None:
         contents.append((file, load_yaml(file)))

@@ -159,12 +159,13 @@ def _studies(tuning: Tuning, n_points: int) -> list[Study]:
             f"Tuning needs Optuna ({error}): pip install 'recbole_llmkt[tune]'."
         ) from error
     studies = []
+    preset = tuning.plan.preset()
     for run in tuning.plan.runs():
         config = run.config()
         if tuning.finals.finalists:
             seeds = [run.seed, *further_seeds(run.seed, tuning.finals.seeds)]
             check_seeds(run, seeds, "tune without a final round (--finalists=0)")
-        spaces = search_spaces(config, tuning.space)
+        spaces = search_spaces(config, tuning.space, preset)
         space = arm_space(spaces, config, {*_held(tuning.plan, run)})
         if not space:
             raise ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,7 @@ from recbole_llmkt.experiment.tuning.space import (
     quasi_random,
     search_spaces,
 )
-from recbole_llmkt.experiment.tuning.tune import Tuning, tune
+from recbole_llmkt.experiment.tuning.tune import Tuning, _studies, tune
 from recbole_llmkt.utils.exceptions import ConfigError
 from tests.experiment.fake_runs import PLAN, forbidden_train
 
@@ -82,22 +83,43 @@ def test_files_lie_over_one_another_key_by_key(tmp_path):
 
 
 def test_a_preset_says_what_is_searched_with_it_and_the_file_has_the_last_word(tmp_path):
-    made = config(kt_enabled=True, kt_preset="recommended")
     own = [*search_spaces(config())["shared"]]
-    assert list(arm_space(search_spaces(made), made, {})) == own
-    solved = config("EASE", kt_enabled=True, kt_preset="recommended")
-    assert list(arm_space(search_spaces(solved), solved, {})) == ["reg_weight"]
+    for model, keys in (("BPR", own), ("EASE", ["reg_weight"])):
+        made = config(model, kt_enabled=True, kt_preset="recommended")
+        assert list(arm_space(search_spaces(made, None, "recommended"), made, {})) == keys
+    made = config(kt_enabled=True, kt_preset="recommended")
     space = tmp_path / "space.yaml"
     space.write_text("transfer: {kt_hybrid_scale: [0.5, 1.0]}")
-    assert list(arm_space(search_spaces(made, space), made, {})) == [*own, "kt_hybrid_scale"]
+    spaces = search_spaces(made, space, "recommended")
+    assert list(arm_space(spaces, made, {})) == [*own, "kt_hybrid_scale"]
+
+
+def test_a_study_searches_what_its_preset_says(tmp_path):
     preset = tmp_path / "preset.yaml"
-    preset.write_text("kt_loss: mse\nsearch: {transfer: {kt_loss: [mse, rmse]}}")
-    mine = config(kt_enabled=True, kt_preset=str(preset))
-    assert mine["kt_loss"] == "mse"
-    assert search_spaces(mine)["transfer"]["kt_loss"].plain() == ["mse", "rmse"]
-    preset.write_text("search: [kt_loss]")
-    with pytest.raises(ConfigError, match="'search' must hold 'section:' lines"):
-        search_spaces(config(kt_preset=str(preset)))
+    preset.write_text(
+        "kt_loss: mse\nsearch: {transfer: {kt_loss: [mse, rmse]}, shared: {learning_rate: ~}}"
+    )
+    plan = replace(PLAN, overrides={**PLAN.overrides, "kt_preset": str(preset)})
+    base, kt = _studies(Tuning(plan, 4), 2)  # of runs as a command makes them
+    assert list(base.space) == ["weight_decay"]
+    assert "learning_rate" not in kt.space and kt.space["kt_loss"].plain() == ["mse", "rmse"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("search: [kt_loss]", "'search' must hold 'section:' lines"),
+        ("search: {transfre: {kt_loss: [mse]}}", "Did you mean 'transfer'"),
+        ("search: {transfer: {kt_lss: [mse]}}", "Did you mean 'kt_loss'"),
+    ],
+)
+def test_a_presets_bad_search_is_refused_before_anything_runs(tmp_path, text, message):
+    preset = tmp_path / "preset.yaml"
+    preset.write_text(text)
+    plan = replace(PLAN, overrides={**PLAN.overrides, "kt_preset": str(preset)})
+    with pytest.raises(ConfigError, match=message):
+        tune(Tuning(plan, 4), tmp_path / "out", train=forbidden_train)
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_an_arm_searches():
