@@ -202,6 +202,7 @@ def check_checkpoint(run: Run, stock: Run) -> None:
     """The best checkpoint is plain, has stock keys, and predicts the same in the stock class."""
     path = run.trainer.saved_model_file
     state = torch.load(path, weights_only=True)["state_dict"]
+    init_seed(stock.config["seed"], stock.config["reproducibility"])
     with stock_recbole():
         model = type(stock.model)(stock.config, stock.data[0]._dataset).to(stock.config["device"])
     assert list(state) == list(model.state_dict())
