@@ -81,7 +81,9 @@ class Worlds:
                 result = self._train(values)
                 test = result["test_result"]
                 name = values["model"]
-                records.append(RunRecord(name, arm, seed, "planted", "", test=test, settings=values))
+                records.append(
+                    RunRecord(name, arm, seed, "planted", "", test=test, settings=values)
+                )
                 users[name, arm, seed] = result["users"]
                 scores[arm].append(test["ndcg@10"])
         (verdict,) = verdicts(records, compare_arms(records, users))
