@@ -142,7 +142,7 @@ def test_no_results_is_one_clear_error(tmp_path):
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
-    """Return the report of results where kt is better than base and shuffled by 0.03 in each of three seeds."""
+    """Return the report of kt that is 0.03 better than base and shuffled with each seed."""
     rng = np.random.default_rng(1)
     gains = {"base": 0.0, "kt": 0.03, "shuffled": 0.0}
     level = rng.normal(0.3, 0.1, 200)
