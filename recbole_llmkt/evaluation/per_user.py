@@ -151,7 +151,7 @@ class LabelledRows:
             scores, labels = scores.repeat(2), labels.repeat(2)
         return {
             name: float(function.metric_info(scores, labels))
-            if name != "auc" or labels.min() != labels.max()
+            if name != "auc" or np.min(labels) != np.max(labels)
             else float("nan")
             for name, function in self.functions.items()
         }

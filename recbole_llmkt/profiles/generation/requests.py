@@ -147,7 +147,7 @@ def _scale(histories: Histories) -> tuple[str, str]:
     values = histories.rating_values
     if values is None or not len(values):
         return "", ""
-    return f"{values.min():g}", f"{values.max():g}"
+    return f"{np.min(values):g}", f"{np.max(values):g}"
 
 
 def _warn_of_unknown(histories: Histories, items: Mapping[str, Values]) -> None:
