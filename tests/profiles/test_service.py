@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -54,10 +55,12 @@ def test_errors_are_short_one_line_and_without_secrets():
         (401, "Incorrect API key provided", "set the environment variable"),
         (429, "You exceeded your current quota, 3 requests per minute", None),
         (500, "internal error", None),
+        (307, "", "it redirects to 'http://elsewhere/v1', and redirects are not followed"),
     ],
 )
 def test_which_errors_no_second_request_changes(status, text, fix):
-    answer = stops_for_good(status, text)
+    headers = {"Location": "http://me:secret@elsewhere/v1"}
+    answer = stops_for_good(SimpleNamespace(status_code=status, text=text, headers=headers))
     assert answer is None if fix is None else answer.startswith(fix)
 
 
