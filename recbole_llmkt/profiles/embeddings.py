@@ -18,7 +18,7 @@ import numpy.typing as npt
 from tqdm import trange
 
 from recbole_llmkt.profiles.store import Profile, ProfileStore
-from recbole_llmkt.utils.exceptions import ProfileError
+from recbole_llmkt.utils.exceptions import ProfileError, reason_of
 from recbole_llmkt.utils.files import append_whole, exclusive, replace_file
 from recbole_llmkt.utils.types import Array
 
@@ -110,7 +110,8 @@ def read_embeddings(folder: str | Path, encoder: str, entity: str) -> Embeddings
         if not is_text or stored.vectors.dtype.kind != "f":
             raise TypeError("ids must be texts, and vectors numbers")
     except Exception as error:  # whatever a damaged file makes numpy or json raise
-        raise ProfileError(f"Cannot read the embeddings {vectors_path}: {error}. {fix}") from error
+        reason = reason_of(error)
+        raise ProfileError(f"Cannot read the embeddings {vectors_path}: {reason}. {fix}") from error
     if stored.encoder != encoder:
         raise ProfileError(
             f"{vectors_path} was made by the encoder '{stored.encoder}', not by '{encoder}'. {fix}"
@@ -217,7 +218,9 @@ def _finished(vectors_path: Path, ids_path: Path, encoder: str, dtype: str) -> d
         good = np.isfinite(vectors).all(axis=1)
     except Exception as error:  # whatever a damaged file makes numpy or json raise
         logger.warning(
-            "%s is unusable (%s); all its profiles are encoded again.", vectors_path, error
+            "%s is unusable (%s); all its profiles are encoded again.",
+            vectors_path,
+            reason_of(error),
         )
         return {}
     if vectors.dtype.itemsize < np.dtype(dtype).itemsize:

@@ -62,6 +62,14 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     return f" Did you mean '{lowered[matches[0]]}'?" if matches else ""
 
 
+def reason_of(error: BaseException) -> str:
+    """Return what an error of another library says, as one line without a full stop."""
+    text = " ".join(str(error).split()).rstrip(" .")
+    if "allow_pickle" in text or "Python objects" in text:  # numpy says how to run it
+        return "it holds Python objects (a pickle), which are not read"
+    return text or type(error).__name__
+
+
 @contextmanager
 def recbole_refusals(describe: Callable[[str], LLMKTError]) -> Iterator[None]:
     """Turn what RecBole raises within the block into an error of this package.
