@@ -17,6 +17,7 @@ from typing import Literal
 import click
 
 from recbole_llmkt import __version__
+from recbole_llmkt.cli.terminal import echo
 from recbole_llmkt.utils.exceptions import LLMKTError
 
 Status = Literal["ok", "off", "FAIL"]
@@ -206,5 +207,5 @@ def doctor(context: click.Context) -> None:
     finally:
         log.setLevel(level)
     for check in checks:
-        click.echo(f"{check.status:<5} {check.name:<9} {check.words}")
+        echo(f"{check.status:<5} {check.name:<9} {check.words}")
     context.exit(int(any(check.status == "FAIL" for check in checks)))

@@ -12,6 +12,7 @@ import threading
 import click
 
 from recbole_llmkt import __version__
+from recbole_llmkt.cli.terminal import echo
 from recbole_llmkt.utils.exceptions import LLMKTError
 from recbole_llmkt.utils.text import printable
 
@@ -72,7 +73,7 @@ class _Commands(click.Group):
         except Exception:
             from recbole_llmkt.compat import versions
 
-            click.echo(f"This is a bug in the program, seen with {versions()}:", err=True)
+            echo(f"This is a bug in the program, seen with {versions()}:", err=True)
             raise
 
 

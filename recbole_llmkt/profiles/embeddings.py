@@ -20,6 +20,7 @@ from tqdm import trange
 from recbole_llmkt.profiles.store import Profile, ProfileStore
 from recbole_llmkt.utils.exceptions import ProfileError, reason_of
 from recbole_llmkt.utils.files import append_whole, exclusive, replace_file
+from recbole_llmkt.utils.text import json_line
 from recbole_llmkt.utils.types import Array
 
 logger = logging.getLogger(__name__)
@@ -354,9 +355,7 @@ def write_embeddings(
     # Without its ids a table counts as missing: vectors and ids never contradict each other.
     ids_path.unlink(missing_ok=True)
     replace_file(vectors_path, table.getvalue(), "profile_dir")
-    # Lone surrogates have no UTF-8, but an escape in JSON.
-    lines = json.dumps(header, ensure_ascii=False, indent=0) + "\n"
-    replace_file(ids_path, lines.encode(errors="backslashreplace"), "profile_dir")
+    replace_file(ids_path, f"{json_line(header, indent=0)}\n".encode(), "profile_dir")
     written = read_embeddings(folder or store.folder, encoder, store.entity)
     assert written is not None
     return written
