@@ -6,12 +6,26 @@ import difflib
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import ClassVar
+
+from recbole_llmkt.utils.text import one_line, printable
 
 _REPAIRS = "recbole_llmkt.compat"
 
 
 class LLMKTError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    Parameters
+    ----------
+    message : str
+        Becomes one line without what a terminal acts on: it quotes files and settings of others.
+    """
+
+    _shape: ClassVar[Callable[[str], str]] = staticmethod(one_line)
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(self._shape(message))
 
 
 class ConfigError(LLMKTError, ValueError):
@@ -20,6 +34,12 @@ class ConfigError(LLMKTError, ValueError):
 
 class DataError(LLMKTError, ValueError):
     """An atomic file, a column or a results file that cannot be used."""
+
+
+class BadRowsError(DataError):
+    """Rows that cannot be used, on a line each."""
+
+    _shape = staticmethod(printable)
 
 
 class ProfileError(LLMKTError, ValueError):

@@ -139,7 +139,7 @@ def shown_argument(argument: str) -> str:
 
 def address_problem(address: str) -> str | None:
     """Say what is wrong with the address of a server, without its user and password; or None."""
-    shown = one_line(without_credentials(address))
+    shown = without_credentials(address)
     if not re.match(r"https?://", address, re.IGNORECASE):
         bare = shown.rpartition("://")[2].lstrip("/")
         return f"'{shown}' does not start with http:// or https://: write http://{bare}"

@@ -93,7 +93,6 @@ def test_credentials_of_an_address_are_left_out(address: str, shown: str) -> Non
         ("http://host:99999/v1", "Port out of range"),
         ("http://me:se/cret@host/v1", "no address"),
         ("http://host/v1#a", "'#'"),
-        ("\n", "' ' does not start with"),
     ],
 )
 def test_an_address_that_cannot_work_is_said_without_its_password(

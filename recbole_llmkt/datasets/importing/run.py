@@ -19,7 +19,7 @@ from recbole_llmkt.datasets.importing.repeats import (
     without_repeats,
 )
 from recbole_llmkt.datasets.importing.writing import check_target, write_dataset
-from recbole_llmkt.utils.exceptions import DataError
+from recbole_llmkt.utils.exceptions import BadRowsError, DataError
 
 _INTER_ROLES = ("user", "item", "time", "rating")
 _ITEM_ROLES = ("title", "category", "text")
@@ -151,7 +151,7 @@ def import_data(job: Import) -> Imported:
 
 def _refuse_bad(bad: BadRows, skip: bool) -> None:
     if bad.reasons and not skip:
-        raise DataError(
+        raise BadRowsError(
             f"{len(bad.reasons):,} rows cannot be used, and nothing was written:\n{bad.listing()}\n"
             "Correct them, or leave them out with --skip-bad-rows."
         )
