@@ -6,6 +6,8 @@ import click
 
 from recbole_llmkt.utils.text import printable
 
+INTERRUPTED = 130  # the exit code by which shells report Ctrl-C
+
 
 def echo(text: object, err: bool = False) -> None:
     """Print a text of whatever origin.

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from recbole_llmkt.cli.options import ANY_KEY, config_files_option
-from recbole_llmkt.cli.terminal import echo
+from recbole_llmkt.cli.terminal import INTERRUPTED, echo
 from recbole_llmkt.utils.exceptions import ConfigError
 
 if TYPE_CHECKING:
     from recbole_llmkt.config import Config
     from recbole_llmkt.training.result import Result
-
-INTERRUPTED = 130  # as shells report Ctrl-C
 
 
 @click.command(context_settings=ANY_KEY)
