@@ -107,7 +107,7 @@ class Service:
         problem = address_problem(given) if given else None
         if problem:
             raise ConfigError(f"profile_api_base: {problem}.")
-        key = os.environ.get(variable, "").strip()
+        key = _key_in(variable)
         if not key and not given:
             raise ConfigError(
                 f"The environment variable {variable} holds no key for the OpenAI service: set it, "
@@ -163,6 +163,19 @@ class Service:
             return self.hide(repr(value))[:_LONGEST_VALUE]
         except RecursionError:
             return f"a deeply nested {type(value).__name__}"
+
+
+def _key_in(variable: str) -> str:
+    try:
+        key = os.environ.get(variable, "").strip()
+    except UnicodeEncodeError:  # no name that a variable can have
+        return ""
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError(
+            f"The environment variable {variable} holds characters that no key has, such as line "
+            "feeds or letters with accents: set it anew."
+        )
+    return key
 
 
 def stops_for_good(response: Response) -> str | None:

@@ -148,6 +148,8 @@ def address_problem(address: str) -> str | None:
         host, _ = parts.hostname, parts.port
     except ValueError as error:
         return f"'{shown}' is no address ({without_credentials(str(error))})"
+    if _SURROGATES.search(address):
+        return f"'{shown}' holds characters that are no text"
     if not host or any(sign.isspace() for sign in address):
         return f"'{shown}' names no server: write http://HOST:PORT/v1"
     if "#" in address:

@@ -35,6 +35,20 @@ def test_a_server_of_ones_own_needs_no_key_and_openais_does(monkeypatch):
         Service.of(SETTINGS)
 
 
+@pytest.mark.parametrize("key", ["sk-1\nX-Header: 2", "sk-é", "\udcff"])
+def test_what_no_header_can_carry_is_no_key(monkeypatch, key):
+    monkeypatch.setenv("TEST_KEY_OF_LLMKT", key)
+    with pytest.raises(ConfigError, match="TEST_KEY_OF_LLMKT holds characters that no key has"):
+        Service.of(SETTINGS)
+
+
+def test_a_name_that_no_variable_can_have_names_no_key():
+    with pytest.raises(ConfigError, match="holds no key"):
+        Service.of({**SETTINGS, "profile_api_key_env": "\ud800"})
+    with pytest.raises(ConfigError, match="no text"):
+        Service.of({**SETTINGS, "profile_api_base": "http://\ud800:x@host/v1"})
+
+
 def test_errors_are_short_one_line_and_without_secrets():
     service = Service.of({**SETTINGS, "profile_api_base": "http://me:secret@host/v1"})
     message = service.clean(ValueError("key sk-0123456789,\n password secret; " + "x" * 900))
