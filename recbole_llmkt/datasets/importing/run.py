@@ -309,8 +309,9 @@ def _written(folder: Path, dataset: str, tables: dict[str, Columns]) -> list[str
     counts = f"{inter['user_id'].nunique():,} users, {inter['item_id'].nunique():,} items"
     span = ""
     if "timestamp" in inter:
-        days = pd.to_datetime(inter["timestamp"].iloc[[0, -1]], unit="s").dt.strftime("%Y-%m-%d")
-        span = f", {days.iloc[0]} to {days.iloc[-1]}"
+        # pandas before 3.0 ends in 2262
+        ends = inter["timestamp"].iloc[[0, -1]].to_numpy(dtype="int64").astype("datetime64[s]")
+        span = f", {ends[0].astype('datetime64[D]')} to {ends[1].astype('datetime64[D]')}"
     lines = [f"{folder / dataset}.inter: {len(inter):,} interactions, {counts}{span}"]
     for suffix in ("item", "user"):
         if suffix in tables:
