@@ -17,8 +17,8 @@ from typing import Literal
 import click
 
 from recbole_llmkt import __version__
-from recbole_llmkt.cli.terminal import echo
 from recbole_llmkt.utils.exceptions import LLMKTError
+from recbole_llmkt.utils.terminal import echo
 
 Status = Literal["ok", "off", "FAIL"]
 _SECONDS = 3

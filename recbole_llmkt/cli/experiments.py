@@ -16,8 +16,8 @@ from recbole_llmkt.cli.options import (
     names,
     split_words,
 )
-from recbole_llmkt.cli.terminal import echo
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
+from recbole_llmkt.utils.terminal import echo
 
 if TYPE_CHECKING:
     from recbole_llmkt.experiment.runs.plan import Plan

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from recbole_llmkt.cli.options import names
-from recbole_llmkt.cli.terminal import echo
 from recbole_llmkt.datasets.domains import DOMAINS
+from recbole_llmkt.utils.terminal import echo
 from recbole_llmkt.utils.text import one_line, printable
 
 _FILE = click.Path(dir_okay=False, path_type=Path)

@@ -9,8 +9,8 @@ import click
 from tabulate import tabulate
 
 from recbole_llmkt.cli.options import names as split_names
-from recbole_llmkt.cli.terminal import echo
 from recbole_llmkt.experiment.journal import Entry, differences, find, read_journal, select
+from recbole_llmkt.utils.terminal import echo
 from recbole_llmkt.utils.text import json_line, one_line
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from recbole_llmkt.cli.options import ANY_KEY, config_files_option
-from recbole_llmkt.cli.terminal import echo
+from recbole_llmkt.utils.terminal import echo
 
 if TYPE_CHECKING:
     from torch import nn

@@ -12,8 +12,8 @@ import threading
 import click
 
 from recbole_llmkt import __version__
-from recbole_llmkt.cli.terminal import INTERRUPTED, echo
 from recbole_llmkt.utils.exceptions import LLMKTError
+from recbole_llmkt.utils.terminal import INTERRUPTED, echo
 from recbole_llmkt.utils.text import printable
 
 _EXPERIMENT = "recbole_llmkt.cli.experiments"

@@ -16,9 +16,9 @@ from recbole_llmkt.cli.options import (
     make_config,
 )
 from recbole_llmkt.cli.profile_texts import edit, export_profiles, import_profiles, show
-from recbole_llmkt.cli.terminal import echo
 from recbole_llmkt.config import Config
 from recbole_llmkt.profiles.store import ProfileStore
+from recbole_llmkt.utils.terminal import echo
 from recbole_llmkt.utils.text import one_line, printable
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from recbole_llmkt.cli.options import (
     existing_stores,
     make_config,
 )
-from recbole_llmkt.cli.terminal import echo
 from recbole_llmkt.profiles.store import Profile, ProfileStore, utc_now
 from recbole_llmkt.utils.exceptions import ProfileError
+from recbole_llmkt.utils.terminal import echo
 from recbole_llmkt.utils.text import one_line, printable
 
 if TYPE_CHECKING:

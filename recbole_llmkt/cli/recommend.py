@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from recbole_llmkt.cli.options import ANY_KEY, checkpoint_option, trust_option, where_option
-from recbole_llmkt.cli.terminal import echo
 from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.utils.terminal import echo
 
 if TYPE_CHECKING:
     from recbole_llmkt.recommend.recommender import Recommendation

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from recbole_llmkt.cli.options import ANY_KEY, trust_option
-from recbole_llmkt.cli.terminal import echo
 from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.utils.terminal import echo
 
 
 @click.command(context_settings=ANY_KEY)

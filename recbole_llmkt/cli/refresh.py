@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from recbole_llmkt.cli.options import ANY_KEY, checkpoint_option, trust_option
-from recbole_llmkt.cli.terminal import INTERRUPTED, echo
+from recbole_llmkt.utils.terminal import INTERRUPTED, echo
 
 
 @click.command(context_settings=ANY_KEY)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from recbole_llmkt.cli.options import ANY_KEY, config_files_option
-from recbole_llmkt.cli.terminal import INTERRUPTED, echo
 from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.utils.terminal import INTERRUPTED, echo
 
 if TYPE_CHECKING:
     from recbole_llmkt.config import Config

@@ -6,7 +6,6 @@ import difflib
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import ClassVar
 
 from recbole_llmkt.utils.text import one_line, printable
 
@@ -22,10 +21,11 @@ class LLMKTError(Exception):
         Becomes one line without what a terminal acts on: it quotes files and settings of others.
     """
 
-    _shape: ClassVar[Callable[[str], str]] = staticmethod(one_line)
-
     def __init__(self, message: str = "") -> None:
-        super().__init__(self._shape(message))
+        super().__init__(self._shown(message))
+
+    def _shown(self, message: str) -> str:
+        return one_line(message)
 
 
 class ConfigError(LLMKTError, ValueError):
@@ -39,7 +39,8 @@ class DataError(LLMKTError, ValueError):
 class BadRowsError(DataError):
     """Rows that cannot be used, on a line each."""
 
-    _shape = staticmethod(printable)
+    def _shown(self, message: str) -> str:
+        return printable(message)
 
 
 class ProfileError(LLMKTError, ValueError):
