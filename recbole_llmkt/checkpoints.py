@@ -165,7 +165,11 @@ def fitting(path: str, what: str, advice: str) -> Iterator[None]:
 
 
 def saved_settings(
-    checkpoint: Settings, path: str, today: Mapping[str, object], trust: bool = False
+    checkpoint: Settings,
+    path: str,
+    today: Mapping[str, object],
+    trust: bool = False,
+    to_train: bool = False,
 ) -> State:
     """Return the settings of a checkpoint's run, without those that an untrusted file must not set.
 
@@ -183,24 +187,27 @@ def saved_settings(
         Current settings, which override the checkpoint's.
     trust : bool
         Take all of the checkpoint's settings as they are.
+    to_train : bool
+        Whether a model is trained with them, which another loss would make another one.
 
     Raises
     ------
     ConfigError
-        The model is a class path, and the checkpoint is not trusted.
+        The model, or what it is trained with, is a class path, and the checkpoint is not trusted.
     """
     saved = dict(checkpoint["config"])
     if trust:
         return {**saved, **today}
-    model = today.get("model", saved.get("model"))
-    if "model" not in today and "." in str(model):
-        raise ConfigError(
-            f"'{path}' names the class {model!r} as its model, and loading it would "
-            "import that module and run its code: if the file is yours, pass --trust (trust=True)."
-        )
     ignored = {
         key: value for key, value in saved.items() if key not in today and _untrusted(key, value)
     }
+    classes = [key for key in ignored if key.startswith("kt_") and key not in _LOCAL]
+    model = ["model"] if "model" not in today and "." in str(saved.get("model")) else []
+    for key in [*model, *(classes if to_train else [])]:
+        raise ConfigError(
+            f"'{path}' names the class {saved[key]!r} as its {key}, and loading it would "
+            "import that module and run its code: if the file is yours, pass --trust (trust=True)."
+        )
     named = [key for key in _WARNED if ignored.get(key) is not None]
     if named:
         logger.warning(

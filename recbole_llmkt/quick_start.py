@@ -25,6 +25,7 @@ from recbole_llmkt.profiles.loading import RunProfiles
 from recbole_llmkt.training.checkpointing import CheckpointMixin
 from recbole_llmkt.training.continuing import Data, Start, open_checkpoint
 from recbole_llmkt.training.factory import Trainer, build_model, get_trainer
+from recbole_llmkt.training.refusals import model_refusals
 from recbole_llmkt.training.result import ObjectiveResult, Result, ResultQueue, Tested
 from recbole_llmkt.training.resuming import resumed_data
 from recbole_llmkt.training.stopping import stoppable
@@ -161,7 +162,8 @@ def _log_model(config: Config, model: nn.Module, dataset: Dataset) -> None:
     logger.info(model)
     if len(dataset) > 1:  # RecBole counts them for the second interaction
         transform = construct_transform(config)
-        flops = get_flops(model, dataset, config["device"], logger, transform)
+        with model_refusals(model):
+            flops = get_flops(model, dataset, config["device"], logger, transform)
         logger.info(set_color("FLOPs", "blue") + f": {flops}")
 
 

@@ -45,6 +45,7 @@ LAYERS = (
     "profiles.embeddings",
     "profiles.store",
     "profiles.encoders",
+    "profiles.responses",
     "profiles.service",
     "profiles",
     "config",

@@ -12,7 +12,9 @@ from recbole.data.dataset import Dataset
 
 from recbole_llmkt.cli.main import main
 from recbole_llmkt.compat import load_plain
+from recbole_llmkt.experiment.tuning.refit import Chosen
 from recbole_llmkt.quick_start import load_data_and_model
+from recbole_llmkt.recommend.refresh import Refresh, refresh
 from recbole_llmkt.training.export import export_stock_checkpoint
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
 from tests.helpers import prepare
@@ -43,6 +45,17 @@ def test_a_class_path_is_not_imported(strangers, monkeypatch):
     shown = CliRunner().invoke(main, ["recommend", f"--checkpoint={file}", "--users=u1"])
     assert shown.exit_code == 2 and "helper.M" in shown.output
     assert not Path("owned").exists() and "helper" not in sys.modules
+
+
+def test_a_model_is_not_trained_with_another_loss_instead(strangers):
+    file = strangers(kt_loss="helper.L")
+    load_data_and_model(file)  # which needs no loss
+    message = r"'strangers\.pth' names the class 'helper\.L' as its kt_loss.*--trust"
+    with pytest.raises(ConfigError, match=message):
+        Chosen.by_checkpoint(file)
+    with pytest.raises(ConfigError, match=message):
+        refresh(Refresh(file, Path("served")))
+    assert Chosen.by_checkpoint(file, {"kt_loss": "mse"}).config["kt_loss"] == "mse"
 
 
 def test_addresses_keys_and_folders_are_todays(strangers, caplog):

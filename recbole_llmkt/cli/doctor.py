@@ -18,6 +18,7 @@ import click
 
 from recbole_llmkt import __version__
 from recbole_llmkt.utils.exceptions import LLMKTError
+from recbole_llmkt.utils.terminal import echo
 
 Status = Literal["ok", "off", "FAIL"]
 _SECONDS = 3
@@ -206,5 +207,5 @@ def doctor(context: click.Context) -> None:
     finally:
         log.setLevel(level)
     for check in checks:
-        click.echo(f"{check.status:<5} {check.name:<9} {check.words}")
+        echo(f"{check.status:<5} {check.name:<9} {check.words}")
     context.exit(int(any(check.status == "FAIL" for check in checks)))

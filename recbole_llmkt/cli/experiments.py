@@ -17,6 +17,7 @@ from recbole_llmkt.cli.options import (
     split_words,
 )
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
+from recbole_llmkt.utils.terminal import echo
 
 if TYPE_CHECKING:
     from recbole_llmkt.experiment.runs.plan import Plan
@@ -173,7 +174,7 @@ def compare(
         records = run_comparison(plan, output, jobs, when_done=ensure_maps)
     except KeyboardInterrupt:
         raise click.ClickException("Stopped. The same command resumes from here.") from None
-    click.echo(f"\n{make_report(output)}\n\n{output / 'report.html'}")
+    echo(f"\n{make_report(output)}\n\n{output / 'report.html'}")
     failed = [record for record in records if not record.ok]
     if failed:
         raise click.ClickException(
@@ -250,10 +251,10 @@ def tune(
         trials_done = run_tuning(tuning, output, jobs)
     except KeyboardInterrupt:
         raise click.ClickException("Stopped. The same command resumes from here.") from None
-    click.echo(f"\n{_winners_table(output, trials_done)}")
+    echo(f"\n{_winners_table(output, trials_done)}")
     failed = sum(not trial.ok for trial in trials_done)
     if failed:
-        click.echo(
+        echo(
             f"\n{failed} of {len(trials_done)} trials failed, for reasons in "
             f"{output / 'trials.jsonl'}. They count as trials unless --retry-failed repeats them."
         )
@@ -309,4 +310,4 @@ def report(folder: Path) -> None:
     """  # noqa: D301 - click reads the control character
     from recbole_llmkt.experiment.report.report import make_report
 
-    click.echo(f"{make_report(folder)}\n\n{folder / 'report.html'}")
+    echo(f"{make_report(folder)}\n\n{folder / 'report.html'}")

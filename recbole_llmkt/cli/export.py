@@ -11,6 +11,7 @@ import click
 from recbole_llmkt.cli.options import ANY_KEY, checkpoint_option, trust_option, where_option
 from recbole_llmkt.cli.recommend import read_tokens
 from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.utils.terminal import echo
 
 if TYPE_CHECKING:
     from recbole_llmkt.recommend import Recommender
@@ -87,7 +88,7 @@ def export(
     wanted = recommender.users if users == ["all"] else users
     recommendations = recommender.top_k(wanted, topk, where, reasons)
     count = files.write_recommendations(output, recommendations, bool(reasons))
-    click.echo(f"{output}: {topk} items each for {count} users")
+    echo(f"{output}: {topk} items each for {count} users")
 
 
 def _export_vectors(recommender: Recommender, folder: Path, form: str) -> None:
@@ -97,4 +98,4 @@ def _export_vectors(recommender: Recommender, folder: Path, form: str) -> None:
     paths = files.write_vectors(folder, recommender.users, recommender.items, factors, form)
     tables: Sequence[tuple[Path, int]] = list(zip(paths, map(len, (factors.users, factors.items))))
     for path, count in tables:
-        click.echo(f"{path}: {count} vectors of width {factors.users.shape[1]}")
+        echo(f"{path}: {count} vectors of width {factors.users.shape[1]}")

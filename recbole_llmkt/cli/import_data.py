@@ -11,6 +11,7 @@ import click
 
 from recbole_llmkt.cli.options import names
 from recbole_llmkt.datasets.domains import DOMAINS
+from recbole_llmkt.utils.terminal import echo
 from recbole_llmkt.utils.text import one_line, printable
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -85,12 +86,12 @@ def import_command(
         command=one_line(shlex.join(["llmkt", *sys.argv[1:]])),
     )
     imported = import_data(job)
-    click.echo(printable("\n".join(imported.report)))
-    click.echo(f"{imported.config_file}: the configuration for every other command")
-    click.echo("Next:")
+    echo(printable("\n".join(imported.report)))
+    echo(f"{imported.config_file}: the configuration for every other command")
+    echo("Next:")
     dataset = [f"--dataset={job.dataset}", f"--config-files={imported.config_file}"]
     for command in _next_commands(dataset, imported.has_titles):
-        click.echo(f"  {shlex.join(command)}")
+        echo(f"  {shlex.join(command)}")
 
 
 def _next_commands(dataset: list[str], has_titles: bool) -> list[list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -11,7 +10,8 @@ from tabulate import tabulate
 
 from recbole_llmkt.cli.options import names as split_names
 from recbole_llmkt.experiment.journal import Entry, differences, find, read_journal, select
-from recbole_llmkt.utils.text import one_line
+from recbole_llmkt.utils.terminal import echo
+from recbole_llmkt.utils.text import json_line, one_line
 
 
 @click.command()
@@ -61,16 +61,16 @@ def journal(
             {"run": entry.name, **entry.record.to_json(), "time": entry.time.isoformat()}
             for entry in shown
         ]
-        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+        echo(json_line(rows, indent=2))
         return
     head = ["run", "dataset", "ended (UTC)", "status", "test", "epochs", "seconds", "settings"]
-    click.echo(tabulate([_row(entry) for entry in shown], head, disable_numparse=True))
-    click.echo(f"\n{len(shown)} of {len(entries)} runs.")
+    echo(tabulate([_row(entry) for entry in shown], head, disable_numparse=True))
+    echo(f"\n{len(shown)} of {len(entries)} runs.")
 
 
 def _row(entry: Entry) -> list[str]:
     record = entry.record
-    return [
+    cells = [
         entry.name,
         record.dataset,
         f"{entry.time.astimezone(timezone.utc):%Y-%m-%d %H:%M}",
@@ -80,14 +80,15 @@ def _row(entry: Entry) -> list[str]:
         f"{record.seconds:.0f}",
         record.digest,
     ]
+    return [one_line(cell) for cell in cells]
 
 
 def _show_difference(first: Entry, second: Entry, as_json: bool) -> None:
     rows = differences(first, second)
     if as_json:
         settings = {key: [old, new] for key, old, new in rows}
-        click.echo(json.dumps({"runs": [first.name, second.name], "settings": settings}, indent=2))
+        echo(json_line({"runs": [first.name, second.name], "settings": settings}, indent=2))
         return
     cells = [[one_line(cell) for cell in row] for row in rows]
-    click.echo(tabulate(cells, ["key", first.name, second.name], disable_numparse=True))
-    click.echo(f"\n{len(rows)} keys differ. Test: {first.score or '-'} and {second.score or '-'}.")
+    echo(tabulate(cells, ["key", first.name, second.name], disable_numparse=True))
+    echo(f"\n{len(rows)} keys differ. Test: {first.score or '-'} and {second.score or '-'}.")

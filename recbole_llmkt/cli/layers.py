@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from recbole_llmkt.cli.options import ANY_KEY, config_files_option
+from recbole_llmkt.utils.terminal import echo
 
 if TYPE_CHECKING:
     from torch import nn
@@ -104,7 +105,7 @@ def layers(
         places = [place for place in places if place.pure or _is_default(place, defaults)]
     if as_json:
         records = [{**place.as_dict(), "default": _is_default(place, defaults)} for place in places]
-        click.echo(json.dumps(records, indent=1))
+        echo(json.dumps(records, indent=1))
         return
     rows: list[tuple[str, ...]] = [HEADER]
     for place in places:
@@ -112,7 +113,7 @@ def layers(
         whose = place.entity if place.pure else f"{place.entity} (mixed)"
         numbers = (str(place.width), str(place.calls), f"{place.reach:,}")
         rows.append((mark, place.layer, place.kind, place.shape, place.rows, whose, *numbers))
-    click.echo(table(rows))
+    echo(table(rows))
 
 
 def _is_default(place: Place, defaults: Mapping[str, str]) -> bool:

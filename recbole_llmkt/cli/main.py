@@ -13,6 +13,7 @@ import click
 
 from recbole_llmkt import __version__
 from recbole_llmkt.utils.exceptions import LLMKTError
+from recbole_llmkt.utils.terminal import INTERRUPTED, echo
 from recbole_llmkt.utils.text import printable
 
 _EXPERIMENT = "recbole_llmkt.cli.experiments"
@@ -39,6 +40,7 @@ _COMMANDS = {
     "refit": ("recbole_llmkt.cli.refit", "refit", "Train the chosen settings on all data."),
     "recommend": ("recbole_llmkt.cli.recommend", "recommend", "Recommend, with reasons."),
 }
+_RESUMING = ("compare", "tune", "profile", "refresh")
 
 
 class _Commands(click.Group):
@@ -67,12 +69,16 @@ class _Commands(click.Group):
             if context.params["debug"]:
                 raise
             raise _Refusal(printable(str(error))) from error
-        except (click.ClickException, click.exceptions.Exit, click.Abort, KeyboardInterrupt):
+        except KeyboardInterrupt:
+            resumes = context.invoked_subcommand in _RESUMING
+            echo(f"Interrupted.{' The same command resumes.' if resumes else ''}", err=True)
+            context.exit(INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception:
             from recbole_llmkt.compat import versions
 
-            click.echo(f"This is a bug in the program, seen with {versions()}:", err=True)
+            echo(f"This is a bug in the program, seen with {versions()}:", err=True)
             raise
 
 

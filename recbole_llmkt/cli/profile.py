@@ -18,6 +18,7 @@ from recbole_llmkt.cli.options import (
 from recbole_llmkt.cli.profile_texts import edit, export_profiles, import_profiles, show
 from recbole_llmkt.config import Config
 from recbole_llmkt.profiles.store import ProfileStore
+from recbole_llmkt.utils.terminal import echo
 from recbole_llmkt.utils.text import one_line, printable
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _embed(config: Config, stores: list[ProfileStore], dtype: str) -> None:
         home = store.folder if config["profile_dir"] else embedding_home(store.folder)
         made = build_embeddings(store, encoder, home, dtype)
         n_profiles, width = made.vectors.shape
-        click.echo(f"{store.entity}: {n_profiles} embeddings of width {width} by {made.encoder}")
+        echo(f"{store.entity}: {n_profiles} embeddings of width {width} by {made.encoder}")
 
 
 @profile.command(context_settings=ANY_KEY, hidden=True)
@@ -139,7 +140,7 @@ def write(
                 "Stopped. All profiles that were written are kept; the same command resumes."
             ) from None
         n_failed += summary.failed
-        click.echo(
+        echo(
             f"{name}: {summary.written} profiles written, {summary.failed} failed, "
             f"{summary.skipped} up to date; {summary.tokens_in} tokens in, "
             f"{summary.tokens_out} out; {summary.seconds:.1f} s"
@@ -165,9 +166,9 @@ def _show_estimate(
 
     needed = estimate(config, entity, price_in, price_out, selection)
     for text in needed.first:
-        click.echo(f"{printable(text)}\n{'-' * 72}")
+        echo(f"{printable(text)}\n{'-' * 72}")
     cost = "" if needed.cost is None else f", {needed.cost:.2f} in the currency of the prices"
-    click.echo(
+    echo(
         f"{entity}: {needed.count} profiles to write, {needed.skipped} up to date; about "
         f"{needed.tokens_in} tokens in, at most {needed.tokens_out} out{cost}"
     )
@@ -224,10 +225,10 @@ def check(
     config = make_config(dataset, model, config_files, keys)
     stores = existing_stores(config, entity)
     checks = check_stores(config, stores)
-    click.echo("\n".join(one_line(line) for checked in checks for line in checked.lines()))
+    echo("\n".join(one_line(line) for checked in checks for line in checked.lines()))
     if plot:
         plot_lengths(checks, plot)
-        click.echo(f"{plot}: words per profile")
+        echo(f"{plot}: words per profile")
     n_problems = sum(checked.n_problems for checked in checks)
     if n_problems:
         edit_commands = [
@@ -263,10 +264,10 @@ def merge(
         parts = [ProfileStore(part, whose) for part in sorted((folder / "shards").glob("*-of-*"))]
         parts = [part for part in parts if part.exists()]
         if not parts:
-            click.echo(f"{whose}: no parts in {folder / 'shards'}")
+            echo(f"{whose}: no parts in {folder / 'shards'}")
             continue
         added = ProfileStore(folder, whose).merge(parts)
-        click.echo(f"{whose}: {added} profiles taken from {len(parts)} parts")
+        echo(f"{whose}: {added} profiles taken from {len(parts)} parts")
 
 
 for command in (show, edit, export_profiles, import_profiles):

@@ -20,6 +20,7 @@ from recbole_llmkt.cli.options import (
 )
 from recbole_llmkt.profiles.store import Profile, ProfileStore, utc_now
 from recbole_llmkt.utils.exceptions import ProfileError
+from recbole_llmkt.utils.terminal import echo
 from recbole_llmkt.utils.text import one_line, printable
 
 if TYPE_CHECKING:
@@ -52,9 +53,9 @@ def show(
 
         raise _of_other(config, ProfileStore(own_folder(config), entity), token) or error from error
     stored = _profile(config, store, token)
-    click.echo(printable(stored.text) or f"(no profile: {one_line(str(stored.error))})")
+    echo(printable(stored.text) or f"(no profile: {one_line(str(stored.error))})")
     origin = [stored.generator, stored.model, stored.time, "edited" if stored.edited else ""]
-    click.echo(f"\n{store.path}: {one_line(', '.join(part for part in origin if part))}")
+    echo(f"\n{store.path}: {one_line(', '.join(part for part in origin if part))}")
 
 
 def _profile(config: Config, store: ProfileStore, token: str) -> Profile:
@@ -143,7 +144,7 @@ def edit(
         text = _content(file) if file is not None else click.edit(old.text)
     text = None if text is None else printable(text).strip()
     if text is None or text == old.text.strip():
-        click.echo("Nothing changed.")
+        echo("Nothing changed.")
         return
     problem = too_long(text, longest_text(config))
     if problem:
@@ -152,7 +153,7 @@ def edit(
         raise ProfileError("The corrected text is empty: an entity without text has no profile.")
     with store.writing():
         store.append(replace(old, text=text, edited=True, error=None, time=utc_now()))
-    click.echo(
+    echo(
         f"The profile of {entity} '{one_line(token)}' is corrected; its embedding is "
         "updated by the next run."
     )
@@ -191,17 +192,17 @@ def export_profiles(
     config = make_config(dataset, model, config_files, keys)
     for store in existing_stores(config, entity):
         path = exchange.profile_path(output, dataset, store.entity)
-        click.echo(f"{path}: {exchange.export_profiles(store, path, config)} profiles")
+        echo(f"{path}: {exchange.export_profiles(store, path, config)} profiles")
         made = stored_embeddings(config, store)
         if made is None or not made.fits(store.usable()):
-            click.echo(
+            echo(
                 f"{store.entity}: no embeddings by {config['profile_encoder']} of these texts; "
                 "`llmkt profile embed` creates them."
             )
         else:
             path = exchange.embedding_path(output, dataset, store.entity)
             count = exchange.export_embeddings(made, store.entity, path, config)
-            click.echo(f"{path}: {count} embeddings by {made.encoder}")
+            echo(f"{path}: {count} embeddings by {made.encoder}")
 
 
 @click.command("import", context_settings=ANY_KEY)
@@ -238,7 +239,7 @@ def import_profiles(
         for name in entities_in(source, config) if entity == "both" else (entity,):
             store = own_store(config, name)
             count = exchange.import_external(store, source, config, overwrite_edits)
-            click.echo(f"{source}: {count} {name} profiles imported")
+            echo(f"{source}: {count} {name} profiles imported")
         return
     take_profiles = partial(exchange.import_profiles, overwrite_edits=overwrite_edits)
     is_empty = True
@@ -251,7 +252,7 @@ def import_profiles(
             if path.is_file():
                 is_empty = False
                 count = take(own_store(config, name), path, config)
-                click.echo(f"{path}: {count} {kind} imported")
+                echo(f"{path}: {count} {kind} imported")
     if is_empty:
         raise ProfileError(
             f"{source} has no {dataset}.userprof, .useremb, .itemprof or .itememb: name the folder "

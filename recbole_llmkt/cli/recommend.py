@@ -11,11 +11,13 @@ import click
 
 from recbole_llmkt.cli.options import ANY_KEY, checkpoint_option, trust_option, where_option
 from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.utils.terminal import echo
 
 if TYPE_CHECKING:
     from recbole_llmkt.recommend.recommender import Recommendation
     from recbole_llmkt.utils.types import RunConfig
 
+_PAGES = (".html", ".htm", ".xhtml", ".xml", ".svg", ".md")
 # More users than these go to a file.
 _SCREENFUL = 100
 
@@ -83,6 +85,11 @@ def recommend(
     """  # noqa: D301 - \b is click's
     if as_json and as_html:
         raise ConfigError("--json and --html exclude each other: choose one.")
+    if output is not None and output.suffix.lower() in _PAGES and not as_html:
+        raise ConfigError(
+            f"--output={output}: text in a page would be read as HTML: add --html, or choose a "
+            "name that ends with .txt or .jsonl."
+        )
     from recbole_llmkt.cli.overrides import parse_overrides
     from recbole_llmkt.recommend import Recommender
 
@@ -97,10 +104,10 @@ def recommend(
     lines = _lines(recommendations, recommender.config, as_json, as_html)
     if output is None:
         for line in lines:
-            click.echo(line)
+            echo(line)
         return
     _write(output, lines)
-    click.echo(f"{output}: {len(wanted)} users")
+    echo(f"{output}: {len(wanted)} users")
 
 
 def _lines(

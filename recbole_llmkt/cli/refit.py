@@ -9,6 +9,7 @@ import click
 
 from recbole_llmkt.cli.options import ANY_KEY, trust_option
 from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.utils.terminal import echo
 
 
 @click.command(context_settings=ANY_KEY)
@@ -60,7 +61,7 @@ def refit(
         chosen = Chosen.by_checkpoint(str(checkpoint), overrides, trust)
     result = train_on_all(chosen)
     phase = f", {chosen.switch} of them with transfer" if chosen.switch else ""
-    click.echo(f"Trained on all interactions for {chosen.epochs} epochs{phase}.")
-    click.echo(f"Checkpoint: {result['checkpoint']}")
+    echo(f"Trained on all interactions for {chosen.epochs} epochs{phase}.")
+    echo(f"Checkpoint: {result['checkpoint']}")
     export = ["llmkt", "export", f"--checkpoint={result['checkpoint']}", "--topk=10"]
-    click.echo(f"Next:\n  {shlex.join([*export, '--output=top10.csv'])}")
+    echo(f"Next:\n  {shlex.join([*export, '--output=top10.csv'])}")

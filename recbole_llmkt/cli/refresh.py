@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from recbole_llmkt.cli.options import ANY_KEY, checkpoint_option, trust_option
-from recbole_llmkt.cli.train import INTERRUPTED
+from recbole_llmkt.utils.terminal import INTERRUPTED, echo
 
 
 @click.command(context_settings=ANY_KEY)
@@ -67,11 +67,11 @@ def refresh(
     try:
         done = bring_up_to_date(wanted)
     except Interrupted:
-        click.echo("Interrupted. The same command resumes.", err=True)
+        echo("Interrupted. The same command resumes.", err=True)
         context.exit(INTERRUPTED)
     if done["skipped"]:
-        click.echo(f"Done before: {', '.join(done['skipped'])}")
-    click.echo(f"Profiles written: {done['profiles']}")
-    click.echo(f"Checkpoint: {done['checkpoint']}")
+        echo(f"Done before: {', '.join(done['skipped'])}")
+    echo(f"Profiles written: {done['profiles']}")
+    echo(f"Checkpoint: {done['checkpoint']}")
     for path in done["files"]:
-        click.echo(path)
+        echo(path)

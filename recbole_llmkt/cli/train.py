@@ -11,12 +11,11 @@ import click
 
 from recbole_llmkt.cli.options import ANY_KEY, config_files_option
 from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.utils.terminal import INTERRUPTED, echo
 
 if TYPE_CHECKING:
     from recbole_llmkt.config import Config
     from recbole_llmkt.training.result import Result
-
-INTERRUPTED = 130  # as shells report Ctrl-C
 
 
 @click.command(context_settings=ANY_KEY)
@@ -75,7 +74,7 @@ def train(
     except Interrupted as interrupted:
         same = ["llmkt", "train", f"--model={model}", f"--dataset={dataset}", *given]
         command = shlex.join([*same, f"--resume={interrupted.checkpoint}"])
-        click.echo(
+        echo(
             f"Interrupted. {interrupted.checkpoint} holds the best epoch so far. To "
             f"resume:\n  {command}",
             err=True,
@@ -83,26 +82,26 @@ def train(
         context.exit(INTERRUPTED)
     _show(result, config)
     if result["checkpoint"]:
-        click.echo(f"Checkpoint: {result['checkpoint']}")
-        click.echo("Next:")
+        echo(f"Checkpoint: {result['checkpoint']}")
+        echo("Next:")
         has_test = result["test_result"] is not None
         for command in _next_commands(config, result["checkpoint"], given, has_test):
-            click.echo(f"  {command}")
+            echo(f"  {command}")
 
 
 def _show(result: Result, config: Config) -> None:
     if result["test_result"] is None and result["best_valid_result"] is None:
-        click.echo(
+        echo(
             f"Trained on all interactions for {config['epochs']} epochs: the split has no "
             "validation and no test part, so nothing stopped it earlier and nothing was measured."
         )
     elif result["test_result"] is None:
-        click.echo("The split has no test part. Best validation:")
+        echo("The split has no test part. Best validation:")
     for metric, value in (result["test_result"] or result["best_valid_result"] or {}).items():
-        click.echo(f"{metric}: {value}")
+        echo(f"{metric}: {value}")
     for part in result["slices"]:
         values = ", ".join(f"{name}: {value:.4f}" for name, value in part["metrics"].items())
-        click.echo(f"{part['part']} ({part['bounds']}; {part['users']} users): {values}")
+        echo(f"{part['part']} ({part['bounds']}; {part['users']} users): {values}")
 
 
 def _next_commands(

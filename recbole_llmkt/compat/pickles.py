@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import pickle
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -79,6 +80,15 @@ def _refusal(file: object) -> str:
 _load_torch = torch.load
 
 
+def _is_script(path: str | os.PathLike[str]) -> bool:
+    """Tell whether an archive is a TorchScript program: PyTorch would advise to run it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("constants.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False  # torch.load says what is wrong with it
+
+
 def load_plain(path: str | os.PathLike[str], device: torch.device | str | None = None) -> object:
     """Read a file of ``torch.save`` that holds tensors and plain values only.
 
@@ -101,7 +111,7 @@ def load_plain(path: str | os.PathLike[str], device: torch.device | str | None =
     """
     with open(path, "rb") as file:
         signature = file.read(len(_ZIP_SIGNATURE))
-    if signature != _ZIP_SIGNATURE:
+    if signature != _ZIP_SIGNATURE or _is_script(path):
         raise DataError(f"Cannot read '{path}': it is not a file of torch.save (zip format).")
     try:
         content: object = _load_torch(path, map_location=device, weights_only=True)

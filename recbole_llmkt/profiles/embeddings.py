@@ -18,8 +18,9 @@ import numpy.typing as npt
 from tqdm import trange
 
 from recbole_llmkt.profiles.store import Profile, ProfileStore
-from recbole_llmkt.utils.exceptions import ProfileError
+from recbole_llmkt.utils.exceptions import ProfileError, reason_of
 from recbole_llmkt.utils.files import append_whole, exclusive, replace_file
+from recbole_llmkt.utils.text import json_line
 from recbole_llmkt.utils.types import Array
 
 logger = logging.getLogger(__name__)
@@ -110,7 +111,8 @@ def read_embeddings(folder: str | Path, encoder: str, entity: str) -> Embeddings
         if not is_text or stored.vectors.dtype.kind != "f":
             raise TypeError("ids must be texts, and vectors numbers")
     except Exception as error:  # whatever a damaged file makes numpy or json raise
-        raise ProfileError(f"Cannot read the embeddings {vectors_path}: {error}. {fix}") from error
+        reason = reason_of(error)
+        raise ProfileError(f"Cannot read the embeddings {vectors_path}: {reason}. {fix}") from error
     if stored.encoder != encoder:
         raise ProfileError(
             f"{vectors_path} was made by the encoder '{stored.encoder}', not by '{encoder}'. {fix}"
@@ -217,7 +219,9 @@ def _finished(vectors_path: Path, ids_path: Path, encoder: str, dtype: str) -> d
         good = np.isfinite(vectors).all(axis=1)
     except Exception as error:  # whatever a damaged file makes numpy or json raise
         logger.warning(
-            "%s is unusable (%s); all its profiles are encoded again.", vectors_path, error
+            "%s is unusable (%s); all its profiles are encoded again.",
+            vectors_path,
+            reason_of(error),
         )
         return {}
     if vectors.dtype.itemsize < np.dtype(dtype).itemsize:
@@ -351,9 +355,7 @@ def write_embeddings(
     # Without its ids a table counts as missing: vectors and ids never contradict each other.
     ids_path.unlink(missing_ok=True)
     replace_file(vectors_path, table.getvalue(), "profile_dir")
-    # Lone surrogates have no UTF-8, but an escape in JSON.
-    lines = json.dumps(header, ensure_ascii=False, indent=0) + "\n"
-    replace_file(ids_path, lines.encode(errors="backslashreplace"), "profile_dir")
+    replace_file(ids_path, f"{json_line(header, indent=0)}\n".encode(), "profile_dir")
     written = read_embeddings(folder or store.folder, encoder, store.entity)
     assert written is not None
     return written

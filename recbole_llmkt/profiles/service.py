@@ -12,10 +12,16 @@ from typing import Protocol, runtime_checkable
 from urllib.parse import parse_qsl, unquote
 
 from recbole_llmkt.utils.exceptions import ConfigError, ProfileError
-from recbole_llmkt.utils.text import address_problem, one_line, split_credentials
+from recbole_llmkt.utils.text import (
+    address_problem,
+    one_line,
+    split_credentials,
+    without_credentials,
+)
 from recbole_llmkt.utils.types import Settings, SettingsLike
 
 _LONGEST_ERROR = 300
+_LONGEST_VALUE = 80
 # What no second request changes: the account is empty, or the key is wrong. Not OpenAI's words
 # "exceeded your current quota": others say them of a limit per minute, too.
 _NO_CREDIT = re.compile(
@@ -101,7 +107,7 @@ class Service:
         problem = address_problem(given) if given else None
         if problem:
             raise ConfigError(f"profile_api_base: {problem}.")
-        key = os.environ.get(variable, "").strip()
+        key = _key_in(variable)
         if not key and not given:
             raise ConfigError(
                 f"The environment variable {variable} holds no key for the OpenAI service: set it, "
@@ -142,26 +148,57 @@ class Service:
         if isinstance(error, json.JSONDecodeError):
             error = error.doc or "nothing"  # what came says more than where it is no JSON
         text = " ".join((one_line(str(error)) or f"({type(error).__name__})").split())
+        return self.hide(text)[:_LONGEST_ERROR]
+
+    def hide(self, text: str) -> str:
+        """Return a text of the server's without the secrets."""
         for secret in sorted(set(self.secrets), key=len, reverse=True):
             if len(secret) > len("none"):
                 text = text.replace(secret, "***")
-        return text[:_LONGEST_ERROR]
+        return text
+
+    def shown(self, value: object) -> str:
+        """Return the start of a value in an answer, without the secrets."""
+        try:
+            return self.hide(repr(value))[:_LONGEST_VALUE]
+        except RecursionError:
+            return f"a deeply nested {type(value).__name__}"
 
 
-def stops_for_good(status: int, text: str) -> str | None:
-    """Return the fix if no later request can succeed either: no money, wrong key; else None.
+def _key_in(variable: str) -> str:
+    try:
+        key = os.environ.get(variable, "").strip()
+    except UnicodeEncodeError:  # no name that a variable can have
+        return ""
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError(
+            f"The environment variable {variable} holds characters that no key has, such as line "
+            "feeds or letters with accents: set it anew."
+        )
+    return key
+
+
+def stops_for_good(response: Response) -> str | None:
+    """Return the fix if no later request can succeed either; else None.
+
+    The account is empty, the key is wrong, or the address leads elsewhere.
 
     Parameters
     ----------
-    status : int
-        The HTTP status of an answer that is an error.
-    text : str
-        Its body.
+    response : Response
+        An error or a redirect, with its body read.
     """
-    if status == _PAYMENT_REQUIRED or _NO_CREDIT.search(text):
+    text = response.text
+    if response.status_code == _PAYMENT_REQUIRED or _NO_CREDIT.search(text):
         return "the account has no credit left: add some, or use the key of another one"
     if _WRONG_KEY.search(text):
         return "set the environment variable of profile_api_key_env to a key that is valid"
+    if 300 <= response.status_code < 400:
+        elsewhere = without_credentials(one_line(response.headers.get("Location", "")))
+        return (
+            f"it redirects to '{elsewhere[:_LONGEST_ERROR]}', and redirects are not followed: if "
+            "that server is right, name it with profile_api_base"
+        )
     return None
 
 
@@ -173,7 +210,7 @@ def no_retry_if_final(response: Response) -> None:
     response : Response
         With its body read.
     """
-    if response.status_code >= 400 and stops_for_good(response.status_code, response.text):
+    if response.status_code >= 400 and stops_for_good(response):
         response.headers["x-should-retry"] = "false"
 
 

@@ -17,7 +17,7 @@ from recbole_llmkt.utils.entities import ENTITIES
 from recbole_llmkt.utils.exceptions import DataError, ProfileError
 from recbole_llmkt.utils.files import append_whole, drop_cut_line, exclusive, replace_file
 from recbole_llmkt.utils.jsonl import complete_lines, read_object
-from recbole_llmkt.utils.text import printable
+from recbole_llmkt.utils.text import json_line, printable
 from recbole_llmkt.utils.types import Settings, SettingsLike
 
 logger = logging.getLogger(__name__)
@@ -235,9 +235,7 @@ def _check_types(profile: Profile) -> None:
 def _line(profile: Profile) -> bytes:
     # Whatever wrote it: no text with control characters reaches the disk.
     clean = replace(profile, text=printable(profile.text))
-    # Lone surrogates of an id have no UTF-8, but an escape in JSON.
-    text = json.dumps(asdict(clean), ensure_ascii=False)
-    return text.encode("utf-8", errors="backslashreplace") + b"\n"
+    return f"{json_line(asdict(clean))}\n".encode()
 
 
 def read_manifest(folder: str | Path) -> Settings:
@@ -273,7 +271,7 @@ def write_manifest(folder: str | Path, values: Mapping[str, object]) -> None:
         they are laid over those that the manifest has already.
     """
     manifest = {**read_manifest(folder), **values, "format": FORMAT_VERSION}
-    text = json.dumps(manifest, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+    text = json_line(dict(sorted(manifest.items())), indent=2) + "\n"
     replace_file(Path(folder) / "manifest.json", text.encode(), "profile_dir")
 
 

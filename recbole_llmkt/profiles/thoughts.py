@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import re
 
+# Of a tag, with any prefix: <seed:think>, <internal_reasoning>.
 _NAME = (
-    r"(?i:(?:seed:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis"
+    r"(?i:(?:\w{1,20}:)?(?:\w{1,20}_)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis"
     r"|rationale|inner_?monologue|chain_?of_?thought))"
 )
 _BRACKETED = r"(?:THINK(?:ING)?|THOUGHTS?|REASONING)"  # "[thought]" is a word in brackets
 _OPEN = re.compile(
-    rf"<{_NAME}(?:\s[^<>]*)?>|\[{_BRACKETED}\]|◁think▷|<\|(?:START_THINKING|begin_of_thought)\|>"
+    rf"<\s*{_NAME}(?:\s[^<>]*)?>|\[{_BRACKETED}\]|◁think▷"
+    r"|<[|\uff5c](?:START_THINKING|begin[_▁]of[_▁](?:thought|thinking)|inner_prefix|think)[|\uff5c]>"
 )
 _CLOSE = re.compile(
-    rf"</{_NAME}\s*>|\[/{_BRACKETED}\]|◁/think▷|<\|(?:END_THINKING|end_of_thought)\|>"
+    rf"<\s*/\s*{_NAME}\s*>|\[/{_BRACKETED}\]|◁/think▷"
+    r"|<[|\uff5c](?:END_THINKING|end[_▁]of[_▁](?:thought|thinking)|inner_suffix)[|\uff5c]>"
+)
+_ESCAPED = re.compile(rf"&lt;(\s*/?\s*{_NAME}\s*)&gt;")
+# Thoughts between marks that others use for something else.
+_BLOCKS = re.compile(
+    r"<details\b[^<>]*\breasoning\b[^<>]*>.*?(?:</details>|\Z)"
+    r"|<\|channel>thought\b.*?(?:<channel\|>|\Z)"
+    r"|<\|think\|>.*?(?:<\|content\|>|\Z)"
+    r"|\A\s*Here is my thought process:.*?(?:Here is my response:|\Z)"
+    r"|\A\s*```(?:think(?:ing)?|thoughts?|reasoning)[ \t]*\n.*?(?:```|\Z)",
+    re.DOTALL,
 )
 
 # The format of gpt-oss: <|channel|>NAME<|message|>TEXT<|end|>; the answer's name is "final".
@@ -28,12 +41,15 @@ _BARE_THOUGHTS = re.compile(r"\A\s*analysis(?=[A-Z])")
 _START = re.compile(r"<\|start\|>\s*\w*")
 
 _ANSWER = re.compile(
-    r"\A\s*(?:<(answer|response|output|final|final_answer)>(?P<tagged>.*?)(?:</\1>\s*)?\Z"
-    r"|<\|(?:START_RESPONSE|begin_of_solution)\|>(?P<marked>.*?)"
-    r"(?:<\|(?:END_RESPONSE|end_of_solution)\|>\s*)?\Z)",
+    r"\A\s*<(answer|response|output|final|final_answer)>(.*?)(?:</\1>\s*)?\Z",
     re.DOTALL | re.IGNORECASE,
 )
-_END_MARKS = re.compile(r"(?:\s*(?:<\|[A-Za-z_]+\|>|</s>|<end_of_turn>))+\s*\Z")
+_MARK = r"<[|\uff5c][\w▁]+[|\uff5c]>"
+_START_MARKS = re.compile(
+    rf"\A(?:\s*(?:{_MARK}(?:assistant\b)?|<start_of_turn>(?:model\b)?|<s>|<bos>"
+    r"|<role>ASSISTANT</role>))+"
+)
+_END_MARKS = re.compile(rf"(?:\s*(?:{_MARK}|</s>|<eos>|<end_of_turn>))+\s*\Z")
 
 
 def without_thoughts(text: str) -> str:
@@ -41,7 +57,8 @@ def without_thoughts(text: str) -> str:
 
     Everything up to the last mark that ends thoughts is left out, whether or not the one that
     begins them is there (chat templates of reasoning models often put it into the prompt). The
-    marks are those of DeepSeek, Qwen, Mistral, Kimi, Seed, Cohere, gpt-oss and their like.
+    marks are those of DeepSeek, Qwen, Mistral, Kimi, Seed, Cohere, Granite, Gemma, gpt-oss and
+    others.
 
     Examples
     --------
@@ -50,14 +67,15 @@ def without_thoughts(text: str) -> str:
     >>> without_thoughts("<|channel|>analysis<|message|>Hm<|end|><|channel|>final<|message|>Yes.")
     'Yes.'
     """
-    text = _answer_of_channels(text)
+    text = _ESCAPED.sub(r"<\1>", _BLOCKS.sub("", _answer_of_channels(text)))
     ends = list(_CLOSE.finditer(text))
     text = text[ends[-1].end() :] if ends else text
     unended = _OPEN.search(text)
     text = text[: unended.start()] if unended else text
+    text = _START_MARKS.sub("", text)
     answer = _ANSWER.match(text)
     if answer:
-        text = answer["tagged"] or answer["marked"] or ""
+        text = answer[2]
     return _END_MARKS.sub("", text).strip()
 
 

@@ -16,7 +16,7 @@ from recbole_llmkt.recommend.recommender import Recommendation
 from recbole_llmkt.recommend.render import json_line
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.files import replacing
-from recbole_llmkt.utils.text import one_line
+from recbole_llmkt.utils.text import cell, one_line
 
 VECTOR_FORMATS = ("parquet", "npz")
 _PLAIN = ("user", "rank", "item", "title", "score")
@@ -160,7 +160,7 @@ def _to_csv(file: BinaryIO, recommendations: Iterable[Recommendation], with_reas
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_REASONED if with_reasons else _PLAIN)
     for recommendation in recommendations:
-        writer.writerows(_rows(recommendation, with_reasons))
+        writer.writerows(_rows(recommendation, with_reasons, cell))
     text.detach()
 
 
@@ -182,13 +182,16 @@ def _to_parquet(
                 writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
 
 
-def _rows(recommendation: Recommendation, with_reasons: bool) -> Iterator[Row]:
+def _rows(
+    recommendation: Recommendation, with_reasons: bool, shown: Callable[[str], str] = one_line
+) -> Iterator[Row]:
     for rank, item in enumerate(recommendation.items, start=1):
-        row: Row = (recommendation.user, rank, item.token, one_line(item.title), item.score)
+        row: Row = (recommendation.user, rank, item.token, shown(item.title), item.score)
         if with_reasons:
             reasons = item.explanation.reasons
-            sentence = " / ".join(one_line(reason.sentence) for reason in reasons) or None
-            row += (sentence, reasons[0].cosine if reasons else None, item.explanation.note)
+            sentence = shown(" / ".join(reason.sentence for reason in reasons)) or None
+            note = item.explanation.note and shown(item.explanation.note)
+            row += (sentence, reasons[0].cosine if reasons else None, note)
         yield row
 
 

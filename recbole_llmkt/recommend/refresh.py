@@ -99,7 +99,9 @@ def refresh(wanted: Refresh) -> Settings:
     if wanted.vectors is not None:
         check_format(wanted.vectors, VECTOR_FORMATS)
     with exclusive(wanted.output / ".refresh.lock", error_class=DataError, option="--output"):
-        _, config, _ = open_checkpoint(wanted.checkpoint, wanted.overrides, wanted.trust)
+        _, config, _ = open_checkpoint(
+            wanted.checkpoint, wanted.overrides, wanted.trust, to_train=True
+        )
         state = _State.of(wanted, config)
         skipped = [step for step in ("profiles", "checkpoint", "files") if step in state.done]
         if "profiles" not in state.done:

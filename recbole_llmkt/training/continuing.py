@@ -39,11 +39,12 @@ Data = tuple[Dataset, Loader, "Loader | None", "Loader | None"]
 
 
 def open_checkpoint(
-    model_file: str, config_dict: Mapping[str, object] | None, trust: bool
+    model_file: str, config_dict: Mapping[str, object] | None, trust: bool, to_train: bool = False
 ) -> tuple[State, Config, Vocabulary]:
     """Read a checkpoint, and make its run's configuration with the settings of today.
 
-    Parameters and errors are those of :func:`~recbole_llmkt.quick_start.load_data_and_model`.
+    Parameters and errors are those of :func:`~recbole_llmkt.quick_start.load_data_and_model`;
+    ``to_train`` refuses class paths of an untrusted file that training would need.
 
     Returns
     -------
@@ -51,7 +52,7 @@ def open_checkpoint(
         What the file holds, the configuration, and whose each row is.
     """
     checkpoint = load_checkpoint(model_file)
-    settings = saved_settings(checkpoint, model_file, config_dict or {}, trust)
+    settings = saved_settings(checkpoint, model_file, config_dict or {}, trust, to_train)
     config = Config(config_dict=settings, command_line=[])
     vocabulary = saved_vocabulary(checkpoint, model_file)
     _check_data(config, model_file)

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from recbole_llmkt.compat import MetricsCollector, make_folders, pretrains
 from recbole_llmkt.profiles.loading import RunProfiles
 from recbole_llmkt.training.checkpointing import CheckpointMixin, wait_for_all
+from recbole_llmkt.training.refusals import model_refusals
 from recbole_llmkt.transfer.context import RunContext
 from recbole_llmkt.transfer.methods import wanted_methods
 from recbole_llmkt.transfer.methods.base import places as places_of
@@ -138,12 +139,13 @@ class TransferMixin(CheckpointMixin):
         if show_progress and self._progress():
             data, show_progress = _LossBar(train_data, epoch_idx, self._progress), False
         epoch = super()._train_epoch  # type: ignore[misc]
-        try:
-            losses: object = epoch(data, epoch_idx, loss_func, show_progress)
-        except RuntimeError as error:
-            if self.config["enable_amp"] and self._step < 2:
-                raise ConfigError(self._without_amp(error)) from error
-            raise
+        with model_refusals(self.model, lambda: self._step == 0):
+            try:
+                losses: object = epoch(data, epoch_idx, loss_func, show_progress)
+            except RuntimeError as error:
+                if self.config["enable_amp"] and self._step < 2:
+                    raise ConfigError(self._without_amp(error)) from error
+                raise
         for method in self.methods:
             method.on_epoch_end(epoch_idx)
         return losses

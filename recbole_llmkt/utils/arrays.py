@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llmkt.utils.exceptions import DataError
+from recbole_llmkt.utils.exceptions import DataError, reason_of
 from recbole_llmkt.utils.files import replace_file
 
 Arrays = dict[str, npt.NDArray[np.generic]]
@@ -37,7 +37,7 @@ def read_arrays(path: Path, fix: str) -> Arrays:
         with file:
             return {name: file[name] for name in file.files}
     except Exception as error:  # whatever a damaged file makes numpy, zipfile or zlib raise
-        raise DataError(f"{path}: not readable ({error}). {fix}") from error
+        raise DataError(f"{path}: not readable ({reason_of(error)}). {fix}") from error
 
 
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:

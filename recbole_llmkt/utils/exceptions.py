@@ -7,11 +7,25 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+from recbole_llmkt.utils.text import one_line, printable
+
 _REPAIRS = "recbole_llmkt.compat"
 
 
 class LLMKTError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    Parameters
+    ----------
+    message : str
+        Becomes one line without what a terminal acts on: it quotes files and settings of others.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(self._shown(message))
+
+    def _shown(self, message: str) -> str:
+        return one_line(message)
 
 
 class ConfigError(LLMKTError, ValueError):
@@ -20,6 +34,13 @@ class ConfigError(LLMKTError, ValueError):
 
 class DataError(LLMKTError, ValueError):
     """An atomic file, a column or a results file that cannot be used."""
+
+
+class BadRowsError(DataError):
+    """Rows that cannot be used, on a line each."""
+
+    def _shown(self, message: str) -> str:
+        return printable(message)
 
 
 class ProfileError(LLMKTError, ValueError):
@@ -60,6 +81,14 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     lowered = {choice.lower(): choice for choice in reversed(pool)}
     matches = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
     return f" Did you mean '{lowered[matches[0]]}'?" if matches else ""
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what an error of another library says, as one line without a full stop."""
+    text = " ".join(str(error).split()).rstrip(" .")
+    if "allow_pickle" in text or "Python objects" in text:  # numpy says how to run it
+        return "it holds Python objects (a pickle), which are not read"
+    return text or type(error).__name__
 
 
 @contextmanager

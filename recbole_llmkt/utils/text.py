@@ -20,6 +20,8 @@ _ACTIVE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 # Names of an address's parameters whose values are secrets.
 _SECRET = re.compile("key|token|secret|passw|pwd|sig|auth|credential", re.IGNORECASE)
+# How a cell starts that a spreadsheet computes.
+_FORMULA = ("=", "+", "-", "@")
 _MARKUP = re.compile(r"([\\`\[\]|])")
 
 
@@ -57,17 +59,17 @@ def finalize(value: object) -> object:
     return printable(value) if type(value) is str else value
 
 
-def json_line(value: object) -> str:
+def json_line(value: object, indent: int | None = None) -> str:
     r"""Return JSON that is safe to show and to encode, and loses nothing.
 
-    What :func:`printable` leaves out is escaped.
+    What :func:`printable` leaves out is escaped. ``indent`` makes lines of it.
 
     Examples
     --------
     >>> json_line("Ü\x9b1m")
     '"Ü\\u009b1m"'
     """
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
     for unsafe in (_ACTIVE, _SURROGATES):
         text = unsafe.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
     return text
@@ -117,6 +119,18 @@ def without_credentials(address: str) -> str:
     return f"{shown}{mark}{'&'.join(kept)}" if any(kept) else shown
 
 
+def cell(text: str) -> str:
+    """Return a text for a table that a spreadsheet may open: in one line, and no formula.
+
+    Examples
+    --------
+    >>> cell("=1+1")
+    "'=1+1"
+    """
+    line = one_line(text)
+    return f"'{line}" if line.startswith(_FORMULA) else line
+
+
 def shown_argument(argument: str) -> str:
     """Return an argument of the program for the log, without a password of an address in it."""
     is_address = "://" in argument or argument.startswith("--profile_api_base=")
@@ -134,6 +148,8 @@ def address_problem(address: str) -> str | None:
         host, _ = parts.hostname, parts.port
     except ValueError as error:
         return f"'{shown}' is no address ({without_credentials(str(error))})"
+    if _SURROGATES.search(address):
+        return f"'{shown}' holds characters that are no text"
     if not host or any(sign.isspace() for sign in address):
         return f"'{shown}' names no server: write http://HOST:PORT/v1"
     if "#" in address:

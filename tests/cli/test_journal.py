@@ -57,6 +57,15 @@ def test_the_count_says_how_many_are_hidden(run):
     assert "\n0 of 2 runs." in run("--arm=random")
 
 
+def test_what_others_wrote_is_shown_without_escapes(tmp_path):
+    record = line("base", 1, status="failed", error="\x1b[31mred\u202e\nnext", dataset="a\x9b1m")
+    (tmp_path / "results.jsonl").write_text(json.dumps(record) + "\n")
+    for options in ([], ["--json"]):
+        output = CliRunner().invoke(journal, [str(tmp_path), *options]).output
+        assert "red" in output and not {"\x1b", "\x9b", "\u202e"} & set(output)
+    assert json.loads(output)[0]["error"] == record["error"]
+
+
 def test_a_difference_is_one_line_for_each_key(run):
     output = run("--diff", "BPR-base-1", "BPR-kt-2")
     (note,) = [row for row in output.splitlines() if row.startswith("note")]

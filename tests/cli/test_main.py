@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,28 @@ def test_tuning_and_comparing_the_winners(tiny):
         ("base", 1),
         ("kt", 1),
     }
+
+
+GIVEN = {
+    "compare": ["--models=BPR", "--arms=base", "--dataset=d", "--output=out"],
+    "layers": ["--model=BPR", "--dataset=d"],
+}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [("compare", "Interrupted. The same command resumes.\n"), ("layers", "Interrupted.\n")],
+)
+def test_an_interrupted_command_ends_with_130(monkeypatch, number, command, said):
+    def stop(context):
+        signal.raise_signal(number)
+
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(main.get_command(None, command), "invoke", stop)
+    done = CliRunner().invoke(main, [command, *GIVEN[command]])
+    signal.signal(signal.SIGINT, ignored)
+    assert (done.exit_code, done.output) == (130, said)
 
 
 def test_debug_shows_where_an_error_came_from():

@@ -96,13 +96,15 @@ def test_a_page_shows_odd_text_as_it_is(odd):
         (["--users=雪", "--topk=41", "--output=out"], "the catalogue has only 40 items"),
         (["--users=雪", "--topk=0"], "0 is not in the range"),
         (["--users=雪", "--json", "--html"], "exclude each other"),
+        (["--users=雪", "--output=out.HTML"], "add --html, or choose a name that ends with .txt"),
+        (["--users=雪", "--output=out.md", "--json"], "read as HTML"),
     ],
 )
 def test_bad_input_is_one_message_and_nothing_is_written(odd, arguments, message):
     done = run(odd, *arguments)
     assert done.exit_code == 2
     assert message in done.output
-    assert not Path("out").exists()
+    assert not list(Path().glob("out*"))
 
 
 def test_a_file_that_is_no_checkpoint():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,15 @@ def test_old_formats_of_torch_are_refused():
     torch.save({"config": {}}, "old.pth", _use_new_zipfile_serialization=False)
     with pytest.raises(DataError, match="zip format"):
         load_plain("old.pth")
+
+
+def test_a_program_of_torchscript_is_refused(recwarn):
+    torch.save({"config": {}}, "program.pth")
+    with zipfile.ZipFile("program.pth", "a") as archive:
+        archive.writestr("program/constants.pkl", pickle.dumps(Evil()))
+    with pytest.raises(DataError, match=r"'program\.pth': it is not a file of torch\.save"):
+        load_plain("program.pth")
+    assert not Path("owned").exists() and not recwarn
 
 
 def test_a_plain_configuration_may_leave_caches_out(tiny):

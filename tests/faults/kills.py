@@ -86,7 +86,7 @@ def lines_of(name: str, *fields: str) -> Callable[[Path, str], Any]:
 
 
 # SIGKILL; SIGTERM as Ctrl-C, or before Python has set it up.
-ENDS = (-signal.SIGKILL, -signal.SIGTERM, 1, 130)
+ENDS = (-signal.SIGKILL, -signal.SIGTERM, 130)
 LLMKT = "from recbole_llmkt.cli.main import main; main()"
 COMMON = ["--dataset=planted", "--config-files=settings.yaml"]
 FAULTS = {

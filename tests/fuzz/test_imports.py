@@ -80,6 +80,9 @@ def test_other_tables(tmp_path, name, content):
 @given(
     st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=4), st.sampled_from(["", "%d.%m"])
 )
+@example([("u", "i", "9223372036854775258244186112")], "")
+@example([("u", "i", "1e300"), ("u", "j", "-1e300")], "")
+@example([("u", "i", "99999999999")], "")
 def test_any_cells(tmp_path, rows, form):
     source = tmp_path / "orders.csv"
     lines = [",".join(f'"{cell}"' for cell in row) for row in rows]

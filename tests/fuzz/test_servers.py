@@ -16,6 +16,7 @@ from recbole_llmkt.profiles.service import Service
 from recbole_llmkt.utils.exceptions import LLMKTError
 from tests.fuzz.cases import ODD, as_json, changed, damaged, survives
 from tests.profiles.generation.helpers import SETTINGS, request
+from tests.profiles.test_responses import GOOD, server
 
 openai = pytest.importorskip("openai")
 # Newer releases of openai stand on httpx2.
@@ -102,6 +103,15 @@ def test_embeddings(status, kind, body):
     vectors = survives(encoder.encode_batch, ["a", "b"])
     if not isinstance(vectors, LLMKTError):
         assert vectors.shape[0] == 2 and vectors.dtype.name == "float32"
+
+
+@given(damaged(GOOD))
+@example(GOOD.replace(b"HTTP/1.1 200", b"HTTP/1.1 x"))
+def test_bytes_on_the_wire(data):
+    with server(data) as (address, _):
+        keys = settings(profile_api_base=address, profile_timeout=0.2)
+        answers = survives(lambda: list(get_generator(keys).answers([request("u1")])))
+    assert isinstance(answers, LLMKTError) or [answer.id for answer in answers] == ["u1"]
 
 
 @given(ODD | st.text(), ODD | st.text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,6 +35,20 @@ def test_a_server_of_ones_own_needs_no_key_and_openais_does(monkeypatch):
         Service.of(SETTINGS)
 
 
+@pytest.mark.parametrize("key", ["sk-1\nX-Header: 2", "sk-é", "\udcff"])
+def test_what_no_header_can_carry_is_no_key(monkeypatch, key):
+    monkeypatch.setenv("TEST_KEY_OF_LLMKT", key)
+    with pytest.raises(ConfigError, match="TEST_KEY_OF_LLMKT holds characters that no key has"):
+        Service.of(SETTINGS)
+
+
+def test_a_name_that_no_variable_can_have_names_no_key():
+    with pytest.raises(ConfigError, match="holds no key"):
+        Service.of({**SETTINGS, "profile_api_key_env": "\ud800"})
+    with pytest.raises(ConfigError, match="no text"):
+        Service.of({**SETTINGS, "profile_api_base": "http://\ud800:x@host/v1"})
+
+
 def test_errors_are_short_one_line_and_without_secrets():
     service = Service.of({**SETTINGS, "profile_api_base": "http://me:secret@host/v1"})
     message = service.clean(ValueError("key sk-0123456789,\n password secret; " + "x" * 900))
@@ -54,10 +69,12 @@ def test_errors_are_short_one_line_and_without_secrets():
         (401, "Incorrect API key provided", "set the environment variable"),
         (429, "You exceeded your current quota, 3 requests per minute", None),
         (500, "internal error", None),
+        (307, "", "it redirects to 'http://elsewhere/v1', and redirects are not followed"),
     ],
 )
 def test_which_errors_no_second_request_changes(status, text, fix):
-    answer = stops_for_good(status, text)
+    headers = {"Location": "http://me:secret@elsewhere/v1"}
+    answer = stops_for_good(SimpleNamespace(status_code=status, text=text, headers=headers))
     assert answer is None if fix is None else answer.startswith(fix)
 
 

@@ -77,7 +77,10 @@ def test_a_store_that_an_editor_of_windows_saved(store):
 def test_texts_on_the_disk_have_no_control_characters(store):
     write(store, profile("x\x1b", "Likes \x1b[31mwar\x1b[0m\x07\tand\r\npeace."))
     assert store.read()["x\x1b"].text == "Likes war\tand\npeace."
-    line = json.loads(store.path.read_text(encoding="utf-8"))
+    write(store, profile("x\u202e\x9b", "text"))
+    content = store.path.read_text(encoding="utf-8")
+    assert not {"\x1b", "\x9b", "\u202e"} & set(content) and "x\u202e\x9b" in store.read()
+    line = json.loads(content.splitlines()[0])
     line["text"] = "Hidden \x9b2J\ud83d"  # by another program
     store.path.write_text(json.dumps(line) + "\n", encoding="utf-8")
     assert store.read()["x\x1b"].text == "Hidden ?"

@@ -65,6 +65,17 @@ def test_csv():
     assert rows[1]["reason"] == "" and rows[1]["note"] == "no sentence fits"
 
 
+def test_no_text_in_csv_is_a_formula_and_ids_stay_as_they_are():
+    why = Explanation((Reason("@SUM(1)", 0.5, 0.25),), note="-1\x9b1m\nnext")
+    item = RecommendedItem("=1", "=cmd|' /C calc'!A0", 1.0, why)
+    files.write_recommendations(Path("top.csv"), [Recommendation("+u", (item,))], True)
+    with open("top.csv", encoding="utf-8", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["user"], row["item"]) == ("+u", "=1")
+    assert row["title"] == "'=cmd|' /C calc'!A0"
+    assert (row["reason"], row["note"]) == ("'@SUM(1)", "'-1 next")
+
+
 def test_json_lines():
     files.write_recommendations(Path("top.jsonl"), made(reason=True), True)
     first, second = map(json.loads, Path("top.jsonl").read_text(encoding="utf-8").splitlines())

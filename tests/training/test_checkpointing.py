@@ -379,10 +379,11 @@ def test_the_test_is_of_the_best_checkpoint_alone(tiny, monkeypatch, cold):
     assert evaluated == fresh.trainer.evaluate(fresh.test_data, load_best_model=False)
 
 
+@pytest.mark.parametrize("enabled", [False, True])
 @pytest.mark.parametrize("model", ["DiffRec", "LDiffRec"])
-def test_diffusion_models_resume_with_the_losses_of_their_steps(tiny, model):
+def test_diffusion_models_resume_with_the_losses_of_their_steps(tiny, model, enabled):
     keys = {"epochs": 4, "dims_dnn": [8], "embedding_size": 4, "steps": 2, "n_cate": 1}
-    keys.update(history_num_per_term=3, in_dims=[8], out_dims=[], kt_enabled=False)
+    keys.update(history_num_per_term=3, in_dims=[8], out_dims=[], kt_enabled=enabled)
     whole, result = uninterrupted(tiny, model, keys)
     assert (whole.model.Lt_count == 3).all()  # from here on, they decide which steps are drawn
     run = prepare(tiny.config(model, **keys))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import traceback
 
 import pytest
@@ -14,9 +15,11 @@ from recbole_llmkt.datasets import loading
 from recbole_llmkt.datasets.loading import load_data
 from recbole_llmkt.training.factory import build_model
 from recbole_llmkt.utils.exceptions import (
+    BadRowsError,
     ConfigError,
     DataError,
     LLMKTError,
+    StorageError,
     raised_by_recbole,
     recbole_refusals,
 )
@@ -29,6 +32,14 @@ def as_code_of(package, kind):
     space = {"__name__": f"{package}.module", "kind": kind}
     exec("def fail(*arguments, **keywords):\n    raise kind('not\\nso')\n", space)
     return space["fail"]
+
+
+@pytest.mark.parametrize("kind", [LLMKTError, DataError, StorageError])
+def test_an_error_is_one_line_whatever_it_quotes(kind):
+    error = kind("There is no column 'a\n\x1b[31mb\u202e'.")
+    assert str(error) == "There is no column 'a b'."
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    assert str(BadRowsError("2 rows:\nline 1: '\x9b1m'")) == "2 rows:\nline 1: ''"
 
 
 @pytest.mark.parametrize("kind", FAULTS)

@@ -213,7 +213,7 @@ def _moments(
     column = roles.columns["time"]
     seconds, what = parse_times(source[column], time_format)
     unread = np.isnan(seconds)
-    if unread.mean() > _MOST:
+    if len(unread) and unread.mean() > _MOST:
         number = source.index[unread][0]
         raise DataError(
             f"'{roles.table.path}': '{one_line(source[column][unread].iloc[0])[:40]}' in column "

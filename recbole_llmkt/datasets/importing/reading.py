@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from recbole_llmkt.utils.exceptions import DataError
+from recbole_llmkt.utils.exceptions import DataError, reason_of
 from recbole_llmkt.utils.text import one_line
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -143,7 +143,7 @@ def read_table(path: Path, how: Reading, bad: BadRows) -> Table:
             "--encoding=latin-1 or utf-16, or convert the file."
         ) from error
     except (OSError, EOFError, LookupError) as error:  # a damaged .gz, an unknown encoding
-        raise DataError(f"Cannot read '{path}': {error}.") from error
+        raise DataError(f"Cannot read '{path}': {reason_of(error)}.") from error
     if table.frame.empty and not bad.reasons:
         raise DataError(f"'{path}' has no rows.")
     if how.missing:

@@ -19,7 +19,7 @@ from recbole_llmkt.datasets.importing.repeats import (
     without_repeats,
 )
 from recbole_llmkt.datasets.importing.writing import check_target, write_dataset
-from recbole_llmkt.utils.exceptions import DataError
+from recbole_llmkt.utils.exceptions import BadRowsError, DataError
 
 _INTER_ROLES = ("user", "item", "time", "rating")
 _ITEM_ROLES = ("title", "category", "text")
@@ -151,7 +151,7 @@ def import_data(job: Import) -> Imported:
 
 def _refuse_bad(bad: BadRows, skip: bool) -> None:
     if bad.reasons and not skip:
-        raise DataError(
+        raise BadRowsError(
             f"{len(bad.reasons):,} rows cannot be used, and nothing was written:\n{bad.listing()}\n"
             "Correct them, or leave them out with --skip-bad-rows."
         )
@@ -309,8 +309,9 @@ def _written(folder: Path, dataset: str, tables: dict[str, Columns]) -> list[str
     counts = f"{inter['user_id'].nunique():,} users, {inter['item_id'].nunique():,} items"
     span = ""
     if "timestamp" in inter:
-        days = pd.to_datetime(inter["timestamp"].iloc[[0, -1]], unit="s").dt.strftime("%Y-%m-%d")
-        span = f", {days.iloc[0]} to {days.iloc[-1]}"
+        # pandas before 3.0 ends in 2262
+        ends = inter["timestamp"].iloc[[0, -1]].to_numpy(dtype="int64").astype("datetime64[s]")
+        span = f", {ends[0].astype('datetime64[D]')} to {ends[1].astype('datetime64[D]')}"
     lines = [f"{folder / dataset}.inter: {len(inter):,} interactions, {counts}{span}"]
     for suffix in ("item", "user"):
         if suffix in tables:

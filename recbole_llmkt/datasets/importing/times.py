@@ -21,6 +21,8 @@ _SAMPLE = 10_000
 _RARE = ("%G-W%V-%u", "%GW%V%u", "%Y-%j", "%Y%j")
 # The least number that is taken for so many parts of a second: 1e11 seconds are in the year 5138.
 _UNITS = ((1e17, 1e9, "nanoseconds"), (1e14, 1e6, "microseconds"), (1e11, 1e3, "milliseconds"))
+# The calendar's first and last second: 0001-01-01 and 9999-12-31.
+_FIRST, _LAST = -62_135_596_800, 253_402_300_799
 
 
 def parse_times(cells: pd.Series, time_format: str | None = None) -> tuple[FloatArray, str]:
@@ -62,10 +64,11 @@ def _as_iso(text: str) -> str:
 def _of_numbers(texts: pd.Series) -> tuple[FloatArray, str]:
     numbers = pd.to_numeric(texts.where(texts.str.fullmatch(_NUMBER), ""), errors="coerce")
     usual = float(np.nanmedian(np.abs(numbers)))
-    for least, per_second, name in _UNITS:
-        if usual >= least:
-            return (numbers / per_second).to_numpy(dtype=np.float64), f"{name} since 1970"
-    return numbers.to_numpy(dtype=np.float64), "seconds since 1970"
+    known = ((per_second, name) for least, per_second, name in _UNITS if usual >= least)
+    per_second, name = next(known, (1.0, "seconds"))
+    seconds = numbers / per_second
+    in_calendar = seconds.where((seconds >= _FIRST) & (seconds <= _LAST))
+    return in_calendar.to_numpy(dtype=np.float64), f"{name} since 1970"
 
 
 def _of_dates(texts: pd.Series, time_format: str | None) -> FloatArray:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 import re
-import shutil
-import uuid
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import recbole
 import yaml
@@ -19,6 +19,7 @@ from recbole_llmkt.datasets.importing.columns import Columns, strings
 from recbole_llmkt.datasets.importing.repeats import SPLIT
 from recbole_llmkt.utils import resources
 from recbole_llmkt.utils.exceptions import DataError
+from recbole_llmkt.utils.files import replacing
 from recbole_llmkt.utils.types import Settings
 
 _SUFFIXES = ("inter", "item", "user", "yaml")
@@ -85,7 +86,7 @@ def write_dataset(
 ) -> Path:
     """Write the atomic files and ``<dataset>.yaml``, and return the latter's path.
 
-    Everything is written into a folder beside the target first, and then moved.
+    All files are written beside their targets first, and then put in place.
 
     Parameters
     ----------
@@ -99,22 +100,29 @@ def write_dataset(
         What the items are.
     command : str
         The command, for the first line of the configuration.
+
+    Raises
+    ------
+    StorageError
+        The files cannot be written; earlier ones are as they were.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = folder.parent / f".{dataset}.{uuid.uuid4().hex[:8]}.partial"
-    unfinished.mkdir()
+    separator = _separator(tables)
+    text = _configuration(folder, dataset, tables, domain, separator, command)
     try:
-        separator = _separator(tables)
-        for suffix, columns in tables.items():
-            _write_table(unfinished / f"{dataset}.{suffix}", columns, separator)
-        text = _configuration(folder, dataset, tables, domain, separator, command)
-        (unfinished / f"{dataset}.yaml").write_text(text, encoding="utf-8")
-        folder.mkdir(exist_ok=True)
-        for suffix in (*tables, "yaml"):
-            name = f"{dataset}.{suffix}"
-            os.replace(unfinished / name, folder / name)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        with ExitStack() as stack:
+            files = {
+                suffix: stack.enter_context(replacing(folder / f"{dataset}.{suffix}", "--output"))
+                for suffix in (*tables, "yaml")
+            }
+            for suffix, columns in tables.items():
+                _write_table(files[suffix], columns, separator)
+            files["yaml"].write(text.encode())
+            for file in files.values():
+                file.flush()  # a full disk shows before the first file is put in place
+    except BaseException:
+        with suppress(OSError):
+            folder.rmdir()  # if nothing was in it
+        raise
     return folder / f"{dataset}.yaml"
 
 
@@ -124,20 +132,17 @@ def _separator(tables: Mapping[str, Columns]) -> str:
     return sequence_separator({part for cell in tables["item"].frame["category"] for part in cell})
 
 
-def _write_table(path: Path, columns: Columns, separator: str) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow([f"{name}:{kind}" for name, kind in columns.types.items()])
-        n_rows = len(columns.frame)
-        with tqdm(total=n_rows, desc=path.name, unit=" rows", delay=2) as bar:
-            for start in range(0, n_rows, _BLOCK):
-                block = columns.frame.iloc[start : start + _BLOCK]
-                writer.writerows(
-                    zip(*(strings(block[name], separator.join) for name in columns.types))
-                )
-                bar.update(len(block))
-        file.flush()
-        os.fsync(file.fileno())
+def _write_table(binary: BinaryIO, columns: Columns, separator: str) -> None:
+    file = io.TextIOWrapper(binary, encoding="utf-8", newline="")
+    writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+    writer.writerow([f"{name}:{kind}" for name, kind in columns.types.items()])
+    n_rows = len(columns.frame)
+    with tqdm(total=n_rows, unit=" rows", delay=2) as bar:
+        for start in range(0, n_rows, _BLOCK):
+            block = columns.frame.iloc[start : start + _BLOCK]
+            writer.writerows(zip(*(strings(block[name], separator.join) for name in columns.types)))
+            bar.update(len(block))
+    file.detach()
 
 
 # ---- the configuration ---------------------------------------------------------------------------

@@ -49,7 +49,7 @@ class Chosen:
         path, overrides, trust
             See :func:`~recbole_llmkt.quick_start.load_data_and_model`.
         """
-        checkpoint, config, _ = open_checkpoint(path, overrides, trust)
+        checkpoint, config, _ = open_checkpoint(path, overrides, trust, to_train=True)
         return cls(config, int(checkpoint["epoch"]) + 1, int(checkpoint["transfer"]["switch"]))
 
     @classmethod

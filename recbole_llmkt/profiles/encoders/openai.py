@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
 from recbole_llmkt.profiles.encoders.base import Encoder
-from recbole_llmkt.profiles.service import (
-    Response,
-    Service,
-    StatusError,
-    no_retry_if_final,
-    stops_for_good,
-)
+from recbole_llmkt.profiles.responses import bounded, client_keywords
+from recbole_llmkt.profiles.service import Service, StatusError, stops_for_good
 from recbole_llmkt.utils.exceptions import ProfileError
 from recbole_llmkt.utils.types import Settings, SettingsLike
 
 # The service reads 8191 tokens, and no token is shorter than one byte.
 _LONGEST_BYTES = 8000
+# Bytes of a vector in an answer: tens of thousands of numbers.
+_LONGEST_VECTOR = 1_000_000
 
 
 class OpenAIEncoder(Encoder):
@@ -63,7 +60,7 @@ class OpenAIEncoder(Encoder):
         self._client = openai.OpenAI(
             **service.client_arguments(settings),
             http_client=openai.DefaultHttpxClient(
-                timeout=settings["profile_timeout"], event_hooks={"response": [_no_retry_if_final]}
+                **client_keywords(settings, bounded(batch_size * _LONGEST_VECTOR))
             ),
         )
 
@@ -103,13 +100,13 @@ class OpenAIEncoder(Encoder):
                 cast_to=object,
                 body={"model": self._model, "input": texts, "encoding_format": "float"},
             )
-        except (self._openai.OpenAIError, ValueError, TypeError, RecursionError) as error:
+        except Exception as error:  # of the client, and of the HTTP library below it
             raise ProfileError(
                 f"The server {self._service.name} returned no embeddings with '{self._model}': "
                 f"{self._service.clean(error)}{_fix_of(error)}"
             ) from None
         try:
-            return _vectors(answer, len(texts))
+            return _vectors(answer, len(texts), self._service.shown)
         except _NoVectorsError as error:
             raise ProfileError(
                 f"The server {self._service.name} answered with {self._service.clean(error)}: "
@@ -117,20 +114,10 @@ class OpenAIEncoder(Encoder):
             ) from None
 
 
-class _UnreadResponse(Response, Protocol):
-    def read(self) -> bytes: ...
-
-
-def _no_retry_if_final(response: _UnreadResponse) -> None:
-    if response.status_code >= 400:
-        response.read()
-        no_retry_if_final(response)
-
-
 def _fix_of(error: Exception) -> str:
     if not isinstance(error, StatusError):
         return ""
-    fix = stops_for_good(error.status_code, str(error.response.text))
+    fix = stops_for_good(error.response)
     return f" Fix: {fix}." if fix else ""
 
 
@@ -138,11 +125,11 @@ class _NoVectorsError(Exception):
     """An answer that holds something else than one vector per text."""
 
 
-def _vectors(answer: object, count: int) -> npt.NDArray[np.float32]:
+def _vectors(answer: object, count: int, shown: Callable[[object], str]) -> npt.NDArray[np.float32]:
     """Read an answer of the embeddings endpoint: float32, shape (count, dim_text)."""
     rows = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise _NoVectorsError(f"no list of vectors but {_shown(answer)}")
+        raise _NoVectorsError(f"no list of vectors but {shown(answer)}")
     if len(rows) != count:
         raise _NoVectorsError(f"{len(rows)} vectors for {count} texts")
     by_index = {row.get("index"): row.get("embedding") for row in rows if _is_index(row)}
@@ -153,7 +140,7 @@ def _vectors(answer: object, count: int) -> npt.NDArray[np.float32]:
         if not isinstance(vector, list) or not all(
             type(number) in (int, float) for number in vector
         ):
-            raise _NoVectorsError(f"{_shown(vector)} where a list of numbers belongs")
+            raise _NoVectorsError(f"{shown(vector)} where a list of numbers belongs")
     widths = sorted({len(vector) for vector in vectors})
     if len(widths) > 1 or widths == [0]:
         raise _NoVectorsError(f"vectors of {' and '.join(map(str, widths))} numbers")
@@ -173,13 +160,6 @@ def _finite(vectors: list[list[float]]) -> npt.NDArray[np.float32]:
 
 def _is_index(row: Settings) -> bool:
     return type(row.get("index")) is int
-
-
-def _shown(value: object) -> str:
-    try:
-        return repr(value)[:80]
-    except RecursionError:
-        return f"a deeply nested {type(value).__name__}"
 
 
 def _halve(text: str) -> list[tuple[str, int]]:

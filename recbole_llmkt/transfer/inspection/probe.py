@@ -19,6 +19,7 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_llmkt.compat import kept_tensors, restore_kept
 from recbole_llmkt.transfer.inspection.layers import Call, Layer, Tap
 from recbole_llmkt.utils.randomness import isolated_randomness
 from recbole_llmkt.utils.types import Loader
@@ -57,11 +58,11 @@ def shadow_of(model: nn.Module) -> nn.Module:
     Buffers, counters and caches are the copy's own, so running it leaves the model untouched.
     """
     shared: dict[int, object] = {id(parameter): parameter for parameter in model.parameters()}
+    own = {id(tensor) for tensor in kept_tensors(model).values()}  # changed in place
     for module in model.modules():
         for value in vars(module).values():
-            if isinstance(value, (Tensor, np.ndarray, Dataset)) and not isinstance(
-                value, nn.Parameter
-            ):
+            is_constant = isinstance(value, (Tensor, np.ndarray, Dataset)) and id(value) not in own
+            if is_constant and not isinstance(value, nn.Parameter):
                 shared[id(value)] = value
     shadow = copy.deepcopy(model, shared)
     shadow.zero_grad = lambda *_: None  # type: ignore[method-assign]
@@ -150,12 +151,14 @@ class Probe:
     def read(self, interaction: Interaction) -> Reading:
         """Run one loss on the shadow, always with the same random numbers."""
         interaction = copy.deepcopy(interaction)
+        kept = {name: tensor.clone() for name, tensor in kept_tensors(self.shadow).items()}
         with isolated_randomness(PROBE_SEED), torch.enable_grad(), ExitStack() as stack:
             taps = [stack.enter_context(Tap(self.shadow, layer)) for layer in self.layers]
             loss = recommendation_loss(self.shadow)(interaction)
             if self._idle is None:
                 self._idle = _idle_parameters(taps, loss)
             calls = {tap.layer: list(tap.calls) for tap in taps}
+        restore_kept(self.shadow, kept)  # the next loss starts from the same state
         return Reading(interaction, {**calls, **{layer: [] for layer in self._idle}})
 
     def lengths(self, layer: Layer, axis: int) -> tuple[int, int]:

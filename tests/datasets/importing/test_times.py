@@ -61,6 +61,12 @@ def test_columns_are_read_as_a_whole_and_say_how():
     assert parse_times(texts[1:2])[1] == "dates"
 
 
+@pytest.mark.parametrize("number", ["9223372036854775258244186112", "1e300", "-1e15"])
+def test_a_number_beyond_the_calendar_is_no_moment(number):
+    seconds, _ = parse_times(pd.Series(["1704311603", "1704311604", number], dtype=object))
+    assert seconds[:2].tolist() == [1704311603, 1704311604] and np.isnan(seconds[2])
+
+
 def test_other_dates_have_a_format():
     assert seconds("03.01.2024", "2024-01-03", time_format="%d.%m.%Y") == pytest.approx(
         [DAY, np.nan], nan_ok=True

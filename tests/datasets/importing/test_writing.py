@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+
 import pandas as pd
 import pytest
 
 from recbole_llmkt.datasets.importing import writing
 from recbole_llmkt.datasets.importing.columns import Columns
 from recbole_llmkt.datasets.importing.writing import check_target, write_dataset
-from recbole_llmkt.utils.exceptions import DataError
+from recbole_llmkt.utils.exceptions import DataError, StorageError
 from recbole_llmkt.utils.parsing import load_yaml
 
 
@@ -66,6 +68,17 @@ def test_a_failure_leaves_what_was_there(tmp_path, monkeypatch):
         write_dataset(folder, "mine", {"inter": ITEM}, "shop", "second")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in folder.parent.iterdir()] == ["mine"]
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(writing, "_configuration", lambda *_: "text")
+    monkeypatch.setattr(writing, "_write_table", full)
+    with pytest.raises(StorageError, match=r"No space left on device\. Free some.*--output"):
+        write_dataset(tmp_path / "shop", "shop", {"inter": INTER}, "shop", "llmkt import")
+    assert not (tmp_path / "shop").exists()
 
 
 def test_what_else_is_in_the_folder_stays(tmp_path):

@@ -9,7 +9,7 @@ import queue
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from recbole_llmkt.profiles.generation.generators.base import (
     BUSY,
@@ -19,12 +19,11 @@ from recbole_llmkt.profiles.generation.generators.base import (
     Request,
     combine,
 )
+from recbole_llmkt.profiles.responses import bounded_async, client_keywords
 from recbole_llmkt.profiles.service import (
     OptionalParameters,
-    Response,
     Service,
     StatusError,
-    no_retry_if_final,
     stops_for_good,
 )
 from recbole_llmkt.utils.exceptions import ConfigError, ProfileError
@@ -40,6 +39,8 @@ _Arrived = queue.SimpleQueue["Answer | Exception | None"]
 
 # Counts of tokens above this are no counts.
 _MOST_TOKENS = 2**40
+# Bytes: thoughts of a hundred thousand tokens fit ten times.
+_LONGEST_RESPONSE = 4_000_000
 
 
 class OpenAIGenerator(Generator):
@@ -160,10 +161,7 @@ class OpenAIGenerator(Generator):
 
         aiohttp takes a quarter less time for every request.
         """
-        keywords = {
-            "timeout": self.settings["profile_timeout"],
-            "event_hooks": {"response": [_no_retry_if_final]},
-        }
+        keywords = client_keywords(self.settings, bounded_async(_LONGEST_RESPONSE))
         try:
             client: DefaultAsyncHttpxClient = self._openai.DefaultAioHttpClient(**keywords)
         except (AttributeError, RuntimeError):
@@ -183,16 +181,18 @@ class OpenAIGenerator(Generator):
         while True:
             optional = self._optional.values
             try:
-                return self._read(request, await self._post(client, request, optional))
+                completion = await self._post(client, request, optional)
             except errors.APIStatusError as error:
                 if not self._adapted(optional, error):
                     return self._refused(request, error)
             except errors.APIConnectionError as error:
                 reason = f"{UNREACHABLE} ({self._clean(error.__cause__ or error)})"
                 return self._failed(request, reason, unreachable=True)
-            except (errors.OpenAIError, ValueError, TypeError, RecursionError) as error:
+            except Exception as error:  # also the HTTP library's, which the client lets through
                 reason = f"the server sent an unreadable answer: {self._clean(error)}"
                 return self._failed(request, reason)
+            else:
+                return self._read(request, completion)
 
     async def _post(
         self, client: AsyncOpenAI, request: Request, optional: Mapping[str, float]
@@ -222,7 +222,7 @@ class OpenAIGenerator(Generator):
     def _refused(self, request: Request, error: StatusError) -> Answer:
         """Return a failed answer for a status that is an error, or end the run."""
         reason, status = self._clean(error), error.status_code
-        fix = stops_for_good(status, _body(error))
+        fix = stops_for_good(error.response)
         if fix:
             raise ProfileError(
                 f"{self._name} refuses every request: {reason} Fix: {fix}. What was answered is "
@@ -242,9 +242,11 @@ class OpenAIGenerator(Generator):
             choice = completion["choices"][0]
             text, finish = _text_of(choice["message"].get("content")), choice.get("finish_reason")
             refused = choice["message"].get("refusal")
-        except (AttributeError, LookupError, TypeError) as error:
-            said = completion.get("error") if isinstance(completion, dict) else completion
-            reason = self._clean(said if said and isinstance(said, (str, dict)) else error)
+        except (AttributeError, LookupError, TypeError):
+            said = completion.get("error") if isinstance(completion, dict) else None
+            reason = self._clean(
+                said if isinstance(said, str) else self._server.shown(said or completion)
+            )
             return self._failed(request, f"the server sent no chat completion ({reason})")
         if finish == "content_filter" or refused:
             said = self._clean(refused) if refused else "filtered"
@@ -252,7 +254,7 @@ class OpenAIGenerator(Generator):
         usage = completion.get("usage")
         return Answer(
             request.id,
-            text,
+            self._server.hide(text),
             history=request.history,
             tokens_in=_count(usage, "prompt_tokens"),
             tokens_out=_count(usage, "completion_tokens"),
@@ -268,19 +270,13 @@ class OpenAIGenerator(Generator):
     def _name(self) -> str:
         return self._service.name if self._service else "the OpenAI service"
 
-    def _clean(self, error: object) -> str:
+    @property
+    def _server(self) -> Service:
         assert self._service is not None  # set before the first request
-        return self._service.clean(error)
+        return self._service
 
-
-class _AsyncResponse(Response, Protocol):
-    async def aread(self) -> bytes: ...
-
-
-async def _no_retry_if_final(response: _AsyncResponse) -> None:
-    if response.status_code >= 400:
-        await response.aread()
-        no_retry_if_final(response)
+    def _clean(self, error: object) -> str:
+        return self._server.clean(error)
 
 
 def _body(error: StatusError) -> str:
