@@ -4,6 +4,17 @@ Each names the place of the fault. None holds for the whole process: a repair la
 call of RecBole's that needs it. There is a file for each repaired library.
 """
 
+from recbole_llmkt.compat.releases import (
+    active_repairs,
+    check_keys_of_release,
+    check_release,
+    check_version,
+    lacks_model,
+    versions,
+)
+
+check_version()  # the rest imports what other versions lack
+
 from recbole_llmkt.compat.imports import importing_models, report_trial
 from recbole_llmkt.compat.metrics import MetricsCollector
 from recbole_llmkt.compat.models import (
@@ -28,13 +39,6 @@ from recbole_llmkt.compat.recbole import (
     make_folders,
     making_trainer,
     start_log,
-)
-from recbole_llmkt.compat.releases import (
-    active_repairs,
-    check_keys_of_release,
-    check_release,
-    lacks_model,
-    versions,
 )
 from recbole_llmkt.compat.scipy import scipy_matrices
 from recbole_llmkt.compat.solved import packed_solution, put_solution, unpack_solution

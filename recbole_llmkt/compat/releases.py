@@ -30,6 +30,22 @@ _NEW_KEYS = {("SimpleX", "dropout_prob"): 0.1, ("ItemKNN", "knn_method"): "item"
 _UPGRADE = f"`pip install --no-deps recbole=={_NEWEST}`"
 
 
+def check_version() -> None:
+    """See that RecBole has a supported version, before anything that another one lacks is imported.
+
+    Raises
+    ------
+    ConfigError
+        It is another version.
+    """
+    if recbole.__version__ not in _RELEASES:
+        raise ConfigError(
+            f"recbole {recbole.__version__} in {Path(recbole.__file__).parent} is not supported: "
+            f"recbole_llmkt runs with {' and '.join(_RELEASES)}. Install one of them: "
+            "`pip install 'recbole>=1.2.0,<1.3'`."
+        )
+
+
 @functools.cache
 def check_release() -> None:
     """See that RecBole is a release that this package knows; once in a process.
@@ -41,12 +57,8 @@ def check_release() -> None:
     ConfigError
         It is another version.
     """
+    check_version()
     folder = Path(recbole.__file__).parent
-    if recbole.__version__ not in _RELEASES:
-        raise ConfigError(
-            f"recbole {recbole.__version__} in {folder} is not supported: recbole_llmkt runs with "
-            f"{' and '.join(_RELEASES)}. Install one of them: `pip install 'recbole>=1.2.0,<1.3'`."
-        )
     if source_digest(folder) != _RELEASES[recbole.__version__]:
         logger.warning(
             "recbole %s in %s is not the release but an edited copy, which may train differently "

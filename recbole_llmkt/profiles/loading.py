@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from recbole_llmkt.profiles.embeddings import (
 )
 from recbole_llmkt.profiles.encoders import get_encoder
 from recbole_llmkt.profiles.locations import embedding_home, profile_folder
-from recbole_llmkt.profiles.store import Profile, ProfileStore
+from recbole_llmkt.profiles.store import Profile, ProfileStore, read_manifest
 from recbole_llmkt.utils.exceptions import LeakError, ProfileError
 from recbole_llmkt.utils.randomness import isolated_randomness
 from recbole_llmkt.utils.types import Array, Dataset, IntArray, RunConfig, Settings
@@ -294,11 +295,21 @@ def _check_leaks(
         raise LeakError(
             f"{message} Write profiles for this split with `llmkt profile "
             f"--dataset={config['dataset']} --model={config['model']}` and the same eval_args, "
-            f"filters, seed and profile_dir{_of_edits(profiles, leaks)}, or use them anyway "
+            f"filters, seed and profile_dir{_of_edits(profiles, leaks)},"
+            f"{_own_split(store, config)} or use them anyway "
             "with profile_allow_leak: True, which reports show in red."
         )
     logger.warning("%s They are used because of profile_allow_leak: True.", message)
     return len(leaks)
+
+
+def _own_split(store: ProfileStore, config: RunConfig) -> str:
+    """Return the split that the profiles belong to, where the manifest names another one."""
+    own = read_manifest(Path(store.path).parent).get("eval_args")
+    here = config["eval_args"]
+    if not isinstance(own, dict) or all(here.get(name) == value for name, value in own.items()):
+        return ""
+    return f" set theirs (eval_args: {json.dumps(own)}),"
 
 
 def _of_edits(profiles: Mapping[str, Profile], leaks: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""User and item vectors of a model whose score is their product, found out by experiment."""
+"""User and item vectors of models that score by an inner product, found by experiment."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from recbole_llmkt.utils.types import IntArray
 
 Matrix = npt.NDArray[np.float32]
 
-_PROBED = 4  # users of each of two experiments
+_PROBED = 4  # users in each of two experiments
 # Largest deviation of a score from the product, as a share of the scores' range.
 _TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class Factors:
-    """What a model's scores are a product of: ``users @ items.T``.
+    """Vectors whose inner products are a model's scores: ``users @ items.T``.
 
     Attributes
     ----------
     users : ndarray of float32, shape (n_users, dim)
-        In the order in which they were asked for.
+        In the order of the request.
     items : ndarray of float32, shape (n_items, dim)
-        Likewise. Where the model adds a number for each item,
-        that is the last column, and the users' last column is 1.
+        In the order of the request. If the model adds a bias per item, it is the last column, and
+        the users' last column is 1.
     """
 
     users: Matrix
@@ -40,7 +40,7 @@ class Factors:
 
 @dataclass(frozen=True)
 class Product:
-    """How a model's scores come from a product: ``scale * users @ items.T + bias``.
+    """How a model scores: ``scale * users @ items.T + bias``.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Product:
     scale : float
         CORE's 1 / temperature; 1 for most models.
     number : int
-        How many matrix products with these items a batch computes; this is the last one.
+        How many matrix products with these item vectors a batch computes; the last one counts.
     """
 
     items: Tensor
@@ -61,24 +61,24 @@ class Product:
 
     @classmethod
     def of(cls, left: Tensor, right: Tensor, scores: Tensor) -> Product | None:
-        """Explain scores by a product and a number for each item; None if they are something else.
+        """Fit scores by a product and a bias per item; None if they are something else.
 
         Parameters
         ----------
         left : Tensor, shape (n_users, dim)
-            What may be the users' vectors.
+            Candidates for the users' vectors.
         right : Tensor, shape (n_items, dim)
-            What may be the items'.
+            Candidates for the items'.
         scores : Tensor, shape (n_users, n_items)
-            Of the model.
+            The model's scores.
         """
         left, right, scores = left.double(), right.double(), scores.double()
         product = left @ right.T
-        # What differs between users is the product's alone.
-        moved, by = scores - scores.mean(0), product - product.mean(0)
-        if not (torch.isfinite(scores).all() and float(by.abs().max()) > 0):
+        # A bias is the same for all users, so differences between users come from the product.
+        score_moves, product_moves = scores - scores.mean(0), product - product.mean(0)
+        if not (torch.isfinite(scores).all() and float(product_moves.abs().max()) > 0):
             return None
-        scale = float((moved * by).sum() / by.square().sum())
+        scale = float((score_moves * product_moves).sum() / product_moves.square().sum())
         bias = (scores - scale * product).mean(0)
         allowed = _TOLERANCE * float(scores.max() - scores.min())
         if float((scale * product + bias - scores).abs().max()) > allowed:
@@ -88,7 +88,7 @@ class Product:
         return cls(right.float(), bias.float(), scale)
 
     def equals(self, other: Product) -> bool:
-        """Tell whether other users have the same items' vectors, bias and scale."""
+        """Whether two groups of users share item vectors, bias and scale."""
         return (
             torch.allclose(self.items, other.items)
             and torch.allclose(self.bias, other.bias, rtol=1e-2, atol=1e-3)
@@ -97,16 +97,16 @@ class Product:
         )
 
     def has_items(self, factor: Tensor) -> bool:
-        """Tell whether a factor of a product is these items' vectors."""
+        """Whether a factor of a matrix product holds these item vectors."""
         return factor.shape == self.items.shape and torch.allclose(factor.float(), self.items)
 
     def users(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """Return the users' vectors of a batch: those that were multiplied with the items'.
+        """Return a batch's user vectors: the factor that was multiplied by the item vectors.
 
         Parameters
         ----------
         pairs : sequence of tuple of Tensor
-            As of :class:`Products`.
+            See :class:`Products`.
 
         Returns
         -------
@@ -114,11 +114,11 @@ class Product:
         """
         left, right = pairs[-1]
         if not self.has_items(right):
-            left, right = right, left  # as many users as items
+            left, right = right, left  # with as many users as items, either may be first
         return left.float()
 
     def factors(self, users: Sequence[Tensor], item_ids: Sequence[int]) -> Factors:
-        """Return vectors whose product is the score, with scale and bias in them.
+        """Return vectors whose inner product is the score, scale and bias included.
 
         Parameters
         ----------
@@ -136,25 +136,25 @@ class Product:
 
 
 class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Record the matrix products of shape (n_users, n_items) that are computed within it.
+    """Record the matrix products of shape (n_users, n_items) that are computed in the block.
 
     Parameters
     ----------
     n_users, n_items : int
         Rows of the two factors.
-    wanted : Product, optional
-        It ends the block before it is computed: a user's vector is known without the scores.
+    target : Product, optional
+        The block ends just before this product is computed: user vectors need no scores.
 
     Attributes
     ----------
     pairs : list of tuple of Tensor
-        The users' and the items' factor of each product, in the order of their computation.
+        The users' and the items' factor of each product, in order.
     """
 
-    def __init__(self, n_users: int, n_items: int, wanted: Product | None = None) -> None:
+    def __init__(self, n_users: int, n_items: int, target: Product | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._shape, self._wanted = (n_users, n_items), wanted
-        self._met = 0
+        self._shape, self._target = (n_users, n_items), target
+        self._n_passed = 0
         self.pairs: list[tuple[Tensor, Tensor]] = []
 
     def __torch_dispatch__(
@@ -164,7 +164,7 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Compute what is asked for, and keep the factors of a product."""
+        """Run the operation; if it is such a product, keep its factors."""
         if func in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
             left, right = args[-2:]
             shape = (left.shape[0], right.shape[1])
@@ -176,38 +176,38 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _record(self, users: Tensor, items: Tensor) -> None:
         self.pairs.append((users, items))
-        if self._wanted is not None:
-            self._met += any(self._wanted.has_items(factor) for factor in (items, users))
-            if self._met == self._wanted.number:
-                raise _WantedMet
+        if self._target is not None:
+            self._n_passed += any(self._target.has_items(factor) for factor in (items, users))
+            if self._n_passed == self._target.number:
+                raise _TargetReached
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
-        """End the block; a product that ended it is no error."""
+        """End the block; reaching the target is no error."""
         super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
-        return kind is _WantedMet
+        return kind is _TargetReached
 
 
-class _WantedMet(Exception):  # noqa: N818 - it ends a block, and is no error
-    """The factors of the wanted product are known."""
+class _TargetReached(Exception):  # noqa: N818 - it ends a block, and is no error
+    """The factors of the target are known."""
 
 
 def find_product(ranker: Any, user_ids: Sequence[int]) -> Product | None:
-    """Find out whether a model's score is a product of a user's and an item's vector.
+    """Find out whether a model's score is an inner product of a user vector and an item vector.
 
-    The last matrix product that the model computes while it ranks must explain all scores, of two
-    groups of users, with the same items' vectors.
+    The last matrix product of the ranking must explain all scores of two groups of users with the
+    same item vectors.
 
     Parameters
     ----------
     ranker : Ranker
         The model.
     user_ids : sequence of int
-        Users that can be ranked for.
+        Users for whom the model can rank.
 
     Returns
     -------
     Product or None
-        None: the score is something else, or there are too few users to tell.
+        None if the score is something else, or if there are too few users to tell.
     """
     groups = [list(user_ids[start : start + _PROBED]) for start in (0, _PROBED)]
     if len(groups[1]) < _PROBED:
@@ -222,14 +222,14 @@ def find_product(ranker: Any, user_ids: Sequence[int]) -> Product | None:
 
 
 def user_vectors(ranker: Any, product: Product, user_ids: IntArray) -> Tensor:
-    """Return the users' vectors of a batch, without computing the scores.
+    """Return a batch's user vectors without computing the scores.
 
     Parameters
     ----------
     ranker : Ranker
         The model.
     product : Product
-        What its scores are.
+        How it scores.
     user_ids : ndarray of int64, shape (n_users,)
         Internal ids.
 

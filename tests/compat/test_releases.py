@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,20 @@ def test_another_version_is_refused_with_the_fix(monkeypatch, tiny, version):
     check_release.cache_clear()  # the fixture has made configurations
     with pytest.raises(ConfigError, match=r"not supported.*1\.2\.0 and 1\.2\.1.*pip install"):
         tiny.config("BPR")
+
+
+def test_a_version_that_lacks_what_is_imported_is_refused_in_one_line():
+    code = (
+        "import recbole, recbole.utils\n"
+        "recbole.__version__ = '1.1.1'\n"
+        "del recbole.utils.get_environment\n"
+        "from recbole_llmkt.cli.main import main\n"
+        "main(['train', '--model=BPR', '--dataset=ml-100k'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode != 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Error: recbole 1.1.1 in ") and "pip install" in line
 
 
 def test_an_edited_copy_is_said(monkeypatch, caplog, tmp_path):

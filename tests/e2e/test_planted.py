@@ -18,6 +18,7 @@ from recbole_llmkt.experiment.report.significance import Verdict, compare_arms, 
 from recbole_llmkt.experiment.report.statistics import estimate
 from recbole_llmkt.experiment.runs.records import RunRecord
 from recbole_llmkt.quick_start import train
+from recbole_llmkt.training.result import Result
 from tests.planted import settings, write_planted
 
 BPR: dict[str, Any] = {"model": "BPR", "weight_decay": 1e-3}
@@ -37,8 +38,8 @@ FAST = {
 
 
 @dataclass(frozen=True)
-class Found:
-    """What five trainings of three arms amount to.
+class Comparison:
+    """What the trainings of three arms over some seeds amount to.
 
     Attributes
     ----------
@@ -55,30 +56,64 @@ class Found:
         return sum(self.scores[arm]) / len(self.scores[arm])
 
 
-def compare(
-    folder: Path, informed: bool, model: dict[str, Any], kt: dict[str, Any], seeds: int = 5
-) -> Found:
-    """Train base, kt and its control on data drawn anew for each seed."""
-    arms = {"base": {"kt_enabled": False}, "kt": kt, "shuffled": {**kt, "kt_control": "shuffled"}}
-    records, users = [], {}
-    scores: dict[str, list[float]] = {arm: [] for arm in arms}
-    for seed in range(seeds):
-        data = folder / str(seed)
-        write_planted(data, seed, informed)
-        for arm, keys in arms.items():
-            values = settings(data, seed=seed, **{**model, **keys})
-            name = values.pop("model")
-            config = Config(name, "planted", config_dict=values, command_line=[])
+class Worlds:
+    """Data drawn anew for each seed, with or without knowledge, and what was trained on them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._results: dict[str, Result] = {}
+
+    def compare(
+        self, informed: bool, model: dict[str, Any], kt: dict[str, Any], seeds: int = 5
+    ) -> Comparison:
+        """Train base, kt and its control in a world for each seed."""
+        arms = {
+            "base": {"kt_enabled": False},
+            "kt": kt,
+            "shuffled": {**kt, "kt_control": "shuffled"},
+        }
+        records, users = [], {}
+        scores: dict[str, list[float]] = {arm: [] for arm in arms}
+        for seed in range(seeds):
+            data = self._data(seed, informed)
+            for arm, keys in arms.items():
+                values = settings(data, seed=seed, **{**model, **keys})
+                result = self._train(values)
+                test = result["test_result"]
+                name = values["model"]
+                records.append(
+                    RunRecord(name, arm, seed, "planted", "", test=test, settings=values)
+                )
+                users[name, arm, seed] = result["users"]
+                scores[arm].append(test["ndcg@10"])
+        (verdict,) = verdicts(records, compare_arms(records, users))
+        return Comparison(verdict, scores)
+
+    def _data(self, seed: int, informed: bool) -> Path:
+        data = self.folder / f"{'informed' if informed else 'noise'}-{seed}"
+        if not data.exists():
+            write_planted(data, seed, informed)
+        return data
+
+    def _train(self, values: dict[str, Any]) -> Result:
+        """Train, but a model without profiles once a world only."""
+        key = repr(values)
+        if key not in self._results:
+            keys = dict(values)
+            config = Config(keys.pop("model"), "planted", config_dict=keys, command_line=[])
             result = train(config, saved=False, verbose=False)
-            test = result["test_result"]
-            records.append(RunRecord(name, arm, seed, "planted", "", test=test, settings=values))
-            users[name, arm, seed] = result["users"]
-            scores[arm].append(test["ndcg@10"])
-    (verdict,) = verdicts(records, compare_arms(records, users))
-    return Found(verdict, scores)
+            if values.get("kt_enabled", True):
+                return result
+            self._results[key] = result
+        return self._results[key]
 
 
-def check_found(comparison: Found) -> None:
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Worlds:
+    return Worlds(tmp_path_factory.mktemp("worlds"))
+
+
+def check_win(comparison: Comparison) -> None:
     assert comparison.verdict.outcome == "win", comparison
     gains = [
         score - other
@@ -89,13 +124,13 @@ def check_found(comparison: Found) -> None:
 
 
 @pytest.mark.parametrize("way", FAST)
-def test_knowledge_that_decides_the_test_wins_and_its_control_does_not(tmp_path, way):
-    check_found(compare(tmp_path, True, *FAST[way]))
+def test_knowledge_that_decides_the_test_wins_and_its_control_does_not(worlds, way):
+    check_win(worlds.compare(True, *FAST[way]))
 
 
 @pytest.mark.parametrize("way", FAST)
-def test_profiles_that_are_noise_do_not_win(tmp_path, way):
-    comparison = compare(tmp_path, False, *FAST[way])
+def test_profiles_that_are_noise_do_not_win(worlds, way):
+    comparison = worlds.compare(False, *FAST[way])
     assert comparison.verdict.outcome in ("no win", "worse"), comparison
     assert comparison.mean("kt") < 1.15 * comparison.mean("base"), comparison
 
@@ -148,13 +183,13 @@ WAYS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
-def test_other_losses_and_models_find_it_too(tmp_path, way):
-    check_found(compare(tmp_path, True, *WAYS[way]))
+def test_other_losses_and_models_find_it_too(worlds, way):
+    check_win(worlds.compare(True, *WAYS[way]))
 
 
 @pytest.mark.slow
-def test_over_many_seeds_noise_does_not_win(tmp_path):
-    comparison = compare(tmp_path, False, BPR, LOSS, seeds=20)
+def test_over_many_seeds_noise_does_not_win(worlds):
+    comparison = worlds.compare(False, BPR, LOSS, seeds=20)
     assert comparison.verdict.outcome in ("no win", "worse"), comparison
     (control,) = (pair for pair in comparison.verdict.pairs if pair.rival == "shuffled")
     assert not control.proven, comparison

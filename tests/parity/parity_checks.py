@@ -198,19 +198,19 @@ def check_transfer(run: Run, stock: Run) -> None:
         assert is_own == (epoch >= trainer.switch), epoch
 
 
-def check_checkpoint(run: Run, lab: Lab) -> None:
+def check_checkpoint(run: Run, stock: Run) -> None:
     """The best checkpoint is plain, has stock keys, and predicts the same in the stock class."""
     path = run.trainer.saved_model_file
     state = torch.load(path, weights_only=True)["state_dict"]
+    init_seed(stock.config["seed"], stock.config["reproducibility"])
     with stock_recbole():
-        config = StockConfig(lab.case.model, NAME, config_dict=lab.case.config(**lab.settings))
-        model, data = build(config, get_model(lab.case.model))
+        model = type(stock.model)(stock.config, stock.data[0]._dataset).to(stock.config["device"])
     assert list(state) == list(model.state_dict())
     assert load_checkpoint(path)["transfer"]["phase"] == 2
     model.load_state_dict(state)
     model.load_other_parameter(load_checkpoint(path)["other_parameter"])
     run.model.load_state_dict(state)
-    batch = make_batch(data[0], 16)
+    batch = make_batch(stock.data[0], 16)
     for judged in (model, run.model):
         judged.eval()
         if hasattr(judged, "e_step"):

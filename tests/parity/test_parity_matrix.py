@@ -49,7 +49,7 @@ def test_off_is_stock_and_on_transfers(lab: Lab) -> None:
     check_equal(lab.run(kt_weight=0), stock)
     on = lab.run(kt_enabled=True, **lab.case.transfer)
     check_transfer(on, stock)
-    check_checkpoint(on, lab)
+    check_checkpoint(on, stock)
 
 
 def test_a_target_pulls_its_own_user_only(lab: Lab) -> None:

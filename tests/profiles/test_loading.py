@@ -19,7 +19,7 @@ from recbole_llmkt.profiles.embeddings import embedding_paths
 from recbole_llmkt.profiles.generation.run import generate_profiles
 from recbole_llmkt.profiles.loading import load_profiles
 from recbole_llmkt.profiles.locations import profile_folder
-from recbole_llmkt.profiles.store import ProfileStore
+from recbole_llmkt.profiles.store import ProfileStore, write_manifest
 from recbole_llmkt.utils.exceptions import LeakError, ProfileError
 from tests.helpers import ENCODER, add_profiles, random_vectors, write_profiles
 
@@ -98,6 +98,18 @@ def test_missing_and_failed_profiles_are_no_profiles(make_dataset, caplog):
     assert len(loaded.ids) == 26 and loaded.coverage == pytest.approx(26 / 30)
     assert "26 of 30 users" in caplog.text
     assert len(load(dataset, "item").ids) == load(dataset, "item").n_entities - 2
+
+
+def test_a_refusal_names_the_split_that_the_profiles_belong_to(tiny):
+    other = {"eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "user"}}
+    own = {"split": {"RS": [0.7, 0.1, 0.2]}, "order": "TO", "group_by": "user"}
+    write_manifest(tiny.folder / "profiles", {"eval_args": own})
+    with pytest.raises(LeakError, match="set theirs") as refused:
+        load(tiny, **other)
+    assert json.dumps(own, sort_keys=True) in str(refused.value)
+    write_manifest(tiny.folder / "profiles", other)
+    with pytest.raises(LeakError, match=r"profile_dir, or use"):
+        load(tiny, **other)
 
 
 def test_another_split_is_a_leak(tiny, caplog):

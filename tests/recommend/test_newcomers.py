@@ -171,6 +171,14 @@ def test_a_model_without_rows_of_users_says_so(shop, model):
         recommender.top_k(["told"])
 
 
+def test_simplex_ranks_by_the_row_alone_where_there_is_no_history(shop):
+    sampling = {"distribution": "uniform", "sample_num": 4}
+    checkpoint = fit(shop, "SimpleX", train_neg_sample_args=sampling, history_len=8)
+    write_tastes(shop.folder / "profiles", "user", {"told": 2})
+    (items,) = lists(served(checkpoint), ["told"]).values()
+    assert sum(int(item[1:]) % 4 == 2 for item, _ in items) >= 4, items
+
+
 def test_what_cannot_be_encoded_is_left_out_with_a_warning(shop, caplog):
     checkpoint = fit(shop, epochs=1)
     write_tastes(shop.folder / "profiles", "user", {"told": 2})

@@ -180,13 +180,14 @@ class TransferTask:
             compute = functools.partial(original, interaction, *arguments, **keywords)
             model_loss, losses = self._read(compute, interaction, (epoch, meter.batches))
             parts = model_loss if isinstance(model_loss, tuple) else (model_loss,)
-            total = torch.stack([part.detach().sum() for part in parts[:end]]).sum()
+            total = _sum([part.detach().sum() for part in parts[:end]])
             meter.last = (total, [loss.detach() for loss in losses])
             shares = [term.weight * loss for term, loss in zip(self.terms, losses)]
             measure = measure_gradients and meter.batches == 0
-            meter.add(total, torch.stack(shares).sum() / self.weight)
-            balanced = [self._balance(total, loss) * share for loss, share in zip(losses, shares)]
-            transfer = factor * torch.stack(balanced).sum()
+            meter.add(total, _sum(shares).detach() / self.weight)
+            if self.config["kt_balance"] != "fixed":
+                shares = [balance(total, loss) * share for loss, share in zip(losses, shares)]
+            transfer = factor * _sum(shares)
             kept = tuple((1.0 - weight) * part for part in parts)
             if measure:
                 meter.gradient_ratio = gradient_ratio(transfer, kept[:end], self._shared())
@@ -219,15 +220,24 @@ class TransferTask:
         names = dict.fromkeys(name for term in self.terms for name in term.reached)
         return [named[name] for name in names if named[name].requires_grad]
 
-    def _balance(self, model_loss: Tensor, transfer_loss: Tensor) -> Tensor | float:
-        """Return beta: what brings a transfer loss to the size of the model's, where wanted.
 
-        It is a number to the gradient: the transfer loss still falls (arXiv 2604.21536).
-        """
-        if self.config["kt_balance"] == "fixed":
-            return 1.0
-        size = transfer_loss.detach()
-        return torch.where(size > 0, model_loss.abs() / size, torch.zeros_like(size))
+def _sum(numbers: Sequence[Tensor]) -> Tensor:
+    """Add tensors of shape (); a single one costs nothing."""
+    return sum(numbers[1:], numbers[0])
+
+
+def balance(model_loss: Tensor, transfer_loss: Tensor) -> Tensor:
+    """Return beta: what brings a transfer loss to the size of the model's.
+
+    It is a number to the gradient: the transfer loss still falls (arXiv 2604.21536).
+
+    Parameters
+    ----------
+    model_loss, transfer_loss : Tensor, shape ()
+        Losses of a batch.
+    """
+    size = transfer_loss.detach()
+    return torch.where(size > 0, model_loss.abs() / size, torch.zeros_like(size))
 
 
 def gradient_ratio(

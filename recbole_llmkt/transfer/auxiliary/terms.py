@@ -137,7 +137,8 @@ class Term(Source):
         if self.loss.unique:
             # The loss would do so itself, but fewer rows are cheaper to look up and to map.
             hidden, ids, _ = unique_rows(hidden.float(), ids)
-        hidden, target = self._project(hidden), self._project_target(self.table.values[ids])
+        target = self._project_target(self.table.values.index_select(0, ids))
+        hidden = self._project(hidden)
         loss: Tensor = self.loss(hidden, target, ids, self._others(partner_tap, interaction))
         if self.regularizer is not None:
             loss = loss + self.regularizer_weight * self.regularizer(hidden, target, ids)

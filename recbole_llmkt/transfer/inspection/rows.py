@@ -127,6 +127,8 @@ class Rows:
             The tensors do not have the shape that this meaning needs.
         """
         pairs = [self._align_one(call, interaction) for call in calls]
+        if len(pairs) == 1:
+            return pairs[0]
         return torch.cat([hidden for hidden, _ in pairs]), torch.cat([ids for _, ids in pairs])
 
     def _align_one(self, call: Call, interaction: Interaction) -> Aligned:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,14 +44,23 @@ def record(arm, seed, value, **changes):
     return {**values, **changes}
 
 
+def write_results(folder, *records):
+    lines = "".join(json.dumps(line) + "\n" for line in records)
+    (folder / "results.jsonl").write_text(lines)
+    return folder
+
+
 @pytest.fixture
 def write(tmp_path):
-    def write(*records):
-        lines = "".join(json.dumps(line) + "\n" for line in records)
-        (tmp_path / "results.jsonl").write_text(lines)
-        return tmp_path
+    return lambda *records: write_results(tmp_path, *records)
 
-    return write
+
+@dataclass(frozen=True)
+class Report:
+    """A folder with a report, and what the terminal shows; nothing in it is to be changed."""
+
+    folder: Path
+    text: str
 
 
 GOOD = (
@@ -60,9 +71,14 @@ GOOD = (
 )
 
 
-def test_the_report_is_one_page_with_everything_in_it(write):
-    folder = write(*GOOD)
-    text = make_report(folder)
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    folder = write_results(tmp_path_factory.mktemp("good"), *GOOD)
+    return Report(folder, make_report(folder))
+
+
+def test_the_report_is_one_page_with_everything_in_it(good):
+    folder, text = good.folder, good.text
     assert re.search(r"base +0\.1500 ± 0\.0707", text)
     assert re.search(r"kt +\S*0\.1600 ± 0\.0707 +\+7\.5%", text)  # (10% + 5%) / 2
     assert text.index("base") < text.index("kt")
@@ -79,10 +95,8 @@ def test_the_report_is_one_page_with_everything_in_it(write):
     assert not list(folder.glob("*.partial"))
 
 
-def test_the_csv_holds_the_figures(write):
-    folder = write(*GOOD)
-    make_report(folder)
-    rows = list(csv.DictReader((folder / "summary.csv").open()))
+def test_the_csv_holds_the_figures(good):
+    rows = list(csv.DictReader((good.folder / "summary.csv").open()))
     assert [(row["arm"], row["metric"]) for row in rows] == [
         ("base", "ndcg@10"),
         ("base", "hit@10"),
@@ -126,9 +140,9 @@ def test_no_results_is_one_clear_error(tmp_path):
 # ---- evidence ---------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def planted(write):
-    """Return a folder where kt is better than base and shuffled by 0.03 in each of three seeds."""
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """Return the report of kt that is 0.03 better than base and shuffled with each seed."""
     rng = np.random.default_rng(1)
     gains = {"base": 0.0, "kt": 0.03, "shuffled": 0.0}
     level = rng.normal(0.3, 0.1, 200)
@@ -143,24 +157,24 @@ def planted(write):
                 run["settings"]["kt_control"] = "shuffled"
             records.append(run)
             users[f"BPR-{arm}-{seed}"] = values
-    folder = write(*records)
+    folder = write_results(tmp_path_factory.mktemp("planted"), *records)
     for name, values in users.items():
         tokens = np.array([f"u{i}" for i in range(len(values))])
         ones = np.ones(len(values), dtype=np.int64)
         path = folder / "runs" / name / "users.npz"
         UserMetrics(tokens, ones, ones, {"ndcg@10": values}).save(path)
-    return folder
+    return Report(folder, make_report(folder))
 
 
 def test_a_proven_gain_has_its_star_and_its_verdict_everywhere(planted):
-    text = make_report(planted)
-    page, markdown = ((planted / f"report.{kind}").read_text() for kind in ("html", "md"))
+    folder, text = planted.folder, planted.text
+    page, markdown = ((folder / f"report.{kind}").read_text() for kind in ("html", "md"))
     for shown in (text, page, markdown):
         assert re.search(r"BPR, kt, NDCG@10 \+\d+\.\d% - win: better than base \(p = ", shown)
         assert "%*" in shown and "proven to differ from base" in shown
         assert shown.count("%*") == 1  # not the shuffled arm, and not hit@10, which is not tested
     assert 'class="win"' in page
-    rows = list(csv.DictReader((planted / "tests.csv").open()))
+    rows = list(csv.DictReader((folder / "tests.csv").open()))
     assert [(row["rival"], row["proven"]) for row in rows] == [("base", "1"), ("shuffled", "1")]
     assert all(float(row["holm_p"]) < 0.001 and row["users"] == "200" for row in rows)
 
@@ -180,17 +194,16 @@ def test_no_star_without_a_test(write):
 
 
 def test_slices_are_drawn_and_listed(planted):
-    make_report(planted)
-    (row,) = (row for row in csv.DictReader((planted / "slices.csv").open()) if row["arm"] == "kt")
+    folder = planted.folder
+    (row,) = (row for row in csv.DictReader((folder / "slices.csv").open()) if row["arm"] == "kt")
     assert (row["slice"], row["users"], row["metric"]) == ("tail_items", "150", "ndcg@10")
     assert float(row["gain_percent_mean"]) == pytest.approx(30.0)
-    assert "tail items (the 80%)" in (planted / "report.html").read_text()
-    assert (planted / "slices.png").exists() and (planted / "gains.png").exists()
+    assert "tail items (the 80%)" in (folder / "report.html").read_text()
+    assert (folder / "slices.png").exists() and (folder / "gains.png").exists()
 
 
 def test_markdown_tables_are_tables(planted):
-    make_report(planted)
-    lines = (planted / "report.md").read_text().splitlines()
+    lines = (planted.folder / "report.md").read_text().splitlines()
     assert lines[0] == "# Knowledge transfer on &lt;b&gt;ml&lt;/b&gt;"
     assert not [line for line in lines if "<" in line.replace("\\<", "")]
     for heading in ("## Tests", "## Slices", "## Profiles", "## Runs"):

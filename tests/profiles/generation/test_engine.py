@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from recbole_llmkt.profiles.store import ProfileStore
 from recbole_llmkt.utils.exceptions import ProfileError
 from tests.profiles.generation.helpers import write_items
 from tests.profiles.generation.openai_server import OpenAIServer, Reply
-from tests.profiles.generation.ray_workers import Refuses, Squares
+from tests.profiles.generation.ray_workers import Meets, Refuses, Squares
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +50,8 @@ def _settings(data: Any, server: OpenAIServer, engine: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_two_workers_share_the_work(cluster: None) -> None:
-    results = list(spread(Squares, range(40), engine="ray", block_size=4))
+def test_two_workers_share_the_work(cluster: None, tmp_path: Path) -> None:
+    results = list(spread(partial(Meets, tmp_path), range(40), engine="ray", block_size=4))
     assert sorted(square for square, _ in results) == [n * n for n in range(40)]
     assert len({process for _, process in results}) == 2
     assert list(spread(Squares, [], engine="ray")) == []

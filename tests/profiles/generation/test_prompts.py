@@ -236,10 +236,10 @@ HOSTILE = [
 def test_a_hostile_template_is_one_line_of_error_at_once(tmp_path: Path, template: str) -> None:
     text = GOOD + f"item_line: {json.dumps(template)}\n"
     prompt = Prompt.load(_own(tmp_path, text))
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(ConfigError, match=r"item_line.*(cannot be rendered|unknown)") as caught:
         prompt.messages(USER)
-    assert time.monotonic() - start < 8
+    assert time.process_time() - start < 8
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
 
 

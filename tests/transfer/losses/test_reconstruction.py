@@ -46,3 +46,15 @@ def test_the_gradient_of_a_perfect_reconstruction_is_zero():
     hidden = HIDDEN.clone().requires_grad_()
     RMSELoss()(hidden, HIDDEN, IDS).backward()
     assert hidden.grad.tolist() == [[0.0, 0.0], [0.0, 0.0]]
+
+
+def test_the_gradient_of_rmse_is_that_of_its_equation():
+    rng = torch.Generator().manual_seed(2)
+    hidden, target = (torch.randn(5, 3, generator=rng, requires_grad=True) for _ in range(2))
+    by_hand = torch.autograd.grad((hidden - target).square().mean().sqrt(), (hidden, target))
+    loss = RMSELoss().compute(hidden, target, torch.arange(5))
+    gradients = torch.autograd.grad(3 * loss, (hidden, target))
+    for ours, theirs in zip(gradients, by_hand):
+        torch.testing.assert_close(ours, 3 * theirs)
+    perfect = RMSELoss().compute(hidden, hidden.detach(), torch.arange(5))
+    assert torch.autograd.grad(perfect, hidden)[0].abs().max() == 0
