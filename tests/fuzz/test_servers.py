@@ -14,6 +14,7 @@ from recbole_llmkt.profiles.encoders.openai import OpenAIEncoder
 from recbole_llmkt.profiles.generation.generators import Answer, get_generator
 from recbole_llmkt.profiles.service import Service
 from recbole_llmkt.utils.exceptions import LLMKTError
+from recbole_llmkt.utils.text import one_line
 from tests.fuzz.cases import ODD, as_json, changed, damaged, survives
 from tests.profiles.generation.helpers import SETTINGS, request
 from tests.profiles.test_responses import GOOD, server
@@ -88,7 +89,7 @@ def test_chat_completions(monkeypatch, status, kind, body):
     for answer in answers:
         assert isinstance(answer, Answer) and isinstance(answer.text, str)
         assert 0 <= answer.tokens_in < 2**63 and 0 <= answer.tokens_out < 2**63
-        assert answer.error is None or answer.error.isprintable()
+        assert answer.error is None or answer.error == one_line(answer.error)
         json.dumps(answer.text)
 
 
