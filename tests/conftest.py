@@ -29,12 +29,10 @@ _STARTS_PROCESSES = (
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together what starts processes, and what compiles UMAP."""
+    """Keep together what starts processes."""
     for item in items:
         if item.nodeid.startswith(_STARTS_PROCESSES):
             item.add_marker(pytest.mark.xdist_group("processes"))
-        elif "umap" in item.nodeid:  # compiled once, and not in every process
-            item.add_marker(pytest.mark.xdist_group("umap"))
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,31 +91,43 @@ def test_the_transform_is_fitted_on_trained_ids_only(name):
     assert not torch.equal(build_targets(vectors, 4, name).values, first)
 
 
+SEEDED = """
+from recbole_llmkt.transfer.targets.build import build_targets
+from tests.transfer.targets.test_build import profiles
+
+first, again = (build_targets(profiles(14), 3, "umap", seed=3) for _ in range(2))
+assert first.values.shape[1] == 3 and first.values.equal(again.values)
+# All three dimensions are used, not the default two.
+assert bool((first.values[profiles(14).ids].std(dim=0) > 0).all())
+"""
+
+
 def test_umap_is_as_wide_as_the_layer_and_seeded():
+    """Interpreted: compiling UMAP takes a minute, and these few rows are mapped in seconds."""
     pytest.importorskip("umap")
-    vectors = profiles(40)
-    first, again = (build_targets(vectors, 5, "umap", seed=3) for _ in range(2))
-    assert first.values.shape[1] == 5
-    assert torch.equal(first.values, again.values)
-    spread = first.values[vectors.ids].std(dim=0)
-    assert (spread > 0).all()  # all five dimensions are used, not the default two
+    here = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(Path(__file__).parents[3])}
+    subprocess.run([sys.executable, "-c", SEEDED], env=here, check=True)
+
+
+def _fit_at_once(self, vectors):
+    self.embedding_ = vectors[:, : self.n_components]
+    return self
 
 
 def test_umap_leaves_the_threads_of_torch_alone(monkeypatch):
     umap = pytest.importorskip("umap")
     before = torch.get_num_threads()
-    fit = umap.UMAP.fit
 
     def as_numba_does(self, vectors):
-        fitted = fit(self, vectors)
         torch.set_num_threads(before + 1)
-        return fitted
+        return _fit_at_once(self, vectors)
 
     monkeypatch.setattr(umap.UMAP, "fit", as_numba_does)
     build_targets(profiles(40), 2, "umap")
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.slow
 def test_umap_over_exact_neighbours_keeps_groups_together(monkeypatch):
     """The search that spares UMAP a compilation; far groups stay far."""
     pytest.importorskip("umap")
@@ -129,12 +145,7 @@ def test_umap_over_exact_neighbours_keeps_groups_together(monkeypatch):
 
 def test_umap_of_very_many_rows_suggests_pca(monkeypatch, caplog):
     umap = pytest.importorskip("umap")
-
-    def fit_at_once(self, vectors):
-        self.embedding_ = vectors[:, : self.n_components]
-        return self
-
-    monkeypatch.setattr(umap.UMAP, "fit", fit_at_once)
+    monkeypatch.setattr(umap.UMAP, "fit", _fit_at_once)
     assert build.UMAP_SLOW_ROWS == 200_000
     monkeypatch.setattr(build, "UMAP_SLOW_ROWS", 39)
     with caplog.at_level(logging.WARNING):
@@ -206,7 +217,7 @@ def test_widest_is_what_a_transform_can_give(name, shape, width, expected):
         build_targets(profiles(*shape), expected, name)
 
 
-@pytest.mark.parametrize("name", ["pca_whiten", "umap"])
+@pytest.mark.parametrize("name", ["pca_whiten", pytest.param("umap", marks=pytest.mark.slow)])
 def test_constant_embeddings_are_one_clear_error_or_finite_targets(name):
     if name == "umap":
         pytest.importorskip("umap")
