@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
 import sys
-from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -91,40 +90,55 @@ def test_the_transform_is_fitted_on_trained_ids_only(name):
     assert not torch.equal(build_targets(vectors, 4, name).values, first)
 
 
-SEEDED = """
-from recbole_llmkt.transfer.targets.build import build_targets
-from tests.transfer.targets.test_build import profiles
-
-first, again = (build_targets(profiles(14), 3, "umap", seed=3) for _ in range(2))
-assert first.values.shape[1] == 3 and first.values.equal(again.values)
-# All three dimensions are used, not the default two.
-assert bool((first.values[profiles(14).ids].std(dim=0) > 0).all())
-"""
-
-
+@pytest.mark.slow
 def test_umap_is_as_wide_as_the_layer_and_seeded():
-    """Interpreted: compiling UMAP takes a minute, and these few rows are mapped in seconds."""
     pytest.importorskip("umap")
-    here = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(Path(__file__).parents[3])}
-    subprocess.run([sys.executable, "-c", SEEDED], env=here, check=True)
+    vectors = profiles(40)
+    first, again = (build_targets(vectors, 5, "umap", seed=3) for _ in range(2))
+    assert first.values.shape[1] == 5
+    assert torch.equal(first.values, again.values)
+    spread = first.values[vectors.ids].std(dim=0)
+    assert (spread > 0).all()  # all five dimensions are used, not the default two
 
 
-def _fit_at_once(self, vectors):
-    self.embedding_ = vectors[:, : self.n_components]
-    return self
+@pytest.fixture
+def umap(monkeypatch):
+    """Stand in for UMAP, whose first import compiles for half a minute; the slow tests run it."""
+
+    class UMAP:
+        made: ClassVar[list[dict[str, Any]]] = []
+
+        def __init__(self, **settings):
+            self.made.append(settings)
+
+        def fit(self, vectors):
+            self.embedding_ = vectors[:, : self.made[-1]["n_components"]]
+            torch.set_num_threads(torch.get_num_threads() + 1)  # as numba does
+            return self
+
+        def transform(self, vectors):
+            return self.fit(vectors).embedding_
+
+    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=UMAP))
+    return UMAP
 
 
-def test_umap_leaves_the_threads_of_torch_alone(monkeypatch):
-    umap = pytest.importorskip("umap")
+def test_umap_is_asked_for_the_width_of_the_layer_and_seeded(umap):
+    vectors = profiles(40)
+    table = build_targets(vectors, 5, "umap", seed=3)
+    assert table.values.shape[1] == 5
+    (settings,) = umap.made
+    assert settings == {"n_components": 5, "random_state": settings["random_state"], "n_jobs": 1}
+    build_targets(vectors, 5, "umap", seed=3)
+    build_targets(vectors, 5, "umap", seed=4)
+    seeds = [each["random_state"] for each in umap.made]
+    assert seeds[0] == seeds[1] != seeds[2]
+
+
+def test_umap_leaves_the_threads_of_torch_alone(umap):
     before = torch.get_num_threads()
-
-    def as_numba_does(self, vectors):
-        torch.set_num_threads(before + 1)
-        return _fit_at_once(self, vectors)
-
-    monkeypatch.setattr(umap.UMAP, "fit", as_numba_does)
     build_targets(profiles(40), 2, "umap")
-    assert torch.get_num_threads() == before
+    assert umap.made and torch.get_num_threads() == before
 
 
 @pytest.mark.slow
@@ -143,9 +157,7 @@ def test_umap_over_exact_neighbours_keeps_groups_together(monkeypatch):
     assert between > 2 * within
 
 
-def test_umap_of_very_many_rows_suggests_pca(monkeypatch, caplog):
-    umap = pytest.importorskip("umap")
-    monkeypatch.setattr(umap.UMAP, "fit", _fit_at_once)
+def test_umap_of_very_many_rows_suggests_pca(umap, monkeypatch, caplog):
     assert build.UMAP_SLOW_ROWS == 200_000
     monkeypatch.setattr(build, "UMAP_SLOW_ROWS", 39)
     with caplog.at_level(logging.WARNING):
