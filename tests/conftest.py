@@ -35,6 +35,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("processes"))
 
 
+# Seeding queues a call for each device that is not there, with the stack that it came from: a
+# millisecond each time, for nothing.
+for _devices in (torch.cuda, getattr(torch, "xpu", None), getattr(torch, "mtia", None)):
+    if hasattr(_devices, "_lazy_call") and not _devices.is_available():
+        _devices._lazy_call = lambda call, **_: None
+
+
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Run in an empty folder (RecBole writes log/, saved/ there), blind to pytest's own flags."""

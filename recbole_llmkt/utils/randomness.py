@@ -55,7 +55,9 @@ def isolated_randomness(seed: int | None = None) -> Iterator[None]:
         if seed is not None:
             random.seed(seed)
             np.random.seed(seed % 2**32)
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
+            if torch.cuda.is_available():
+                torch.cuda.manual_seed_all(seed)
         yield
     finally:
         set_random_state(state)

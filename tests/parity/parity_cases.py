@@ -33,6 +33,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "metrics": ["AUC", "LogLoss"],
         "valid_metric": "AUC",
         "embedding_size": 8,
+        "mlp_hidden_size": [32, 16],
     },
     "sequential": {
         "load_col": {"inter": INTERACTIONS, **FEATURES},
@@ -40,6 +41,9 @@ KINDS: dict[str, dict[str, Any]] = {
         "train_neg_sample_args": None,
         "repeatable": True,
         "MAX_ITEM_LIST_LENGTH": 8,
+        "embedding_size": 16,
+        "hidden_size": 16,
+        "inner_size": 32,
         "train_batch_size": 256,
         "learning_rate": 0.005,
     },
@@ -108,9 +112,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "MultiDAE": USERWISE,
     "MultiVAE": USERWISE,
     "RaCT": {**USERWISE, **PRETRAIN, "metrics_k": 10, "train_batch_size": 25},
-    "RecVAE": USERWISE,
+    "RecVAE": {**USERWISE, "hidden_dimension": 64, "latent_dimension": 32},
     "NCL": {"num_clusters": 5, "warm_up_step": 1},
     "SimpleX": {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 3}},
+    "DGCF": {"n_layers": 1, "embedding_size": 16},
+    "RippleNet": {"n_memory": 8},
+    "xDeepFM": {"cin_layer_size": [16, 16]},
     # Their convolutions score pair by pair.
     "ConvNCF": {
         **FEW_PAIRS,
@@ -146,6 +153,7 @@ STRONGER: dict[str, dict[str, Any]] = {
     "NGCF": {"kt_weight": 0.99, "learning_rate": 0.02},
     "RippleNet": {"kt_weight": 0.99, "learning_rate": 0.05},
     "SINE": {"kt_weight": 0.95, "learning_rate": 0.01},
+    **{name: {"learning_rate": 0.02} for name in ["NARM", "SHAN", "STAMP"]},
 }
 
 
