@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,7 +51,9 @@ class WordLlamaEncoder(Encoder):
         return np.asarray(vectors, dtype=np.float32)
 
 
+@functools.lru_cache(maxsize=1)
 def _load() -> SentenceTransformer:
+    # Kept for the process: half a second for each run and entity that has texts to encode.
     # The package's own load() looks for the tokenizer outside the wheel: read the files.
     spec = importlib.util.find_spec("wordllama")
     if spec is None or not spec.submodule_search_locations:
