@@ -144,9 +144,18 @@ def read_findings(table: Table) -> Findings:
         seeds = seed_differences(good, names, smaller_metrics)
         pairs.append(Pair(**line, holm=float("nan"), seeds=seeds))
     pairs = corrected(pairs)
-    cells = summarise(good, smaller_metrics)
+    shown = [
+        replace(record, slices=[part for part in record.slices if part.slice == table.slices])
+        for record in good
+    ]
     return Findings(
-        records, good, cells, pairs, verdicts(good, pairs), slice_cells(good, smaller_metrics), ()
+        records=records,
+        good=good,
+        cells=summarise(good, smaller_metrics),
+        pairs=pairs,
+        verdicts=verdicts(good, pairs),
+        slices=slice_cells(shown, smaller_metrics),
+        maps=(),
     )
 
 

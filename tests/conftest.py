@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
-import torch
 
-from tests.helpers import TinyDataset, add_profiles
+# As in the Makefile: small models gain nothing from threads, and processes lose by them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# torch and RecBole are imported where they are needed: the process that hands out the tests to
+# others reads this file, too.
+if TYPE_CHECKING:
+    from tests.helpers import TinyDataset
 
 # What starts processes of its own, and wants the machine to itself.
 _STARTS_PROCESSES = (
@@ -35,16 +41,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("processes"))
 
 
-# Seeding queues a call for each device that is not there, with the stack that it came from: a
-# millisecond each time, for nothing.
-for _devices in (torch.cuda, getattr(torch, "xpu", None), getattr(torch, "mtia", None)):
-    if hasattr(_devices, "_lazy_call") and not _devices.is_available():
-        _devices._lazy_call = lambda call, **_: None
+@pytest.fixture(autouse=True, scope="session")
+def cheap_seeds() -> None:
+    """Seed only the devices that are there.
+
+    For each other kind torch queues the call, with the stack that it came from: a millisecond.
+    """
+    import torch
+
+    for name in ("cuda", "xpu", "mtia"):
+        devices: Any = getattr(torch, name, None)
+        if hasattr(devices, "_lazy_call") and not devices.is_available():
+            devices._lazy_call = lambda call, **_: None
 
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Run in an empty folder (RecBole writes log/, saved/ there), blind to pytest's own flags."""
+    import torch
+
     folder = tmp_path / "cwd"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -62,6 +77,9 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 @pytest.fixture
 def make_dataset(tmp_path: Path) -> Callable[..., TinyDataset]:
     """Return a function that writes a dataset with random interactions."""
+    import numpy as np
+
+    from tests.helpers import TinyDataset
 
     def make(
         n_users: int = 30,
@@ -91,6 +109,8 @@ def make_dataset(tmp_path: Path) -> Callable[..., TinyDataset]:
 @pytest.fixture
 def tiny(make_dataset: Callable[..., TinyDataset]) -> TinyDataset:
     """Return a dataset of 30 users and 40 items, all of them with profiles."""
+    from tests.helpers import add_profiles
+
     dataset = make_dataset()
     add_profiles(dataset)
     return dataset

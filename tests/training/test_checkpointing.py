@@ -168,6 +168,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tiny, model, proj
         "kt_projector": projector,
         "dropout_prob": 0.3,
         "history_len": 5,
+        "hidden_dimension": 32,
         "latent_dimension": 8,
     }
     if projector == "none":

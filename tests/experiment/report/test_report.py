@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from recbole_llmkt.evaluation.per_user import UserMetrics
+from recbole_llmkt.experiment.report import figures
 from recbole_llmkt.experiment.report.embedding_map import FILE_NAME as MAP_NAME
 from recbole_llmkt.experiment.report.embedding_map import ensure_maps, read_maps
 from recbole_llmkt.experiment.report.report import make_report
@@ -53,6 +54,13 @@ def write_results(folder, *records):
 @pytest.fixture
 def write(tmp_path):
     return lambda *records: write_results(tmp_path, *records)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Draw no picture, for seconds, where a test reads texts."""
+    monkeypatch.setattr(figures, "as_svg", lambda figure: "<svg/>")
+    monkeypatch.setattr(figures, "save_png", lambda figure, path: None)
 
 
 @dataclass(frozen=True)
@@ -107,7 +115,7 @@ def test_the_csv_holds_the_figures(good):
     assert (rows[2]["seeds"], rows[2]["seeds_won"], rows[0]["gain_percent_mean"]) == ("2", "2", "")
 
 
-def test_leaks_and_failures_cannot_be_overlooked(write):
+def test_leaks_and_failures_cannot_be_overlooked(write, undrawn):
     leaking = record("kt", 1, 0.1)
     leaking["settings"]["profile_allow_leak"] = True
     failed = record("kt", 2, 0.1, status="failed", error="out of <memory>")
@@ -179,7 +187,7 @@ def test_a_proven_gain_has_its_star_and_its_verdict_everywhere(planted):
     assert all(float(row["holm_p"]) < 0.001 and row["users"] == "200" for row in rows)
 
 
-def test_no_star_without_a_test(write):
+def test_no_star_without_a_test(write, undrawn):
     """The same figures without metrics by user: nothing is proven, and the report says why."""
     folder = write(
         *(
@@ -285,7 +293,7 @@ def test_unequal_tuning_shows_whatever_commands_wrote_the_folder(write):
     assert line.startswith("Some arms of BPR were tuned and others were not")
 
 
-def test_the_report_says_why_there_is_no_map(write):
+def test_the_report_says_why_there_is_no_map(write, undrawn):
     folder = write(*GOOD)
     make_report(folder)
     assert "There is no map of the profile embeddings" in (folder / "report.html").read_text()
@@ -297,7 +305,7 @@ def test_the_report_says_why_there_is_no_map(write):
         make_report(folder)
 
 
-def test_tuning_and_every_use_of_profiles_are_told(write):
+def test_tuning_and_every_use_of_profiles_are_told(write, undrawn):
     tuned = {
         **{"keys": {"kt_weight": 0.123456}, "trial": 3, "metric": "NDCG@10", "score": 0.25},
         **{"trials": 8, "failed": 1, "seed": 2020, "space": "feedbeef", "unequal": True},
