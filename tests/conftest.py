@@ -26,10 +26,12 @@ _STARTS_PROCESSES = (
     "tests/e2e/",
     "tests/experiment/runs/test_compare.py",
     "tests/experiment/runs/test_pool.py",
+    "tests/experiment/test_protocols.py",
     "tests/experiment/tuning/test_tune.py",
     "tests/experiment/tuning/test_winners.py",
     "tests/profiles/generation/test_kill.py",
     "tests/test_packaging.py",
+    "tests/transfer/methods/test_own_method.py",
 )
 
 

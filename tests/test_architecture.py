@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections import Counter
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -68,6 +69,12 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_FOLDER_FILES = 400, 60, 16
 MAX_ANY = 80  # annotations that say nothing, in the whole package
 
 
+@functools.lru_cache(maxsize=None)
+def nodes(text: str) -> list[ast.AST]:
+    """Return all nodes of a module's text, parsed once for all tests."""
+    return list(ast.walk(ast.parse(text)))
+
+
 def module_paths(root: Path) -> dict[str, Path]:
     """Return the file of each module, by its name within the package; "" is the package."""
     paths = {}
@@ -80,7 +87,7 @@ def module_paths(root: Path) -> dict[str, Path]:
 def imported_names(path: Path, root: Path) -> Iterator[tuple[str, int]]:
     """Yield each dotted name that a file imports, anywhere in it, and the line."""
     package = path.parent.relative_to(root).parts
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path.read_text(encoding="utf-8")):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name, node.lineno
@@ -167,7 +174,7 @@ def test_files_functions_and_folders_stay_small():
     texts = {path: path.read_text(encoding="utf-8") for path in paths}
     large = [str(path) for path, text in texts.items() if text.count("\n") > MAX_FILE_LINES]
     for path, text in texts.items():
-        for node in ast.walk(ast.parse(text)):
+        for node in nodes(text):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 assert node.end_lineno is not None
                 if node.end_lineno - node.lineno + 1 > MAX_FUNCTION_LINES:
@@ -182,7 +189,7 @@ def test_annotations_say_something():
     places = [
         f"{path}:{node.lineno}"
         for path, text in texts.items()
-        for node in ast.walk(ast.parse(text))
+        for node in nodes(text)
         if isinstance(node, ast.Name) and node.id == "Any"
     ]
     assert 0 < len(places) <= MAX_ANY, places

@@ -20,7 +20,7 @@ QUICK = {
     "valid_metric": "NDCG@10",
 }
 # Ranking all pairs through NeuMF's MLP takes half a minute a run.
-SAMPLED = {"split": {"RS": [0.7, 0.1, 0.2]}, "order": "TO", "group_by": "user", "mode": "uni20"}
+SAMPLED = {"split": {"RS": [0.7, 0.1, 0.2]}, "order": "TO", "group_by": "user", "mode": "uni5"}
 OWN = {
     "NeuMF": {
         "eval_args": SAMPLED,

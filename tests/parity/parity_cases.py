@@ -83,7 +83,7 @@ PAIRWISE = {
 }
 LABELS = {
     "train_neg_sample_args": {"distribution": "uniform", "sample_num": 1},
-    "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "uni20"},
+    "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "uni5"},
     "metrics": ["AUC", "LogLoss"],
     "valid_metric": "AUC",
 }

@@ -30,6 +30,7 @@ MOST_CATEGORIES = 7
 # Paul Tol's bright palette and two more, which colour-blind readers can tell apart.
 _CATEGORY_COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#EE8866")
 _OTHER = "other"
+_OTHER_COLOUR = "#848d97"
 
 
 def forest_figure(findings: Findings, theme: Theme = LIGHT) -> Figure | None:
@@ -187,7 +188,7 @@ def map_figure(findings: Findings, theme: Theme = LIGHT) -> Figure | None:
             axes.set_yticks([])
             axes.spines[:].set_visible(False)
             categories = embedding_map.categories
-            shades = _category_colours(categories, theme)
+            shades = _category_colours(categories)
             names = np.array([name if name in shades else _OTHER for name in categories])
             for name, shade in reversed(shades.items()):
                 points = embedding_map.points[names == name]
@@ -210,10 +211,10 @@ def map_figure(findings: Findings, theme: Theme = LIGHT) -> Figure | None:
     return figure
 
 
-def _category_colours(categories: Iterable[str], theme: Theme) -> dict[str, str]:
+def _category_colours(categories: Iterable[str]) -> dict[str, str]:
     counts = Counter(str(name) for name in categories if name)
     common = [name for name, _ in counts.most_common(MOST_CATEGORIES)]
-    return {**dict(zip(common, _CATEGORY_COLOURS)), _OTHER: theme.base}
+    return {**dict(zip(common, _CATEGORY_COLOURS)), _OTHER: _OTHER_COLOUR}
 
 
 def _metrics(cells: Sequence[Cell]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -181,11 +182,29 @@ def curves_figure(records: Sequence[RunRecord], theme: Theme = LIGHT) -> Figure 
 
 
 def as_svg(figure: Figure) -> str:
-    """Return a picture as SVG text, the same for the same picture."""
+    """Return a picture as SVG text, the same for the same picture; its layout is then fixed."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "recbole_llmkt"}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    # Layouts take half of the time: what is saved next has the same one.
+    figure.set_layout_engine("none")
     return buffer.getvalue()
+
+
+def darkened(svg: str) -> str:
+    """Return the SVG text of a picture of :data:`LIGHT` in the colours of :data:`DARK`.
+
+    To draw it again would take a hundred times as long.
+    """
+    pairs = {
+        LIGHT.ink: DARK.ink,
+        LIGHT.paper: DARK.paper,
+        **{colour: colour for colour in _COLOURS.values()},
+        **dict(zip((LIGHT.base, LIGHT.kt, *LIGHT.own), (DARK.base, DARK.kt, *DARK.own))),
+    }
+    pale = {_mixed(old, LIGHT.paper): _mixed(new, DARK.paper) for old, new in pairs.items()}
+    dark = {old.lower(): new.lower() for old, new in {**pale, **pairs}.items()}
+    return re.sub("#[0-9a-f]{6}", lambda found: dark.get(found[0], found[0]), svg)
 
 
 def save_png(figure: Figure, path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -67,24 +67,29 @@ def make_report(folder: Path) -> str:
         There are no results in the folder, or a file in it cannot be read.
     """
     findings = Findings.read(folder)
-    for name, (_, draw) in _PICTURES.items():
-        figure = draw(findings, figures.LIGHT)
-        if figure is not None:
-            figures.save_png(figure, folder / f"{name}.png")
+    pictures = {name: _picture(findings, name, folder) for name in _PICTURES}
     texts = {
         "summary.csv": exports.summary_csv(findings),
         "tests.csv": exports.tests_csv(findings),
         "slices.csv": exports.slices_csv(findings),
         "report.md": exports.report_markdown(findings),
-        "report.html": report_html(findings),
+        "report.html": report_html(findings, pictures),
     }
     for name, text in texts.items():
         replace_file(folder / name, text.encode())
     return tables.terminal_table(findings)
 
 
-def report_html(findings: Findings) -> str:
-    """Return a self-contained page: tables, pictures, settings and runs."""
+def report_html(findings: Findings, pictures: Mapping[str, dict[str, str] | None]) -> str:
+    """Return a self-contained page: tables, pictures, settings and runs.
+
+    Parameters
+    ----------
+    findings : Findings
+        What it tells.
+    pictures : mapping of str to dict or None
+        By file name: the title, and the addresses for light and dark screens.
+    """
     source = (
         resources.files("recbole_llmkt.experiment.report")
         .joinpath("report.html")
@@ -101,7 +106,7 @@ def report_html(findings: Findings) -> str:
         verdicts=list(zip(findings.verdicts, tables.verdict_lines(findings))),
         note=tables.notes(findings),
         doubts=tables.doubts(findings.records),
-        pictures={name: _picture(findings, name) for name in _PICTURES},
+        pictures=pictures,
         arm_names=findings.unique("arm"),
         tables=tables,
         settings=tables.own_settings(findings.records),
@@ -117,14 +122,16 @@ def report_html(findings: Findings) -> str:
     )
 
 
-def _picture(findings: Findings, name: str) -> dict[str, str] | None:
-    """Draw a picture for light and dark screens, as data URLs."""
+def _picture(findings: Findings, name: str, folder: Path) -> dict[str, str] | None:
+    """Draw a picture: as a file, and for light and dark screens as data URLs."""
     title, draw = _PICTURES[name]
-    addresses = {"title": title}
-    for kind, theme in zip(("light", "dark"), figures.THEMES):
-        figure = draw(findings, theme)
-        if figure is None:
-            return None
-        coded = base64.b64encode(figures.as_svg(figure).encode()).decode()
-        addresses[kind] = f"data:image/svg+xml;base64,{coded}"
-    return addresses
+    figure = draw(findings, figures.LIGHT)
+    if figure is None:
+        return None
+    svg = figures.as_svg(figure)
+    figures.save_png(figure, folder / f"{name}.png")
+    return {"title": title, "light": _address(svg), "dark": _address(figures.darkened(svg))}
+
+
+def _address(svg: str) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"

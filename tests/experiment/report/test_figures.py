@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import combinations
 
@@ -15,7 +16,9 @@ from recbole_llmkt.experiment.report.figures import (
     LIGHT,
     THEMES,
     arm_colours,
+    as_svg,
     curves_figure,
+    darkened,
     summary_figure,
 )
 from recbole_llmkt.experiment.report.findings import Findings, SliceCells, sorted_records
@@ -88,6 +91,23 @@ def test_the_gains_of_neighbours_do_not_overlap(arms):
         assert len(boxes) == len(arms) - 1
         assert not any(text_box.overlaps(other) for text_box, other in combinations(boxes, 2))
         assert all(box.y1 <= axes.bbox.y1 + 1 for box in boxes)
+
+
+def test_a_darkened_picture_is_the_picture_drawn_dark():
+    records = [record(arm, seed) for arm in SEVENTEEN for seed in (1, 2)]
+    cells = summarise(sorted_records(records))
+    svgs = []
+    for theme in THEMES:
+        figure = summary_figure(cells, records, theme)
+        figure.set_layout_engine("none")
+        svgs.append(as_svg(figure))
+    light, dark = svgs
+    assert without_names(darkened(light)) == without_names(dark) != without_names(light)
+
+
+def without_names(svg):
+    """Leave out what matplotlib names after a hash of colours."""
+    return re.sub(r'(id="|"#|\(#)[mp]?[0-9a-f]{10,}', "", svg)
 
 
 def test_few_arms_stay_in_one_row():

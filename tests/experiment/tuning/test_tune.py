@@ -217,9 +217,13 @@ def slow_train(config, saved=True, on_epoch=None):
 
 
 KILLED = """
+import multiprocessing
 from pathlib import Path
 from tests.experiment.tuning.test_tune import PLAN, slow_train
+from recbole_llmkt.experiment.runs import pool
 from recbole_llmkt.experiment.tuning.tune import Tuning, tune
+# A server of clean processes imports everything once more; test_compare.py kills one that has it.
+pool._context = lambda: multiprocessing.get_context("fork")
 if __name__ == "__main__":
     tune(Tuning(PLAN, 4), Path("out"), jobs=2, train=slow_train)
 """

@@ -7,8 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from recbole_llmkt.profiles.encoders import wordllama
 from recbole_llmkt.profiles.encoders.wordllama import WordLlamaEncoder
 from recbole_llmkt.utils.exceptions import ProfileError
+
+
+@pytest.fixture(autouse=True)
+def not_loaded():
+    wordllama._load.cache_clear()
 
 
 def test_without_the_package_the_fix_is_named(monkeypatch):
