@@ -69,7 +69,7 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_FOLDER_FILES = 400, 60, 16
 MAX_ANY = 80  # annotations that say nothing, in the whole package
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def nodes(text: str) -> list[ast.AST]:
     """Return all nodes of a module's text, parsed once for all tests."""
     return list(ast.walk(ast.parse(text)))
