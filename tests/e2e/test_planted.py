@@ -64,7 +64,7 @@ class Worlds:
         self._results: dict[str, Result] = {}
 
     def compare(
-        self, informed: bool, model: dict[str, Any], kt: dict[str, Any], seeds: int = 5
+        self, informed: bool, model: dict[str, Any], kt: dict[str, Any], seeds: int = 3
     ) -> Comparison:
         """Train base, kt and its control in a world for each seed."""
         arms = {
@@ -184,7 +184,7 @@ WAYS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_other_losses_and_models_find_it_too(worlds, way):
-    check_win(worlds.compare(True, *WAYS[way]))
+    check_win(worlds.compare(True, *WAYS[way], seeds=5))
 
 
 @pytest.mark.slow

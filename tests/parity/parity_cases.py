@@ -7,7 +7,7 @@ from typing import Any
 
 COMMON: dict[str, Any] = {
     "epochs": 2,
-    "train_batch_size": 128,
+    "train_batch_size": 384,
     "eval_batch_size": 20000,
     "learning_rate": 0.02,
     "seed": 11,
@@ -44,7 +44,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "embedding_size": 16,
         "hidden_size": 16,
         "inner_size": 32,
-        "train_batch_size": 256,
+        "train_batch_size": 768,
         "learning_rate": 0.005,
     },
     "knowledge": {
@@ -121,12 +121,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     # Their convolutions score pair by pair.
     "ConvNCF": {
         **FEW_PAIRS,
+        "train_batch_size": 128,
         "embedding_size": 16,
         "cnn_channels": [1, 16, 16],
         "cnn_kernels": [4, 4],
         "cnn_strides": [4, 4],
     },
     "NNCF": {**FEW_PAIRS, "num_conv_kernel": 32},
+    "DMF": {"train_batch_size": 128},
     "FPMC": PAIRWISE,
     "TransRec": PAIRWISE,
     "DIN": {**LABELS, "mlp_hidden_size": [32]},
@@ -140,20 +142,24 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 # With transfer: long and strong enough for the transfer loss to fall on so few users.
-TRANSFER: dict[str, Any] = {"kt_weight": 0.8, "learning_rate": 0.005, "epochs": 5, "kt_epochs": 4}
+TRANSFER: dict[str, Any] = {"kt_weight": 0.8, "learning_rate": 0.015, "epochs": 5, "kt_epochs": 4}
 # Their own losses are sums over users or items, hundreds of times the transfer loss.
 SUMMED = {"kt_weight": 0.999, "learning_rate": 0.002, "epochs": 13, "kt_epochs": 12}
 STRONGER: dict[str, dict[str, Any]] = {
-    **{name: SUMMED for name in ["CDAE", "ENMF", "MultiDAE", "MultiVAE", "MacridVAE", "SGL"]},
+    **{name: SUMMED for name in ["CDAE", "ENMF", "MultiDAE", "MultiVAE", "MacridVAE"]},
+    "SGL": {**SUMMED, "learning_rate": 0.006},
     "DiffRec": {**SUMMED, "kt_weight": 0.9999, "epochs": 31, "kt_epochs": 30},
     "RaCT": {**SUMMED, "pretrain_epochs": 14},
     "ConvNCF": {"learning_rate": 0.05},
+    "DMF": {"learning_rate": 0.005},
+    "LDiffRec": {"learning_rate": 0.005},
     "CORE": {"kt_weight": 0.99, "learning_rate": 0.02},
     "DCNV2": {"learning_rate": 0.02},
     "NGCF": {"kt_weight": 0.99, "learning_rate": 0.02},
     "RippleNet": {"kt_weight": 0.99, "learning_rate": 0.05},
     "SINE": {"kt_weight": 0.95, "learning_rate": 0.01},
-    **{name: {"learning_rate": 0.02} for name in ["NARM", "SHAN", "STAMP"]},
+    **{name: {"learning_rate": 0.02} for name in ["NARM", "SHAN"]},
+    "STAMP": {"learning_rate": 0.03},
 }
 
 
