@@ -110,7 +110,7 @@ def test_a_checkout_runs_without_being_installed(checkout):
         "sys.meta_path[:] = [hook for hook in sys.meta_path if 'Editable' not in repr(hook)]\n"
         "runpy.run_path('run_recbole_llmkt.py', run_name='__main__')\n"
     )
-    flags = ["--model=BPR", "--dataset=ml-100k", "--epochs=1", "--eval_batch_size=2000000"]
+    flags = ["--model=BPR", "--dataset=ml-100k", "--epochs=2", "--eval_batch_size=2000000"]
     flags.append("--train_batch_size=8192")
     command = [sys.executable, "-c", code, *flags]
     done = subprocess.run(command, cwd=checkout, capture_output=True, text=True)
