@@ -19,7 +19,7 @@ export OMP_NUM_THREADS ?= 1
 # Tests and comparisons start many processes; each would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: env demo test fuzz test-core lint test-all bench results results-run docs clean
+.PHONY: env demo test fast fuzz test-core lint test-all bench results results-run docs clean
 
 env: $(STAMP)
 
@@ -31,7 +31,11 @@ demo: env
 	$(BIN)/llmkt compare --models=BPR,EASE,NeuMF,MultiVAE --arms=base,kt,shuffled --seeds=1,2,3 \
 	  --dataset=ml-100k --kt_preset=properties/experiments/demo.yaml --output=$(DEMO)
 
-test: env lint
+# Side by side: neither keeps two cores busy all the time.
+test: env
+	@$(MAKE) --no-print-directory -j 2 lint fast
+
+fast: env
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" tests
 
 fuzz: env
@@ -47,8 +51,7 @@ lint: env
 	$(BIN)/mypy
 	$(BIN)/codespell
 
-test-all: env lint
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" tests
+test-all: test
 	$(BIN)/python -m pytest -m slow tests
 
 bench: env

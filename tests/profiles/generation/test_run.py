@@ -108,7 +108,7 @@ def test_edits_are_kept_unless_told_otherwise(data: TinyDataset) -> None:
     assert generate_profiles(config, "user").written == 0
     assert store.read()["u3"].text == "Mine."
     assert generate_profiles(config, "user", Selection(overwrite_edits=True)).written == 1
-    assert store.read()["u3"].text.startswith("This user") and not store.read()["u3"].edited
+    assert store.read()["u3"].text.startswith("Likes") and not store.read()["u3"].edited
 
 
 def test_failures_are_recorded_and_taken_up_on_demand(

@@ -65,27 +65,35 @@ def _cut(text: str, longest: int) -> str:
 
 def _describe_user(context: Values) -> str:
     items = context["items"]
-    sentences = [f"This user has {context['n_interactions']} interactions."]
+    seen = f"{context['n_interactions']} interactions"
     if context["has_ratings"]:
         values = [float(item["rating"]) for item in items]
         mean = sum(values) / len(values)
-        sentences.append(f"The average rating is {mean:.1f} of {context['rating_high']}.")
+        seen += f", rated {mean:.1f} of {context['rating_high']} on average"
         liked = [item for item, value in zip(items, values) if value >= mean]
         disliked = [item for item, value in zip(items, values) if value < mean]
-        sentences += [_categories("Likes", liked), _years("The favourites", liked)]
-        sentences.append(_categories("Rates lower", disliked))
+        tastes = [_categories("Likes", liked, seen), _years("The favourites", liked)]
+        tastes.append(_categories("Rates lower", disliked))
     else:
-        sentences += [_categories("Chooses", items), _years("The choices", items)]
-    return " ".join(sentence for sentence in sentences if sentence)
+        tastes = [_categories("Chooses", items, seen), _years("The choices", items)]
+    if not tastes[0]:
+        tastes[0] = f"This user has {seen}."
+    return " ".join(sentence for sentence in tastes if sentence)
 
 
-def _categories(verb: str, items: Iterable[Values]) -> str:
+def _categories(verb: str, items: Iterable[Values], basis: str = "") -> str:
+    """Return the commonest categories, and what that goes by.
+
+    A sentence of mere numbers would be given as the reason of a recommendation.
+    """
     counts = Counter(category for item in items for category in item["categories"])
     # Equal counts in the order of the alphabet, so that the text does not depend on the order.
     ranked = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:_N_CATEGORIES]
     total = sum(counts.values())
     shares = ", ".join(f"{name} ({100 * count / total:.0f}%)" for name, count in ranked)
-    return f"{verb} {shares}." if shares else ""
+    if not shares:
+        return ""
+    return f"{verb} {shares}, going by {basis}." if basis else f"{verb} {shares}."
 
 
 def _years(what: str, items: Iterable[Values]) -> str:

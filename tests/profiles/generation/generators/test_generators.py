@@ -117,8 +117,8 @@ def test_template_describes_users_without_titles(caplog: pytest.LogCaptureFixtur
     assert "no language model is used" in caplog.text
     (answer,) = generator.answers([request(context=USER, history="d1")])
     assert answer.text == (
-        "This user has 7 interactions. The average rating is 3.7 of 5. Likes Drama (50%), War "
-        "(50%). The favourites date from 1990 to 1990, half of them from 1990 or later. Rates "
+        "Likes Drama (50%), War (50%), going by 7 interactions, rated 3.7 of 5 on average. The "
+        "favourites date from 1990 to 1990, half of them from 1990 or later. Rates "
         "lower Comedy (100%)."
     )
     assert answer.history == "d1" and answer.tokens_in == answer.tokens_out == 0
@@ -126,7 +126,7 @@ def test_template_describes_users_without_titles(caplog: pytest.LogCaptureFixtur
 
 def test_template_describes_users_without_ratings() -> None:
     (answer,) = get_generator(SETTINGS).answers([request(context={**USER, "has_ratings": False})])
-    assert "Chooses Drama (40%), War (40%), Comedy (20%)." in answer.text
+    assert "Chooses Drama (40%), War (40%), Comedy (20%), going by 7 interactions." in answer.text
 
 
 def test_template_describes_items_even_refusing_ones() -> None:

@@ -27,8 +27,7 @@ USER = {"n_interactions": 9, "has_ratings": True, "rating_high": "5"}
 def test_likes_and_dislikes_are_those_above_and_below_the_mean():
     items = [item("5", "1990", "War", "Drama"), item("4", "1980", "Drama"), item("1", "", "Noir")]
     assert described("user", {**USER, "items": items}) == (
-        "This user has 9 interactions. The average rating is 3.3 of 5. "
-        "Likes Drama (67%), War (33%). "
+        "Likes Drama (67%), War (33%), going by 9 interactions, rated 3.3 of 5 on average. "
         "The favourites date from 1980 to 1990, half of them from 1990 or later. "
         "Rates lower Noir (100%)."
     )
@@ -37,9 +36,16 @@ def test_likes_and_dislikes_are_those_above_and_below_the_mean():
 def test_equal_ratings_are_all_liked_and_equal_counts_follow_the_alphabet():
     items = [item("3", "", "Western"), item("3", "", "Animation")]
     assert described("user", {**USER, "items": items}) == (
-        "This user has 9 interactions. The average rating is 3.0 of 5. "
-        "Likes Animation (50%), Western (50%)."
+        "Likes Animation (50%), Western (50%), going by 9 interactions, rated 3.0 of 5 on average."
     )
+
+
+def test_without_categories_the_numbers_are_told_alone():
+    context = {**USER, "items": [item("3", "")]}
+    assert described("user", context) == (
+        "This user has 9 interactions, rated 3.0 of 5 on average."
+    )
+    assert described("user", {**context, "has_ratings": False}) == "This user has 9 interactions."
 
 
 @pytest.mark.parametrize(
