@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from recbole_llmkt.config import Config
+    from recbole_llmkt.experiment.report.notebook import plot, results
     from recbole_llmkt.profiles.encoders.base import Encoder
     from recbole_llmkt.profiles.generation.generators.base import Generator
     from recbole_llmkt.quick_start import (
@@ -29,6 +30,8 @@ __all__ = [
     "export_stock_checkpoint",
     "load_data_and_model",
     "objective_function",
+    "plot",
+    "results",
     "run_recbole_llmkt",
 ]
 
@@ -41,6 +44,8 @@ _MODULES = {
     "export_stock_checkpoint": "training.export",
     "load_data_and_model": "quick_start",
     "objective_function": "quick_start",
+    "plot": "experiment.report.notebook",
+    "results": "experiment.report.notebook",
     "run_recbole_llmkt": "quick_start",
 }
 

@@ -16,6 +16,7 @@ PACKAGE = "recbole_llmkt"
 # From roof to ground: a module may import from its own layer and from those below it. A name
 # stands for a module, or for all modules of a package that no longer name stands for.
 LAYERS = (
+    "",  # the package itself, which names what is public
     "cli",
     "experiment.journal",
     "experiment.report",
@@ -23,7 +24,6 @@ LAYERS = (
     "experiment.runs",
     "experiment",
     "recommend",
-    "",  # the package itself, which names what is public
     "quick_start",
     "stock",
     "training",

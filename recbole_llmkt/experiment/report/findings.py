@@ -84,11 +84,7 @@ class Findings:
         """
         from recbole.evaluator import smaller_metrics
 
-        records = sorted_records(read_results(folder / FILE_NAME))
-        if not records:
-            raise DataError(
-                f"No results in '{folder}': `llmkt compare --output={folder} ...` creates them."
-            )
+        records = read_records(folder)
         good = [record for record in records if record.ok]
         pairs = compare_arms(good, load_users(folder, good), smaller_metrics)
         return cls(
@@ -120,6 +116,22 @@ class Findings:
 
 def _unique(records: Sequence[RunRecord], name: str) -> list[str]:
     return list(dict.fromkeys(str(getattr(record, name)) for record in records))
+
+
+def read_records(folder: Path) -> list[RunRecord]:
+    """Return the records in a comparison's folder, by model, arm and seed.
+
+    Raises
+    ------
+    DataError
+        There are none, or they cannot be read.
+    """
+    records = sorted_records(read_results(folder / FILE_NAME))
+    if not records:
+        raise DataError(
+            f"No results in '{folder}': `llmkt compare --output={folder} ...` creates them."
+        )
+    return records
 
 
 def sorted_records(records: Sequence[RunRecord]) -> list[RunRecord]:

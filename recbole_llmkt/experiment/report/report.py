@@ -17,7 +17,7 @@ from recbole_llmkt.utils.files import replace_file
 from recbole_llmkt.utils.text import finalize
 
 # The caption and the function of each picture, by file name.
-_PICTURES: dict[str, tuple[str, Callable[[Findings, figures.Theme], Figure | None]]] = {
+PICTURES: dict[str, tuple[str, Callable[[Findings, figures.Theme], Figure | None]]] = {
     "gains": (
         "Gain over base, mean over seeds; thin: 95% interval by Student's t, thick: by bootstrap "
         "(too narrow for few seeds)",
@@ -67,7 +67,7 @@ def make_report(folder: Path) -> str:
         There are no results in the folder, or a file in it cannot be read.
     """
     findings = Findings.read(folder)
-    pictures = {name: _picture(findings, name, folder) for name in _PICTURES}
+    pictures = {name: _picture(findings, name, folder) for name in PICTURES}
     texts = {
         "summary.csv": exports.summary_csv(findings),
         "tests.csv": exports.tests_csv(findings),
@@ -124,7 +124,7 @@ def report_html(findings: Findings, pictures: Mapping[str, dict[str, str] | None
 
 def _picture(findings: Findings, name: str, folder: Path) -> dict[str, str] | None:
     """Draw a picture: as a file, and for light and dark screens as data URLs."""
-    title, draw = _PICTURES[name]
+    title, draw = PICTURES[name]
     figure = draw(findings, figures.LIGHT)
     if figure is None:
         return None
