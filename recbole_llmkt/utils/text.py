@@ -22,6 +22,16 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _SECRET = re.compile("key|token|secret|passw|pwd|sig|auth|credential", re.IGNORECASE)
 # How a cell starts that a spreadsheet computes.
 _FORMULA = ("=", "+", "-", "@")
+_LATEX = str.maketrans(
+    {
+        **{sign: f"\\{sign}" for sign in "{}$&#_%"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "±": r"$\pm$",
+        "↓": r"$\downarrow$",
+    }
+)
 _MARKUP = re.compile(r"([\\`\[\]|])")
 
 
@@ -85,6 +95,17 @@ def markdown(text: str) -> str:
     """
     escaped = _MARKUP.sub(r"\\\1", one_line(text))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def latex(text: str) -> str:
+    r"""Return a text that LaTeX prints as it stands, in one line.
+
+    Examples
+    --------
+    >>> print(latex("50% of_all ± 1"))
+    50\% of\_all $\pm$ 1
+    """
+    return one_line(text).translate(_LATEX)
 
 
 def split_credentials(address: str) -> tuple[str, str]:

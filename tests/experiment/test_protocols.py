@@ -69,7 +69,7 @@ def test_a_comparison_by_labels_knows_which_way_is_better(tiny, tmp_path):
     records = compare(plan, tmp_path, jobs=2, when_done=ensure_maps)
     assert [record.error for record in records] == ["", ""]
     text = make_report(tmp_path)
-    assert "logloss ↓" in text and "lower is better" in text and "auc ↓" not in text
+    assert "LOGLOSS ↓" in text and "lower is better" in text and "AUC ↓" not in text
     rows = {
         (row["arm"], row["metric"]): row
         for row in csv.DictReader((tmp_path / "summary.csv").open())

@@ -1,4 +1,4 @@
-"""A comparison's results as CSV and as Markdown."""
+"""A comparison's results as CSV, Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tabulate import tabulate
 from recbole_llmkt.experiment.report import tables
 from recbole_llmkt.experiment.report.findings import Findings
 from recbole_llmkt.experiment.report.statistics import Cell, Estimate
-from recbole_llmkt.utils.text import markdown
+from recbole_llmkt.utils.text import latex, markdown
 
 _PARTS = ("mean", "sd", "low95", "high95", "bootstrap_low95", "bootstrap_high95")
 _CELL_HEAD = (
@@ -163,3 +163,39 @@ def _runs(findings: Findings) -> str:
         for record in findings.records
     )
     return _table(["run", "epochs", "seconds", "status", "settings"], rows)
+
+
+# ---- LaTeX ------------------------------------------------------------------------------------
+
+
+def summary_latex(findings: Findings) -> str:
+    r"""Return the table for a paper, to be read by ``\input``; it needs the package ``booktabs``.
+
+    Bold is a model's best arm, a star what the tests prove; comments say what the figures are.
+    """
+    heads = ["Model", "Arm", *map(latex, tables.metric_heads(findings.cells))]
+    lines = [
+        *(f"% {latex(line)}" for line in (tables.title(findings), tables.notes(findings))),
+        f"% {latex(tables.environment(findings))}",
+        rf"\begin{{tabular}}{{ll{'l' * (len(heads) - 2)}}}",
+        r"\toprule",
+        rf"{' & '.join(heads)} \\",
+    ]
+    model = None
+    for row in tables.table_rows(findings.good, findings.cells):
+        if row.model != model:
+            lines.append(r"\midrule")
+        name = "" if row.model == model else latex(row.model)
+        cells = [_latex_cell(findings, cell, best) for cell, best in zip(row.cells, row.best)]
+        lines.append(rf"{' & '.join([name, latex(row.arm), *cells])} \\")
+        model = row.model
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _latex_cell(findings: Findings, cell: Cell | None, best: bool) -> str:
+    if cell is None:
+        return ""
+    text = latex(tables.value_text(cell.value))
+    proven = "$^{*}$" if tables.star(findings, cell) else ""
+    gain = latex(tables.gain_text(cell.gain))
+    return (rf"\textbf{{{text}}}" if best else text) + proven + (f" ({gain})" if gain else "")

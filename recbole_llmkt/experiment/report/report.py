@@ -16,6 +16,7 @@ from recbole_llmkt.experiment.runs.consistency import profile_uses
 from recbole_llmkt.utils.files import replace_file
 from recbole_llmkt.utils.text import finalize
 
+_SVG = "image/svg+xml"
 # The caption and the function of each picture, by file name.
 PICTURES: dict[str, tuple[str, Callable[[Findings, figures.Theme], Figure | None]]] = {
     "gains": (
@@ -45,9 +46,10 @@ PICTURES: dict[str, tuple[str, Callable[[Findings, figures.Theme], Figure | None
 
 
 def make_report(folder: Path) -> str:
-    """Write ``report.html``, ``report.md``, CSV files and pictures into a comparison's folder.
+    """Write ``report.html``, ``report.md``, tables and pictures into a comparison's folder.
 
-    The CSV files are ``summary.csv``, ``tests.csv`` and ``slices.csv``; the pictures, as far as
+    The tables are ``summary.csv``, ``summary.tex`` for a paper, ``tests.csv`` and ``slices.csv``;
+    the pictures, as far as
     there is something to show, ``gains.png``, ``summary.png``, ``curves.png``, ``slices.png`` and
     ``map.png``.
 
@@ -70,17 +72,23 @@ def make_report(folder: Path) -> str:
     pictures = {name: _picture(findings, name, folder) for name in PICTURES}
     texts = {
         "summary.csv": exports.summary_csv(findings),
+        "summary.tex": exports.summary_latex(findings),
         "tests.csv": exports.tests_csv(findings),
         "slices.csv": exports.slices_csv(findings),
-        "report.md": exports.report_markdown(findings),
-        "report.html": report_html(findings, pictures),
     }
+    downloads = {name: _address(text, "text/plain") for name, text in texts.items()}
+    texts["report.md"] = exports.report_markdown(findings)
+    texts["report.html"] = report_html(findings, pictures, downloads)
     for name, text in texts.items():
         replace_file(folder / name, text.encode())
     return tables.terminal_table(findings)
 
 
-def report_html(findings: Findings, pictures: Mapping[str, dict[str, str] | None]) -> str:
+def report_html(
+    findings: Findings,
+    pictures: Mapping[str, dict[str, str] | None],
+    downloads: Mapping[str, str],
+) -> str:
     """Return a self-contained page: tables, pictures, settings and runs.
 
     Parameters
@@ -89,6 +97,8 @@ def report_html(findings: Findings, pictures: Mapping[str, dict[str, str] | None
         What it tells.
     pictures : mapping of str to dict or None
         By file name: the title, and the addresses for light and dark screens.
+    downloads : mapping of str to str
+        The addresses of tables, by file name.
     """
     source = (
         resources.files("recbole_llmkt.experiment.report")
@@ -107,6 +117,7 @@ def report_html(findings: Findings, pictures: Mapping[str, dict[str, str] | None
         note=tables.notes(findings),
         doubts=tables.doubts(findings.records),
         pictures=pictures,
+        downloads=downloads,
         arm_names=findings.unique("arm"),
         tables=tables,
         settings=tables.own_settings(findings.records),
@@ -130,8 +141,12 @@ def _picture(findings: Findings, name: str, folder: Path) -> dict[str, str] | No
         return None
     svg = figures.as_svg(figure)
     figures.save_png(figure, folder / f"{name}.png")
-    return {"title": title, "light": _address(svg), "dark": _address(figures.darkened(svg))}
+    return {
+        "title": title,
+        "light": _address(svg, _SVG),
+        "dark": _address(figures.darkened(svg), _SVG),
+    }
 
 
-def _address(svg: str) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+def _address(text: str, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(text.encode()).decode()}"

@@ -50,9 +50,9 @@ def metric_names(cells: Sequence[Cell]) -> list[str]:
 
 
 def metric_heads(cells: Sequence[Cell]) -> list[str]:
-    """Return a heading for each metric; an arrow marks those where lower is better."""
+    """Return a heading for each metric as in the pictures; an arrow: lower is better."""
     smaller = {cell.metric for cell in cells if cell.smaller}
-    return [f"{name} ↓" if name in smaller else name for name in metric_names(cells)]
+    return [name.upper() + " ↓" * (name in smaller) for name in metric_names(cells)]
 
 
 def table_rows(records: Sequence[RunRecord], cells: Sequence[Cell]) -> list[Row]:
@@ -243,7 +243,7 @@ def tests_rows(findings: Findings) -> list[list[str]]:
     """Return a row of :data:`TESTS_HEAD` for each pair of arms."""
     rows = []
     for pair in findings.pairs:
-        names = [pair.model, pair.arm, pair.rival, pair.metric, str(pair.users)]
+        names = [pair.model, pair.arm, pair.rival, pair.metric.upper(), str(pair.users)]
         tests = [p_text(p) for p in (pair.wilcoxon, pair.ttest, pair.holm)]
         seeds, count = "", "0"
         if pair.seeds is not None:
@@ -270,7 +270,7 @@ def slices_rows(findings: Findings) -> list[list[str]]:
             f"{part.users:.0f}",
             cell.model,
             cell.arm,
-            cell.metric,
+            cell.metric.upper(),
             value_text(cell.value),
             gain_text(cell.gain),
         ]

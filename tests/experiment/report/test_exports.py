@@ -68,3 +68,27 @@ def test_cells_of_markdown_are_escaped_and_failures_told():
     assert "failed: a \\| b" in text or "failed: a &#124; b" in text
     summary = [line for line in text.splitlines() if line.startswith("|")]
     assert len({line.replace("\\|", "").count("|") for line in summary[:4]}) == 1
+
+
+def test_the_latex_table_escapes_and_marks_the_best():
+    lines = exports.summary_latex(FINDINGS).splitlines()
+    assert all(line.startswith("% ") for line in lines[:3])
+    assert lines[3] == r"\begin{tabular}{lll}"
+    assert lines[4:] == [
+        r"\toprule",
+        r"Model & Arm & HIT@10 \\",
+        r"\midrule",
+        r"B|PR & base & 0.1500 $\pm$ 0.0707 \\",
+        rf" & kt & \textbf{{0.1750 $\pm$ 0.0919}} ({gain()}) \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    evil = findings_of(run("a_b&%\\input{x}", 1, 0.1), run("base", 1, 0.1))
+    (line,) = (line for line in exports.summary_latex(evil).splitlines() if "input" in line)
+    assert r"a\_b\&\%\textbackslash{}input\{x\} & " in line
+
+
+def gain():
+    """Return the gain of the arm kt as LaTeX shows it."""
+    (cell,) = (cell for cell in FINDINGS.cells if cell.arm == "kt")
+    return f"{cell.gain.mean:+.1f}\\%"

@@ -57,7 +57,7 @@ def test_the_best_arm_is_the_lowest_where_less_is_better():
         run("kt", 1, test={"auc": 0.7, "logloss": 0.6}, seconds=4.0),
     ]
     cells = summarise(records, ["logloss"])
-    assert metric_heads(cells) == ["auc", "logloss ↓"]
+    assert metric_heads(cells) == ["AUC", "LOGLOSS ↓"]
     base, kt = table_rows(records, cells)
     assert (list(base.best), list(kt.best)) == ([False, True], [True, False])
     assert (base.seconds, kt.seconds) == (2.0, 4.0)
