@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -43,6 +44,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("processes"))
 
 
+def pytest_collection_finish() -> None:
+    """Spare the collector what stays until the end: all modules and tests."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def cheap_seeds() -> None:
     """Seed only the devices that are there.
@@ -74,6 +82,15 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     for handler in [added for added in root.handlers if added not in before]:
         root.removeHandler(handler)
         handler.close()
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw no picture of a report, for seconds, where a test reads texts."""
+    from recbole_llmkt.experiment.report import figures
+
+    monkeypatch.setattr(figures, "as_svg", lambda figure: "<svg/>")
+    monkeypatch.setattr(figures, "save_png", lambda figure, path: None)
 
 
 @pytest.fixture

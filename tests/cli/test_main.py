@@ -90,7 +90,7 @@ def test_what_is_missing_is_named(command, given, missing):
     assert f"Missing option '--{missing}'" in done.output
 
 
-def test_tuning_and_comparing_the_winners(tiny):
+def test_tuning_and_comparing_the_winners(tiny, undrawn):
     flags = short(tiny)
     Path("space.yaml").write_text("transfer: {kt_loss: [rmse], kt_init: ~, kt_epochs: [0.5]}")
     done = run(

@@ -34,7 +34,10 @@ OWN = {
 }
 
 
-@pytest.mark.parametrize("model", ["NeuMF", "SimpleX", "MultiVAE"])
+OTHERS = [pytest.param(model, marks=pytest.mark.slow) for model in ("SimpleX", "MultiVAE")]
+
+
+@pytest.mark.parametrize("model", ["NeuMF", *OTHERS])
 def test_base_and_kt_with_the_real_profiles(model):
     keys = {**QUICK, **OWN.get(model, {})}
     base = run_recbole_llmkt(model, "ml-100k", config_dict={**keys, "kt_enabled": False})

@@ -63,7 +63,7 @@ def test_a_comparison_by_sampled_candidates(tiny, tmp_path):
     assert "<h2>Profiles</h2>" in (tmp_path / "report.html").read_text()
 
 
-def test_a_comparison_by_labels_knows_which_way_is_better(tiny, tmp_path):
+def test_a_comparison_by_labels_knows_which_way_is_better(tiny, tmp_path, undrawn):
     keys = tiny.settings(**{**LABELLED, "epochs": 2, "profile_allow_leak": True})
     plan = Plan(["DeepFM"], ["base", "kt"], [1], "tiny", overrides=keys)
     records = compare(plan, tmp_path, jobs=2, when_done=ensure_maps)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from recbole_llmkt.evaluation.per_user import UserMetrics
-from recbole_llmkt.experiment.report import figures
 from recbole_llmkt.experiment.report.embedding_map import FILE_NAME as MAP_NAME
 from recbole_llmkt.experiment.report.embedding_map import ensure_maps, read_maps
 from recbole_llmkt.experiment.report.report import make_report
@@ -54,13 +53,6 @@ def write_results(folder, *records):
 @pytest.fixture
 def write(tmp_path):
     return lambda *records: write_results(tmp_path, *records)
-
-
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Draw no picture, for seconds, where a test reads texts."""
-    monkeypatch.setattr(figures, "as_svg", lambda figure: "<svg/>")
-    monkeypatch.setattr(figures, "save_png", lambda figure, path: None)
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def test_it_does_not_resume_with_other_texts(tiny):
         run.fit()
 
 
-def test_it_is_compared_and_reported(tiny, tmp_path):
+def test_it_is_compared_and_reported(tiny, tmp_path, undrawn):
     plan = Plan(
         ["BPR"],
         ["base", "toy", "toy+shuffled"],
