@@ -29,7 +29,6 @@ NEIGHBOURS = {"kt_entity": "both", "kt_weight": 0.0, "kt_hybrid": "neighbours"}
 EASE: dict[str, Any] = {"model": "EASE", "reg_weight": 1.0}
 FAST = {
     "loss": (BPR, LOSS),
-    "start": (BPR, START),
     "neighbours": (BPR, NEIGHBOURS),
     "drawn": (EASE, {"kt_closed_form": "drawn", "kt_closed_form_weight": 100.0}),
     "rows": (EASE, {"kt_closed_form": "rows", "kt_closed_form_weight": 100.0}),
@@ -136,6 +135,7 @@ def test_profiles_that_are_noise_do_not_win(worlds, way):
 
 
 WAYS = {
+    "start": (BPR, START),
     "cosine": (BPR, {**LOSS, "kt_loss": "cosine"}),
     "gram": (BPR, {**LOSS, "kt_loss": "gram"}),
     "infonce": (

@@ -288,7 +288,8 @@ def average_over_processes(gradient: Tensor) -> Tensor:
     """Return the mean of a gradient over the processes of the group."""
     averaged = gradient.clone()
     torch.distributed.all_reduce(averaged)
-    return averaged / torch.distributed.get_world_size()
+    processes: int = torch.distributed.get_world_size()
+    return averaged / processes
 
 
 def _parameter_ids(optimizer: torch.optim.Optimizer) -> set[int]:
