@@ -11,6 +11,7 @@ from tabulate import tabulate
 from recbole_llmkt.experiment.report import tables
 from recbole_llmkt.experiment.report.findings import Findings
 from recbole_llmkt.experiment.report.statistics import Cell, Estimate
+from recbole_llmkt.utils.text import cell as table_cell
 from recbole_llmkt.utils.text import latex, markdown
 
 _PARTS = ("mean", "sd", "low95", "high95", "bootstrap_low95", "bootstrap_high95")
@@ -49,7 +50,7 @@ def summary_csv(findings: Findings) -> str:
 def slices_csv(findings: Findings) -> str:
     """Return the slices, a line for each part, model, arm and metric."""
     lines = (
-        [part.name, part.part, part.bounds, f"{part.users:g}", *_cell_line(cell)]
+        [*_names(part.name, part.part, part.bounds), f"{part.users:g}", *_cell_line(cell)]
         for part in findings.slices
         for cell in part.cells
     )
@@ -60,7 +61,7 @@ def tests_csv(findings: Findings) -> str:
     """Return the tests, a line for each pair of arms."""
     lines = []
     for pair in findings.pairs:
-        names = [pair.model, pair.arm, pair.rival, pair.metric, pair.users]
+        names = [*_names(pair.model, pair.arm, pair.rival, pair.metric), pair.users]
         over_users = [pair.difference, pair.wilcoxon, pair.ttest, pair.holm]
         seeds = pair.seeds or Estimate(0, float("nan"), None, None, None)
         over_seeds = [seeds.n, *(_number(value) for value in (seeds.mean, seeds.low, seeds.high))]
@@ -79,7 +80,12 @@ def _csv(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
 def _cell_line(cell: Cell) -> list[object]:
     won = cell.won if cell.gain else ""
     numbers = [*_numbers(cell.value, 6), *_numbers(cell.gain, 3)]
-    return [cell.model, cell.arm, cell.metric, cell.value.n, *numbers, won]
+    return [*_names(cell.model, cell.arm, cell.metric), cell.value.n, *numbers, won]
+
+
+def _names(*names: str) -> list[str]:
+    """Return names, which were read from a file, so that no spreadsheet computes them."""
+    return [table_cell(name) for name in names]
 
 
 def _numbers(value: Estimate | None, digits: int) -> list[str]:
@@ -197,5 +203,5 @@ def _latex_cell(findings: Findings, cell: Cell | None, best: bool) -> str:
         return ""
     text = latex(tables.value_text(cell.value))
     proven = "$^{*}$" if tables.star(findings, cell) else ""
-    gain = latex(tables.gain_text(cell.gain))
+    gain = latex(tables.gain_text(cell.gain)).replace("-", "$-$")  # a minus, not a hyphen
     return (rf"\textbf{{{text}}}" if best else text) + proven + (f" ({gain})" if gain else "")

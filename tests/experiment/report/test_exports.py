@@ -83,6 +83,8 @@ def test_the_latex_table_escapes_and_marks_the_best():
         r"\bottomrule",
         r"\end{tabular}",
     ]
+    worse = findings_of(run("base", 1, 0.2), run("kt", 1, 0.1))
+    assert r"0.1000 ($-$50.0\%) \\" in exports.summary_latex(worse)
     evil = findings_of(run("a_b&%\\input{x}", 1, 0.1), run("base", 1, 0.1))
     (line,) = (line for line in exports.summary_latex(evil).splitlines() if "input" in line)
     assert r"a\_b\&\%\textbackslash{}input\{x\} & " in line
@@ -92,3 +94,12 @@ def gain():
     """Return the gain of the arm kt as LaTeX shows it."""
     (cell,) = (cell for cell in FINDINGS.cells if cell.arm == "kt")
     return f"{cell.gain.mean:+.1f}\\%"
+
+
+def test_names_are_no_formulas():
+    evil = findings_of(run("=1+1", 1, 0.1, model="@x"), run("base", 1, 0.1, model="@x"))
+    for text in (exports.summary_csv(evil), exports.slices_csv(evil)):
+        assert {(row["model"], row["arm"]) for row in rows(text)} == {
+            ("'@x", "'=1+1"),
+            ("'@x", "base"),
+        }
