@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -57,12 +57,14 @@ def cheap_seeds() -> None:
 
     For each other kind torch queues the call, with the stack that it came from: a millisecond.
     """
-    import torch
+    import torch.cuda
+    import torch.xpu
 
-    for name in ("cuda", "xpu", "mtia"):
-        devices: Any = getattr(torch, name, None)
-        if hasattr(devices, "_lazy_call") and not devices.is_available():
-            devices._lazy_call = lambda call, **_: None
+    for devices in (torch.cuda, torch.xpu, torch.mtia):
+        if not devices.is_available():
+            for module in (devices, getattr(devices, "random", None)):
+                if hasattr(module, "_lazy_call"):
+                    module._lazy_call = lambda call, **_: None
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from recbole_llmkt import (
 from recbole_llmkt.cli.main import main
 from recbole_llmkt.quick_start import train
 from recbole_llmkt.registry import get_model
+from recbole_llmkt.stock import main as run_stock_script
 from recbole_llmkt.utils.exceptions import (
     LeakError,
 )
@@ -121,13 +120,7 @@ def test_an_exported_checkpoint_loads_in_stock_recbole(tiny):
     result = run(tiny, "NeuMF", saved=True, my_key=attack)
     export_stock_checkpoint(result["checkpoint"], "stock/model.pth")
     Path("stock.py").write_text(STOCK)
-    done = subprocess.run(
-        [sys.executable, "-m", "recbole_llmkt.stock", "stock.py", "stock/model.pth"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = in_fork(run_stock_script, "stock.py", "stock/model.pth")
     line = next(
         (printed for printed in done.stdout.splitlines() if printed.startswith("SCORES")), ""
     )

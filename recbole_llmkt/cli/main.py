@@ -75,9 +75,11 @@ class _Commands(click.Group):
             context.exit(INTERRUPTED)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
-        except Exception:
-            from recbole_llmkt.compat import versions
-
+        except Exception as error:
+            try:
+                from recbole_llmkt.compat import versions
+            except LLMKTError as unsupported:  # a RecBole that lacks what was imported
+                raise _Refusal(str(unsupported)) from error
             echo(f"This is a bug in the program, seen with {versions()}:", err=True)
             raise
 

@@ -14,6 +14,8 @@ import torch
 from scipy.sparse import dok_matrix
 
 from recbole_llmkt.compat import stock_recbole
+from recbole_llmkt.stock import main as run_stock_script
+from tests.helpers import in_fork
 
 SCRIPT = """
 from recbole.quick_start import run_recbole
@@ -50,7 +52,8 @@ def test_stock_recbole_trains_saves_evaluates_and_loads(make_dataset):
         done.stderr[-2000:]
     )
     assert "Warning" not in done.stderr
-    done = run_stock(LOADING)  # with a configuration that no Config of this process has made
+    Path("loading.py").write_text(LOADING)
+    done = in_fork(run_stock_script, "loading.py")  # no Config of its process made these
     modules = [f"recbole.model.general_recommender.{name}" for name in ("bpr", "lightgcn")]
     loaded = re.findall("LOADED .*", done.stdout)
     assert loaded == [f"LOADED {module} 31" for module in modules], done.stderr[-2000:]
