@@ -68,7 +68,10 @@ class _Commands(click.Group):
         except (LLMKTError, OSError) as error:
             if context.params["debug"]:
                 raise
-            raise _Refusal(printable(str(error))) from error
+            message = printable(str(error))
+            if getattr(error, "is_full", False) and context.invoked_subcommand in _RESUMING:
+                message += " What is finished is kept; the same command resumes."
+            raise _Refusal(message) from error
         except KeyboardInterrupt:
             resumes = context.invoked_subcommand in _RESUMING
             echo(f"Interrupted.{' The same command resumes.' if resumes else ''}", err=True)

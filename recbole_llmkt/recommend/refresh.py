@@ -142,7 +142,7 @@ class _State:
         """Record a finished step."""
         self.done.update(done)
         text = json.dumps({"request": self._request, "done": self.done}, indent=2)
-        replace_file(self._path, f"{text}\n".encode())
+        replace_file(self._path, f"{text}\n".encode(), "--output")
 
 
 def steps_done(noted: Fields) -> Settings:
