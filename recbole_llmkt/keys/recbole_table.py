@@ -274,8 +274,8 @@ _GROUPS = {
     "filter_inter_by_user_or_item": Key("", "bool"),
     "normalize_all": Key("", "bool", optional=True),
     "epochs train_batch_size eval_batch_size MAX_ITEM_LIST_LENGTH": Key("", "int", low=1),
-    # RecBole's own meaning of an eval_step of 0: train without validation.
-    "worker seed eval_step stopping_step": Key("", "int", low=0),
+    "seed eval_step stopping_step": Key("", "int", low=0),  # eval_step 0 never validates
+    "worker": Key("", "int", low=0, high=256),
     "loss_decimal_place metric_decimal_place": Key("", "int", low=0, high=20),
     "learning_rate": Key("", "float", low=0.0, above=True),
     "weight_decay": Key("", "float", low=0.0),

@@ -124,6 +124,7 @@ def test_learning_rates(value):
         ("additional_feat_suffix", ["../a"], "without folders"),
         ("additional_feat_suffix", "a\\b", "without folders"),
         ("load_col", {"../a": ["user_id"]}, "'../a': the value must be parts of"),
+        ("worker", 100_000, "an integer from 0 to 256"),
         ("tail_ratio", "x", "a number above 0.0"),
         ("tail_ratio", -3, "a number above 0.0"),
         ("field_separator", "", "string"),
