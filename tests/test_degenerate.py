@@ -66,6 +66,14 @@ def test_a_sequential_model_of_one_user(make_dataset, size):
     assert math.isfinite(result["best_valid_score"]) is validated
 
 
+def test_histories_of_one_interaction_leave_a_sequential_model_nothing(make_dataset):
+    config = make_dataset(12, 5, (1, 1)).config(
+        "GRU4Rec", train_neg_sample_args=None, eval_args=SPLIT, topk=[1], valid_metric="NDCG@1"
+    )
+    with pytest.raises(DataError, match="nothing is left for the training part"):
+        train(config)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_profiles_that_are_all_alike(tiny, way):
     for entity in ("user", "item"):

@@ -51,7 +51,7 @@ def load_data(
     with recbole_refusals(
         lambda reason: DataError(
             f"RecBole cannot use the dataset '{config['dataset']}' in {config['data_path']}: "
-            f"{reason}. Check the atomic files, load_col, eval_args and the filters "
+            f"{_plainly(reason)}. Check the atomic files, load_col, eval_args and the filters "
             "(user_inter_num_interval, item_inter_num_interval, val_interval)."
         )
     ):
@@ -59,6 +59,12 @@ def load_data(
         loaders = data_preparation(config, dataset)
     check_loaded(config, dataset, loaders[0]._dataset)
     return (dataset, *loaders)
+
+
+def _plainly(reason: str) -> str:
+    """Say what PyTorch means where it samples from a training part without a row."""
+    nothing = "nothing is left for the training part (a sequential model needs two interactions)"
+    return nothing if "num_samples=0" in reason else reason
 
 
 def _create(config: RunConfig, vocabulary: Vocabulary | None) -> Dataset:

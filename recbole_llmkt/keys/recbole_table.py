@@ -185,8 +185,8 @@ def _each(good: Callable[[object], bool], words: str) -> Check:
 
 
 def _is_discretization(way: object) -> bool:
-    method = way.get("method") if isinstance(way, Mapping) else None
-    return method == "LD" or (method == "ED" and _whole(way.get("bucket"), 1))
+    way = way if isinstance(way, Mapping) else {}
+    return way.get("method") == "LD" or (way.get("method") == "ED" and _whole(way.get("bucket"), 1))
 
 
 _seq_len = _each(lambda length: _whole(length, 1), "an integer of 1 or more")
