@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 # What is left of equal gradients after float32 has rounded their difference, relative to them.
 _ROUNDING = 1e-6
@@ -35,14 +36,17 @@ class GradientRatio:
         self.value: float | None = None
         self._scale: Tensor | float = 1.0
         self._own = torch.zeros((), device=transfer.device)
-        self._handles = []
+        self._handles: list[RemovableHandle] = []
         pulls: Sequence[Tensor | None] = [None] * len(parameters)
         if transfer.requires_grad and parameters:
             pulls = torch.autograd.grad(transfer, parameters, retain_graph=True, allow_unused=True)
-            self._handles.append(transfer.register_hook(self._keep_scale))
+            self._watch(transfer, self._keep_scale)
         self._pull = sum((_square(pull) for pull in pulls if pull is not None), self._own)
         for parameter, pull in zip(parameters, pulls):
-            self._handles.append(parameter.register_hook(self._adding(pull)))
+            self._watch(parameter, self._adding(pull))
+
+    def _watch(self, tensor: Tensor, hook: Callable[[Tensor], None]) -> None:
+        self._handles.append(tensor.register_hook(hook))  # type: ignore[no-untyped-call]
 
     def _keep_scale(self, gradient: Tensor) -> None:
         """Keep what all losses are multiplied with (for gradients in half precision)."""
@@ -66,4 +70,5 @@ class GradientRatio:
 
 
 def _square(gradient: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(gradient.float()).square()
+    square: Tensor = torch.linalg.vector_norm(gradient.float()).square()
+    return square

@@ -113,8 +113,11 @@ class Term(Source):
     def __post_init__(self) -> None:
         wants_table = self.profiles.entity in self.loss.table_of
         self._known = _of_known(self.table) if wants_table else None
-        counts_rows = isinstance(self.loss, RowLoss) and self.loss.counts_rows
-        self._counts_rows = counts_rows and self.regularizer is None
+        self._row_loss = (
+            self.loss
+            if isinstance(self.loss, RowLoss) and self.loss.counts_rows and not self.regularizer
+            else None
+        )
 
     def choose(self, interaction: Interaction, step: Sequence[int]) -> Tensor | None:
         """Choose the entities of a batch to hide; None where none is hidden."""
@@ -149,12 +152,12 @@ class Term(Source):
         masked : Tensor of int64, optional
             The entities that were hidden: only their states count.
         """
-        if self._counts_rows and masked is None:
+        if self._row_loss is not None and masked is None:
             counted = self.read_counted(tap, interaction)
             if counted is not None:
                 target = self._project_target(self.targets_of(counted.ids))
                 hidden = self._project(counted.hidden)
-                return self.loss.of_counted(hidden, target, counted.counts)
+                return self._row_loss.of_counted(hidden, target, counted.counts)
         hidden, ids = self.read(tap, interaction)
         if masked is not None:
             kept = torch.isin(ids, masked)

@@ -215,12 +215,13 @@ class Tap:
         self._undo, self.calls = [], []
 
     def _hook(self, module: nn.Module) -> RemovableHandle:
-        is_table, is_plain = isinstance(module, nn.Embedding), _looks_up_plainly(module)
+        is_table = isinstance(module, nn.Embedding)
+        plain = module if isinstance(module, nn.Embedding) and looks_up_plainly(module) else None
 
         def on_output(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
             if self.recording:
                 ids = inputs[0] if is_table and inputs else None
-                table = module.weight if is_plain else None
+                table = plain.weight if plain is not None else None
                 self.calls.append(Call(self.pick(output), ids, table))
 
         def on_input(module: nn.Module, inputs: tuple[object, ...]) -> None:
@@ -255,8 +256,14 @@ class Tap:
         return undo
 
 
-def _looks_up_plainly(module: nn.Module) -> bool:
-    """Tell whether a module returns rows of its table as they are, with a dense gradient."""
+def looks_up_plainly(module: nn.Embedding) -> bool:
+    """Tell whether a module returns rows of its table as they are, with a dense gradient.
+
+    Parameters
+    ----------
+    module : nn.Embedding
+        An embedding, or what a subclass has made of it.
+    """
     return (
         type(module) is nn.Embedding
         and module.max_norm is None

@@ -36,11 +36,10 @@ class TimeRows(Rows):
 
     def counted(self, calls: Sequence[Call], interaction: Interaction) -> Counted | None:
         """Pool histories of the same user once, from the table that they were looked up in."""
-        if len(calls) != 1 or calls[0].table is None or self.pool == "attention":
+        call = calls[0] if len(calls) == 1 else None
+        if call is None or self.pool == "attention" or call.table is None or call.ids is None:
             return None
-        call = calls[0]
         users = self._users(call, interaction)
-        assert call.ids is not None, "a table is looked up by ids"
         users, histories, counts = _each_once(users, call.ids)
         lengths = (histories != 0).sum(1)
         weights = self._weights(histories, _steps_back(lengths, histories))
@@ -58,7 +57,8 @@ class TimeRows(Rows):
 
     def _users(self, call: Call, interaction: Interaction) -> Tensor:
         """Return whose each row is, of a tensor that fits."""
-        value, users = call.value, interaction[self.entities.id_field].flatten()
+        value = call.value
+        users: Tensor = interaction[self.entities.id_field].flatten()
         if value.dim() != 3 or len(value) != len(users):
             raise self._misfit(value, "of shape (batch, length, width)")
         if call.ids is None and not self.entities.max_length:

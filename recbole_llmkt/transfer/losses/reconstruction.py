@@ -44,14 +44,13 @@ class _RootMeanSquare(torch.autograd.Function):
         """Compute the root of the mean squared difference."""
         difference = hidden - target
         if counts is None:
-            pulled, size = difference, float(difference.numel())
-            root: Tensor = torch.linalg.vector_norm(difference).div(size**0.5)
+            pulled, ctx.size = difference, float(difference.numel())
+            root: Tensor = torch.linalg.vector_norm(difference).div(ctx.size**0.5)
         else:
             pulled = difference * counts.unsqueeze(1)
-            size = counts.sum().clamp_min(1.0) * hidden.shape[1]
-            root = (torch.dot(pulled.flatten(), difference.flatten()) / size).sqrt()
+            ctx.size = counts.sum().clamp_min(1.0) * hidden.shape[1]
+            root = (torch.dot(pulled.flatten(), difference.flatten()) / ctx.size).sqrt()
         ctx.save_for_backward(pulled, root)
-        ctx.size = size
         return root
 
     @staticmethod

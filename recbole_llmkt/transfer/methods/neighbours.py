@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from recbole_llmkt.profiles.loading import ProfileVectors
@@ -52,13 +52,47 @@ class Neighbours(Part):
         super().__init__(table, profiles)
         self.mean, self.transposed, self.share = mean, transposed, share
 
-    def added(self, own: Tensor) -> Tensor:
-        """Return a S R."""
-        return self.share * (self.mean @ flushed(own))
+    def add_to(self, rows: Tensor, own: Tensor, ids: Tensor | None = None) -> None:
+        """Add a S R."""
+        if ids is None:
+            torch.addmm(rows, self.mean, flushed(own), alpha=self.share, out=rows)
+            return
+        links, _, shares, starts = self._links(ids)
+        rows += nn.functional.embedding_bag(
+            links, own, starts, mode="sum", per_sample_weights=shares
+        )
 
-    def take_gradient(self, gradient: Tensor) -> Tensor:
-        """Return what flows to a row from those that it is a neighbour of."""
-        return self.share * (self.transposed @ flushed(gradient))
+    def take_gradient(self, gradient: Tensor, ids: Tensor | None = None) -> None:
+        """Add what flows to a row from those that it is a neighbour of."""
+        if ids is None:
+            # A product may not be written to what it is computed from.
+            gradient.add_(self.transposed @ flushed(gradient), alpha=self.share)
+            return
+        links, places, shares, _ = self._links(ids)
+        taken = flushed(gradient.index_select(0, ids)).index_select(0, places)
+        gradient.index_add_(0, links, taken.mul_(shares.unsqueeze(1)))
+
+    def _links(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the neighbours of ids.
+
+        Returns
+        -------
+        links : Tensor of int64, shape (m,)
+            The neighbours of all ids, one after the other.
+        places : Tensor of int64, shape (m,)
+            Whose each one is, as a place in ``ids``.
+        shares : Tensor, shape (m,)
+            a times its weight.
+        starts : Tensor of int64, shape (n,)
+            Where those of each id begin.
+        """
+        rows = self.mean.crow_indices()
+        first, counts = rows[ids], rows[ids + 1] - rows[ids]
+        places = torch.repeat_interleave(counts)
+        starts = counts.cumsum(0) - counts
+        stored = torch.arange(len(places), device=ids.device) + (first - starts)[places]
+        links, shares = self.mean.col_indices()[stored], self.mean.values()[stored]
+        return links, places, self.share * shares, starts
 
     def summary(self) -> Settings:
         """Describe the neighbourhoods."""

@@ -1,0 +1,124 @@
+"""Time of a training step with hybrid tables over one without, on random users and items.
+
+    python benchmarks/hybrid.py [--rows 100000] [--width 64] [--batch 2048] [--pairs 9]
+
+The model is matrix factorization with a pairwise loss and Adam, which moves every row in every
+step. ``on demand`` is how a model trains that only looks rows up, ``whole`` one that reads all of
+them. What an epoch's end costs, where all rows are written, is in the last column.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+from tabulate import tabulate
+from torch import Tensor, nn
+
+from recbole_llmkt.profiles.loading import ProfileVectors
+from recbole_llmkt.transfer.inspection.tables import EntityTable
+from recbole_llmkt.transfer.methods.folded import FoldedParameter, Part, join_optimizers
+from recbole_llmkt.transfer.methods.linear_map import LinearMap
+from recbole_llmkt.transfer.methods.neighbours import Neighbours, neighbour_mean
+
+FEATURES, NEIGHBOURS, SHARE = 32, 10, 0.5
+STEPS = 4  # of a block
+NO_PROFILES = ProfileVectors("item", np.zeros(0, np.int64), np.zeros((0, 2), np.float32), 1, "", "")
+Maker = Callable[[EntityTable, Tensor], Part]
+
+
+class Factors(nn.Module):
+    """Matrix factorization with the loss of BPR."""
+
+    def __init__(self, rows: int, width: int) -> None:
+        super().__init__()
+        self.users, self.items = nn.Embedding(rows, width), nn.Embedding(rows, width)
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """Return the loss of (user, item, negative item): shape (3, batch)."""
+        users, items, negatives = self.users(batch[0]), self.items(batch[1]), self.items(batch[2])
+        return -nn.functional.logsigmoid((users * (items - negatives)).sum(1)).mean()
+
+
+def linear(table: EntityTable, rows: Tensor) -> Part:
+    """Make a map of random features."""
+    return LinearMap(table, NO_PROFILES, torch.randn(len(rows), FEATURES), rows.shape[1])
+
+
+def neighbours(table: EntityTable, rows: Tensor) -> Part:
+    """Make neighbours at random."""
+    links = torch.randint(1, len(rows), (len(rows), NEIGHBOURS))
+    return Neighbours(table, NO_PROFILES, *neighbour_mean(links, rows), SHARE)
+
+
+class Arm:
+    """A model with its optimizer, and hybrid tables or none."""
+
+    def __init__(self, rows: int, width: int, make: Maker | None) -> None:
+        torch.manual_seed(1)
+        self.model = Factors(rows, width)
+        self.optimizer = torch.optim.Adam(self.model.parameters())
+        self.folded = []
+        if make is not None:
+            for name, parameter in self.model.named_parameters():
+                part = make(EntityTable(name, "item", rows), parameter.detach())
+                self.folded.append(FoldedParameter(name, parameter, [part]))
+            join_optimizers(self.folded, [self.optimizer])
+
+    def steps(self, batch: Tensor, on_demand: bool) -> tuple[float, float]:
+        """Return the median seconds of a step, and those of leaving the epoch."""
+        times = []
+        with ExitStack() as epoch:
+            for folded in self.folded if on_demand else ():
+                module = self.model.get_submodule(folded.name.rpartition(".")[0])
+                epoch.enter_context(folded.on_demand([module]))
+            self._step(batch)  # the first of an epoch makes sure that rows are looked up alone
+            for _ in range(STEPS):
+                start = time.process_time()
+                self._step(batch)
+                times.append(time.process_time() - start)
+            start = time.process_time()
+        return statistics.median(times), time.process_time() - start
+
+    def _step(self, batch: Tensor) -> None:
+        self.optimizer.zero_grad()
+        self.model(batch).backward()
+        self.optimizer.step()
+
+
+def main() -> None:
+    """Print a table of both kinds."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=2048)
+    parser.add_argument("--pairs", type=int, default=9)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    batch = torch.randint(1, options.rows, (3, options.batch))
+    plain = Arm(options.rows, options.width, None)
+    lines = []
+    for make in (linear, neighbours):
+        hybrid = Arm(options.rows, options.width, make)
+        for on_demand in (True, False):
+            pairs = [
+                (plain.steps(batch, False)[0], *hybrid.steps(batch, on_demand))
+                for _ in range(options.pairs)
+            ]
+            ratio = statistics.median(step / base for base, step, _ in pairs)
+            base, _, end = (1000 * statistics.median(column) for column in zip(*pairs))
+            lines.append((make.__name__, "on demand" if on_demand else "whole", ratio, base, end))
+    headers = ["kt_hybrid", "rows", "ratio", "base (ms)", "end of an epoch (ms)"]
+    print(tabulate(lines, headers, tablefmt="github", floatfmt=("", "", ".3f", ".1f", ".1f")))
+
+
+if __name__ == "__main__":
+    main()
