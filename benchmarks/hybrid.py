@@ -1,9 +1,9 @@
 """Time of a training step with hybrid tables over one without, on random users and items.
 
-    python benchmarks/hybrid.py [--rows 100000] [--width 64] [--batch 2048] [--pairs 9]
+    python benchmarks/hybrid.py [--rows 100000] [--width 64] [--batch 2048] [--pairs 25]
 
 The model is matrix factorization with a pairwise loss and Adam, which moves every row in every
-step. ``on demand`` is how a model trains that only looks rows up, ``whole`` one that reads all of
+step. Steps with and without take turns. ``on demand`` is how a model trains that only looks rows up, ``whole`` one that reads all of
 them. What an epoch's end costs, where all rows are written, is in the last column.
 """
 
@@ -30,7 +30,6 @@ from recbole_llmkt.transfer.methods.linear_map import LinearMap
 from recbole_llmkt.transfer.methods.neighbours import Neighbours, neighbour_mean
 
 FEATURES, NEIGHBOURS, SHARE = 32, 10, 0.5
-STEPS = 4  # of a block
 NO_PROFILES = ProfileVectors("item", np.zeros(0, np.int64), np.zeros((0, 2), np.float32), 1, "", "")
 Maker = Callable[[EntityTable, Tensor], Part]
 
@@ -73,20 +72,19 @@ class Arm:
                 self.folded.append(FoldedParameter(name, parameter, [part]))
             join_optimizers(self.folded, [self.optimizer])
 
-    def steps(self, batch: Tensor, on_demand: bool) -> tuple[float, float]:
-        """Return the median seconds of a step, and those of leaving the epoch."""
-        times = []
-        with ExitStack() as epoch:
-            for folded in self.folded if on_demand else ():
-                module = self.model.get_submodule(folded.name.rpartition(".")[0])
-                epoch.enter_context(folded.on_demand([module]))
-            self._step(batch)  # the first of an epoch makes sure that rows are looked up alone
-            for _ in range(STEPS):
-                start = time.process_time()
-                self._step(batch)
-                times.append(time.process_time() - start)
-            start = time.process_time()
-        return statistics.median(times), time.process_time() - start
+    def epoch(self, on_demand: bool) -> ExitStack:
+        """Open an epoch."""
+        opened = ExitStack()
+        for folded in self.folded if on_demand else ():
+            module = self.model.get_submodule(folded.name.rpartition(".")[0])
+            opened.enter_context(folded.on_demand([module]))
+        return opened
+
+    def seconds(self, batch: Tensor) -> float:
+        """Return the processor's seconds for a step."""
+        start = time.process_time()
+        self._step(batch)
+        return time.process_time() - start
 
     def _step(self, batch: Tensor) -> None:
         self.optimizer.zero_grad()
@@ -100,7 +98,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--batch", type=int, default=2048)
-    parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--pairs", type=int, default=25)
     options = parser.parse_args()
     torch.set_num_threads(1)
     batch = torch.randint(1, options.rows, (3, options.batch))
@@ -109,12 +107,17 @@ def main() -> None:
     for make in (linear, neighbours):
         hybrid = Arm(options.rows, options.width, make)
         for on_demand in (True, False):
-            pairs = [
-                (plain.steps(batch, False)[0], *hybrid.steps(batch, on_demand))
-                for _ in range(options.pairs)
-            ]
-            ratio = statistics.median(step / base for base, step, _ in pairs)
-            base, _, end = (1000 * statistics.median(column) for column in zip(*pairs))
+            with hybrid.epoch(on_demand) as epoch:
+                for arm in (plain, hybrid):  # the first of an epoch checks that rows are looked up
+                    arm.seconds(batch)
+                pairs = [
+                    (plain.seconds(batch), hybrid.seconds(batch)) for _ in range(options.pairs)
+                ]
+                start = time.process_time()
+                epoch.close()
+                end = 1000 * (time.process_time() - start)
+            ratio = statistics.median(step / base for base, step in pairs)
+            base = 1000 * statistics.median(base for base, _ in pairs)
             lines.append((make.__name__, "on demand" if on_demand else "whole", ratio, base, end))
     headers = ["kt_hybrid", "rows", "ratio", "base (ms)", "end of an epoch (ms)"]
     print(tabulate(lines, headers, tablefmt="github", floatfmt=("", "", ".3f", ".1f", ".1f")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 
 import numpy as np
@@ -57,10 +58,8 @@ class Neighbours(Part):
         if ids is None:
             torch.addmm(rows, self.mean, flushed(own), alpha=self.share, out=rows)
             return
-        links, _, shares, starts = self._links(ids)
-        rows += nn.functional.embedding_bag(
-            links, own, starts, mode="sum", per_sample_weights=shares
-        )
+        links, shares = (padded.index_select(0, ids) for padded in self._padded)
+        rows += nn.functional.embedding_bag(links, own, mode="sum", per_sample_weights=shares)
 
     def take_gradient(self, gradient: Tensor, ids: Tensor | None = None) -> None:
         """Add what flows to a row from those that it is a neighbour of."""
@@ -68,31 +67,20 @@ class Neighbours(Part):
             # A product may not be written to what it is computed from.
             gradient.add_(self.transposed @ flushed(gradient), alpha=self.share)
             return
-        links, places, shares, _ = self._links(ids)
-        taken = flushed(gradient.index_select(0, ids)).index_select(0, places)
-        gradient.index_add_(0, links, taken.mul_(shares.unsqueeze(1)))
+        taken = flushed(gradient.index_select(0, ids))
+        links, shares = (padded.index_select(0, ids) for padded in self._padded)
+        for place in range(links.shape[1]):  # all at once are more than a processor's cache holds
+            gradient.index_add_(0, links[:, place], taken * shares[:, place : place + 1])
 
-    def _links(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the neighbours of ids.
-
-        Returns
-        -------
-        links : Tensor of int64, shape (m,)
-            The neighbours of all ids, one after the other.
-        places : Tensor of int64, shape (m,)
-            Whose each one is, as a place in ``ids``.
-        shares : Tensor, shape (m,)
-            a times its weight.
-        starts : Tensor of int64, shape (n,)
-            Where those of each id begin.
-        """
-        rows = self.mean.crow_indices()
-        first, counts = rows[ids], rows[ids + 1] - rows[ids]
-        places = torch.repeat_interleave(counts)
-        starts = counts.cumsum(0) - counts
-        stored = torch.arange(len(places), device=ids.device) + (first - starts)[places]
-        links, shares = self.mean.col_indices()[stored], self.mean.values()[stored]
-        return links, places, self.share * shares, starts
+    @functools.cached_property
+    def _padded(self) -> tuple[Tensor, Tensor]:
+        """The neighbours of each row, and a times their weights; 0 where there are fewer."""
+        counts = self.mean.crow_indices().diff()
+        filled = torch.arange(int(counts.max()), device=counts.device) < counts.unsqueeze(1)
+        links = torch.zeros_like(filled, dtype=torch.int64)
+        shares = torch.zeros_like(filled, dtype=self.mean.dtype)
+        links[filled], shares[filled] = self.mean.col_indices(), self.share * self.mean.values()
+        return links, shares
 
     def summary(self) -> Settings:
         """Describe the neighbourhoods."""
