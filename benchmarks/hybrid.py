@@ -3,8 +3,9 @@
     python benchmarks/hybrid.py [--rows 100000] [--width 64] [--batch 2048] [--pairs 25]
 
 The model is matrix factorization with a pairwise loss and Adam, which moves every row in every
-step. Steps with and without take turns. ``on demand`` is how a model trains that only looks rows up, ``whole`` one that reads all of
-them. What an epoch's end costs, where all rows are written, is in the last column.
+step. Steps with and without take turns. ``on demand`` is how a model trains that looks rows up and
+no more, ``whole`` one that reads all of them. What an epoch's end costs, where all rows are
+written, is in the last column.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from recbole_llmkt.transfer.context import RunContext
 from recbole_llmkt.transfer.inspection.probe import Loss, make_batch, recommendation_loss
 
 BLOCK_SECONDS = 0.04  # a block is as many steps as take this long, one at least
-MODEL_SECONDS = 30  # slow models get fewer pairs, three at least
+MODEL_SECONDS = 20  # slow models get fewer pairs, three at least
 
 
 def measure(model: str, dataset: str, batch_size: int, pairs: int) -> tuple[float, float, float]:
