@@ -188,8 +188,6 @@ class FoldedParameter:
         else:
             self._asked.zero_()
             self._stale = True
-        for summand in self.learned():
-            summand.grad = None
 
     @torch.no_grad()
     def write(self) -> None:
