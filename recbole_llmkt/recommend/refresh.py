@@ -209,5 +209,5 @@ def _export(wanted: Refresh, checkpoint: str) -> list[str]:
         factors = recommender.factors()
         users, items = recommender.users, recommender.items
         paths += write_vectors(wanted.output, users, items, factors, wanted.vectors)
-    write_recommendations(paths[0], recommender.top_k(k=wanted.topk), with_reasons=False)
+    write_recommendations(paths[0], recommender.blocks(k=wanted.topk), with_reasons=False)
     return [str(path) for path in paths]
