@@ -5,6 +5,7 @@
 # make results      make the tables of the documents from benchmarks/results/*.jsonl (seconds)
 # make results-run  run what they rest on, hours of it; TABLES="NAME ..." chooses
 # make docs   build the site of the documents into site/; MERMAID=mermaid.min.js draws its diagrams
+# make release-check  sdist and wheel into dist/, each installed into an empty environment; the demo from there
 # make env    only make the environment (.venv); PYTHON=python3.10 chooses the interpreter
 
 SHELL := /bin/bash
@@ -19,7 +20,7 @@ export OMP_NUM_THREADS ?= 1
 # Tests and comparisons start many processes; each would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: env demo test fast fuzz test-core lint test-all bench results results-run docs clean
+.PHONY: env demo test fast fuzz test-core lint test-all bench results results-run docs release-check clean
 
 env: $(STAMP)
 
@@ -65,6 +66,9 @@ results-run: env
 
 docs: env
 	NO_MKDOCS_2_WARNING=1 MERMAID=$(MERMAID) $(BIN)/python -m mkdocs build --strict
+
+release-check: env
+	tools/release_check.sh
 
 clean:
 	rm -rf $(DEMO) site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from recbole_llmkt.config import Config
     from recbole_llmkt.experiment.report.notebook import plot, results
     from recbole_llmkt.profiles.encoders.base import Encoder
-    from recbole_llmkt.profiles.generation.generators.base import Generator
+    from recbole_llmkt.profiles.generation.generators.base import Answer, Generator
     from recbole_llmkt.quick_start import (
         load_data_and_model,
         objective_function,
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Answer",
     "Config",
     "Encoder",
     "Generator",
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Answer": "profiles.generation.generators.base",
     "Config": "config",
     "Encoder": "profiles.encoders.base",
     "Generator": "profiles.generation.generators.base",

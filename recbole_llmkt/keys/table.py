@@ -28,6 +28,7 @@ IRRELEVANT_KEYS = {
     "gpu_id",
     "kt_preset",  # the keys it sets count, not its name
     "kt_strict_keys",
+    "kt_fast_ranking",  # the same scores
     "kt_slices",  # further measurements
     "kt_tail_share",
     "log_wandb",
@@ -198,6 +199,10 @@ _TRANSFER_KEYS = (
     Key("kt_valid_users", "int", None,
         "Validate on this many users, drawn once for all arms and seeds; ~ is all of them.",
         low=1, optional=True, every_arm=True),
+    Key("kt_fast_ranking", "bool", None,
+        "Rank all items by blocks of users x items where a model scores pairs, as NeuMF does: the "
+        "same scores to 1e-6, sooner. ~: with kt_enabled, and in every arm of a comparison.",
+        optional=True, every_arm=True),
 )
 
 _PROFILE_KEYS = (

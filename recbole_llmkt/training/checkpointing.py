@@ -23,11 +23,12 @@ from recbole_llmkt.checkpoints import (
 )
 from recbole_llmkt.compat import kept_tensors, making_trainer, packed_solution
 from recbole_llmkt.datasets.vocabulary import Vocabulary
+from recbole_llmkt.evaluation.pairs import PairRanker
 from recbole_llmkt.transfer.methods import BUILT_IN, wanted_methods
 from recbole_llmkt.transfer.methods.base import Method
 from recbole_llmkt.utils.exceptions import DataError, TrainingError
 from recbole_llmkt.utils.randomness import get_random_state, set_random_state, transfer_seed
-from recbole_llmkt.utils.types import Loader, Metrics, RunConfig, Settings, State
+from recbole_llmkt.utils.types import Features, Loader, Metrics, RunConfig, Settings, State
 
 if TYPE_CHECKING:
     from recbole.utils import WandbLogger
@@ -66,6 +67,7 @@ class CheckpointMixin:
     optimizer: torch.optim.Optimizer
     device: torch.device
     checkpoint_dir: str
+    item_tensor: Features  # of all items
     tensorboard: SummaryWriter
     wandblogger: WandbLogger
     _train_data: Loader  # of the fit
@@ -81,6 +83,7 @@ class CheckpointMixin:
         self.best_of_phase_1: float | None = None
         self._settings = counters(model)
         self._resumed: State | None = None
+        self._pair_ranker: PairRanker | None = None
         self._last_valid: tuple[float | None, Metrics | None] = (None, None)
 
     def _valid_epoch(
@@ -251,6 +254,13 @@ class CheckpointMixin:
             eval_data, load_best_model=False, show_progress=show_progress
         )
         return metrics
+
+    def _full_sort_batch_eval(self, batch: tuple[Features, ...]) -> object:
+        """Rank all items for a batch of users: by blocks where that gives the same scores."""
+        if self._pair_ranker is None:
+            self._pair_ranker = PairRanker(self.config, self.model, self.item_tensor)
+        with self._pair_ranker.ranking(batch[0].to(self.device)):
+            return super()._full_sort_batch_eval(batch)  # type: ignore[misc]
 
     def _restore_resumed(self) -> None:
         """Restore what needs projectors and loader to exist."""

@@ -32,6 +32,7 @@ PlainValue = Union[None, bool, int, float, str, "list[PlainValue]", "dict[str, P
 
 # This package's keys by the type of their values (recbole_llmkt.keys.table says what they mean).
 BoolKey = Literal["kt_enabled", "kt_strict_keys", "kt_cold_start"]
+OptionalBoolKey = Literal["kt_fast_ranking"]
 IntKey = Literal[
     "kt_neighbours",
     "kt_cold_threshold",
@@ -121,6 +122,9 @@ class RunConfig(Protocol):
     def __getitem__(self, key: BoolKey, /) -> bool: ...
 
     @overload
+    def __getitem__(self, key: OptionalBoolKey, /) -> bool | None: ...
+
+    @overload
     def __getitem__(self, key: IntKey, /) -> int: ...
 
     @overload
@@ -183,6 +187,10 @@ class Features(Protocol):
 
     def update(self, columns: Features) -> None:
         """Add columns, or put them in the place of those with their names."""
+        ...
+
+    def repeat_interleave(self, times: int) -> Features:
+        """Return every row ``times`` times, one after the other."""
         ...
 
 

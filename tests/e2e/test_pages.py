@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from recbole_llmkt.cli.main import main
 
 ROOT = Path(__file__).parents[2]
-_BLOCK = re.compile(r"^```(bash|yaml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^```(bash|yaml|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"\s+# .*$", re.MULTILINE)
 _ASSIGNMENT = re.compile(r"(\w+)=(\$\(.*\))")
 # Installing is CI's first step; what a report of the machine says depends on the machine.
@@ -26,7 +26,7 @@ _ELSEWHERE = (["pip", "install"], ["llmkt", "doctor"])
 def steps(page: str) -> Iterator[tuple[str, str]]:
     """Yield the commands of a page, and the files that it shows under their names."""
     for language, text in _BLOCK.findall((ROOT / "docs" / page).read_text(encoding="utf-8")):
-        if language == "yaml":
+        if language != "bash":
             yield "file", text
         else:
             lines = _COMMENT.sub("", text.replace("\\\n", "")).splitlines()
@@ -84,3 +84,16 @@ def test_the_tutorial(monkeypatch):
     outputs = run_page("tutorial.md", monkeypatch)
     assert sum(line.startswith("llmkt") for line in outputs) == 5
     assert Path("out/report.html").exists() and Path("out2/report.html").exists()
+
+
+@pytest.mark.slow
+def test_classes_of_your_own(monkeypatch):
+    monkeypatch.syspath_prepend(os.getcwd())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(Path("cache").resolve()))
+    outputs = run_page("extending.md", monkeypatch)
+    (shown,) = (texts[0] for line, texts in outputs.items() if " show " in line)
+    assert "Favourites: " in shown
+    (layers,) = (texts[0] for line, texts in outputs.items() if line.startswith("llmkt layers"))
+    assert re.search(r"users\s", layers), layers
+    records = Path("nudged/results.jsonl").read_text()
+    assert "nudge of user_embedding" in records and records.count('"status": "ok"') == 2

@@ -46,6 +46,7 @@ def test_overall_yaml_has_the_tables_types_and_meanings():
 
 TYPES = {
     types.BoolKey: ("bool", False, "", ()),
+    types.OptionalBoolKey: ("bool", True, "", ()),
     types.LeakKey: ("bool", False, "", ("tune",)),
     types.IntKey: ("int", False, "", ()),
     types.OptionalIntKey: ("int", True, "", ()),

@@ -152,13 +152,14 @@ STRONGER: dict[str, dict[str, Any]] = {
     "RaCT": {**SUMMED, "pretrain_epochs": 14},
     "ConvNCF": {"learning_rate": 0.05},
     "DMF": {"learning_rate": 0.005},
-    "LDiffRec": {"learning_rate": 0.005},
+    "LDiffRec": {"learning_rate": 0.004, "epochs": 8, "kt_epochs": 7},
     "CORE": {"kt_weight": 0.99, "learning_rate": 0.02},
     "DCNV2": {"learning_rate": 0.02},
     "NGCF": {"kt_weight": 0.99, "learning_rate": 0.02},
     "RippleNet": {"kt_weight": 0.99, "learning_rate": 0.05},
     "SINE": {"kt_weight": 0.95, "learning_rate": 0.01},
-    **{name: {"learning_rate": 0.02} for name in ["NARM", "SHAN"]},
+    "NARM": {"learning_rate": 0.03},
+    "SHAN": {"learning_rate": 0.02},
     "STAMP": {"learning_rate": 0.03},
 }
 

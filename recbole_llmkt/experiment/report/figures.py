@@ -149,9 +149,9 @@ def curves_figure(records: Sequence[RunRecord], theme: Theme = LIGHT) -> Figure 
     Returns
     -------
     Figure or None
-        None if no run was validated.
+        None if no run was validated more than once.
     """
-    drawn = [record for record in records if record.curve]
+    drawn = [record for record in records if record.curve and len(record.curve) > 1]
     if not drawn:
         return None
     models = _unique(record.model for record in drawn)

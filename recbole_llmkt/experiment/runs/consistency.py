@@ -30,8 +30,8 @@ def check_comparable(runs: Iterable[Run], records: Iterable[RunRecord]) -> None:
     """Check that runs can share a table with those that a folder already holds.
 
     Runs of one arm may differ only by the seed; those of an arm and its control also by
-    ``kt_control`` and by the tuned keys; those of other arms also by the keys that either arm sets
-    and by the keys of this package.
+    ``kt_control`` and by the tuned keys; those of other arms, and of an arm or a control that fell
+    back to base, also by the keys that either arm sets and by the keys of this package.
 
     Parameters
     ----------
@@ -66,9 +66,11 @@ def _check_settings(run: Run, record: RunRecord) -> None:
     if record.arm != run.arm:
         if record.arm_keys is None:
             return  # of a version that did not note them
-        if arm_of(record.arm) == arm_of(run.arm):
+        winners = [tuned for tuned in (run.tuned, record.tuned) if tuned]
+        is_same_arm = arm_of(record.arm) == arm_of(run.arm)
+        if is_same_arm and not any(tuned.fell_back for tuned in winners):
             ignored |= {"kt_control"}
-            ignored |= {key for tuned in (run.tuned, record.tuned) if tuned for key in tuned.keys}
+            ignored |= {key for tuned in winners for key in tuned.keys}
         else:
             ignored |= {*run.arm_keys, *record.arm_keys}
             ignored |= {key for key in (*old, *new) if is_knowledge_key(key)}

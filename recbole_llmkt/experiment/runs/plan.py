@@ -185,6 +185,8 @@ class Plan:
         given.update({key: config[key] for key in ADDRESS_KEYS})
         if not config.says("kt_slices"):
             given["kt_slices"] = list(DEFAULT_SLICES)
+        if given["kt_fast_ranking"] is None:
+            given["kt_fast_ranking"] = True  # of base, too: all arms alike
         return Run(
             model=config["model"],
             arm=arm,

@@ -101,9 +101,11 @@ class OpenAIEncoder(Encoder):
                 body={"model": self._model, "input": texts, "encoding_format": "float"},
             )
         except Exception as error:  # of the client, and of the HTTP library below it
+            # Older clients hide what was wrong with the response behind "Connection error."
+            told = error if isinstance(error, StatusError) else error.__cause__ or error
             raise ProfileError(
                 f"The server {self._service.name} returned no embeddings with '{self._model}': "
-                f"{self._service.clean(error)}{_fix_of(error)}"
+                f"{self._service.clean(told)}{_fix_of(error)}"
             ) from None
         try:
             return _vectors(answer, len(texts), self._service.shown)

@@ -164,3 +164,10 @@ def oklab(colour):
         ]
     )
     return axes @ np.cbrt(cones @ linear(colour))
+
+
+def test_a_model_that_is_validated_once_has_no_curve():
+    once = replace(record("base", 1), curve=[(0, 0.1)])
+    assert curves_figure([once]) is None
+    drawn = curves_figure([replace(once, model="EASE"), record("base", 2)])
+    assert [axes.get_title() for axes in drawn.axes] == ["BPR"]

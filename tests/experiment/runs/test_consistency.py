@@ -92,6 +92,19 @@ def test_what_an_arm_is_tuned_to_is_its_own():
     check_comparable([kt], records_of([base], arm_keys=None))  # of a version without them
 
 
+def test_a_control_may_fall_back_to_base_alone():
+    lost = replace(winner({"kt_enabled": False}), fell_back=True)
+    tuned = {("BPR", "mse"): winner(), ("BPR", "mse+random"): lost}
+    arms = list(arm for _, arm in tuned)
+    runs = Plan(["BPR"], arms, [1, 2], "ml-100k", own_arms=OWN, tuned=tuned).runs()
+    known = [record for run in runs for record in records_of([run], tuned=run.tuned)]
+    check_comparable(runs, known)
+    with pytest.raises(DataError, match="learning_rate"):
+        check_comparable(
+            runs, [replace(known[-1], settings={**known[-1].settings, "learning_rate": 7})]
+        )
+
+
 def test_a_comparison_refuses_what_would_mix(tmp_path):
     plan = {"models": ["BPR"], "dataset": "ml-100k"}
     compare(

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# tools/release_check.sh [FOLDER] - build sdist and wheel into FOLDER (dist), install each into an
+# empty environment, and run the demo from there, outside of the checkout.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+folder=${1:-dist}
+python=.venv/bin/python
+
+fail() { echo "$1" >&2; exit 1; }
+
+version=$($python -c 'import recbole_llmkt; print(recbole_llmkt.__version__)')
+grep -q "^## \[$version\]" CHANGELOG.md ||
+  fail "CHANGELOG.md has no heading '## [$version]': move what is under [Unreleased] there."
+grep -q "^version: $version\$" CITATION.cff || fail "CITATION.cff names another version than $version."
+
+mkdir -p "$folder"
+rm -f "$folder"/recbole_llmkt-*
+$python -c "import sys; from setuptools import build_meta as build
+for make in (build.build_sdist, build.build_wheel): print(make(sys.argv[1]))" "$folder" > /dev/null
+$python -m pip install --quiet twine
+$python -m twine check --strict "$folder"/recbole_llmkt-*
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+torch=$($python -c 'import torch; print(torch.__version__)')
+for built in "$folder"/recbole_llmkt-*; do
+  echo "== $built"
+  rm -rf "$work"/*
+  $python -m venv "$work/venv"
+  # The same build of PyTorch: without a GPU the newest is gigabytes of CUDA.
+  "$work/venv/bin/python" -m pip install --quiet "torch ==$torch" "$built"
+  (
+    cd "$work"
+    venv/bin/llmkt doctor
+    properties=$(venv/bin/python -c \
+      'from recbole_llmkt.utils import resources; print(resources.properties_dir())')
+    venv/bin/llmkt compare --models=BPR,EASE,NeuMF,MultiVAE --arms=base,kt,shuffled --seeds=1,2,3 \
+      --dataset=ml-100k --kt_preset="$properties/experiments/demo.yaml" --output=demo_output
+    test -s demo_output/report.html
+  )
+done
