@@ -129,13 +129,8 @@ def write_recommendations(path: Path, blocks: Iterable[Block], with_reasons: boo
     """
     form = path.suffix[1:]
     check_format(form, LIST_FORMATS)
-<<<<<<< HEAD
-    counted = _Counter(recommendations)
-    with replacing(path, "--output") as file:
-=======
     counted = _Counter(blocks)
-    with replacing(path) as file:
->>>>>>> shop
+    with replacing(path, "--output") as file:
         _WRITERS[form](file, counted, with_reasons)
     return counted.count
 
