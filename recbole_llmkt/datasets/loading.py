@@ -25,7 +25,7 @@ _FULL = "full-"
 
 
 def load_data(
-    config: RunConfig, vocabulary: Vocabulary | None = None
+    config: RunConfig, vocabulary: Vocabulary | None = None, to_evaluate: bool = True
 ) -> tuple[Dataset, Loader, Loader | None, Loader | None]:
     """Read a dataset and split it, as RecBole does.
 
@@ -36,6 +36,9 @@ def load_data(
     vocabulary : Vocabulary, optional
         A checkpoint's: ids and rows get the order of its run, whatever the order in the files;
         ids that it does not have are left out, with a warning.
+    to_evaluate : bool
+        False saves the time to prepare the evaluation: the loaders of the validation and the test
+        part only hold their data.
 
     Returns
     -------
@@ -56,7 +59,7 @@ def load_data(
         )
     ):
         dataset = _create(config, vocabulary)
-        loaders = data_preparation(config, dataset)
+        loaders = data_preparation(config, dataset, to_evaluate)
     check_loaded(config, dataset, loaders[0]._dataset)
     return (dataset, *loaders)
 

@@ -98,7 +98,7 @@ def test_the_password_of_an_address_is_not_recorded(checkpoint):
     assert len(refresh(wanted)["skipped"]) == 3
 
 
-def test_a_forgotten_generator_stops_it_before_anything_is_replaced(tiny):
+def test_a_forgotten_generator_stops_it_before_anything_is_replaced(tiny, monkeypatch):
     titles = [f"i{number}\tItem {number}" for number in range(40)]
     lines = ["item_id:token\ttitle:token_seq", *titles]
     (tiny.folder / "tiny.item").write_text("\n".join(lines) + "\n")
@@ -112,6 +112,10 @@ def test_a_forgotten_generator_stops_it_before_anything_is_replaced(tiny):
         refresh(Refresh(path, Path("served")))
     assert store.read()["u1"].text == "Bought."
     assert not Path("served/recommendations.csv").exists()
+    monkeypatch.setattr(module, "_train", lambda *_: path)
+    monkeypatch.setattr(module, "_export", lambda *_: [])
+    assert refresh(Refresh(path, Path("served"), overwrite_others=True))["profiles"] == 30
+    assert store.read()["u1"].generator == "template"
 
 
 def test_refusals(checkpoint):
