@@ -15,11 +15,13 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
 from recbole_llmkt.experiment.report.statistics import BASE, Cell
 from recbole_llmkt.experiment.report.tables import gain_text
 from recbole_llmkt.experiment.runs.records import RunRecord, of_arm
 from recbole_llmkt.utils.files import replace_file
+from recbole_llmkt.utils.text import printable
 
 MAX_METRICS = 4
 LABEL_WIDTH = 0.4  # inches, of a gain like "+12.3%"
@@ -184,6 +186,8 @@ def curves_figure(records: Sequence[RunRecord], theme: Theme = LIGHT) -> Figure 
 def as_svg(figure: Figure) -> str:
     """Return a picture as SVG text, the same for the same picture; its layout is then fixed."""
     buffer = io.StringIO()
+    for text in figure.findobj(Text):
+        text.set_text(printable(text.get_text()))  # XML allows no control characters
     with matplotlib.rc_context({"svg.hashsalt": "recbole_llmkt"}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     # Layouts take half of the time: what is saved next has the same one.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 
@@ -63,3 +65,11 @@ def test_a_name_is_no_formula():
     points = np.zeros((1, 2), dtype=np.float32)
     named = EmbeddingMap("item", "PCA", points, np.array([r"$5 \input{x} to $9"]))
     assert r"$5 \input{x} to $9" in as_svg(map_figure(findings_of(maps=[named])))
+
+
+def test_a_picture_is_xml_whatever_the_names():
+    points = np.zeros((1, 2), dtype=np.float32)
+    figure = map_figure(findings_of(maps=[EmbeddingMap("i\x1b[1mtem", "P\x00CA", points, [""])]))
+    (title,) = (axes.get_title() for axes in figure.axes)
+    ElementTree.fromstring(as_svg(figure))
+    assert "\x1b" in title and figure.axes[0].get_title() == "item profiles, PCA"
