@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -318,3 +319,12 @@ def one_step(run, task=None):
     loss.backward()
     grads = {name: parameter.grad.clone() for name, parameter in run.model.named_parameters()}
     return batch, loss.detach(), grads
+
+
+def ranked_pairs(ranker: Any, ids: Sequence[int], topk: int) -> list[list[tuple[int, float]]]:
+    """Return each user's items and scores."""
+    pairs = []
+    for batch in ranker.rank(ids, topk):
+        rows = zip(batch.items, batch.scores)
+        pairs += [list(itertools.islice(rows, length)) for length in batch.lengths]
+    return pairs

@@ -86,8 +86,8 @@ def export(
     files.check_format(output.suffix[1:], files.LIST_FORMATS)
     recommender = Recommender(checkpoint, overrides, trust)
     wanted = recommender.users if users == ["all"] else users
-    recommendations = recommender.top_k(wanted, topk, where, reasons)
-    count = files.write_recommendations(output, recommendations, bool(reasons))
+    blocks = recommender.blocks(wanted, topk, where, reasons)
+    count = files.write_recommendations(output, blocks, bool(reasons))
     echo(f"{output}: {topk} items each for {count} users")
 
 

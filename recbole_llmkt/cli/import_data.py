@@ -41,7 +41,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     help="Which of a user's interactions with one item count.",
 )
 @click.option("--domain", type=click.Choice(DOMAINS), help="What the items are, for prompts.")
-@click.option("--time-format", metavar="FORMAT", help="Of dates that are not ISO: %d.%m.%Y.")
+@click.option("--time-format", metavar="FORMAT", help="Of dates in other forms: %m/%d/%Y.")
 @click.option(
     "--missing",
     metavar="LIST",

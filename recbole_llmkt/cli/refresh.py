@@ -26,6 +26,11 @@ from recbole_llmkt.utils.terminal import INTERRUPTED, echo
     help="Write the profiles of changed histories, where the model was trained with profiles.",
 )
 @click.option(
+    "--overwrite-others",
+    is_flag=True,
+    help="Replace profiles by another generator, model or prompt, even if they cost something.",
+)
+@click.option(
     "--topk", "-k", type=click.IntRange(min=1), default=10, show_default=True, help="Items each."
 )
 @click.option(
@@ -41,6 +46,7 @@ def refresh(
     output: Path,
     retrain: bool,
     profiles: bool,
+    overwrite_others: bool,
     topk: int,
     form: str,
     vectors: str | None,
@@ -63,7 +69,18 @@ def refresh(
     from recbole_llmkt.training.stopping import Interrupted
 
     overrides = parse_overrides(keys)
-    wanted = Refresh(checkpoint, output, overrides, trust, retrain, profiles, topk, form, vectors)
+    wanted = Refresh(
+        checkpoint,
+        output,
+        overrides,
+        trust=trust,
+        retrain=retrain,
+        profiles=profiles,
+        overwrite_others=overwrite_others,
+        topk=topk,
+        form=form,
+        vectors=vectors,
+    )
     try:
         done = bring_up_to_date(wanted)
     except Interrupted:

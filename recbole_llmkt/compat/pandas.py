@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
 import pandas as pd
 from recbole.data.dataset.dataset import Dataset
@@ -42,13 +44,40 @@ def pandas_data() -> Iterator[None]:
 
 def _read_columns(*arguments: object, **keywords: object) -> pd.DataFrame:
     """Read atomic files: text as objects, and no gaps in sequences."""
-    frame = _read_csv(*arguments, **keywords)
+    frame = _read_quickly(*arguments, **keywords)
     for column in frame if isinstance(frame, pd.DataFrame) else ():
         if isinstance(frame[column].dtype, pd.StringDtype):
             frame[column] = frame[column].astype(object)
         if str(column).endswith("_seq"):
             frame[column] = frame[column].fillna("")
     return frame
+
+
+def _read_quickly(*arguments: Any, **keywords: Any) -> pd.DataFrame:
+    """Read with pandas' C engine where it reads the same: it takes a sixth of the time.
+
+    RecBole asks for the Python engine, whose errors are the known ones.
+    """
+    if keywords.get("engine") == "python" and len(str(keywords.get("delimiter"))) == 1:
+        with suppress(ValueError, OSError):
+            if _is_plain(arguments[0], keywords["delimiter"], keywords["encoding"]):
+                return _read_csv(*arguments, **{**keywords, "engine": "c"})
+    return _read_csv(*arguments, **keywords)
+
+
+def _is_plain(path: str, separator: str, encoding: str) -> bool:
+    """Tell whether both engines read a file alike.
+
+    They differ in quotes, control characters, rows with more or fewer cells than the header, and
+    the sign of zero.
+    """
+    with open(path, encoding=encoding, newline="") as file:
+        text = file.read()
+    mark, n_others = re.escape(separator), text.partition("\n")[0].count(separator)
+    cell = rf"[^{mark}\n]*"
+    ragged = rf"\n(?!\Z)(?!(?:{cell}{mark}){{{n_others}}}{cell}(?:\n|\Z))"
+    other = ('["\x00\r\x0b\x0c\x1c-\x1f]', rf"-0+(?:[{mark}\n]|\Z)", "\\A\ufeff", ragged)
+    return n_others > 0 and not any(re.search(pattern, text) for pattern in other)
 
 
 def _lengths_by_row(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from logging import getLogger
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -16,6 +17,7 @@ from unittest.mock import patch
 import psutil
 import recbole.data.utils as recbole_data
 from colorama.ansitowin32 import StreamWrapper
+from recbole.data.dataset.dataset import Dataset as RecBoleDataset
 from recbole.utils import ModelType, get_environment, get_tensorboard, init_logger
 
 from recbole_llmkt.compat.pandas import pandas_data
@@ -23,13 +25,16 @@ from recbole_llmkt.compat.pickles import pickles_refused
 from recbole_llmkt.compat.replacing import replaced
 from recbole_llmkt.compat.scipy import scipy_matrices
 from recbole_llmkt.compat.torch import torch_quiet
-from recbole_llmkt.utils.files import storing
+from recbole_llmkt.utils.files import make_writable, storing
 from recbole_llmkt.utils.types import Dataset, Loader, NumberedDataset, RunConfig
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 logger = getLogger(__name__)
+
+_calcu_split_ids = RecBoleDataset._calcu_split_ids
+_get_dataloader = recbole_data.get_dataloader
 
 # The dataset class that recbole/data/utils.py, create_dataset, picks by the type of the model.
 _DATASET_CLASSES = {
@@ -53,9 +58,9 @@ def start_log(config: RunConfig) -> None:
     """
     log = Path("log", config["model"])
     # The folder that the user chose comes first: where it cannot be made, there is no log, either.
-    for folder, option in ((Path(config["checkpoint_dir"]), "checkpoint_dir"), (log, "")):
-        with storing(folder, option):
-            folder.mkdir(parents=True, exist_ok=True)
+    make_writable(Path(config["checkpoint_dir"]), "checkpoint_dir")
+    make_writable(Path("log_tensorboard"))
+    make_writable(log)
     with storing(log), _colours_once():
         init_logger(config)
     for handler in logging.getLogger().handlers:
@@ -116,9 +121,7 @@ def make_folders(trainer: LoggingTrainer) -> None:
     trainer : recbole.trainer.Trainer
         Made within :func:`making_trainer`.
     """
-    folder = Path(trainer.checkpoint_dir)
-    with storing(folder, "checkpoint_dir"):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_writable(Path(trainer.checkpoint_dir), "checkpoint_dir")
     with storing(Path("log_tensorboard")):
         trainer.tensorboard = get_tensorboard(getLogger())
 
@@ -181,7 +184,9 @@ def create_dataset(
     return dataset
 
 
-def data_preparation(config: RunConfig, dataset: Dataset) -> tuple[Loader, Loader, Loader]:
+def data_preparation(
+    config: RunConfig, dataset: Dataset, to_evaluate: bool = True
+) -> tuple[Loader, Loader, Loader]:
     """Split a dataset and make its loaders, as RecBole does, from the atomic files alone.
 
     ``load_split_dataloaders`` in ``recbole/data/utils.py`` unpickles ``dataloaders_save_path``, or
@@ -193,6 +198,9 @@ def data_preparation(config: RunConfig, dataset: Dataset) -> tuple[Loader, Loade
         The run's configuration.
     dataset : recbole.data.dataset.Dataset
         Of :func:`create_dataset`.
+    to_evaluate : bool
+        False leaves out what the loaders of the validation and the test part prepare for each
+        user: they only hold their data.
 
     Returns
     -------
@@ -200,9 +208,35 @@ def data_preparation(config: RunConfig, dataset: Dataset) -> tuple[Loader, Loade
         Loaders of the training, validation and test part.
     """
     _note_cache(config, f"{config['dataset']}-for-{config['model']}-dataloader.pth")
-    with patch.object(recbole_data, "load_split_dataloaders", lambda config: None), pandas_data():
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(recbole_data, "load_split_dataloaders", lambda _: None))
+        stack.enter_context(pandas_data())
+        stack.enter_context(replaced(RecBoleDataset, "_calcu_split_ids", _split_ids_of))
+        if not to_evaluate:
+            stack.enter_context(patch.object(recbole_data, "get_dataloader", _training_alone))
         loaders: tuple[Loader, Loader, Loader] = recbole_data.data_preparation(config, dataset)
     return loaders
+
+
+def _split_ids_of(dataset: Dataset, tot: int, ratios: list[float]) -> list[int]:
+    """Return where a user's rows are split: computed once for all users with as many rows."""
+    return list(_split_ids(tot, tuple(ratios)))
+
+
+@functools.lru_cache(maxsize=4096)
+def _split_ids(tot: int, ratios: tuple[float, ...]) -> tuple[int, ...]:
+    return tuple(_calcu_split_ids(None, tot, list(ratios)))
+
+
+def _training_alone(config: RunConfig, phase: str) -> type:
+    return _get_dataloader(config, phase) if phase == "train" else _Part
+
+
+class _Part:
+    """A part of the data in the place of its loader."""
+
+    def __init__(self, config: RunConfig, dataset: Dataset, sampler: object, shuffle: bool) -> None:
+        self.config, self._dataset, self._sampler = config, dataset, sampler
 
 
 def _note_cache(config: RunConfig, name: str) -> None:

@@ -25,7 +25,7 @@ _FULL = "full-"
 
 
 def load_data(
-    config: RunConfig, vocabulary: Vocabulary | None = None
+    config: RunConfig, vocabulary: Vocabulary | None = None, to_evaluate: bool = True
 ) -> tuple[Dataset, Loader, Loader | None, Loader | None]:
     """Read a dataset and split it, as RecBole does.
 
@@ -36,6 +36,9 @@ def load_data(
     vocabulary : Vocabulary, optional
         A checkpoint's: ids and rows get the order of its run, whatever the order in the files;
         ids that it does not have are left out, with a warning.
+    to_evaluate : bool
+        False saves the time to prepare the evaluation: the loaders of the validation and the test
+        part only hold their data.
 
     Returns
     -------
@@ -56,7 +59,7 @@ def load_data(
         )
     ):
         dataset = _create(config, vocabulary)
-        loaders = data_preparation(config, dataset)
+        loaders = data_preparation(config, dataset, to_evaluate)
     check_loaded(config, dataset, loaders[0]._dataset)
     return (dataset, *loaders)
 
@@ -128,7 +131,8 @@ def download(config: RunConfig) -> None:
 def files_digest(folder: Path, dataset: str, recorded: str = "") -> str:
     """Return a digest of all bytes of a dataset's atomic files.
 
-    A file is read again in the same process only if its size, its time or its inode has changed.
+    A file is read again in the same process only if its size, its inode or one of its times has
+    changed; that of the last change of any kind cannot be set back.
 
     Parameters
     ----------
@@ -159,11 +163,13 @@ def files_digest(folder: Path, dataset: str, recorded: str = "") -> str:
 
 def _file_digest(path: Path) -> bytes:
     state = path.stat()
-    return _content_digest(str(path), state.st_size, state.st_mtime_ns, state.st_ino)
+    return _content_digest(
+        str(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino
+    )
 
 
 @functools.lru_cache(maxsize=256)
-def _content_digest(path: str, size: int, mtime_ns: int, inode: int) -> bytes:
+def _content_digest(path: str, size: int, mtime_ns: int, ctime_ns: int, inode: int) -> bytes:
     digest = hashlib.blake2b(digest_size=32)
     with open(path, "rb") as file:
         while part := file.read(_PART):

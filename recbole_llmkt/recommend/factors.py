@@ -164,6 +164,10 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._n_passed = 0
         self.pairs: list[tuple[Tensor, Tensor]] = []
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and importing the compiler takes seconds
+
     def __torch_dispatch__(
         self,
         func: Any,

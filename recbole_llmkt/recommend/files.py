@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from recbole_llmkt.recommend.explain import Explanation
 from recbole_llmkt.recommend.factors import Factors, Matrix
-from recbole_llmkt.recommend.recommender import Recommendation
+from recbole_llmkt.recommend.recommender import Block
 from recbole_llmkt.recommend.render import json_line
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.files import replacing
@@ -21,10 +21,10 @@ from recbole_llmkt.utils.text import cell, one_line
 VECTOR_FORMATS = ("parquet", "npz")
 _PLAIN = ("user", "rank", "item", "title", "score")
 _REASONED = (*_PLAIN, "reason", "cosine", "note")
-# Users in a row group of a Parquet file.
-_GROUP = 8192
+# Rows at least in a row group of a Parquet file.
+_GROUP = 2**16
 
-Row = tuple[object, ...]
+Column = Sequence[object]
 
 
 def check_format(wanted: str, formats: Sequence[str]) -> None:
@@ -86,7 +86,7 @@ def write_vectors(
     paths = []
     for name, ids, vectors in (("users", users, factors.users), ("items", items, factors.items)):
         paths.append(folder / f"{name}.{form}")
-        with replacing(paths[-1]) as file:
+        with replacing(paths[-1], "--output") as file:
             write(file, ids, vectors)
     return paths
 
@@ -106,9 +106,7 @@ def _vectors_to_parquet(file: BinaryIO, ids: Sequence[str], vectors: Matrix) -> 
 # ---- recommendations --------------------------------------------------------------------------
 
 
-def write_recommendations(
-    path: Path, recommendations: Iterable[Recommendation], with_reasons: bool
-) -> int:
+def write_recommendations(path: Path, blocks: Iterable[Block], with_reasons: bool) -> int:
     """Write recommendations as they arrive, a row for each user and item.
 
     The columns are ``user``, ``rank`` (from 1), ``item``, ``title`` and ``score``; with reasons
@@ -119,7 +117,7 @@ def write_recommendations(
     ----------
     path : Path
         Its suffix is one of :data:`LIST_FORMATS`.
-    recommendations : iterable of Recommendation
+    blocks : iterable of Block
         Consumed one by one, so only some are in memory.
     with_reasons : bool
         Whether they have reasons.
@@ -131,71 +129,79 @@ def write_recommendations(
     """
     form = path.suffix[1:]
     check_format(form, LIST_FORMATS)
-    counted = _Counter(recommendations)
-    with replacing(path) as file:
+    counted = _Counter(blocks)
+    with replacing(path, "--output") as file:
         _WRITERS[form](file, counted, with_reasons)
     return counted.count
 
 
 class _Counter:
-    """Passes recommendations through and counts them."""
+    """Passes blocks through and counts their users."""
 
-    def __init__(self, recommendations: Iterable[Recommendation]) -> None:
-        self._recommendations = recommendations
+    def __init__(self, blocks: Iterable[Block]) -> None:
+        self._blocks = blocks
         self.count = 0
 
-    def __iter__(self) -> Iterator[Recommendation]:
-        for recommendation in self._recommendations:
-            self.count += 1
-            yield recommendation
+    def __iter__(self) -> Iterator[Block]:
+        for block in self._blocks:
+            self.count += len(block.users)
+            yield block
 
 
-def _to_jsonl(file: BinaryIO, recommendations: Iterable[Recommendation], _: bool) -> None:
-    for recommendation in recommendations:
-        file.write(f"{json_line(recommendation)}\n".encode())
+def _to_jsonl(file: BinaryIO, blocks: Iterable[Block], _: bool) -> None:
+    for block in blocks:
+        file.writelines(f"{json_line(each)}\n".encode() for each in block.recommendations())
 
 
-def _to_csv(file: BinaryIO, recommendations: Iterable[Recommendation], with_reasons: bool) -> None:
+def _to_csv(file: BinaryIO, blocks: Iterable[Block], with_reasons: bool) -> None:
     text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogatepass", newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_REASONED if with_reasons else _PLAIN)
-    for recommendation in recommendations:
-        writer.writerows(_rows(recommendation, with_reasons, cell))
+    for block in blocks:
+        writer.writerows(zip(*_columns(block, cell)))
     text.detach()
 
 
-def _to_parquet(
-    file: BinaryIO, recommendations: Iterable[Recommendation], with_reasons: bool
-) -> None:
+def _to_parquet(file: BinaryIO, blocks: Iterable[Block], with_reasons: bool) -> None:
     arrow = _pyarrow()
     string, real = arrow.string(), arrow.float32()
     types = (string, arrow.int32(), string, string, real, string, real, string)
-    names = _REASONED if with_reasons else _PLAIN
-    schema = arrow.schema(list(zip(names, types)))
-    users = iter(recommendations)
+    schema = arrow.schema(list(zip(_REASONED if with_reasons else _PLAIN, types)))
     with arrow.parquet.ParquetWriter(file, schema) as writer:
-        while block := list(itertools.islice(users, _GROUP)):
-            rows = (row for each in block for row in _rows(each, with_reasons))
-            columns = zip(*rows)
-            arrays = [arrow.array(values, type=kind) for values, kind in zip(columns, types)]
-            if arrays:
-                writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
+        waiting: list[Any] = []
+        for block in blocks:
+            columns = zip(_columns(block, one_line), types)
+            arrays = [arrow.array(values, type=kind) for values, kind in columns]
+            waiting.append(arrow.Table.from_arrays(arrays, schema=schema))
+            if sum(map(len, waiting)) >= _GROUP:
+                writer.write_table(arrow.concat_tables(waiting))
+                waiting = []
+        if waiting:
+            writer.write_table(arrow.concat_tables(waiting))
 
 
-def _rows(
-    recommendation: Recommendation, with_reasons: bool, shown: Callable[[str], str] = one_line
-) -> Iterator[Row]:
-    for rank, item in enumerate(recommendation.items, start=1):
-        row: Row = (recommendation.user, rank, item.token, shown(item.title), item.score)
-        if with_reasons:
-            reasons = item.explanation.reasons
-            sentence = shown(" / ".join(reason.sentence for reason in reasons)) or None
-            note = item.explanation.note and shown(item.explanation.note)
-            row += (sentence, reasons[0].cosine if reasons else None, note)
-        yield row
+def _columns(block: Block, shown: Callable[[str], str]) -> list[Column]:
+    users = [user for user, length in zip(block.users, block.lengths) for _ in range(length)]
+    ranks = [rank for length in block.lengths for rank in range(1, length + 1)]
+    titles = {title: shown(title) for title in set(block.titles)}
+    columns: list[Column] = [
+        *(users, ranks, block.items),
+        *([titles[title] for title in block.titles], block.scores),
+    ]
+    if block.explanations is not None:
+        reasons = [_reason(explanation, shown) for explanation in block.explanations]
+        columns += [[row[place] for row in reasons] for place in range(3)]
+    return columns
 
 
-_WRITERS: dict[str, Callable[[BinaryIO, Iterable[Recommendation], bool], None]] = {
+def _reason(explanation: Explanation, shown: Callable[[str], str]) -> tuple[object, ...]:
+    reasons = explanation.reasons
+    sentence = shown(" / ".join(reason.sentence for reason in reasons)) or None
+    note = explanation.note and shown(explanation.note)
+    return sentence, reasons[0].cosine if reasons else None, note
+
+
+_WRITERS: dict[str, Callable[[BinaryIO, Iterable[Block], bool], None]] = {
     "parquet": _to_parquet,
     "csv": _to_csv,
     "jsonl": _to_jsonl,

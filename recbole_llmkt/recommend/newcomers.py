@@ -83,7 +83,7 @@ def load_to_serve(
         The file is no checkpoint of this package, or its dataset cannot be read.
     """
     checkpoint, config, vocabulary = open_checkpoint(model_file, config_dict, trust)
-    dataset, train_data, valid_data, _ = load_data(config, vocabulary)
+    dataset, train_data, valid_data, _ = load_data(config, vocabulary, to_evaluate=False)
     new = _newcomers(config, checkpoint, vocabulary, dataset, train_data._dataset)
     if any(new.values()):
         try:
@@ -166,7 +166,7 @@ def _with_rows(
         for name, tokens in before.tokens.items()
     }
     init_seed(config["seed"], config["reproducibility"])  # for the same split
-    _, train_data, valid_data, _ = load_data(config, before.grown(shared))
+    _, train_data, valid_data, _ = load_data(config, before.grown(shared), to_evaluate=False)
     train = train_data._dataset
     model = _model(config, train, checkpoint)
     load_weights(model, grown_checkpoint(checkpoint, model, before, train, path), path)

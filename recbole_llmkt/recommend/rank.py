@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from logging import getLogger
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +22,27 @@ from recbole_llmkt.utils.exceptions import ConfigError, DataError
 
 logger = getLogger(__name__)
 
-Ranked = list[tuple[int, float]]
 _SHOWN = 5
 # Scores in memory at once, if nothing else is computed. On a CPU, 16 MiB are allocated once; the
 # pages of larger blocks are mapped anew for every batch, which takes longer than the product.
 _SCORES = {"cpu": 2**22, "gpu": 2**26}
+
+
+class Ranked(NamedTuple):
+    """The best items of some users, the best one first.
+
+    Attributes
+    ----------
+    lengths : list of int, of length n_users
+        How many items each user has.
+    items : list of int, of length n_rows
+        Internal ids, user by user.
+    scores : list of float, of length n_rows
+    """
+
+    lengths: list[int]
+    items: list[int]
+    scores: list[float]
 
 
 class Ranker:
@@ -224,7 +240,7 @@ class Ranker:
     def rank(
         self, user_ids: Sequence[int], topk: int, allowed: Collection[str] | None = None
     ) -> Iterator[Ranked]:
-        """Yield the best items of each user: (internal item id, score), the best one first.
+        """Yield the best items of one batch of users after another.
 
         Parameters
         ----------
@@ -246,10 +262,10 @@ class Ranker:
         excluded = self._excluded(allowed)
         with self._progress(len(user_ids), "Rank") as progress:
             for ids in self._batches(user_ids):
-                values, items = self._best(ids, topk, excluded)
-                for row_values, row_items in zip(values.tolist(), items.tolist()):
-                    pairs = zip(row_items, row_values)
-                    yield [(item, value) for item, value in pairs if value != -np.inf]
+                values, items = (part.cpu() for part in self._best(ids, topk, excluded))
+                listed = values != -np.inf
+                lengths, items, values = listed.sum(1), items[listed], values[listed]
+                yield Ranked(lengths.tolist(), items.tolist(), values.tolist())
                 progress.update(len(ids))
 
     def _excluded(self, allowed: Collection[str] | None) -> torch.Tensor:

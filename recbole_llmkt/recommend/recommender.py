@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -50,6 +51,38 @@ class Recommendation:
 
     user: str
     items: tuple[RecommendedItem, ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Recommendations for some users, column by column.
+
+    Attributes
+    ----------
+    users : list of str, of length n_users
+        Their ids.
+    lengths : list of int, of length n_users
+        How many items each user has.
+    items, titles : list of str, of length n_rows
+        User by user, the best item first.
+    scores : list of float, of length n_rows
+    explanations : list of Explanation, of length n_rows, or None
+        None if no reasons were asked for.
+    """
+
+    users: list[str]
+    lengths: list[int]
+    items: list[str]
+    titles: list[str]
+    scores: list[float]
+    explanations: list[Explanation] | None = None
+
+    def recommendations(self) -> Iterator[Recommendation]:
+        """Yield the recommendation of each user."""
+        explanations = self.explanations or [_NO_REASON] * len(self.items)
+        rows = map(RecommendedItem, self.items, self.titles, self.scores, explanations)
+        for user, length in zip(self.users, self.lengths):
+            yield Recommendation(user, tuple(itertools.islice(rows, length)))
 
 
 class Recommender:
@@ -134,6 +167,17 @@ class Recommender:
         ConfigError
             A filter cannot be read, or there are fewer than ``k`` items.
         """
+        blocks = self.blocks(users, k, filters, reasons)
+        return itertools.chain.from_iterable(block.recommendations() for block in blocks)
+
+    def blocks(
+        self,
+        users: Sequence[str] | None = None,
+        k: int = 10,
+        filters: Sequence[str] = (),
+        reasons: int = 0,
+    ) -> Iterator[Block]:
+        """Yield what :meth:`top_k` does for about a thousand users at a time, as columns."""
         ranker = self._ranker
         ranker.check_topk(k)
         ids = ranker.all_user_ids() if users is None else ranker.user_ids(users)
@@ -154,33 +198,25 @@ class Recommender:
 
     def _described(
         self, user_ids: Sequence[int], ranking: Iterator[Ranked], reasons: int
-    ) -> Iterator[Recommendation]:
-        ranker, titles = self._ranker, self._titles
-        for start in range(0, len(user_ids), _BLOCK):
-            users = ranker.tokens("user", user_ids[start : start + _BLOCK])
-            ranked: dict[str, Ranked] = dict(zip(users, ranking))
-            ids = [item for pairs in ranked.values() for item, _ in pairs]
-            names = iter(ranker.tokens("item", ids))
-            tokens = {user: [next(names) for _ in pairs] for user, pairs in ranked.items()}
-            explanations = self._explain(tokens, reasons)
-            for user, pairs in ranked.items():
-                items = zip(tokens[user], pairs, explanations[user])
-                yield Recommendation(
-                    user,
-                    tuple(
-                        RecommendedItem(token, titles.get(token) or token, score, explanation)
-                        for token, (_, score), explanation in items
-                    ),
-                )
+    ) -> Iterator[Block]:
+        ranker, titles, start = self._ranker, self._titles, 0
+        for batch in _gathered(ranking):
+            users = ranker.tokens("user", user_ids[start : start + len(batch.lengths)])
+            items = ranker.tokens("item", batch.items)
+            explanations = self._explain(users, batch.lengths, items, reasons) if reasons else None
+            names = [titles.get(item) or item for item in items]
+            yield Block(users, batch.lengths, items, names, batch.scores, explanations)
+            start += len(users)
 
     def _explain(
-        self, tokens: Mapping[str, Sequence[str]], reasons: int
-    ) -> Mapping[str, Sequence[Explanation]]:
-        if not reasons:
-            return {user: [_NO_REASON] * len(items) for user, items in tokens.items()}
+        self, users: Sequence[str], lengths: Sequence[int], items: Sequence[str], reasons: int
+    ) -> list[Explanation]:
         if reasons not in self._explainers:
             self._explainers[reasons] = Explainer(self.config, reasons)
-        return self._explainers[reasons].explain(tokens)
+        rest = iter(items)
+        lists = {user: list(itertools.islice(rest, n)) for user, n in zip(users, lengths)}
+        explained = self._explainers[reasons].explain(lists)
+        return [explanation for user in users for explanation in explained[user]]
 
     @cached_property
     def _titles(self) -> dict[str, str]:
@@ -190,3 +226,17 @@ class Recommender:
             logger.warning("Items are shown by id. %s", error)
             return {}
         return {token: described.title for token, described in metadata.items()}
+
+
+def _gathered(batches: Iterator[Ranked]) -> Iterator[Ranked]:
+    """Join batches until they have enough users for a block."""
+    joined = Ranked([], [], [])
+    for batch in batches:
+        joined.lengths.extend(batch.lengths)
+        joined.items.extend(batch.items)
+        joined.scores.extend(batch.scores)
+        if len(joined.lengths) >= _BLOCK:
+            yield joined
+            joined = Ranked([], [], [])
+    if joined.lengths:
+        yield joined

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from recbole_llmkt.config import Config
 from recbole_llmkt.datasets.loading import files_digest
+from recbole_llmkt.keys.table import without_secrets
 from recbole_llmkt.profiles.generation.run import generate_profiles
+from recbole_llmkt.profiles.generation.selection import Selection
 from recbole_llmkt.profiles.locations import own_folder
 from recbole_llmkt.profiles.store import ProfileStore
 from recbole_llmkt.quick_start import train
@@ -51,6 +53,8 @@ class Refresh:
         Train from scratch instead of from the checkpoint's weights.
     profiles : bool
         Write the profiles of changed histories, if the run uses profiles.
+    overwrite_others : bool
+        Also write those by another generator, model or prompt anew.
     topk : int
         Items recommended to each user.
     form : str
@@ -65,6 +69,7 @@ class Refresh:
     trust: bool = False
     retrain: bool = False
     profiles: bool = True
+    overwrite_others: bool = False
     topk: int = 10
     form: str = "csv"
     vectors: str | None = None
@@ -105,7 +110,7 @@ def refresh(wanted: Refresh) -> Settings:
         state = _State.of(wanted, config)
         skipped = [step for step in ("profiles", "checkpoint", "files") if step in state.done]
         if "profiles" not in state.done:
-            state.note(profiles=_write_profiles(config) if wanted.profiles else 0)
+            state.note(profiles=_write_profiles(config, wanted) if wanted.profiles else 0)
         if "checkpoint" not in state.done:
             state.note(checkpoint=_train(wanted, config, state))
         if "files" not in state.done:
@@ -125,9 +130,9 @@ class _State:
         request: Settings = {
             "checkpoint": str(Path(wanted.checkpoint).resolve()),
             "data": files_digest(Path(config["data_path"]), config["dataset"]),
-            "overrides": json.loads(json.dumps(wanted.overrides, default=str)),
+            "overrides": json.loads(json.dumps(without_secrets(wanted.overrides), default=str)),
             "retrain": wanted.retrain,
-            "profiles": wanted.profiles,
+            "profiles": "overwrite-others" if wanted.overwrite_others else wanted.profiles,
             "exports": [wanted.topk, wanted.form, wanted.vectors],
         }
         path = wanted.output / _STATE
@@ -142,7 +147,7 @@ class _State:
         """Record a finished step."""
         self.done.update(done)
         text = json.dumps({"request": self._request, "done": self.done}, indent=2)
-        replace_file(self._path, f"{text}\n".encode())
+        replace_file(self._path, f"{text}\n".encode(), "--output")
 
 
 def steps_done(noted: Fields) -> Settings:
@@ -177,13 +182,14 @@ def steps_done(noted: Fields) -> Settings:
     return {step: result for step, result in done.items() if result is not None}
 
 
-def _write_profiles(config: Config) -> int:
+def _write_profiles(config: Config, wanted: Refresh) -> int:
     """Write profiles that are missing or whose history changed; return how many."""
     if not config["kt_enabled"]:
         return 0
     stores = [ProfileStore(own_folder(config), name) for name in entities_of(config["kt_entity"])]
     existing = [store for store in stores if store.exists()]
-    return sum(generate_profiles(config, store.entity).written for store in existing)
+    selection = Selection(overwrite_others=wanted.overwrite_others)
+    return sum(generate_profiles(config, store.entity, selection).written for store in existing)
 
 
 def _train(wanted: Refresh, config: Config, state: _State) -> str:
@@ -209,5 +215,5 @@ def _export(wanted: Refresh, checkpoint: str) -> list[str]:
         factors = recommender.factors()
         users, items = recommender.users, recommender.items
         paths += write_vectors(wanted.output, users, items, factors, wanted.vectors)
-    write_recommendations(paths[0], recommender.top_k(k=wanted.topk), with_reasons=False)
+    write_recommendations(paths[0], recommender.blocks(k=wanted.topk), with_reasons=False)
     return [str(path) for path in paths]

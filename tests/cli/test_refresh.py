@@ -22,11 +22,11 @@ def test_the_command(monkeypatch):
 
     monkeypatch.setattr(module, "refresh", done)
     command = ["refresh", "--checkpoint=old.pth", "--output=served", "--learning_rate=0.1"]
-    shown = CliRunner().invoke(main, [*command, "--retrain", "--vectors=npz"])
+    shown = CliRunner().invoke(main, [*command, "--retrain", "--vectors=npz", "--overwrite-others"])
     assert shown.exit_code == 0, shown.output
     for text in ("Done before: profiles", "Profiles written: 4", "new.pth", "recommendations.csv"):
         assert text in shown.output
     assert asked[0].overrides == {"learning_rate": 0.1} and asked[0].retrain
-    assert asked[0].vectors == "npz" and asked[0].profiles
+    assert asked[0].vectors == "npz" and asked[0].profiles and asked[0].overwrite_others
     stopped = CliRunner().invoke(main, [*command, "-k", "5"])
     assert stopped.exit_code == 130 and "The same command resumes." in stopped.output

@@ -16,7 +16,7 @@ from recbole_llmkt.datasets.vocabulary import Vocabulary, _saved_order
 from recbole_llmkt.quick_start import load_data_and_model, train
 from recbole_llmkt.recommend.rank import Ranker
 from recbole_llmkt.utils.exceptions import DataError
-from tests.helpers import prepare
+from tests.helpers import prepare, ranked_pairs
 
 RANDOM_SPLIT = {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": None, "mode": "full"}
 LAST_OUT = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full"}
@@ -45,7 +45,7 @@ def lists(checkpoint, users=None):
     """Return each user's recommended items and scores, by token."""
     ranker = Ranker(checkpoint)
     ids = ranker.all_user_ids() if users is None else ranker.user_ids(users)
-    ranked = ranker.rank(ids, 5)
+    ranked = ranked_pairs(ranker, ids, 5)
     return {
         token: [(ranker.tokens("item", [item])[0], score) for item, score in pairs]
         for token, pairs in zip(ranker.tokens("user", ids), ranked)

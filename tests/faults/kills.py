@@ -13,6 +13,7 @@ import argparse
 import json
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,6 +89,7 @@ def lines_of(name: str, *fields: str) -> Callable[[Path, str], Any]:
 # SIGKILL; SIGTERM as Ctrl-C, or before Python has set it up.
 ENDS = (-signal.SIGKILL, -signal.SIGTERM, 130)
 LLMKT = "from recbole_llmkt.cli.main import main; main()"
+PROFILES = "data/planted/profiles/user.jsonl"
 COMMON = ["--dataset=planted", "--config-files=settings.yaml"]
 FAULTS = {
     "train": Fault(["train", "--model=NeuMF", *COMMON], newest_checkpoint, trained, "saved/*.pth"),
@@ -107,9 +109,12 @@ FAULTS = {
         lines_of("made/user.jsonl", "text", "error"),
     ),
     "refresh": Fault(
-        ["refresh", "--checkpoint=old.pth", "--output=served", "--epochs=12", "--topk=5"],
+        ["refresh", "--checkpoint=old.pth", "--output=served", "--topk=5", "--trust"],
         nothing,
-        lambda folder, output: (folder / "served" / "recommendations.csv").read_text(),
+        lambda folder, output: [
+            (folder / "served" / "recommendations.csv").read_text(),
+            lines_of(PROFILES, "text", "error")(folder, output),
+        ],
         "served/*",
     ),
 }
@@ -152,13 +157,18 @@ def disturb(folder: Path, fault: Fault, kills: int, longest: float, draw: random
 
 
 def train_and_grow(folder: Path) -> None:
-    """Train what ``refresh`` starts from, and add a user to the data."""
-    process = start(folder, ["train", "--model=BPR", "--kt_enabled=False", *COMMON])
-    assert process.wait() == 0, (folder / "output.txt").read_text()
+    """Train what ``refresh`` starts from with paid profiles, and change all histories."""
+    for command in (
+        ["profile", "--entity=user"],
+        ["train", "--model=BPR", "--kt_entity=user", "--profile_encoder=wordllama"],
+    ):
+        process = start(folder, [*command, *COMMON])
+        assert process.wait() == 0, (folder / "output.txt").read_text()
     (checkpoint,) = folder.glob("saved/*.pth")
     checkpoint.rename(folder / "old.pth")
+    users = [*(f"u1-{number}" for number in range(WORLD.n_users)), "newcomer"]
     with (folder / "data" / "planted" / "planted.train.inter").open("a") as file:
-        file.writelines(f"newcomer\ti{number}\n" for number in range(3))
+        file.writelines(f"{user}\ti{n}\n" for user in users for n in range(3))
 
 
 def prepare(folder: Path, server: OpenAIServer) -> None:
@@ -174,7 +184,7 @@ def prepare(folder: Path, server: OpenAIServer) -> None:
 
 def reply(number: int, payload: dict[str, Any]) -> Reply:
     digits = re.findall(r"\d+", payload["messages"][-1]["content"])
-    return Reply(text=f"Likes {' and '.join(digits)}.", delay=0.02)
+    return Reply(text=f"Likes {' and '.join(digits)}.", delay=0.1)
 
 
 def main() -> int:
@@ -190,14 +200,15 @@ def main() -> int:
             folder.mkdir()
             prepare(folder, server)
             if given.command == "refresh":
+                shutil.rmtree(folder / Path(PROFILES).parent)
                 train_and_grow(folder)
-        began = time.monotonic()
+        began, asked_before = time.monotonic(), len(server.payloads)
         expected = finish(calm, fault)
-        longest, asked = time.monotonic() - began, len(server.payloads)
+        longest, asked = time.monotonic() - began, len(server.payloads) - asked_before
         n_killed = disturb(rough, fault, given.kills, longest, draw)
         same = finish(rough, fault) == expected
         leftovers = [str(path) for path in rough.rglob("*.partial")]
-        repeated = len(server.payloads) - 2 * asked
+        repeated = len(server.payloads) - asked_before - 2 * asked
     print(  # noqa: T201 - what this script is for
         f"{given.command}: killed {n_killed} times of {given.kills}; "
         f"{'the same result' if same else 'ANOTHER RESULT'}; {len(leftovers)} unfinished files "

@@ -13,7 +13,7 @@ import pytest
 from recbole_llmkt.recommend import files
 from recbole_llmkt.recommend.explain import Explanation, Reason
 from recbole_llmkt.recommend.factors import Factors
-from recbole_llmkt.recommend.recommender import Recommendation, RecommendedItem
+from recbole_llmkt.recommend.recommender import Block
 from recbole_llmkt.utils.exceptions import ConfigError
 
 USERS, ITEMS = ["u1", "雪"], ["i1", "a,b", '"q"']
@@ -21,14 +21,14 @@ FACTORS = Factors(np.arange(8, dtype="float32").reshape(2, 4), np.ones((3, 4), d
 
 
 def made(reason=False):
-    why = Explanation((Reason("Adores war.", 0.5, 0.25),)) if reason else Explanation()
-    none = Explanation(note="no sentence fits") if reason else Explanation()
+    """Yield a block for each of two users; the second has one item."""
+    why = Explanation((Reason("Adores war.", 0.5, 0.25),))
+    none = Explanation(note="no sentence fits")
     for user in USERS:
-        items = (
-            RecommendedItem("i1", "A\nfilm", 2.5, why),
-            RecommendedItem("a,b", "a,b", 0.5, none),
-        )
-        yield Recommendation(user, items[: 1 if user == "雪" else 2])
+        count = 1 if user == "雪" else 2
+        columns = (["i1", "a,b"], ["A\nfilm", "a,b"], [2.5, 0.5], [why, none])
+        items, titles, scores, reasons = (column[:count] for column in columns)
+        yield Block([user], [count], items, titles, scores, reasons if reason else None)
 
 
 def test_npz():
@@ -67,8 +67,8 @@ def test_csv():
 
 def test_no_text_in_csv_is_a_formula_and_ids_stay_as_they_are():
     why = Explanation((Reason("@SUM(1)", 0.5, 0.25),), note="-1\x9b1m\nnext")
-    item = RecommendedItem("=1", "=cmd|' /C calc'!A0", 1.0, why)
-    files.write_recommendations(Path("top.csv"), [Recommendation("+u", (item,))], True)
+    block = Block(["+u"], [1], ["=1"], ["=cmd|' /C calc'!A0"], [1.0], [why])
+    files.write_recommendations(Path("top.csv"), [block], True)
     with open("top.csv", encoding="utf-8", newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["user"], row["item"]) == ("+u", "=1")
@@ -94,8 +94,9 @@ def test_parquet_is_written_group_by_group(monkeypatch, reason):
     assert table["user"] == ["u1", "u1", "雪"] and table["rank"] == [1, 2, 1]
     assert table["score"] == [2.5, 0.5, 2.5]
     assert table.get("reason") == (["Adores war.", None, "Adores war."] if reason else None)
-    files.write_recommendations(Path("none.parquet"), [], reason)
-    assert parquet.read_table("none.parquet").num_rows == 0
+    for blocks in ([], [Block(["u1"], [0], [], [], [], [] if reason else None)]):
+        files.write_recommendations(Path("none.parquet"), blocks, reason)
+        assert parquet.read_table("none.parquet").num_rows == 0
 
 
 def test_an_error_on_the_way_leaves_the_old_file():

@@ -9,7 +9,7 @@ from recbole_llmkt import load_data_and_model
 from recbole_llmkt.quick_start import train
 from recbole_llmkt.recommend.rank import Ranker
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
-from tests.helpers import add_profiles
+from tests.helpers import add_profiles, ranked_pairs
 
 
 def checkpoint(dataset, model="BPR", **keys):
@@ -44,7 +44,7 @@ def test_the_ranking_is_that_of_recboles_full_sort(make_dataset, model):
     ids = ranker.all_user_ids()
     assert len(ids) == 30
     scores, items = full_sort_topk(np.array(ids), network, test_data, 5, config["device"])
-    for row, ranked in enumerate(ranker.rank(ids, 5)):
+    for row, ranked in enumerate(ranked_pairs(ranker, ids, 5)):
         assert [item for item, _ in ranked] == items[row].tolist()
         assert [score for _, score in ranked] == pytest.approx(scores[row].tolist(), rel=1e-5)
 
@@ -65,9 +65,9 @@ def test_the_size_of_a_batch_changes_nothing(make_dataset, model):
     file = checkpoint(make_dataset(), model, **MODELS.get(model, LABELED))
     ranker = Ranker(file)
     ids = ranker.all_user_ids()
-    whole = list(ranker.rank(ids, 5))
+    whole = ranked_pairs(ranker, ids, 5)
     ranker.config["eval_batch_size"] = 7  # fewer than there are items
-    for ranking, other in zip(whole, ranker.rank(ids, 5)):
+    for ranking, other in zip(whole, ranked_pairs(ranker, ids, 5)):
         assert [item for item, _ in ranking] == [item for item, _ in other]
         assert [score for _, score in ranking] == pytest.approx([s for _, s in other], rel=1e-4)
 
@@ -112,7 +112,7 @@ def test_a_context_aware_model_reads_the_last_known_interaction(make_dataset, ke
     last = known[count - int(0.2 * count) - 1]  # RecBole rounds the last parts down
     value = ranker.inputs.of(ids)["timestamp"][0]
     assert float(value.flatten()[0]) == last
-    (ranked, _) = ranker.rank(ids, 40)
+    (ranked, _) = ranked_pairs(ranker, ids, 40)
     seen = {
         row[1]
         for row in sorted((r for r in dataset.rows if r[0] == "u3"), key=lambda r: r[3])[
@@ -127,7 +127,7 @@ def test_a_sequential_model_may_repeat_and_others_may_not(make_dataset):
     dataset = make_dataset(per_user=(30, 38))
     for model, repeats in (("SASRec", True), ("BPR", False)):
         ranker = Ranker(checkpoint(dataset, model, **MODELS[model]))
-        (ranked,) = ranker.rank(ranker.user_ids(["u1"]), 40)
+        (ranked,) = ranked_pairs(ranker, ranker.user_ids(["u1"]), 40)
         assert (len(ranked) == 40) == repeats
 
 
@@ -171,7 +171,7 @@ def test_a_cold_user_with_a_profile_is_ranked_for_where_the_run_filled_their_row
     keys = {**keys, "kt_enabled": True, "epochs": 2, "kt_cold_start": True, "kt_cold_threshold": 0}
     ranker = Ranker(checkpoint(dataset, **keys))
     assert len(ranker.all_user_ids()) == 30
-    (ranked,) = ranker.rank(ranker.user_ids(sorted(cold)[:1]), 5)
+    (ranked,) = ranked_pairs(ranker, ranker.user_ids(sorted(cold)[:1]), 5)
     assert len(ranked) == 5
 
 
@@ -180,5 +180,5 @@ def test_a_model_with_profiles_as_input_fields(make_dataset):
     add_profiles(dataset, eval_args={**LABELED["eval_args"], "mode": "full"})
     kar = {**LABELED, "kt_enabled": True, "kt_method": "kar"}
     ranker = Ranker(checkpoint(dataset, "DCN", **kar))
-    (ranked,) = ranker.rank(ranker.user_ids(["u1"]), 5)
+    (ranked,) = ranked_pairs(ranker, ranker.user_ids(["u1"]), 5)
     assert len(ranked) == 5 and all(0.0 < score < 1.0 for _, score in ranked)

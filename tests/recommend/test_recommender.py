@@ -10,6 +10,7 @@ from recbole_llmkt.datasets.metadata import ItemMetadata
 from recbole_llmkt.quick_start import train
 from recbole_llmkt.recommend import Recommender, recommender
 from recbole_llmkt.recommend.explain import Explanation, Reason
+from recbole_llmkt.recommend.rank import Ranked
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
 
 
@@ -23,8 +24,8 @@ class FakeRanker:
 
     def rank(self, user_ids, topk, allowed):
         for user_id in user_ids:
-            ranked = [(2, 0.5), (1, 0.25)]
-            yield ranked[:1] if user_id == 9 else ranked[:topk]
+            count = 1 if user_id == 9 else topk
+            yield Ranked([count], [2, 1][:count], [0.5, 0.25][:count])
 
     def check_topk(self, topk):
         assert topk == 2

@@ -89,7 +89,16 @@ def test_other_data_or_another_request_start_anew(checkpoint, make_dataset, monk
     assert len(calls) == 3
 
 
-def test_a_forgotten_generator_stops_it_before_anything_is_replaced(tiny):
+def test_the_password_of_an_address_is_not_recorded(checkpoint):
+    overrides = {"profile_api_base": "http://me:pass-word@127.0.0.1:9/v1?api_key=pass-word"}
+    wanted = Refresh(checkpoint, Path("served"), overrides)
+    refresh(wanted)
+    files = [path for path in Path().rglob("*") if path.is_file()]
+    assert not [path for path in files if b"pass-word" in path.read_bytes()]
+    assert len(refresh(wanted)["skipped"]) == 3
+
+
+def test_a_forgotten_generator_stops_it_before_anything_is_replaced(tiny, monkeypatch):
     titles = [f"i{number}\tItem {number}" for number in range(40)]
     lines = ["item_id:token\ttitle:token_seq", *titles]
     (tiny.folder / "tiny.item").write_text("\n".join(lines) + "\n")
@@ -103,6 +112,10 @@ def test_a_forgotten_generator_stops_it_before_anything_is_replaced(tiny):
         refresh(Refresh(path, Path("served")))
     assert store.read()["u1"].text == "Bought."
     assert not Path("served/recommendations.csv").exists()
+    monkeypatch.setattr(module, "_train", lambda *_: path)
+    monkeypatch.setattr(module, "_export", lambda *_: [])
+    assert refresh(Refresh(path, Path("served"), overwrite_others=True))["profiles"] == 30
+    assert store.read()["u1"].generator == "template"
 
 
 def test_refusals(checkpoint):

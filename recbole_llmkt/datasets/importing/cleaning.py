@@ -42,6 +42,11 @@ _INLINE = re.compile(
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")
 _QUOTES = (('"', '"'), ("\u201c", "\u201d"), ("\u201e", "\u201c"), ("\u00ab", "\u00bb"))
 _DEEPEST = 3
+_WHOLE = r"[-+]?(?:0|[1-9]\d*)"
+_GROUPED = r"[-+]?[1-9]\d{0,2}"
+# Numbers with a decimal comma (1.234,5) and with commas between the thousands (1,234.5).
+_WITH_COMMA = re.compile(rf"(?:{_WHOLE}|{_GROUPED}(?:\.\d{{3}})+)(?:,\d+)?")
+_WITH_THOUSANDS = re.compile(rf"(?:{_WHOLE}|{_GROUPED}(?:,\d{{3}})+)(?:\.\d+)?")
 
 
 def clean_text(text: str) -> str:
@@ -139,6 +144,23 @@ def each_once(cells: pd.Series, change: Callable[[str], object]) -> pd.Series:
     changed = np.empty(len(texts), dtype=object)
     changed[:] = [change(text) for text in texts]
     return pd.Series(changed[codes], index=cells.index, dtype=object)
+
+
+def with_points(cells: pd.Series) -> pd.Series:
+    """Write numbers such as ``1.234,50`` or ``1,234.50`` as ``1234.50``; other columns stay.
+
+    A column in which a comma may be either (``1,234``) stays as it is, too.
+    """
+    filled = [cell for cell in cells.unique() if cell]
+    commas = [cell for cell in filled if "," in cell]
+    if not commas:
+        return cells
+    is_decimal = all(map(_WITH_COMMA.fullmatch, filled))
+    if is_decimal == all(map(_WITH_THOUSANDS.fullmatch, filled)):
+        return cells
+    if is_decimal:
+        return each_once(cells, lambda cell: cell.replace(".", "").replace(",", "."))
+    return each_once(cells, lambda cell: cell.replace(",", ""))
 
 
 def sequence_separator(parts: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ from recbole_llmkt.datasets.importing.cleaning import (
     each_once,
     id_problem,
     split_parts,
+    with_points,
 )
 from recbole_llmkt.datasets.importing.guessing import Roles
 from recbole_llmkt.datasets.importing.reading import BadRows
@@ -24,6 +25,7 @@ from recbole_llmkt.utils.text import one_line
 
 # Numbers, but for codes such as 007.
 _NUMBER = re.compile(r"[-+]?(?:0|[1-9]\d*)?(?:\.\d+)?(?:(?<=\d)[eE][-+]?\d+)?")
+_EITHER = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
 _STANDARD = {
     "user": "user_id",
     "item": "item_id",
@@ -217,9 +219,9 @@ def _moments(
         number = source.index[unread][0]
         raise DataError(
             f"'{roles.table.path}': '{one_line(source[column][unread].iloc[0])[:40]}' in column "
-            f"'{column}', {roles.table.place(number)}, is no ISO date and no number of seconds, "
-            "nor are most others. Name another column with --time, or say how to read this one: "
-            "--time-format=%d.%m.%Y"
+            f"'{column}', {roles.table.place(number)}, is no date that can be read without "
+            "guessing, and no number of seconds, nor are most others. Name another column with "
+            "--time, or say how to read this one: --time-format=%d/%m/%Y"
         )
     roles.reasons["time"] += f"; {what}"
     for number, cell in source[column][unread].items():
@@ -231,7 +233,9 @@ def _moments(
 def _numbers(
     roles: Roles, role: str, source: pd.DataFrame, bad: BadRows, notes: list[str]
 ) -> pd.Series:
-    cells = source[roles.columns[role]].str.strip()
+    cells = _with_points(
+        each_once(source[roles.columns[role]], str.strip), roles.columns[role], notes
+    )
     numbers = pd.to_numeric(cells, errors="coerce")
     unread = (numbers.isna() | np.isinf(numbers)) & (cells != "")
     for number, cell in cells[unread].items():
@@ -252,10 +256,29 @@ def _add_others(
             made.notes.append(f"the column '{column}' is empty, and left out")
             continue
         name = namer(column, table)
-        is_number = all(map(_NUMBER.fullmatch, filled))
+        cells = _with_points(cells, column, made.notes)
+        is_number = all(map(_NUMBER.fullmatch, filter(None, cells.unique())))
         made.types[name] = "float" if is_number else "token"
         made.frame[name] = cells if is_number else _cleaned(cells, column, made.notes)
         _count_missing(cells, column, made.notes)
+
+
+def _with_points(cells: pd.Series, column: str, notes: list[str]) -> pd.Series:
+    """Write numbers with commas as RecBole reads them, and say so."""
+    pointed = with_points(cells)
+    changed = cells[cells != pointed]
+    if len(changed):
+        before = changed.iloc[0]
+        notes.append(
+            f"numbers of '{column}' have commas: '{before}' is {pointed[changed.index[0]]}"
+        )
+    elif len(cells) and all(map(_EITHER.fullmatch, filter(None, cells.unique()))):
+        example = next(filter(None, cells))
+        notes.append(
+            f"'{column}' stays text: '{example}' may be with thousands or a decimal comma; write "
+            f"'{example.replace(',', '')}' or '{example.replace(',', '.')}' if it is a number"
+        )
+    return pointed
 
 
 def _cleaned(cells: pd.Series, column: str, notes: list[str]) -> pd.Series:

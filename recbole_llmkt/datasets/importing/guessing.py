@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from recbole_llmkt.datasets.domains import words_of
+from recbole_llmkt.datasets.importing.cleaning import with_points
 from recbole_llmkt.datasets.importing.reading import Table
 from recbole_llmkt.datasets.importing.times import parse_times
 from recbole_llmkt.utils.exceptions import DataError, nearest
@@ -19,7 +20,7 @@ _NAMES = {
     "item": "item id|item|itemid|iid|sku|product id|product|article id|article|asin|isbn|"
     "movie id|movie|book id|book|track id|track|song id|song|news id|content id",
     "time": "timestamp|time|datetime|date|created at|ordered at|order date|order time|"
-    "purchased at|purchase date|unix review time|event time",
+    "purchased at|purchase date|unix review time|event time|ts|when",
     "rating": "rating|stars|score|overall|review score",
     "title": "title|name|product name|item name|product title|movie title|headline|label|track",
     "category": "category|categories|cat|genre|genres|category path|product category|class|tags|"
@@ -30,6 +31,7 @@ _SAMPLE = 1000
 _NEARLY_ALL = 0.9
 _SEPARATORS = (" > ", ">", "|", ";", " / ", ",")
 _OFTEN = 0.25
+_RECENT = (631_152_000, 2_208_988_800)  # the years from 1990 to 2039
 
 
 @dataclass
@@ -92,8 +94,11 @@ class Roles:
         self.guess("time")
         if "time" in self.columns:
             return
-        for name in self.free():
-            if self._fits("time", name) and not self.sample(name).str.fullmatch(r"-?\d{1,7}").all():
+        numeric = {
+            name: self.sample(name).str.fullmatch(r"-?\d+(\.\d+)?").all() for name in self.free()
+        }
+        for name in sorted(numeric, key=lambda name: bool(numeric[name])):  # dates before numbers
+            if self._fits("time", name) and (not numeric[name] or self._is_recent(name)):
                 self._take("time", name, "its values are dates")
                 return
 
@@ -136,6 +141,11 @@ class Roles:
         cells = self.table.frame[column]
         return cells[cells != ""].iloc[:_SAMPLE]
 
+    def _is_recent(self, column: str) -> bool:
+        """Whether numbers, read as moments, are all of our time: those of ids hardly are."""
+        seconds = parse_times(self.sample(column))[0]
+        return bool(((seconds > _RECENT[0]) & (seconds < _RECENT[1])).all())
+
     def _take(self, role: str, column: str, reason: str) -> None:
         self.columns[role] = column
         self.reasons[role] = reason
@@ -145,7 +155,9 @@ class Roles:
         if role == "time":
             return len(cells) > 0 and pd.notna(parse_times(cells)[0]).mean() >= _NEARLY_ALL
         if role == "rating":
-            return len(cells) > 0 and pd.to_numeric(cells, errors="coerce").notna().all()
+            return (
+                len(cells) > 0 and pd.to_numeric(with_points(cells), errors="coerce").notna().all()
+            )
         if role == "title":  # an id or a number is none
             return len(cells) > 0 and not pd.to_numeric(cells, errors="coerce").notna().all()
         return True

@@ -237,9 +237,20 @@ def _roles_report(tables: Sequence[Roles], separator: str | None) -> list[str]:
             reason = roles.reasons[role]
             lines.append(f"{roles.table.path.name}: {role} is '{column}' ({reason}{sign})")
         others = [str(name) for name in roles.free()]
+        lines += _missing(roles)
         if others:
             lines.append(f"{roles.table.path.name}: further columns are {', '.join(others)}")
     return lines
+
+
+def _missing(roles: Roles) -> list[str]:
+    """Say what follows where a column that others need was not found."""
+    name = roles.table.path.name
+    if {"user", "item"} <= roles.columns.keys() and "time" not in roles.columns:
+        return [f"{name}: no column of dates (--time): the split is random"]
+    if "item" in roles.columns and "user" not in roles.columns and "title" not in roles.columns:
+        return [f"{name}: no column looks like a title (--title): profiles need one"]
+    return []
 
 
 # ---- repeats, and ids of several tables ----------------------------------------------------------

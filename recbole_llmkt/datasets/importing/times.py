@@ -13,6 +13,10 @@ from recbole_llmkt.utils.types import FloatArray
 
 _NUMBER = r"[-+]?\d+(?:\.\d+)?(?:[eE]\+?\d+)?"
 _DAY = r"(?:19|20)\d\d(?:(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))?"  # 20240103, or the year alone
+_YEAR_LAST = (
+    r"^(?P<first>\d{1,2})(?P<sign>[./-])(?P<second>\d{1,2})(?P=sign)\d{4}"
+    r"(?: (?P<clock>\d{1,2}:\d\d(?::\d\d)?))?$"
+)
 _STARTS_WITH_YEAR = r"\d{4}.*"
 _WITH_ZONE = re.compile(r".*[T ].*(?:Z|[+-]\d\d(?::?\d\d)?)")
 # Cells that say what a column is.
@@ -50,10 +54,44 @@ def parse_times(cells: pd.Series, time_format: str | None = None) -> tuple[Float
     sample = filled.iloc[:: max(1, len(filled) // _SAMPLE)]
     if sample.str.fullmatch(_NUMBER).mean() > 0.5 and not sample.str.fullmatch(_DAY).all():
         return _of_numbers(texts)
+    form = year_last_form(sample)
+    if form:
+        return _of_dates(texts, form), f"dates of the form {form}, taken as UTC"
     texts = each_once(texts, _as_iso)
     has_zone = all(map(_WITH_ZONE.fullmatch, filter(None, texts.unique())))
     what = "dates" if has_zone else "dates; those without a zone are taken as UTC"
     return _of_dates(texts, None), what
+
+
+def year_last_form(cells: pd.Series) -> str | None:
+    """Return the form of dates such as ``31.12.2025 14:05`` or ``12/31/2025``.
+
+    With slashes and dashes, a number above 12 must tell the day from the month.
+
+    Parameters
+    ----------
+    cells : pandas.Series of str
+        Some of a column's moments, none of them missing.
+
+    Returns
+    -------
+    str or None
+        Python's directives; None if most are something else, or day and month cannot be told
+        apart.
+    """
+    parts = cells.str.extract(_YEAR_LAST)
+    parts = parts[parts["sign"].notna()]
+    if len(parts) <= len(cells) / 2 or parts["sign"].nunique() > 1:
+        return None
+    sign = parts["sign"].iloc[0]
+    first_is_month = bool((parts["second"].astype(int) > 12).any())
+    if not (first_is_month or sign == "." or (parts["first"].astype(int) > 12).any()):
+        return None
+    clock = {0: "", 1: " %H:%M", 2: " %H:%M:%S"}[
+        int(parts["clock"].fillna("").str.count(":").max())
+    ]
+    day, month = ("%m", "%d") if first_is_month else ("%d", "%m")
+    return f"{day}{sign}{month}{sign}%Y{clock}"
 
 
 def _as_iso(text: str) -> str:

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
+from urllib.parse import quote
 
 import jinja2
 from matplotlib.figure import Figure
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from recbole_llmkt.experiment.report import evidence_figures, exports, figures, tables
 from recbole_llmkt.experiment.report.findings import Findings
 from recbole_llmkt.experiment.runs.consistency import profile_uses
+from recbole_llmkt.experiment.runs.pool import LOG_FILE
 from recbole_llmkt.utils.files import replace_file
 from recbole_llmkt.utils.text import finalize
 
@@ -49,9 +51,8 @@ def make_report(folder: Path) -> str:
     """Write ``report.html``, ``report.md``, tables and pictures into a comparison's folder.
 
     The tables are ``summary.csv``, ``summary.tex`` for a paper, ``tests.csv`` and ``slices.csv``;
-    the pictures, as far as
-    there is something to show, ``gains.png``, ``summary.png``, ``curves.png``, ``slices.png`` and
-    ``map.png``.
+    the pictures, as far as there is something to show, ``gains.png``, ``summary.png``,
+    ``curves.png``, ``slices.png`` and ``map.png``.
 
     Parameters
     ----------
@@ -78,7 +79,7 @@ def make_report(folder: Path) -> str:
     }
     downloads = {name: _address(text, "text/plain") for name, text in texts.items()}
     texts["report.md"] = exports.report_markdown(findings)
-    texts["report.html"] = report_html(findings, pictures, downloads)
+    texts["report.html"] = report_html(findings, pictures, downloads, _logs(findings, folder))
     for name, text in texts.items():
         replace_file(folder / name, text.encode())
     return tables.terminal_table(findings)
@@ -88,6 +89,7 @@ def report_html(
     findings: Findings,
     pictures: Mapping[str, dict[str, str] | None],
     downloads: Mapping[str, str],
+    logs: Mapping[str, str],
 ) -> str:
     """Return a self-contained page: tables, pictures, settings and runs.
 
@@ -99,6 +101,8 @@ def report_html(
         By file name: the title, and the addresses for light and dark screens.
     downloads : mapping of str to str
         The addresses of tables, by file name.
+    logs : mapping of str to str
+        The addresses of logs, by the names of the runs.
     """
     source = (
         resources.files("recbole_llmkt.experiment.report")
@@ -118,6 +122,7 @@ def report_html(
         doubts=tables.doubts(findings.records),
         pictures=pictures,
         downloads=downloads,
+        logs=logs,
         arm_names=findings.unique("arm"),
         tables=tables,
         settings=tables.own_settings(findings.records),
@@ -131,6 +136,15 @@ def report_html(
         leaks=tables.leaks,
         profile_uses=profile_uses,
     )
+
+
+def _logs(findings: Findings, folder: Path) -> dict[str, str]:
+    """Return where each run's log is, relative to the page; a name is no way out of the folder."""
+    names = {record.name for record in findings.records if "/" not in record.name}
+    paths = {name: Path("runs", name, LOG_FILE) for name in names}
+    return {
+        name: quote(path.as_posix()) for name, path in paths.items() if (folder / path).is_file()
+    }
 
 
 def _picture(findings: Findings, name: str, folder: Path) -> dict[str, str] | None:

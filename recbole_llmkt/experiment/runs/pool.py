@@ -32,6 +32,7 @@ from recbole_llmkt.utils.exceptions import ConfigError, LLMKTError
 from recbole_llmkt.utils.files import storing
 from recbole_llmkt.utils.jsonl import Fields
 
+LOG_FILE = "output.log"  # of a run, in its folder
 # Keys whose value is a path, or may be one, relative to the folder where the command started.
 _PATHS = ("data_path", "profile_dir")
 _POSSIBLE_PATHS = ("profile_encoder", "pre_model_path")
@@ -300,7 +301,7 @@ def _move_to(folder: Path) -> None:
     with storing(folder, "--output"):
         folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
-    log = os.open("output.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    log = os.open(LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(log, stream)
     os.close(log)

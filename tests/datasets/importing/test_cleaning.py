@@ -12,6 +12,7 @@ from recbole_llmkt.datasets.importing.cleaning import (
     id_problem,
     sequence_separator,
     split_parts,
+    with_points,
 )
 
 
@@ -81,3 +82,19 @@ def test_the_separator_is_in_no_part():
     assert sequence_separator(["Home Garden"]) == "|"
     assert sequence_separator({"a|b", "c;d"}) == "/"
     assert sequence_separator(()) == "|"
+
+
+@pytest.mark.parametrize(
+    ("cells", "plain"),
+    [
+        (["49,82", "1.234,50", "7", "-0,5", ""], ["49.82", "1234.50", "7", "-0.5", ""]),
+        (["1,234.50", "12,000", "7"], ["1234.50", "12000", "7"]),
+        (["1,234", "7"], None),  # a decimal comma, or thousands
+        (["49,82", "12.5"], None),
+        (["49,82", "red"], None),
+        (["007,5"], None),
+        (["1.5", "2"], None),
+    ],
+)
+def test_numbers_with_commas(cells, plain):
+    assert with_points(pd.Series(cells, dtype=object)).tolist() == (plain or cells)

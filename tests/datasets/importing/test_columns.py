@@ -64,9 +64,9 @@ def test_rows_that_cannot_be_used_are_noted_with_their_lines():
 
 
 def test_a_column_of_other_dates_is_one_error():
-    with pytest.raises(DataError, match=r"'03\.01\.2024' in column 't', line 2.*--time-format"):
+    with pytest.raises(DataError, match=r"'03/01/2024' in column 't', line 2.*--time-format"):
         interactions(
-            roles({**ORDERS, "rating": None}, u=["a"], i=["x"], t=["03.01.2024"]),
+            roles({**ORDERS, "rating": None}, u=["a"], i=["x"], t=["03/01/2024"]),
             BadRows(),
             Namer(),
         )
@@ -155,3 +155,23 @@ def test_names_differ_between_files():
 def test_numbers_are_written_short_and_exactly():
     column = pd.Series([1704311603.0, 1704311603.25, float("nan"), -0.1])
     assert strings(column, "|".join) == ["1704311603", "1704311603.25", "", "-0.1"]
+
+
+def test_numbers_with_commas_are_numbers_and_unclear_ones_are_named():
+    made = interactions(
+        roles(
+            {"user": "u", "item": "i", "rating": "r"},
+            u=["a", "b"],
+            i=["x", "y"],
+            r=["4,5", "3"],
+            price=["1.234,50", "7"],
+            amount=["1,234", "2,000"],
+        ),
+        BadRows(),
+        Namer(),
+    )
+    assert made.frame["rating"].tolist() == [4.5, 3.0]
+    assert made.types["price"] == "float" and made.frame["price"].tolist() == ["1234.50", "7"]
+    assert made.types["amount"] == "token"
+    assert "numbers of 'price' have commas: '1.234,50' is 1234.50" in made.notes
+    assert any(note.startswith("'amount' stays text: '1,234' may be") for note in made.notes)

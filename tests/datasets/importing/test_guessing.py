@@ -53,6 +53,24 @@ def test_times_are_known_by_their_values():
     assert made.columns == {}
 
 
+def test_large_ids_are_no_moments():
+    """9007199254740993 microseconds after 1970 is a date, too."""
+    ids, when = ["9007199254740993", "9007199254741000"], ["1735718400000", "1735718400001"]
+    made = roles(customer=ids, bought=["2024-01-03", "2024-01-04"])
+    made.guess_time()
+    assert made.columns == {"time": "bought"}
+    made = roles(customer=ids, moment=when)
+    made.guess_time()
+    assert made.columns == {"time": "moment"}
+    made = roles(customer=ids)
+    made.guess_time()
+    assert made.columns == {}
+
+
+def test_a_rating_may_have_a_decimal_comma():
+    assert guessed("rating", rating=["4,5", "3"]) == "rating"
+
+
 def test_ids_are_known_by_another_table():
     made = roles(a=["x", "y", ""], b=["1", "2", "3"])
     assert made.guess_by_values("item", {"code": {"1", "2", "9"}, "n": {"x"}}, "p.csv") == "code"

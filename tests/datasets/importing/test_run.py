@@ -147,3 +147,11 @@ def test_nothing_left_is_an_error(shop):
     write_csv(shop.folder / "orders.csv", [["email", "sku"], ["", "2"]])
     with pytest.raises(DataError, match="No interaction is left"):
         imported()
+
+
+def test_the_report_says_what_is_missing(shop):
+    write_csv(shop.folder / "o.csv", [["email", "sku"], *[row[:2] for row in shop.orders]])
+    write_csv(shop.folder / "p.csv", [["sku", "n"], *[[row[0], "1"] for row in shop.products]])
+    made = import_data(Import(source=Path("o.csv"), items=Path("p.csv"), dataset="mine"))
+    assert "o.csv: no column of dates (--time): the split is random" in made.report
+    assert "p.csv: no column looks like a title (--title): profiles need one" in made.report

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recbole_llmkt.datasets.importing.times import parse_times
+from recbole_llmkt.datasets.importing.times import parse_times, year_last_form
 
 MOMENT = 1704311603.0  # 2024-01-03T19:53:23Z
 DAY = 1704240000.0
@@ -71,3 +71,27 @@ def test_other_dates_have_a_format():
     assert seconds("03.01.2024", "2024-01-03", time_format="%d.%m.%Y") == pytest.approx(
         [DAY, np.nan], nan_ok=True
     )
+
+
+@pytest.mark.parametrize(
+    ("cells", "form"),
+    [
+        (["31.12.2025 14:05", "1.2.2025 09:00"], "%d.%m.%Y %H:%M"),
+        (["05.06.2025", "05.07.2025"], "%d.%m.%Y"),  # a dot follows the day
+        (["31/12/2025", "01/02/2025"], "%d/%m/%Y"),
+        (["12/31/2025 14:05:06", "01/02/2025 00:00:00"], "%m/%d/%Y %H:%M:%S"),
+        (["01-13-2025"], "%m-%d-%Y"),
+        (["01/02/2025", "03/04/2025"], None),  # either may be the month
+        (["soon", "01.02.2025"], None),
+        (["2025-12-31"], None),
+    ],
+)
+def test_forms_that_end_with_the_year(cells, form):
+    assert year_last_form(pd.Series(cells)) == form
+
+
+def test_such_dates_are_read_and_the_form_is_told():
+    seconds, what = parse_times(pd.Series(["31.12.2025 14:05", "", "1.1.2026 0:00", "soon"]))
+    assert seconds[0] == 1767189900 and seconds[2] == 1767225600
+    assert np.isnan(seconds[[1, 3]]).all()
+    assert what == "dates of the form %d.%m.%Y %H:%M, taken as UTC"

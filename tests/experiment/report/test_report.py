@@ -342,6 +342,24 @@ def test_nothing_of_others_is_passed_on(write):
     assert "<img src=x" not in page and "\x1b" not in page + markdown
 
 
+def test_runs_link_to_their_logs_within_the_folder(write, undrawn):
+    folder = write(
+        record("base", 1, 0.1),
+        record("kt", 1, 0.1, model="A B"),
+        record("kt", 1, 0.1, model="../../out"),
+        record("kt", 2, 0.1, model='"><b>'),
+    )
+    names = ("BPR-base-1", "A B-kt-1", '"><b>-kt-2')
+    for place in (*(folder / "runs" / name for name in names), folder.parent / "out-kt-1"):
+        place.mkdir(parents=True)
+        (place / "output.log").touch()
+    make_report(folder)
+    page = (folder / "report.html").read_text()
+    addresses = re.findall(r'<a href="(?!data:)([^"]*)"', page)
+    places = ("BPR-base-1", "A%20B-kt-1", "%22%3E%3Cb%3E-kt-2")
+    assert sorted(addresses) == sorted(f"runs/{name}/output.log" for name in places)
+
+
 def test_a_damaged_map_is_drawn_again(tiny, tmp_path, caplog):
     runs = Plan(
         models=["BPR"], arms=["kt"], seeds=[1], dataset="tiny", overrides=tiny.settings()
