@@ -232,8 +232,9 @@ def _gathered(batches: Iterator[Ranked]) -> Iterator[Ranked]:
     """Join batches until they have enough users for a block."""
     joined = Ranked([], [], [])
     for batch in batches:
-        for column, more in zip(joined, batch):
-            column.extend(more)
+        joined.lengths.extend(batch.lengths)
+        joined.items.extend(batch.items)
+        joined.scores.extend(batch.scores)
         if len(joined.lengths) >= _BLOCK:
             yield joined
             joined = Ranked([], [], [])
