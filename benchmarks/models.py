@@ -104,7 +104,7 @@ batches of {batch} interactions (or users, for autoencoders), one thread, defaul
 whole run it is about half of that, because phase 1 is half of the epochs. Models with steps of a
 few milliseconds show the fixed cost of about half a millisecond; for slow models a few percent up
 or down are noise. Written by `python benchmarks/models.py`; raw figures in
-[models.json](models.json).
+[models.json](models.json). What a step costs since is in [performance.md](performance.md).
 
 On an NVIDIA H100 with PyTorch 2.11 (`python benchmarks/epoch.py`), an epoch of ml-100k with the
 loss in every step takes .26 s for BPR (.16 without), .42 for NeuMF (.32) and .34 for SimpleX

@@ -29,6 +29,7 @@ _LOCAL = {
     "log_wandb",
     "tensorboard_dir",
     "wandb_project",
+    "worker",
     *PROCESS_KEYS,
 }
 # Reasons need the profiles and the encoder that the run had; the rest is only for writing profiles.

@@ -93,9 +93,9 @@ def test_no_other_settings_are_read(strangers):
 def test_no_other_process_is_waited_for(strangers, monkeypatch):
     called = []
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, **__: called.append(1))
-    place = {"local_rank": 0, "nproc": 1, "world_size": 2, "offset": 0}
+    place = {"local_rank": 0, "nproc": 1, "world_size": 2, "offset": 0, "worker": 99}
     config = load_data_and_model(strangers(ip="192.0.2.1", port="5678", **place))[0]
-    assert config["single_spec"] and not called
+    assert config["single_spec"] and config["worker"] == 0 and not called
 
 
 def test_nothing_is_downloaded(strangers, monkeypatch):

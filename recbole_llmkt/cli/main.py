@@ -68,7 +68,10 @@ class _Commands(click.Group):
         except (LLMKTError, OSError) as error:
             if context.params["debug"]:
                 raise
-            raise _Refusal(printable(str(error))) from error
+            message = printable(_words(error))
+            if getattr(error, "is_full", False) and context.invoked_subcommand in _RESUMING:
+                message += " What is finished is kept; the same command resumes."
+            raise _Refusal(message) from error
         except KeyboardInterrupt:
             resumes = context.invoked_subcommand in _RESUMING
             echo(f"Interrupted.{' The same command resumes.' if resumes else ''}", err=True)
@@ -82,6 +85,16 @@ class _Commands(click.Group):
                 raise _Refusal(str(unsupported)) from error
             echo(f"This is a bug in the program, seen with {versions()}:", err=True)
             raise
+
+
+def _words(error: LLMKTError | OSError) -> str:
+    """Return an error in one line; what the operating system refuses gets a fix."""
+    if isinstance(error, LLMKTError) or not (error.filename and error.strerror):
+        return str(error)
+    return (
+        f"Cannot use '{error.filename}': {error.strerror}. Give this user access to it, or name "
+        "another place."
+    )
 
 
 class _PlainFormatter(logging.Formatter):

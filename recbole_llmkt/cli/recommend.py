@@ -125,4 +125,4 @@ def _lines(
 def _write(path: Path, lines: Iterable[str]) -> None:
     from recbole_llmkt.utils.files import replace_file
 
-    replace_file(path, "".join(f"{line}\n" for line in lines).encode())
+    replace_file(path, "".join(f"{line}\n" for line in lines).encode(), "--output")

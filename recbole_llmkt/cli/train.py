@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import click
 from recbole_llmkt.cli.options import ANY_KEY, config_files_option
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.terminal import INTERRUPTED, echo
+from recbole_llmkt.utils.text import shown_command
 
 if TYPE_CHECKING:
     from recbole_llmkt.config import Config
@@ -73,7 +73,7 @@ def train(
         result = train_model(config, saved=saved, resume=resume, start_from=start_from)
     except Interrupted as interrupted:
         same = ["llmkt", "train", f"--model={model}", f"--dataset={dataset}", *given]
-        command = shlex.join([*same, f"--resume={interrupted.checkpoint}"])
+        command = shown_command([*same, f"--resume={interrupted.checkpoint}"])
         echo(
             f"Interrupted. {interrupted.checkpoint} holds the best epoch so far. To "
             f"resume:\n  {command}",
@@ -130,4 +130,4 @@ def _next_commands(
         keys = [key for key in given if not key.startswith(fixed)]
         arms = ["--arms=base,kt,shuffled", "--seeds=1,2,3", "--output=out"]
         commands.append(["compare", *models, *keys, *arms])
-    return [shlex.join(["llmkt", *command]) for command in commands]
+    return [shown_command(["llmkt", *command]) for command in commands]

@@ -25,7 +25,7 @@ from recbole_llmkt.compat.pickles import pickles_refused
 from recbole_llmkt.compat.replacing import replaced
 from recbole_llmkt.compat.scipy import scipy_matrices
 from recbole_llmkt.compat.torch import torch_quiet
-from recbole_llmkt.utils.files import storing
+from recbole_llmkt.utils.files import make_writable, storing
 from recbole_llmkt.utils.types import Dataset, Loader, NumberedDataset, RunConfig
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ def start_log(config: RunConfig) -> None:
     """
     log = Path("log", config["model"])
     # The folder that the user chose comes first: where it cannot be made, there is no log, either.
-    for folder, option in ((Path(config["checkpoint_dir"]), "checkpoint_dir"), (log, "")):
-        with storing(folder, option):
-            folder.mkdir(parents=True, exist_ok=True)
+    make_writable(Path(config["checkpoint_dir"]), "checkpoint_dir")
+    make_writable(Path("log_tensorboard"))
+    make_writable(log)
     with storing(log), _colours_once():
         init_logger(config)
     for handler in logging.getLogger().handlers:
@@ -121,9 +121,7 @@ def make_folders(trainer: LoggingTrainer) -> None:
     trainer : recbole.trainer.Trainer
         Made within :func:`making_trainer`.
     """
-    folder = Path(trainer.checkpoint_dir)
-    with storing(folder, "checkpoint_dir"):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_writable(Path(trainer.checkpoint_dir), "checkpoint_dir")
     with storing(Path("log_tensorboard")):
         trainer.tensorboard = get_tensorboard(getLogger())
 

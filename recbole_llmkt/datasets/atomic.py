@@ -253,4 +253,4 @@ def write_atomic_file(
             ) from error
         writer.writerow(row)
     errors = surrogates if surrogates == "surrogatepass" else "replace"
-    replace_file(path, text.getvalue().encode(encoding, errors=errors))
+    replace_file(path, text.getvalue().encode(encoding, errors=errors), "--output")

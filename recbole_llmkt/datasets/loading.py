@@ -131,7 +131,8 @@ def download(config: RunConfig) -> None:
 def files_digest(folder: Path, dataset: str, recorded: str = "") -> str:
     """Return a digest of all bytes of a dataset's atomic files.
 
-    A file is read again in the same process only if its size, its time or its inode has changed.
+    A file is read again in the same process only if its size, its inode or one of its times has
+    changed; that of the last change of any kind cannot be set back.
 
     Parameters
     ----------
@@ -162,11 +163,13 @@ def files_digest(folder: Path, dataset: str, recorded: str = "") -> str:
 
 def _file_digest(path: Path) -> bytes:
     state = path.stat()
-    return _content_digest(str(path), state.st_size, state.st_mtime_ns, state.st_ino)
+    return _content_digest(
+        str(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino
+    )
 
 
 @functools.lru_cache(maxsize=256)
-def _content_digest(path: str, size: int, mtime_ns: int, inode: int) -> bytes:
+def _content_digest(path: str, size: int, mtime_ns: int, ctime_ns: int, inode: int) -> bytes:
     digest = hashlib.blake2b(digest_size=32)
     with open(path, "rb") as file:
         while part := file.read(_PART):

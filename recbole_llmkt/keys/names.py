@@ -36,6 +36,13 @@ _ELSEWHERE = {
     "early_stop": "'stopping_step'",
     "patience": "'stopping_step'",
     "optimizer": "'learner'",
+    # Those of RecBole before 1.0 and 1.1, which do nothing any more.
+    "eval_setting": "'eval_args'",
+    "group_by_user": "'eval_args', with group_by: user",
+    "split_ratio": "'eval_args', with split: {RS: [0.8, 0.1, 0.1]}",
+    "leave_one_num": "'eval_args', with split: {LS: valid_and_test}",
+    "neg_sampling": "'train_neg_sample_args'",
+    "training_neg_sample_num": "'train_neg_sample_args', with sample_num",
 }
 # Read by RecBole's code or set by its run(), and named in none of its files.
 _UNLISTED = [
@@ -51,8 +58,6 @@ _UNLISTED = [
     "offset",
     "group_offset",
     "verbose",
-    "neg_sampling",
-    "training_neg_sample_num",
     "MODEL_TYPE",
     "MODEL_INPUT_TYPE",
     "eval_type",
@@ -73,7 +78,6 @@ _UNLISTED = [
     "has_residual",
     "norm",
     "sim",
-    "tail_ratio",
     "use_filter",
     "xgb_early_stopping_rounds",
     "token_num_threshold",

@@ -75,8 +75,15 @@ def _metrics(value: str | Sequence[str]) -> str | None:
     return next((wrong for wrong in map(_any_case(_METRICS), names) if wrong), None)
 
 
+def _parts(value: str | Sequence[str]) -> str | None:
+    names = [value] if isinstance(value, str) else value
+    if any("/" in name or "\\" in name or not name.isprintable() for name in names):
+        return "parts of the files' names, without folders: part of dataset.part.inter."
+    return None
+
+
 def _benchmark(value: Sequence[str]) -> str | None:
-    return None if len(value) == 3 else "a list of three names, like [train, valid, test]."
+    return _parts(value) if len(value) == 3 else "a list of three names, like [train, valid, test]."
 
 
 def _gpu_id(value: object) -> str | None:
@@ -144,6 +151,8 @@ def _threshold(value: Settings) -> str | None:
 
 def _load_col(value: Settings) -> str | None:
     for suffix, columns in value.items():
+        if isinstance(suffix, str) and _parts(suffix):
+            return f"'{shown(suffix)}': the value must be {_parts(suffix)}"
         listed = isinstance(columns, (list, tuple)) and all(isinstance(c, str) for c in columns)
         if not (isinstance(suffix, str) and (columns == "*" or listed)):
             return f"'{shown(suffix)}: {shown(columns)}': the value must be a list of columns."
@@ -155,7 +164,7 @@ def _clipping(value: Settings) -> str | None:
     good = _number(value.get("max_norm"), 1e-12) and set(value) <= {*known}
     norm = value.get("norm_type", 2)
     switches = (value.get("error_if_nonfinite", False), value.get("foreach", False))
-    if good and (norm == math.inf or _number(norm, 1e-12)) and all(map(_is_bool, switches)):
+    if good and (norm == math.inf or _number(norm, 1e-12)) and {*map(type, switches)} == {bool}:
         return None
     return (
         "it takes max_norm above 0, and optionally norm_type above 0 and error_if_nonfinite, like "
@@ -163,34 +172,29 @@ def _clipping(value: Settings) -> str | None:
     )
 
 
-def _is_bool(value: object) -> bool:
-    return isinstance(value, bool)
+def _each(good: Callable[[object], bool], words: str) -> Check:
+    """Return a rule for a mapping whose values are all good."""
+
+    def check(value: Settings) -> str | None:
+        for column, setting in value.items():
+            if not good(setting):
+                return f"'{shown(column)}: {shown(setting)}': the value must be {words}."
+        return None
+
+    return check
 
 
-def _seq_len(value: Settings) -> str | None:
-    for column, length in value.items():
-        if not _whole(length, 1):
-            return f"'{shown(column)}: {shown(length)}': the value must be an integer of 1 or more."
-    return None
+def _is_discretization(way: object) -> bool:
+    method = way.get("method") if isinstance(way, Mapping) else None
+    return method == "LD" or (method == "ED" and _whole(way.get("bucket"), 1))
 
 
-def _preload(value: Settings) -> str | None:
-    for column, vectors in value.items():
-        if not (isinstance(vectors, str) and vectors):
-            return f"'{shown(column)}: {shown(vectors)}': the value must be the name of a column."
-    return None
-
-
-def _discretization(value: Settings) -> str | None:
-    for column, way in value.items():
-        method = way.get("method") if isinstance(way, Mapping) else None
-        if method == "LD" or (method == "ED" and _whole(way.get("bucket"), 1)):
-            continue
-        return (
-            f"'{shown(column)}: {shown(way)}': the value must be {{method: ED, bucket: 5}}, with a "
-            "bucket of 1 or more, or {method: LD}."
-        )
-    return None
+_seq_len = _each(lambda length: _whole(length, 1), "an integer of 1 or more")
+_preload = _each(lambda name: isinstance(name, str) and bool(name), "the name of a column")
+_discretization = _each(
+    _is_discretization,
+    "{method: ED, bucket: 5}, with a bucket of 1 or more, or {method: LD}",
+)
 
 
 _SAMPLING: dict[str, tuple[Callable[[object], bool], str]] = {
@@ -270,8 +274,8 @@ _GROUPS = {
     "filter_inter_by_user_or_item": Key("", "bool"),
     "normalize_all": Key("", "bool", optional=True),
     "epochs train_batch_size eval_batch_size MAX_ITEM_LIST_LENGTH": Key("", "int", low=1),
-    # RecBole's own meaning of an eval_step of 0: train without validation.
-    "worker seed eval_step stopping_step": Key("", "int", low=0),
+    "seed eval_step stopping_step": Key("", "int", low=0),  # eval_step 0 never validates
+    "worker": Key("", "int", low=0, high=256),
     "loss_decimal_place metric_decimal_place": Key("", "int", low=0, high=20),
     "learning_rate": Key("", "float", low=0.0, above=True),
     "weight_decay": Key("", "float", low=0.0),
@@ -298,7 +302,8 @@ _GROUPS = {
     "metrics": Key("", "str", many="some", rule=_metrics),
     "topk": Key("", "numbers", rule=_topk),
     "benchmark_filename": Key("", "str", optional=True, many="list", rule=_benchmark),
-    "additional_feat_suffix": Key("", "str", optional=True, many="some"),
+    "additional_feat_suffix": Key("", "str", optional=True, many="some", rule=_parts),
+    "tail_ratio": Key("", "float", optional=True, low=0.0, above=True),
     "threshold": _mapping("{rating: 4}", _threshold),
     "val_interval": _mapping("{rating: '[3,inf)'}", _val_interval),
     "clip_grad_norm": _mapping("{max_norm: 5}", _clipping),
@@ -348,6 +353,8 @@ def hyperparameter(name: str, default: object) -> Key | None:
         None where neither says enough; a default that breaks the rule of its name says so, too.
     """
     first = default[0] if isinstance(default, list) and default else default
+    if isinstance(default, bool):
+        return Key(name, "bool")
     if isinstance(first, bool) or not isinstance(first, (int, float)):
         return None
     many: Literal["", "list"] = "list" if isinstance(default, list) else ""

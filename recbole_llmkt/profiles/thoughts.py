@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import re
 
-# Of a tag, with any prefix: <seed:think>, <internal_reasoning>.
+# Of a tag, with any prefix: <seed:think>, <internal_reasoning>, <antThinking>.
 _NAME = (
-    r"(?i:(?:\w{1,20}:)?(?:\w{1,20}_)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis"
-    r"|rationale|inner_?monologue|chain_?of_?thought))"
+    r"(?i:(?:\w{1,20}:)?(?:\w{1,20}_|ant)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection"
+    r"|scratchpad|analysis|rationale|inner_?monologue|chain[-_]?of[-_]?thought|cot)(?:_process)?)"
 )
 _BRACKETED = r"(?:THINK(?:ING)?|THOUGHTS?|REASONING)"  # "[thought]" is a word in brackets
 _OPEN = re.compile(
     rf"<\s*{_NAME}(?:\s[^<>]*)?>|\[{_BRACKETED}\]|◁think▷"
-    r"|<[|\uff5c](?:START_THINKING|begin[_▁]of[_▁](?:thought|thinking)|inner_prefix|think)[|\uff5c]>"
+    r"|<[|\uff5c](?:START_THINKING|begin[_▁]of[_▁](?:thought|thinking)|inner_prefix|think(?:ing)?)"
+    r"[|\uff5c]>|<unused94>|<\|im_start\|>think\b"
 )
 _CLOSE = re.compile(
     rf"<\s*/\s*{_NAME}\s*>|\[/{_BRACKETED}\]|◁/think▷"
-    r"|<[|\uff5c](?:END_THINKING|end[_▁]of[_▁](?:thought|thinking)|inner_suffix)[|\uff5c]>"
+    r"|<[|\uff5c](?:END_THINKING|end[_▁]of[_▁](?:thought|thinking)|inner_suffix|/think(?:ing)?)"
+    r"[|\uff5c]>|<unused95>|<\|im_start\|>answer\b"
 )
 _ESCAPED = re.compile(rf"&lt;(\s*/?\s*{_NAME}\s*)&gt;")
+_HEADING = r"(?:#{1,6}[ \t]*|\*\*)(?:%s)(?::?\*\*:?|:?[ \t]*(?=\n))"
 # Thoughts between marks that others use for something else.
 _BLOCKS = re.compile(
     r"<details\b[^<>]*\breasoning\b[^<>]*>.*?(?:</details>|\Z)"
     r"|<\|channel>thought\b.*?(?:<channel\|>|\Z)"
     r"|<\|think\|>.*?(?:<\|content\|>|\Z)"
+    rf"|<\s*{_NAME}\s*/\s*>"
+    rf"|\A\s*{_HEADING % 'Thinking|Thoughts|(?:Thinking|Thought) [Pp]rocess'}"
+    rf".*?(?:\n\s*{_HEADING % '(?:Final )?(?:Response|Answer|Output|Profile)'}|\Z)"
     r"|\A\s*Here is my thought process:.*?(?:Here is my response:|\Z)"
     r"|\A\s*```(?:think(?:ing)?|thoughts?|reasoning)[ \t]*\n.*?(?:```|\Z)",
     re.DOTALL,
@@ -41,7 +47,7 @@ _BARE_THOUGHTS = re.compile(r"\A\s*analysis(?=[A-Z])")
 _START = re.compile(r"<\|start\|>\s*\w*")
 
 _ANSWER = re.compile(
-    r"\A\s*<(answer|response|output|final|final_answer)>(.*?)(?:</\1>\s*)?\Z",
+    r"\A\s*<(answer|response|output|final|final_answer|conclusion|solution|profile)>(.*?)(?:</\1>\s*)?\Z",
     re.DOTALL | re.IGNORECASE,
 )
 _MARK = r"<[|\uff5c][\w▁]+[|\uff5c]>"

@@ -86,7 +86,7 @@ def write_vectors(
     paths = []
     for name, ids, vectors in (("users", users, factors.users), ("items", items, factors.items)):
         paths.append(folder / f"{name}.{form}")
-        with replacing(paths[-1]) as file:
+        with replacing(paths[-1], "--output") as file:
             write(file, ids, vectors)
     return paths
 
@@ -130,7 +130,7 @@ def write_recommendations(path: Path, blocks: Iterable[Block], with_reasons: boo
     form = path.suffix[1:]
     check_format(form, LIST_FORMATS)
     counted = _Counter(blocks)
-    with replacing(path) as file:
+    with replacing(path, "--output") as file:
         _WRITERS[form](file, counted, with_reasons)
     return counted.count
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from recbole_llmkt.config import Config
 from recbole_llmkt.datasets.loading import files_digest
+from recbole_llmkt.keys.table import without_secrets
 from recbole_llmkt.profiles.generation.run import generate_profiles
 from recbole_llmkt.profiles.generation.selection import Selection
 from recbole_llmkt.profiles.locations import own_folder
@@ -129,7 +130,7 @@ class _State:
         request: Settings = {
             "checkpoint": str(Path(wanted.checkpoint).resolve()),
             "data": files_digest(Path(config["data_path"]), config["dataset"]),
-            "overrides": json.loads(json.dumps(wanted.overrides, default=str)),
+            "overrides": json.loads(json.dumps(without_secrets(wanted.overrides), default=str)),
             "retrain": wanted.retrain,
             "profiles": "overwrite-others" if wanted.overwrite_others else wanted.profiles,
             "exports": [wanted.topk, wanted.form, wanted.vectors],
@@ -146,7 +147,7 @@ class _State:
         """Record a finished step."""
         self.done.update(done)
         text = json.dumps({"request": self._request, "done": self.done}, indent=2)
-        replace_file(self._path, f"{text}\n".encode())
+        replace_file(self._path, f"{text}\n".encode(), "--output")
 
 
 def steps_done(noted: Fields) -> Settings:

@@ -17,7 +17,6 @@ from recbole_llmkt.checkpoints import (
     saved_settings,
     saved_vocabulary,
 )
-from recbole_llmkt.compat import start_log
 from recbole_llmkt.config import Config
 from recbole_llmkt.datasets.checks import check_files
 from recbole_llmkt.datasets.history import interaction_counts
@@ -57,7 +56,6 @@ def open_checkpoint(
     vocabulary = saved_vocabulary(checkpoint, model_file)
     _check_data(config, model_file)
     init_seed(config["seed"], config["reproducibility"])
-    start_log(config)
     return checkpoint, config, vocabulary
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from logging import getLogger
@@ -161,9 +162,9 @@ class TransferMixin(CheckpointMixin):
     def _check_nan(self, loss: torch.Tensor) -> None:
         """Stop at a loss that is NaN, or infinite if profiles are used, and name the part."""
         self._step += 1
-        usable = torch.isfinite(loss) if self.methods else ~torch.isnan(loss)
-        if not bool(usable):
-            raise TrainingError(self._not_finite(float(loss)))
+        value = loss.item()
+        if math.isnan(value) or (self.methods and math.isinf(value)):
+            raise TrainingError(self._not_finite(value))
 
     def _not_finite(self, loss: float) -> str:
         parts = {name: value for m in self.methods for name, value in m.loss_parts().items()}

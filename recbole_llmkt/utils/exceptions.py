@@ -60,7 +60,15 @@ class RowsError(LLMKTError, ValueError):
 
 
 class StorageError(LLMKTError, OSError):
-    """A file that cannot be written: the disk is full, or the folder is read-only."""
+    """A file that cannot be written: the disk is full, or the folder is read-only.
+
+    Attributes
+    ----------
+    is_full : bool
+        The disk is full: what had been written before is there.
+    """
+
+    is_full = False
 
 
 class TrainingError(LLMKTError, ValueError):

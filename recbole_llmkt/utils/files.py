@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import BinaryIO
 
 from filelock import FileLock, Timeout
@@ -98,7 +99,30 @@ def storing(folder: Path, option: str = "") -> Iterator[None]:
         failure = _failed_write(error, handled)
         if failure is None:
             raise
-        raise StorageError(_explained(failure, folder, option)) from error
+        refusal = StorageError(_explained(failure, folder, option))
+        refusal.is_full = is_disk_full(failure)
+        raise refusal from error
+
+
+def make_writable(folder: Path, option: str = "") -> None:
+    """Make a folder, and a file in it that is gone at once: later it may be too late to say so.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder; it may exist.
+    option : str
+        As for :func:`storing`.
+
+    Raises
+    ------
+    StorageError
+        The folder cannot be made, or no file in it.
+    """
+    with storing(folder, option):
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
 
 
 def _failed_write(error: BaseException, handled: BaseException | None) -> OSError | None:

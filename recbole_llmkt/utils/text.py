@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 # Escape sequences (ECMA-48): CSI with its parameters; OSC, DCS, SOS, PM and APC with their
@@ -156,6 +158,11 @@ def shown_argument(argument: str) -> str:
     """Return an argument of the program for the log, without a password of an address in it."""
     is_address = "://" in argument or argument.startswith("--profile_api_base=")
     return without_credentials(argument) if is_address else argument
+
+
+def shown_command(words: Iterable[str]) -> str:
+    """Return a command for the terminal, as a shell reads it, without passwords of addresses."""
+    return shlex.join(map(shown_argument, words))
 
 
 def address_problem(address: str) -> str | None:

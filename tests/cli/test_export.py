@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 from recbole_llmkt.cli.main import main
 from recbole_llmkt.quick_start import train
 from recbole_llmkt.recommend import Recommender
+from tests.helpers import limited_files
 
 
 def run(*arguments):
@@ -65,3 +67,18 @@ def test_bad_input_is_one_message_and_nothing_is_written(checkpoint, arguments, 
     assert done.exit_code == 2
     assert re.search(message, done.output), done.output
     assert sorted(Path().iterdir()) == before
+
+
+def test_it_writes_nothing_but_its_output(checkpoint):
+    shutil.rmtree("log")  # served from a folder that is read-only
+    assert run(f"--checkpoint={checkpoint}", "--output=out").exit_code == 0
+    assert not Path("log").exists()
+
+
+@pytest.mark.parametrize("more", [["--output=out", "--format=npz"], ["--output=o.csv", "-k", "3"]])
+def test_a_full_disk_names_the_option(checkpoint, more):
+    with limited_files() as limit:
+        limit(100)
+        done = run(f"--checkpoint={checkpoint}", *more)
+    assert done.exit_code == 2
+    assert "Free some space there, or name a folder on another disk with --output." in done.output

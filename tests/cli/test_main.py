@@ -130,6 +130,16 @@ def test_an_interrupted_command_ends_with_130(monkeypatch, number, command, said
     assert (done.exit_code, done.output) == (130, said)
 
 
+def test_a_file_that_cannot_be_read_is_named_with_the_fix(monkeypatch):
+    def refuse(context):
+        raise PermissionError(13, "Permission denied", "data/user.jsonl")
+
+    monkeypatch.setattr(main.get_command(None, "layers"), "invoke", refuse)
+    done = CliRunner().invoke(main, ["layers", *GIVEN["layers"]])
+    assert done.exit_code == 2
+    assert done.output.startswith("Error: Cannot use 'data/user.jsonl': Permission denied. Give")
+
+
 def test_debug_shows_where_an_error_came_from():
     done = run("--debug", "compare", "--models=BRP", "--dataset=ml-100k", "-o", "out")
     assert "Unknown model" in str(done.exception)

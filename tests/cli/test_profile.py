@@ -19,7 +19,7 @@ from recbole_llmkt.profiles import encoders
 from recbole_llmkt.profiles.embeddings import read_embeddings
 from recbole_llmkt.profiles.generation.run import generate_profiles
 from recbole_llmkt.profiles.store import ProfileStore
-from tests.helpers import ENCODER, in_fork
+from tests.helpers import ENCODER, in_fork, limited_files
 
 
 class Lengths:
@@ -382,3 +382,18 @@ def test_an_address_that_cannot_work_is_said_at_once(titled, llmkt):
     assert "write http://localhost:8000/v1" in out
     out = llmkt("--profile_api_base=ftp://me:secret@host", exit_code=2)
     assert "secret" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["edit", "u1", "--text=Likes noir."], "profile_dir"),
+        (["export", "--output=out"], "--output"),
+    ],
+)
+def test_a_full_disk_says_what_to_do(llmkt, arguments, option):
+    with limited_files() as limit:
+        limit(200)
+        output = llmkt(*arguments, exit_code=2)
+    last = output.splitlines()[-1]
+    assert f"a folder on another disk with {option}. What is finished is kept; the same" in last

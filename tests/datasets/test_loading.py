@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import urllib.error
 
 import numpy as np
@@ -156,6 +157,18 @@ def test_digests_see_a_rating_in_the_middle_of_a_large_file(tmp_path):
     os.utime(path, ns=(1, 1))  # another time than before, whatever the clock's resolution
     assert files_digest(tmp_path, "shop") != before
     assert files_digest(tmp_path, "shop", "0" * 16) == partial  # an earlier version's
+
+
+def test_a_file_whose_time_was_set_back_is_read_again(tmp_path):
+    path = tmp_path / "shop.inter"
+    path.write_bytes(b"u1\ti1\t5\n")
+    before, state = files_digest(tmp_path, "shop"), path.stat()
+    time.sleep(0.02)  # longer than the clock of the file system takes for a step
+    with path.open("r+b") as file:
+        file.write(b"u1\ti1\t1\n")
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert path.stat().st_mtime_ns == state.st_mtime_ns
+    assert files_digest(tmp_path, "shop") != before
 
 
 def test_a_file_that_took_anothers_place_is_read_again(tmp_path):

@@ -45,6 +45,8 @@ def test_every_key_that_recboles_code_reads_is_known():
         ("top_k", "topk"),
         ("batch_size", "train_batch_size"),
         ("lr", "learning_rate"),
+        ("leave_one_num", "eval_args.*LS"),
+        ("neg_sampling", "train_neg_sample_args"),
         ("device", "gpu_id .* or profile_device"),
         ("embeding_size", "embedding_size"),
         ("user_inter_num_intervall", "user_inter_num_interval"),

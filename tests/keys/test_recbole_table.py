@@ -120,6 +120,13 @@ def test_learning_rates(value):
         ("rm_dup_inter", "x", "one of first, last"),
         ("benchmark_filename", ["train", "test"], "a list of three names"),
         ("benchmark_filename", "train", "a list"),
+        ("benchmark_filename", ["../a", "b", "c"], "without folders"),
+        ("additional_feat_suffix", ["../a"], "without folders"),
+        ("additional_feat_suffix", "a\\b", "without folders"),
+        ("load_col", {"../a": ["user_id"]}, "'../a': the value must be parts of"),
+        ("worker", 100_000, "an integer from 0 to 256"),
+        ("tail_ratio", "x", "a number above 0.0"),
+        ("tail_ratio", -3, "a number above 0.0"),
         ("field_separator", "", "string"),
         ("normalize_field", "rating", "a list"),
         ("embedding_size", 0, "an integer of 1 or more"),
@@ -141,6 +148,7 @@ def test_other_values(key, value, words):
         ("SGL", "ssl_tau", 0, "above 0.0"),
         ("BERT4Rec", "n_heads", 0, "of 1 or more"),
         ("SimpleX", "margin", "wide", "a number"),
+        ("NeuMF", "use_pretrain", "no", "True or False"),
         ("SimpleX", "gamma", math.nan, "a number"),
     ],
 )
@@ -157,7 +165,8 @@ def test_what_a_name_and_a_default_say():
     assert hyperparameter("hidden_size", 64).type == "int"
     assert hyperparameter("alpha", 1).type == "float"
     assert hyperparameter("n_facet_window", -2).refusal(-3) is None
-    assert hyperparameter("loss_type", "CE") is None and hyperparameter("std", False) is None
+    assert hyperparameter("loss_type", "CE") is None
+    assert hyperparameter("std", False).type == "bool"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import copy
 import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -251,6 +251,7 @@ def check_alignment(lab: Lab) -> None:
     users = batch["user_id"]
     user = int(users[len(users) // 2])
     assert term.table.mask[user]
+    check_counted(model, term, batch)
     before = gradients(model, term, batch)
     term.table.values[user] += 1.0
     after = gradients(model, term, batch)
@@ -262,9 +263,30 @@ def check_alignment(lab: Lab) -> None:
         assert places <= own, f"{places - own} of {tuple(call.value.shape)} are not user {user}'s"
 
 
+def check_counted(model: Any, term: Term, batch: Any) -> None:
+    """Reading a table's rows once gives the loss and the gradients of all rows of the batch."""
+    plain = record(model, term, batch)
+    with Tap(model, term.layer) as tap:
+        losses = []
+        for tap.calls in (plain, [replace(call, table=None) for call in plain]):
+            losses.append(term.compute(tap, batch))
+        with mock.patch.object(term.rows, "counted", lambda *_: None):
+            losses.append(term.compute(tap, batch))
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    grads = [
+        torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        for loss in losses
+    ]
+    for loss, own in zip(losses[:2], grads[:2]):
+        torch.testing.assert_close(loss, losses[2], rtol=1e-6, atol=0.0)
+        for ours, theirs in zip(own, grads[2]):
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
 def gradients(model: Any, term: Term, batch: Any) -> list[tuple[Call, torch.Tensor]]:
     """Return what the layer recorded, with the gradient of the transfer loss at each call."""
-    calls = record(model, term, batch)
+    # Of the states themselves, not of the table that they were looked up in.
+    calls = [replace(call, table=None) for call in record(model, term, batch)]
     with Tap(model, term.layer) as tap:
         tap.calls = calls
         loss = term.compute(tap, batch)

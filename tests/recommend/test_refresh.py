@@ -89,6 +89,15 @@ def test_other_data_or_another_request_start_anew(checkpoint, make_dataset, monk
     assert len(calls) == 3
 
 
+def test_the_password_of_an_address_is_not_recorded(checkpoint):
+    overrides = {"profile_api_base": "http://me:pass-word@127.0.0.1:9/v1?api_key=pass-word"}
+    wanted = Refresh(checkpoint, Path("served"), overrides)
+    refresh(wanted)
+    files = [path for path in Path().rglob("*") if path.is_file()]
+    assert not [path for path in files if b"pass-word" in path.read_bytes()]
+    assert len(refresh(wanted)["skipped"]) == 3
+
+
 def test_a_forgotten_generator_stops_it_before_anything_is_replaced(tiny, monkeypatch):
     titles = [f"i{number}\tItem {number}" for number in range(40)]
     lines = ["item_id:token\ttitle:token_seq", *titles]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from recbole_llmkt.checkpoints import load_checkpoint
 from recbole_llmkt.quick_start import train
 from recbole_llmkt.training.stopping import Interrupted, stoppable
+from recbole_llmkt.utils import files
 from recbole_llmkt.utils.exceptions import StorageError
 from tests.helpers import limited_files, prepare
 
@@ -82,6 +84,19 @@ def test_a_folder_for_logs_that_cannot_be_written_is_named(tiny):
     Path("mine").write_text("a file")
     with pytest.raises(StorageError, match=r"Cannot write in mine/new: .*with checkpoint_dir\.$"):
         train(tiny.config(epochs=1, kt_enabled=False, checkpoint_dir="mine/new"))
+
+
+@pytest.mark.parametrize("name", ["saved", "log/BPR", "log_tensorboard"])
+def test_a_folder_that_is_read_only_stops_before_the_first_step(tiny, monkeypatch, name):
+    def refuse(dir):
+        if dir == Path(name):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return tempfile.TemporaryFile(dir=dir)
+
+    monkeypatch.setattr(files, "TemporaryFile", refuse)  # root may write anywhere
+    with pytest.raises(StorageError, match=rf"^Cannot write in {name}: Permission denied\. Make"):
+        train(tiny.config(epochs=1, kt_enabled=False))
+    assert not [path for path in Path().rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), ValueError("a fault")])

@@ -10,6 +10,7 @@ from recbole_llmkt.utils.text import (
     markdown,
     one_line,
     printable,
+    shown_command,
     without_credentials,
 )
 
@@ -110,3 +111,8 @@ def test_an_address_that_cannot_work_is_said_without_its_password(
 @pytest.mark.parametrize("address", ["http://h/v1", "HTTPS://me:pw@h:1/v1/", "http://[::1]:8/v1"])
 def test_addresses_that_work_are_taken(address: str) -> None:
     assert address_problem(address) is None
+
+
+def test_a_command_is_shown_without_passwords() -> None:
+    words = ["llmkt", "--title=two words", "--profile_api_base=http://me:pw@host/v1?api_key=pw"]
+    assert shown_command(words) == "llmkt '--title=two words' --profile_api_base=http://host/v1"

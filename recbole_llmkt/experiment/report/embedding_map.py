@@ -27,6 +27,7 @@ from recbole_llmkt.utils.arrays import Arrays, check_array, read_arrays, write_a
 from recbole_llmkt.utils.entities import ENTITIES
 from recbole_llmkt.utils.exceptions import DataError, LLMKTError
 from recbole_llmkt.utils.randomness import isolated_randomness
+from recbole_llmkt.utils.text import one_line
 from recbole_llmkt.utils.types import Dataset
 
 logger = getLogger(__name__)
@@ -35,6 +36,7 @@ FILE_NAME = "embedding_map.npz"
 MOST_POINTS = 3000
 _FEWEST_FOR_UMAP = 200  # of fewer, PCA shows as much, and UMAP compiles for a quarter of a minute
 _SEED = 0
+_LONGEST_NAME = 60  # characters of a category, in the legend
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,8 @@ def read_maps(folder: Path) -> list[EmbeddingMap]:
 
 def _read_map(arrays: Arrays, entity: str) -> EmbeddingMap:
     points = check_array(arrays, f"{entity} points", (None, 2), "f").astype(np.float32)
-    categories = check_array(arrays, f"{entity} categories", points.shape[:1], "U").astype(str)
+    names = check_array(arrays, f"{entity} categories", points.shape[:1], "U")
+    categories = np.array([one_line(str(name))[:_LONGEST_NAME] for name in names], dtype=str)
     method = str(check_array(arrays, f"{entity} method", (), "U"))
     return EmbeddingMap(entity, method, points, categories)
 

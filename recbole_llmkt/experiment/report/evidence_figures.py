@@ -122,7 +122,7 @@ def slices_figure(findings: Findings, theme: Theme = LIGHT) -> Figure | None:
             groups = _by_scale(_bars(findings, model))
             widths = [len(parts) for parts in groups]
             panels = row.subplots(1, len(groups), width_ratios=widths, squeeze=False)[0]
-            panels[0].set_ylabel(findings.primary(model).upper())
+            panels[0].set_ylabel((findings.primary(model) or "").upper())
             row.suptitle(model, fontsize=11)
             for axes, parts in zip(panels, groups):
                 _draw_parts(axes, parts, shades)

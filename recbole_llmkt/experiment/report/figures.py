@@ -228,6 +228,7 @@ def style(theme: Theme) -> Any:
         "axes.spines.top": False,
         "axes.spines.right": False,
         "font.size": 10,
+        "text.parse_math": False,  # a name with two dollar signs is no formula
     }
 
 

@@ -142,7 +142,7 @@ class StudyFile:
     def write(self, output: Path) -> None:
         """Write the file, whole or not at all."""
         text = json.dumps(asdict(self), indent=1, default=str)
-        replace_file(output / FILE_NAME, f"{text}\n".encode())
+        replace_file(output / FILE_NAME, f"{text}\n".encode(), "--output")
 
     def runs(self, output: Path, names: Iterable[str]) -> list[Run]:
         """Return a run of each arm, after checking that settings and data are as when tuned.

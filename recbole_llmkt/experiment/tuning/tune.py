@@ -256,5 +256,6 @@ def _write_trials(output: Path, studies: Sequence[Study]) -> list[TrialRecord]:
     own = {(study.run.model, study.run.arm) for study in studies}
     trials = [trial for trial in read_trials(output) if (trial.model, trial.arm) not in own]
     trials += [trial for study in studies for trial in study.records()]
-    replace_file(output / TRIALS, b"".join(encoded_line(trial.to_json()) for trial in trials))
+    lines = [encoded_line(trial.to_json()) for trial in trials]
+    replace_file(output / TRIALS, b"".join(lines), "--output")
     return trials

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from logging import getLogger
 
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from recbole_llmkt.compat import complete_adagrad
 from recbole_llmkt.transfer.auxiliary.build import build_terms
+from recbole_llmkt.transfer.auxiliary.gradients import GradientRatio
 from recbole_llmkt.transfer.context import RunContext
-from recbole_llmkt.transfer.inspection.layers import Tap
+from recbole_llmkt.transfer.inspection.layers import Layer, Tap
 from recbole_llmkt.transfer.inspection.probe import Loss, loss_methods
 from recbole_llmkt.utils.exceptions import ConfigError, LayerError
 from recbole_llmkt.utils.randomness import transfer_seed
@@ -22,37 +23,71 @@ from recbole_llmkt.utils.randomness import transfer_seed
 logger = getLogger(__name__)
 
 
+# To add two numbers on the device costs as much as a small step's every tenth operation.
+_ADDED_AT_ONCE = 64
+
+
 class Meter:
     """Mean model loss and transfer loss of an epoch, kept on the device until they are read.
+
+    Parameters
+    ----------
+    weights : sequence of float
+        Weight of each term's loss.
 
     Attributes
     ----------
     batches : int
         Batches so far.
-    gradient_ratio : float or None
-        See :func:`gradient_ratio`; of the first batch, where it was asked for.
     last : tuple of Tensor and list of Tensor, or None
         The model's loss of the last batch, and that of each term.
     """
 
-    def __init__(self) -> None:
-        self._sums: list[Tensor] = []
+    def __init__(self, weights: Sequence[float]) -> None:
+        self._weights = tuple(weights)
+        self._pending: list[Tensor] = []
+        self._sums: Tensor | None = None
         self.batches = 0
-        self.gradient_ratio: float | None = None
         self.last: tuple[Tensor, list[Tensor]] | None = None
+        self._gradients: GradientRatio | None = None
 
-    def add(self, model_loss: Tensor, transfer_loss: Tensor) -> None:
-        """Add the (unweighted) losses of one batch."""
-        losses = [model_loss.detach().float(), transfer_loss.detach().float()]
-        self._sums = [a + b for a, b in zip(self._sums, losses)] if self._sums else losses
+    @property
+    def gradient_ratio(self) -> float | None:
+        """See :class:`GradientRatio`; of the first batch, where it was asked for."""
+        return self._gradients.value if self._gradients else None
+
+    def watch(self, transfer: Tensor, parameters: Sequence[nn.Parameter]) -> None:
+        """Measure the gradients of the step that follows, until :meth:`watched`."""
+        self._gradients = GradientRatio(transfer, parameters)
+
+    def watched(self) -> None:
+        """Stop measuring gradients: the step is over."""
+        if self._gradients is not None:
+            self._gradients.close()
+
+    def add(self, model_loss: Tensor, losses: Sequence[Tensor]) -> None:
+        """Add the losses of one batch: the model's, and each term's, not weighted."""
+        self.last = (model_loss.detach(), [loss.detach() for loss in losses])
+        self._pending += [self.last[0], *self.last[1]]
         self.batches += 1
+        if self.batches % _ADDED_AT_ONCE == 0:
+            self._add_pending()
+
+    def _add_pending(self) -> None:
+        if self._pending:
+            losses = torch.stack([loss.float() for loss in self._pending])
+            sums = losses.view(-1, 1 + len(self._weights)).double().sum(0)
+            self._sums = sums if self._sums is None else self._sums + sums
+            self._pending = []
 
     def means(self) -> tuple[float, float]:
         """Return the mean model loss and the mean transfer loss of a batch."""
-        if not self.batches:
+        self._add_pending()
+        if self._sums is None:
             return float("nan"), float("nan")
-        model_loss, transfer_loss = (float(total) / self.batches for total in self._sums)
-        return model_loss, transfer_loss
+        model_loss, *losses = (total / self.batches for total in self._sums.tolist())
+        transfer_loss = sum(weight * loss for weight, loss in zip(self._weights, losses))
+        return model_loss, transfer_loss / sum(self._weights)
 
 
 class TransferTask:
@@ -74,6 +109,9 @@ class TransferTask:
         self.seed = transfer_seed(context.config)
         self.terms = build_terms(context, self.seed)
         self.weight = sum(term.weight for term in self.terms)
+        sources = [source for term in self.terms for source in (term, term.partner) if source]
+        self._layers = list(dict.fromkeys(source.layer for source in sources))
+        self._balanced = self.config["kt_balance"] != "fixed"
         for term in self.terms:
             logger.info(
                 "Transfer of %s profiles to '%s' (rows: %s, width %d, weight %g): %d profiles, "
@@ -149,17 +187,22 @@ class TransferTask:
             Where the trained parts of a loss in parts end, as a slice says it; by default all are
             trained. The others are no part of what is measured and balanced.
         measure_gradients : bool
-            Whether to compute :func:`gradient_ratio` for the first batch, at the cost of two
-            more backward passes.
+            Whether to compute :class:`GradientRatio` for the first batch, at the cost of another
+            backward pass of the transfer loss.
         """
-        meter = Meter()
+        meter = Meter([term.weight for term in self.terms])
         with ExitStack() as stack:
+            stack.callback(meter.watched)
+            taps = {layer: stack.enter_context(Tap(self.model, layer)) for layer in self._layers}
+            for tap in taps.values():
+                tap.rest()
             for name in loss_methods(self.model):
                 original, own = getattr(self.model, name), vars(self.model).get(name)
+                read = functools.partial(self._read, original, taps, epoch)
                 setattr(
                     self.model,
                     name,
-                    self._with_transfer(original, meter, epoch, factor, parts, measure_gradients),
+                    self._with_transfer(original, read, meter, factor, parts, measure_gradients),
                 )
                 stack.callback(_put_back, self.model, name, own)
             yield meter
@@ -167,51 +210,68 @@ class TransferTask:
     def _with_transfer(
         self,
         original: Callable[..., Loss],
+        read: Callable[..., tuple[Loss, list[Tensor]]],
         meter: Meter,
-        epoch: int,
         factor: float,
         end: int | None,
         measure_gradients: bool,
     ) -> Callable[..., Loss]:
-        weight = factor * self.weight
+        kept_share = 1.0 - factor * self.weight
+        weights = [factor * term.weight for term in self.terms]
 
         @functools.wraps(original)
         def loss(interaction: Interaction, *arguments: object, **keywords: object) -> Loss:
-            compute = functools.partial(original, interaction, *arguments, **keywords)
-            model_loss, losses = self._read(compute, interaction, (epoch, meter.batches))
+            if meter.batches == 1:
+                meter.watched()
+            model_loss, losses = read(meter.batches, interaction, *arguments, **keywords)
             parts = model_loss if isinstance(model_loss, tuple) else (model_loss,)
-            total = _sum([part.detach().sum() for part in parts[:end]])
-            meter.last = (total, [loss.detach() for loss in losses])
-            shares = [term.weight * loss for term, loss in zip(self.terms, losses)]
-            measure = measure_gradients and meter.batches == 0
-            meter.add(total, _sum(shares).detach() / self.weight)
-            if self.config["kt_balance"] != "fixed":
+            total = _sum([_number(part.detach()) for part in parts[:end]])
+            shares = [weight * loss for weight, loss in zip(weights, losses)]
+            first = meter.batches == 0
+            meter.add(total, losses)
+            if self._balanced:
                 shares = [balance(total, loss) * share for loss, share in zip(losses, shares)]
-            transfer = factor * _sum(shares)
-            kept = tuple((1.0 - weight) * part for part in parts)
-            if measure:
-                meter.gradient_ratio = gradient_ratio(transfer, kept[:end], self._shared())
+            transfer = _sum(shares)
+            if measure_gradients and first:
+                meter.watch(transfer, self._shared())
             # Tuples stay tuples, the transfer loss first: NCL drops the last part in its warm-up.
-            return (transfer, *kept) if isinstance(model_loss, tuple) else kept[0] + transfer
+            if isinstance(model_loss, tuple):
+                return (transfer, *(kept_share * part for part in parts))
+            return kept_share * model_loss + transfer
 
         return loss
 
     def _read(
-        self, compute: Callable[[], Loss], interaction: Interaction, step: tuple[int, int]
+        self,
+        compute: Callable[..., Loss],
+        taps: Mapping[Layer, Tap],
+        epoch: int,
+        batch: int,
+        interaction: Interaction,
+        *arguments: object,
+        **keywords: object,
     ) -> tuple[Loss, list[Tensor]]:
         """Compute the model's loss, and from what passes the taps on the way each term's."""
-        chosen = [term.choose(interaction, (*step, i)) for i, term in enumerate(self.terms)]
-        with ExitStack() as stack:
-            for term, masked in zip(self.terms, chosen):
-                stack.enter_context(term.hiding(self.model, masked))
-            sources = [source for term in self.terms for source in (term, term.partner) if source]
-            layers = dict.fromkeys(source.layer for source in sources)
-            taps = {layer: stack.enter_context(Tap(self.model, layer)) for layer in layers}
-            model_loss = compute()
-            losses = []
-            for term, masked in zip(self.terms, chosen):
-                partner_tap = taps[term.partner.layer] if term.partner else None
-                losses.append(term.compute(taps[term.layer], interaction, partner_tap, masked))
+        masked = [term.choose(interaction, (epoch, batch, i)) for i, term in enumerate(self.terms)]
+        with ExitStack() as hiding:
+            for term, ids in zip(self.terms, masked):
+                hiding.enter_context(term.hiding(self.model, ids))
+            try:
+                for tap in taps.values():
+                    tap.clear()
+                model_loss = compute(interaction, *arguments, **keywords)
+                losses = [
+                    term.compute(
+                        taps[term.layer],
+                        interaction,
+                        taps[term.partner.layer] if term.partner else None,
+                        ids,
+                    )
+                    for term, ids in zip(self.terms, masked)
+                ]
+            finally:
+                for tap in taps.values():
+                    tap.rest()
         return model_loss, losses
 
     def _shared(self) -> list[nn.Parameter]:
@@ -219,6 +279,11 @@ class TransferTask:
         named = dict(self.model.named_parameters())
         names = dict.fromkeys(name for term in self.terms for name in term.reached)
         return [named[name] for name in names if named[name].requires_grad]
+
+
+def _number(part: Tensor) -> Tensor:
+    """Return a part of a loss as a tensor of shape ()."""
+    return part.sum() if part.dim() else part
 
 
 def _sum(numbers: Sequence[Tensor]) -> Tensor:
@@ -238,42 +303,6 @@ def balance(model_loss: Tensor, transfer_loss: Tensor) -> Tensor:
     """
     size = transfer_loss.detach()
     return torch.where(size > 0, model_loss.abs() / size, torch.zeros_like(size))
-
-
-def gradient_ratio(
-    transfer: Tensor, model_parts: Sequence[Tensor], parameters: Sequence[Tensor]
-) -> float | None:
-    """Return how strongly the transfer loss pulls at the parameters it shares with the model's.
-
-    Parameters
-    ----------
-    transfer : Tensor, shape ()
-        The weighted transfer loss, as it enters the sum.
-    model_parts : sequence of Tensor
-        The weighted model loss, in parts.
-    parameters : sequence of Tensor
-        The shared parameters; their ``.grad`` stays as it is.
-
-    Returns
-    -------
-    float or None
-        Norm of the transfer loss's gradient over that of the model's; None where the model's is
-        zero.
-    """
-    pull = _gradient_norm([transfer], parameters)
-    own = _gradient_norm(model_parts, parameters)
-    return pull / own if own > 0 else None
-
-
-def _gradient_norm(parts: Sequence[Tensor], parameters: Sequence[Tensor]) -> float:
-    total = torch.stack([part.float().sum() for part in parts]).sum()
-    if not parameters or not total.requires_grad:
-        return 0.0
-    gradients = torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True)
-    norms = [
-        torch.linalg.vector_norm(gradient.float()) for gradient in gradients if gradient is not None
-    ]
-    return float(torch.stack(norms).square().sum().sqrt()) if norms else 0.0
 
 
 def _put_back(model: nn.Module, name: str, own: object) -> None:

@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from recbole_llmkt.profiles.loading import ProfileVectors
 from recbole_llmkt.transfer.auxiliary.masking import EntityMask
 from recbole_llmkt.transfer.inspection.layers import Layer, Tap
-from recbole_llmkt.transfer.inspection.rows import Rows
+from recbole_llmkt.transfer.inspection.rows import Counted, Rows
 from recbole_llmkt.transfer.losses import Others, TransferLoss
-from recbole_llmkt.transfer.losses.base import unique_rows
+from recbole_llmkt.transfer.losses.base import RowLoss, unique_rows
 from recbole_llmkt.transfer.targets.build import TargetTable
 from recbole_llmkt.utils.types import Settings
 
 
 def _of_known(table: TargetTable) -> Tensor:
     """Return the known targets, without a copy where only the padding has none."""
-    return table.values[1:] if bool(table.mask[1:].all()) else table.values[table.mask]
+    return table.values[1:] if table.complete else table.values[table.mask]
 
 
 @dataclass
@@ -49,9 +49,26 @@ class Source:
     profiles: ProfileVectors
     width: int
 
+    def read_counted(self, tap: Tap, interaction: Interaction) -> Counted | None:
+        """Return the states of entities with their targets, and how often each one counts.
+
+        Those without a profile do not count. None where nothing is gained over :meth:`read`.
+        """
+        counted = self.rows.counted(tap.calls, interaction)
+        if counted is None:
+            return None
+        known = self.table.known if counted.ids is None else self.table.known[counted.ids]
+        return counted._replace(counts=counted.counts * known)
+
+    def targets_of(self, ids: Tensor | None) -> Tensor:
+        """Return the targets of ids, or of all of them."""
+        return self.table.values if ids is None else self.table.values.index_select(0, ids)
+
     def read(self, tap: Tap, interaction: Interaction) -> tuple[Tensor, Tensor]:
         """Return the states that ``tap`` recorded for entities with a profile, and their ids."""
         hidden, ids = self.rows.align(tap.calls, interaction)
+        if self.table.complete and len(ids) and int(ids.min()) > 0:
+            return hidden, ids
         known = self.table.mask[ids]
         # Leaving none out is what mostly happens, and a copy of all rows costs as much as the loss.
         return (hidden, ids) if bool(known.all()) else (hidden[known], ids[known])
@@ -96,6 +113,11 @@ class Term(Source):
     def __post_init__(self) -> None:
         wants_table = self.profiles.entity in self.loss.table_of
         self._known = _of_known(self.table) if wants_table else None
+        self._row_loss = (
+            self.loss
+            if isinstance(self.loss, RowLoss) and self.loss.counts_rows and not self.regularizer
+            else None
+        )
 
     def choose(self, interaction: Interaction, step: Sequence[int]) -> Tensor | None:
         """Choose the entities of a batch to hide; None where none is hidden."""
@@ -130,6 +152,12 @@ class Term(Source):
         masked : Tensor of int64, optional
             The entities that were hidden: only their states count.
         """
+        if self._row_loss is not None and masked is None:
+            counted = self.read_counted(tap, interaction)
+            if counted is not None:
+                target = self._project_target(self.targets_of(counted.ids))
+                hidden = self._project(counted.hidden)
+                return self._row_loss.of_counted(hidden, target, counted.counts)
         hidden, ids = self.read(tap, interaction)
         if masked is not None:
             kept = torch.isin(ids, masked)
@@ -137,7 +165,7 @@ class Term(Source):
         if self.loss.unique:
             # The loss would do so itself, but fewer rows are cheaper to look up and to map.
             hidden, ids, _ = unique_rows(hidden.float(), ids)
-        target = self._project_target(self.table.values.index_select(0, ids))
+        target = self._project_target(self.targets_of(ids))
         hidden = self._project(hidden)
         loss: Tensor = self.loss(hidden, target, ids, self._others(partner_tap, interaction))
         if self.regularizer is not None:

@@ -84,10 +84,13 @@ class Call:
         The recorded tensor itself, part of the graph of gradients.
     ids : Tensor of int64 or None
         What an ``nn.Embedding`` was asked for: ``value[..., :]`` is the row of ``ids[...]``.
+    table : Tensor or None
+        The table it was looked up in, where a loss on its rows trains them as one on ``value``.
     """
 
     value: Tensor
     ids: Tensor | None = None
+    table: Tensor | None = None
 
 
 def _methods(module: nn.Module) -> Iterator[str]:
@@ -128,6 +131,8 @@ class Tap:
     ----------
     calls : list of Call
         What was recorded since the last :meth:`clear`, in the order of the calls.
+    recording : bool
+        Whether calls are recorded; an open tap may :meth:`rest` between steps.
 
     Raises
     ------
@@ -139,6 +144,7 @@ class Tap:
         self.layer = layer
         self.owner, self.name, self.place = self._find(model)
         self.calls: list[Call] = []
+        self.recording = True
         self._undo: list[Callable[[], None]] = []
 
     def _find(self, model: nn.Module) -> tuple[nn.Module, str, Place]:
@@ -167,9 +173,15 @@ class Tap:
         """Whether the layer is a parameter, whole, rather than something computed."""
         return isinstance(self.place, Tensor)
 
+    def rest(self) -> None:
+        """Forget what was recorded, and record nothing until :meth:`clear`."""
+        self.recording, self.calls = False, []
+
     def clear(self) -> None:
-        """Forget what was recorded; a parameter is there without a call."""
-        self.calls = [Call(self.pick(self.place))] if self.is_parameter else []
+        """Forget what was recorded, and record; a parameter is there without a call."""
+        self.recording = True
+        # Read anew: a mask may stand in its place.
+        self.calls = [Call(self.pick(getattr(self.owner, self.name)))] if self.is_parameter else []
 
     def pick(self, value: object) -> Tensor:
         """Follow the layer's indices and make sure that a hidden state lies there."""
@@ -204,13 +216,17 @@ class Tap:
 
     def _hook(self, module: nn.Module) -> RemovableHandle:
         is_table = isinstance(module, nn.Embedding)
+        plain = module if isinstance(module, nn.Embedding) and looks_up_plainly(module) else None
 
         def on_output(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
-            ids = inputs[0] if is_table and inputs else None
-            self.calls.append(Call(self.pick(output), ids))
+            if self.recording:
+                ids = inputs[0] if is_table and inputs else None
+                table = plain.weight if plain is not None else None
+                self.calls.append(Call(self.pick(output), ids, table))
 
         def on_input(module: nn.Module, inputs: tuple[object, ...]) -> None:
-            self.calls.append(Call(self.pick(inputs)))
+            if self.recording:
+                self.calls.append(Call(self.pick(inputs)))
 
         if self.layer.port == "output":
             return module.register_forward_hook(on_output)
@@ -224,8 +240,9 @@ class Tap:
         @functools.wraps(method)
         def recording(*arguments: object, **keywords: object) -> object:
             result = method(*arguments, **keywords)
-            seen = result if self.layer.port == "output" else arguments
-            self.calls.append(Call(self.pick(seen)))
+            if self.recording:
+                seen = result if self.layer.port == "output" else arguments
+                self.calls.append(Call(self.pick(seen)))
             return result
 
         setattr(self.owner, self.name, recording)
@@ -237,6 +254,23 @@ class Tap:
                 delattr(self.owner, self.name)
 
         return undo
+
+
+def looks_up_plainly(module: nn.Embedding) -> bool:
+    """Tell whether a module returns rows of its table as they are, with a dense gradient.
+
+    Parameters
+    ----------
+    module : nn.Embedding
+        An embedding, or what a subclass has made of it.
+    """
+    return (
+        type(module) is nn.Embedding
+        and module.max_norm is None
+        and module.padding_idx in (None, 0)
+        and not module.sparse
+        and not module.scale_grad_by_freq
+    )
 
 
 def parameters_reached(value: Tensor, model: nn.Module) -> list[str]:

@@ -19,8 +19,8 @@ from recbole_llmkt.transfer.inspection.rows import (
     NodeRows,
     Rows,
     TableRows,
-    TimeRows,
 )
+from recbole_llmkt.transfer.inspection.time_rows import TimeRows
 from recbole_llmkt.utils.exceptions import LayerError, RowsError
 
 Finder = Callable[[Probe, Layer, Entities], "Rows | None"]

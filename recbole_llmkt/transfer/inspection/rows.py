@@ -8,9 +8,9 @@ replacing one row of the batch tells which row of the layer depends on it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from recbole.data.dataset import Dataset
@@ -21,6 +21,24 @@ from recbole_llmkt.transfer.inspection.layers import Call
 from recbole_llmkt.utils.exceptions import RowsError
 
 Aligned = tuple[Tensor, Tensor]
+
+
+class Counted(NamedTuple):
+    """Hidden states, each with the number of rows of a batch that it stands for.
+
+    Attributes
+    ----------
+    hidden : Tensor, shape (n, d)
+        Hidden states.
+    ids : Tensor of int64, shape (n,), or None
+        Whose they are; None where row i is that of id i.
+    counts : Tensor of int64, shape (n,)
+        How many rows each one stands for.
+    """
+
+    hidden: Tensor
+    ids: Tensor | None
+    counts: Tensor
 
 
 @dataclass(frozen=True)
@@ -131,6 +149,25 @@ class Rows:
             return pairs[0]
         return torch.cat([hidden for hidden, _ in pairs]), torch.cat([ids for _, ids in pairs])
 
+    def counted(self, calls: Sequence[Call], interaction: Interaction) -> Counted | None:
+        """Return what :meth:`align` does, but rows that must be equal once; None for no gain.
+
+        Parameters
+        ----------
+        calls, interaction
+            As for :meth:`align`.
+        """
+        return None
+
+    def _whole(self, table: Tensor, offset: int, ids: Tensor) -> Counted | None:
+        """Return the entity's part of a table, unless fewer rows of it were asked for."""
+        n = self.entities.n
+        if n > len(ids):
+            return None
+        counts = torch.bincount(ids, minlength=n)
+        part = table if len(table) == n else table.narrow(0, offset, n)
+        return Counted(part.flatten(1) if part.dim() > 2 else part, None, counts)
+
     def _align_one(self, call: Call, interaction: Interaction) -> Aligned:
         raise NotImplementedError
 
@@ -179,6 +216,8 @@ class BatchRows(Rows):
             for call, name in zip(calls, fields)
             if name is not None
         ]
+        if len(pairs) == 1:
+            return pairs[0]
         return torch.cat([hidden for hidden, _ in pairs]), torch.cat([ids for _, ids in pairs])
 
     def _pair(self, value: Tensor, column: Tensor) -> Aligned:
@@ -199,11 +238,21 @@ class TableRows(Rows):
         super().__init__(entities)
         self.offset = offset
 
-    def _align_one(self, call: Call, interaction: Interaction) -> Aligned:
+    def counted(self, calls: Sequence[Call], interaction: Interaction) -> Counted | None:
+        """Return the entity's rows of a table that was recorded once."""
+        if len(calls) != 1:
+            return None
+        self._check(calls[0])
+        return self._whole(calls[0].value, self.offset, self.batch_ids(interaction))
+
+    def _check(self, call: Call) -> None:
         if call.value.dim() < 2 or len(call.value) < self.offset + self.entities.n:
             raise self._misfit(call.value, f"with {self.entities.n} rows")
+
+    def _align_one(self, call: Call, interaction: Interaction) -> Aligned:
+        self._check(call)
         ids = self.batch_ids(interaction)
-        return call.value[ids + self.offset].flatten(1), ids
+        return call.value.index_select(0, ids + self.offset).flatten(1), ids
 
 
 class NodeRows(TableRows):
@@ -238,15 +287,29 @@ class LookupRows(Rows):
         super().__init__(entities)
         self.offset, self.column, self.shared = offset, column, shared
 
-    def _align_one(self, call: Call, interaction: Interaction) -> Aligned:
+    def counted(self, calls: Sequence[Call], interaction: Interaction) -> Counted | None:
+        """Return the entity's rows of the table that was looked up."""
+        table = calls[0].table if calls else None
+        if table is None:
+            return None
+        ids = torch.cat([self._ids(call) for call in calls]) if calls[1:] else self._ids(calls[0])
+        return self._whole(table, self.offset, ids[self._inside(ids)] if self.shared else ids)
+
+    def _ids(self, call: Call) -> Tensor:
         if call.ids is None:
             raise self._misfit(call.value, "that an nn.Embedding looked up")
-        value, ids = call.value, call.ids
-        if self.column is not None:
-            value, ids = value[:, self.column], ids[:, self.column]
-        hidden, ids = value.flatten(0, -2), ids.flatten() - self.offset
+        ids = call.ids if self.column is None else call.ids[:, self.column]
+        return ids.flatten() - self.offset if self.offset else ids.flatten()
+
+    def _inside(self, ids: Tensor) -> Tensor:
+        return (ids >= 0) & (ids < self.entities.n)
+
+    def _align_one(self, call: Call, interaction: Interaction) -> Aligned:
+        ids = self._ids(call)
+        value = call.value if self.column is None else call.value[:, self.column]
+        hidden = value.flatten(0, -2)
         if self.shared:
-            inside = (ids >= 0) & (ids < self.entities.n)
+            inside = self._inside(ids)
             hidden, ids = hidden[inside], ids[inside]
         return hidden, ids
 
@@ -291,59 +354,3 @@ class FlatRows(FieldRows):
         if value.dim() < 2 or len(value) % batch or len(value) // batch <= self.column:
             raise self._misfit(value, "of shape (batch * fields, width)")
         return value.reshape(batch, -1, *value.shape[1:])[:, self.column]
-
-
-class TimeRows(Rows):
-    """The states of a user's sequence or history, pooled into one: shape (B, L, d).
-
-    Parameters
-    ----------
-    entities : Entities
-        Users.
-    pool : str
-        ``last``: the state at the last interaction; ``mean``; ``exponential``: weights that halve
-        with every :data:`HALF_LIFE` steps back; ``attention``: softmax of the scaled product with
-        the last state.
-    """
-
-    meaning = "time"
-    HALF_LIFE = 5.0
-
-    def __init__(self, entities: Entities, pool: str) -> None:
-        super().__init__(entities)
-        self.pool = pool
-
-    def _align_one(self, call: Call, interaction: Interaction) -> Aligned:
-        value, ids = call.value, interaction[self.entities.id_field].flatten()
-        if value.dim() != 3 or len(value) != len(ids):
-            raise self._misfit(value, "of shape (batch, length, width)")
-        if call.ids is None and not self.entities.max_length:
-            raise self._misfit(value, "of item sequences, but the batch has none")
-        if call.ids is not None:
-            lengths = (call.ids != 0).sum(1)
-        else:
-            lengths = interaction[self.entities.length_field].flatten()
-        steps_back = lengths[:, None] - 1 - torch.arange(value.shape[1], device=value.device)
-        # Under autocast a matrix product of float32 would be computed in half precision.
-        with torch.autocast(value.device.type, enabled=False):
-            value = value.float()
-            pooled = torch.bmm(self._weights(value, steps_back).unsqueeze(1), value).squeeze(1)
-        # A user without history has no state to read.
-        known = lengths > 0
-        return pooled[known], ids[known]
-
-    def _weights(self, value: Tensor, steps_back: Tensor) -> Tensor:
-        """Return (B, L) weights that add up to 1 over the steps of each user who has any."""
-        if self.pool == "last":
-            return (steps_back == 0).float()
-        if self.pool == "mean":
-            scores = torch.zeros_like(steps_back, dtype=torch.float32)
-        elif self.pool == "exponential":
-            scores = -steps_back * (math.log(2.0) / self.HALF_LIFE)
-        else:
-            last = ((steps_back == 0).unsqueeze(-1) * value).sum(1)
-            scores = torch.einsum("bld,bd->bl", value, last) / value.shape[-1] ** 0.5
-        padding = steps_back < 0
-        # All of a row at -inf would be NaN, and so would its gradient.
-        padding = padding & ~padding.all(1, keepdim=True)
-        return torch.softmax(scores.masked_fill(padding, -math.inf), dim=1)

@@ -56,6 +56,17 @@ class EntityTable:
         part = parameters[self.name].detach().narrow(self.axis, self.offset, self.n)
         return part.unsqueeze(1) if part.dim() == 1 else part.movedim(self.axis, 0)
 
+    def inside(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return which rows of the parameter are the table's, and the ids of those.
+
+        Parameters
+        ----------
+        rows : Tensor of int64, shape (n,)
+            Positions along the table's axis.
+        """
+        inside = (rows >= self.offset) & (rows < self.offset + self.n)
+        return inside, rows[inside] - self.offset
+
     def __str__(self) -> str:
         last = self.offset + self.n - 1
         return f"{self.name}[{':, ' if self.axis else ''}{self.offset}..{last}] ({self.entity})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -104,8 +105,7 @@ class TransferLoss(nn.Module):
         if not len(hidden):
             # Both: with several processes each must reach the same parameters.
             return (hidden.sum() + target.sum()) * 0.0
-        # Under autocast a matrix product of float32 would be computed in half precision.
-        with torch.autocast(hidden.device.type, enabled=False):
+        with full_precision(hidden):
             hidden, target = hidden.float(), target.float()
             if self.unique:
                 hidden, unique, first = unique_rows(hidden, ids)
@@ -114,21 +114,24 @@ class TransferLoss(nn.Module):
 
     def _checked(self, loss: object, hidden: Tensor) -> Tensor:
         """Refuse what cannot be a loss; whether it is finite, the trainer sees."""
-        name = f"{type(self).__module__}.{type(self).__qualname__}"
         if not isinstance(loss, Tensor) or loss.dim() or not loss.is_floating_point():
             kind = type(loss).__name__
             if isinstance(loss, Tensor):
                 kind = f"tensor of shape {tuple(loss.shape)} and type {loss.dtype}"
             raise ConfigError(
-                f"kt_loss: '{name}' returned a {kind}: return one number, a float tensor of shape "
-                "(), such as the mean over the rows."
+                f"kt_loss: '{self._name}' returned a {kind}: return one number, a float tensor of "
+                "shape (), such as the mean over the rows."
             )
         if hidden.requires_grad and torch.is_grad_enabled() and not loss.requires_grad:
             raise ConfigError(
-                f"kt_loss: '{name}' returned a loss without a gradient: compute it from `hidden` "
-                "with torch, without detach() or item()."
+                f"kt_loss: '{self._name}' returned a loss without a gradient: compute it from "
+                "`hidden` with torch, without detach() or item()."
             )
         return loss
+
+    @property
+    def _name(self) -> str:
+        return f"{type(self).__module__}.{type(self).__qualname__}"
 
     def compute_among(
         self, hidden: Tensor, target: Tensor, ids: Tensor, others: Others | None
@@ -139,6 +142,87 @@ class TransferLoss(nn.Module):
     def compute(self, hidden: Tensor, target: Tensor, ids: Tensor) -> Tensor:
         """Compute the loss of at least one row, in float32."""
         raise NotImplementedError
+
+
+class RowLoss(TransferLoss):
+    """Base of the losses that are a function of each row alone, and of how often it counts.
+
+    Subclasses write :meth:`weighted`; what a batch repeats is then computed once.
+    """
+
+    def compute(self, hidden: Tensor, target: Tensor, ids: Tensor) -> Tensor:
+        """Compute the loss of rows that count once each."""
+        return self.weighted(hidden, target, None)
+
+    def of_counted(self, hidden: Tensor, target: Tensor, counts: Tensor) -> Tensor:
+        """Compute the loss of rows that stand for several: that of the repeated rows.
+
+        Parameters
+        ----------
+        hidden : Tensor, shape (n, d)
+            Hidden states.
+        target : Tensor, shape (n, d)
+            Their targets.
+        counts : Tensor of float32, shape (n,)
+            How often each row counts; not at all where 0.
+
+        Returns
+        -------
+        Tensor of float32, shape ()
+            The loss; zero, with a graph, where no row counts.
+        """
+        if hidden.shape != target.shape or len(counts) != len(hidden):
+            raise ValueError(
+                f"hidden {tuple(hidden.shape)}, target {tuple(target.shape)} and counts "
+                f"{tuple(counts.shape)} do not fit together."
+            )
+        with full_precision(hidden):
+            hidden = hidden.float()
+            return self._checked(self.weighted(hidden, target.float(), counts), hidden)
+
+    @property
+    def counts_rows(self) -> bool:
+        """Whether :meth:`of_counted` is the loss: not where a subclass computes it otherwise."""
+        own, base = type(self), RowLoss
+        return (
+            own.compute is base.compute
+            and own.compute_among is base.compute_among
+            and own.forward is base.forward
+        )
+
+    def weighted(self, hidden: Tensor, target: Tensor, counts: Tensor | None) -> Tensor:
+        """Compute the loss of rows in float32, where without ``counts`` each counts once."""
+        raise NotImplementedError
+
+
+def mean_row(losses: Tensor, counts: Tensor | None) -> Tensor:
+    """Return the mean of rows' losses, each counted so often; zero where no row counts.
+
+    Parameters
+    ----------
+    losses : Tensor, shape (n,)
+        A loss for each row.
+    counts : Tensor, shape (n,), optional
+        Once each by default.
+    """
+    if counts is None:
+        return losses.mean()
+    return losses @ counts / counts.sum().clamp_min(1.0)
+
+
+def full_precision(value: Tensor) -> AbstractContextManager[object]:
+    """Leave autocast, under which a product of float32 matrices is computed in half precision.
+
+    Parameters
+    ----------
+    value : Tensor
+        Whose device is meant.
+    """
+    device = value.device.type
+    # To enter the context costs as much as a small product, and it is hardly ever needed.
+    if not torch.is_autocast_enabled(device):
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
 
 
 def unique_rows(hidden: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:

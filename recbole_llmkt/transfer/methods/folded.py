@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -42,27 +42,29 @@ class Part:
         """Return the weight decay of :meth:`learned`; None for the optimizer's."""
         return None
 
-    def added(self, own: Tensor) -> Tensor:
-        """Return what is added to the rows.
+    def add_to(self, rows: Tensor, own: Tensor, ids: Tensor | None = None) -> None:
+        """Add to the rows of E, which hold R so far.
 
         Parameters
         ----------
-        own : Tensor, shape (n, width)
-            R, the rows' own values.
+        rows : Tensor, shape (n, width)
+            The rows, changed in place.
+        own : Tensor, shape (n_entities, width)
+            R, the own values of all rows.
+        ids : Tensor of int64, shape (n,), optional
+            Which rows they are, each once; all of them by default.
         """
         raise NotImplementedError
 
-    def take_gradient(self, gradient: Tensor) -> Tensor | None:
-        """Set the gradients of :meth:`learned`, and return what R's gets on top of that of E.
+    def take_gradient(self, gradient: Tensor, ids: Tensor | None = None) -> None:
+        """Set the gradients of :meth:`learned`, and make that of E the one of R, in place.
 
         Parameters
         ----------
-        gradient : Tensor, shape (n, width)
+        gradient : Tensor, shape (n_entities, width)
             That of the rows that the model holds (E).
-
-        Returns
-        -------
-        Tensor of shape (n, width), or None for nothing
+        ids : Tensor of int64, optional
+            Rows whose gradient is not zero, each once; any by default.
         """
         raise NotImplementedError
 
@@ -90,41 +92,111 @@ class FoldedParameter:
     def __init__(self, name: str, parameter: nn.Parameter, parts: Sequence[Part]) -> None:
         self.name, self.parameter, self.parts = name, parameter, parts
         self.own = nn.Parameter(parameter.detach().clone())
+        self._asked: Tensor | None = None
+        self._stale = False
 
     def learned(self) -> list[nn.Parameter]:
         """Return what the optimizer trains in the parameter's place."""
         return [self.own, *(parameter for part in self.parts for parameter in part.learned())]
+
+    @contextmanager
+    def on_demand(self, modules: Sequence[nn.Embedding]) -> Iterator[None]:
+        """Within the context, write rows of the sum to the model only when they are looked up.
+
+        An optimizer like Adam moves all rows in every step, and to sum all of them up takes
+        longer than the step. On leaving, all rows are written.
+
+        Parameters
+        ----------
+        modules : sequence of nn.Embedding
+            All that read the parameter.
+        """
+        with ExitStack() as stack:
+            for module in modules:
+                hook = module.register_forward_pre_hook(self._before_lookup, with_kwargs=True)
+                stack.callback(hook.remove)
+            self._asked = torch.zeros(
+                len(self.parameter), dtype=torch.bool, device=self.parameter.device
+            )
+            try:
+                yield
+            finally:
+                self._asked = None
+                if self._stale:
+                    self.write()
+
+    @torch.no_grad()
+    def _before_lookup(
+        self, module: nn.Module, inputs: tuple[Tensor, ...], keywords: dict[str, Tensor]
+    ) -> None:
+        """Bring the rows up to date that are looked up for the first time in a step."""
+        if self._asked is None:
+            return
+        ids = (inputs[0] if inputs else keywords["input"]).flatten()
+        if self._stale:
+            wanted = torch.zeros_like(self._asked)
+            wanted[ids] = True
+            self._write_rows(wanted.logical_and_(~self._asked).nonzero().flatten())
+        self._asked[ids] = True
+
+    def _write_rows(self, rows: Tensor) -> None:
+        values = self.own.index_select(0, rows)
+        for part in self.parts:
+            inside, ids = part.table.inside(rows)
+            own = part.table.rows({self.name: self.own})
+            if len(ids) == len(rows):
+                part.add_to(values, own, ids)
+            elif len(ids):
+                summed = values[inside]
+                part.add_to(summed, own, ids)
+                values[inside] = summed
+        self.parameter.index_copy_(0, rows, values)
 
     @torch.no_grad()
     def take_gradient(self) -> None:
         """Hand the gradient of E on to R and W."""
         gradient, self.parameter.grad = self.parameter.grad, None
         self.own.grad = gradient
+        if gradient is not None and self._reads_otherwise(gradient):
+            self._asked = None
+        asked = None if self._asked is None else self._asked.nonzero().flatten()
         for part in self.parts:
             if gradient is None:
                 for weights in part.learned():
                     weights.grad = None
-                continue
-            rows = part.table.rows({self.name: gradient})
-            more = part.take_gradient(rows)
-            if more is not None:
-                rows += more  # these rows are no other part's
+            elif asked is None:
+                part.take_gradient(part.table.rows({self.name: gradient}))
+            else:
+                ids = part.table.inside(asked)[1]
+                part.take_gradient(part.table.rows({self.name: gradient}), ids)
+
+    def _reads_otherwise(self, gradient: Tensor) -> bool:
+        """Tell whether rows have a gradient that nobody looked up.
+
+        It is asked once an epoch, while all rows are up to date: a model may come to do so late.
+        """
+        if self._asked is None or self._stale:
+            return False
+        return bool(gradient[~self._asked].any())
 
     def fold(self) -> None:
         """Write the sum to the model, if the optimizer has just moved its summands."""
         if self.own.grad is None:
             return
-        self.write()
-        for summand in self.learned():
-            summand.grad = None
+        if self._asked is None:
+            self.write()
+        else:
+            self._asked.zero_()
+            self._stale = True
 
     @torch.no_grad()
     def write(self) -> None:
         """Write the sum to the model."""
+        self._stale = False
         self.parameter.copy_(self.own)
         for part in self.parts:
-            rows = part.table.rows({self.name: self.parameter})
-            rows += part.added(part.table.rows({self.name: self.own}))
+            own = part.table.rows({self.name: self.own})
+            part.add_to(part.table.rows({self.name: self.parameter}), own)
 
 
 def join_optimizers(

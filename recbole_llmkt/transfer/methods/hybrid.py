@@ -8,10 +8,12 @@ from logging import getLogger
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbole_llmkt.profiles.loading import ProfileVectors
+from recbole_llmkt.transfer.auxiliary.settings import term_settings
 from recbole_llmkt.transfer.context import RunContext
+from recbole_llmkt.transfer.inspection.lookups import LookupExperiment
 from recbole_llmkt.transfer.inspection.tables import EntityTable
 from recbole_llmkt.transfer.methods.base import Method
 from recbole_llmkt.transfer.methods.folded import FoldedParameter, Part, join_optimizers
@@ -65,6 +67,8 @@ class HybridTables(Method):
         super().__init__(config)
         self.parameters: list[FoldedParameter] = []
         self._joined = ExitStack()
+        self._lookups: list[tuple[FoldedParameter, list[nn.Embedding]]] = []
+        self._epoch = ExitStack()
 
     @classmethod
     def wanted(cls, config: RunConfig) -> bool:
@@ -96,6 +100,13 @@ class HybridTables(Method):
             folded.write()  # a resumed run's follows from the R that it puts back
             for part in folded.parts:
                 logger.info("%s is trained as %s.", part.table, _IN_WORDS[kind])
+        if not term_settings(self.config):  # a transfer loss may read any row
+            experiment = LookupExperiment(context.model, context.train_data)
+            self._lookups = [
+                (folded, experiment.modules_of(folded.name))
+                for folded in self.parameters
+                if all(part.table.axis == 0 for part in folded.parts)
+            ]
 
     def _maker(self, context: RunContext, entity: str, like: Tensor) -> _PartMaker:
         """Return what makes a part; what the tables of an entity share is made once."""
@@ -124,12 +135,23 @@ class HybridTables(Method):
         """
         self._joined = join_optimizers(self.parameters, optimizers)
 
+    def on_epoch_begin(self, epoch: int) -> None:
+        """Write rows only when they are looked up, where the model reads them in no other way."""
+        for folded, modules in self._lookups:
+            if modules:
+                self._epoch.enter_context(folded.on_demand(modules))
+
+    def on_epoch_end(self, epoch: int) -> None:
+        """Write all rows."""
+        self._epoch.close()
+
     def profiles(self) -> list[ProfileVectors]:
         """Return what each part was made from."""
         return [part.profiles for folded in self.parameters for part in folded.parts]
 
     def close(self) -> None:
-        """Detach from the optimizers."""
+        """Write all rows, and detach from the optimizers."""
+        self._epoch.close()
         self._joined.close()
 
     def state_dict(self) -> State:

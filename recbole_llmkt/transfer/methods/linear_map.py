@@ -68,13 +68,19 @@ class LinearMap(Part):
         """Return W's weight decay (``kt_hybrid_decay``)."""
         return self._decay
 
-    def added(self, own: Tensor) -> Tensor:
-        """Return P W."""
-        return self.features @ flushed(self.weights.detach())
+    def add_to(self, rows: Tensor, own: Tensor, ids: Tensor | None = None) -> None:
+        """Add P W."""
+        features = self.features if ids is None else self.features.index_select(0, ids)
+        rows.addmm_(features, flushed(self.weights.detach()))
 
-    def take_gradient(self, gradient: Tensor) -> None:
+    def take_gradient(self, gradient: Tensor, ids: Tensor | None = None) -> None:
         """Set W's gradient; R's is that of E."""
-        self.weights.grad = self.features.T @ flushed(gradient)
+        if ids is None:
+            self.weights.grad = self.features.T @ flushed(gradient)
+        else:
+            self.weights.grad = self.features.index_select(0, ids).T @ flushed(
+                gradient.index_select(0, ids)
+            )
 
     def summary(self) -> Settings:
         """Describe the map."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from recbole_llmkt.profiles.loading import ProfileVectors
@@ -52,13 +53,34 @@ class Neighbours(Part):
         super().__init__(table, profiles)
         self.mean, self.transposed, self.share = mean, transposed, share
 
-    def added(self, own: Tensor) -> Tensor:
-        """Return a S R."""
-        return self.share * (self.mean @ flushed(own))
+    def add_to(self, rows: Tensor, own: Tensor, ids: Tensor | None = None) -> None:
+        """Add a S R."""
+        if ids is None:
+            torch.addmm(rows, self.mean, flushed(own), alpha=self.share, out=rows)
+            return
+        links, shares = (padded.index_select(0, ids) for padded in self._padded)
+        rows += nn.functional.embedding_bag(links, own, mode="sum", per_sample_weights=shares)
 
-    def take_gradient(self, gradient: Tensor) -> Tensor:
-        """Return what flows to a row from those that it is a neighbour of."""
-        return self.share * (self.transposed @ flushed(gradient))
+    def take_gradient(self, gradient: Tensor, ids: Tensor | None = None) -> None:
+        """Add what flows to a row from those that it is a neighbour of."""
+        if ids is None:
+            # A product may not be written to what it is computed from.
+            gradient.add_(self.transposed @ flushed(gradient), alpha=self.share)
+            return
+        taken = flushed(gradient.index_select(0, ids))
+        links, shares = (padded.index_select(0, ids) for padded in self._padded)
+        for place in range(links.shape[1]):  # all at once are more than a processor's cache holds
+            gradient.index_add_(0, links[:, place], taken * shares[:, place : place + 1])
+
+    @functools.cached_property
+    def _padded(self) -> tuple[Tensor, Tensor]:
+        """The neighbours of each row, and a times their weights; 0 where there are fewer."""
+        counts = self.mean.crow_indices().diff()
+        filled = torch.arange(int(counts.max()), device=counts.device) < counts.unsqueeze(1)
+        links = torch.zeros_like(filled, dtype=torch.int64)
+        shares = torch.zeros_like(filled, dtype=self.mean.dtype)
+        links[filled], shares[filled] = self.mean.col_indices(), self.share * self.mean.values()
+        return links, shares
 
     def summary(self) -> Settings:
         """Describe the neighbourhoods."""

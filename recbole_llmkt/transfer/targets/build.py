@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,6 +49,16 @@ class TargetTable:
 
     values: Tensor
     mask: Tensor
+
+    @functools.cached_property
+    def complete(self) -> bool:
+        """Whether all have a profile but the padding id."""
+        return bool(self.mask[1:].all())
+
+    @functools.cached_property
+    def known(self) -> Tensor:
+        """1.0 where there is a profile, else 0.0: shape (n_entities,)."""
+        return self.mask.to(torch.float32)
 
     def to(self, device: torch.device) -> TargetTable:
         """Copy the table to a device."""

@@ -30,6 +30,12 @@ def test_no_file_is_no_map_and_a_file_is_read_by_entity(tmp_path):
     assert item_map.categories.tolist() == ["War", ""]
 
 
+def test_names_of_others_are_plain_text(tmp_path):
+    write(tmp_path, **{"item categories": np.array(["\x1b[31mWar\n", "x" * 100])})
+    (item_map,) = read_maps(tmp_path)
+    assert item_map.categories.tolist() == ["War ", "x" * 60]
+
+
 @pytest.mark.parametrize(
     "changes",
     [

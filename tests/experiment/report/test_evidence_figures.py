@@ -12,6 +12,7 @@ from recbole_llmkt.experiment.report.evidence_figures import (
     map_figure,
     slices_figure,
 )
+from recbole_llmkt.experiment.report.figures import as_svg
 from recbole_llmkt.experiment.report.findings import Findings
 from recbole_llmkt.experiment.report.statistics import summarise
 from tests.experiment.fake_runs import as_record
@@ -56,3 +57,9 @@ def test_rare_categories_share_one_colour():
     assert sum(len(layer.get_offsets()) for layer in axes.collections) == len(categories)
     rest = sum(20 - number for number in (MOST_CATEGORIES, MOST_CATEGORIES + 1)) + 1
     assert len(axes.collections[0].get_offsets()) == rest  # below all others
+
+
+def test_a_name_is_no_formula():
+    points = np.zeros((1, 2), dtype=np.float32)
+    named = EmbeddingMap("item", "PCA", points, np.array([r"$5 \input{x} to $9"]))
+    assert r"$5 \input{x} to $9" in as_svg(map_figure(findings_of(maps=[named])))

@@ -232,8 +232,8 @@ def test_a_factor_scales_the_weight(tiny):
     assert losses[0.4] == pytest.approx(losses[0.2], rel=1e-6)
 
 
-@pytest.mark.parametrize("balance", ["fixed", "loss_ratio"])
-def test_the_ratio_of_gradients_is_that_of_the_two_weighted_losses(tiny, balance):
+@pytest.mark.parametrize(("balance", "scale"), [("fixed", 1.0), ("loss_ratio", 4096.0)])
+def test_the_ratio_of_gradients_is_that_of_the_two_weighted_losses(tiny, balance, scale):
     run = prepare(tiny.config("BPR", kt_weight=0.3, kt_entity="both", kt_balance=balance))
     task = task_of(run)
     state = run.train_data.generator.get_state()
@@ -247,21 +247,22 @@ def test_the_ratio_of_gradients_is_that_of_the_two_weighted_losses(tiny, balance
         assert meter.gradient_ratio is None
         before = {name: parameter.grad.clone() for name, parameter in run.model.named_parameters()}
         state = torch.get_rng_state()
-        run.model.calculate_loss(batch)
+        loss = run.model.calculate_loss(batch)
         assert torch.equal(state, torch.get_rng_state())
+        after = {name: parameter.grad for name, parameter in run.model.named_parameters()}
+        assert all(torch.equal(before[name], grad) for name, grad in after.items())
+        (scale * loss).backward()  # as a scaler of gradients does
+        run.model.calculate_loss(batch[:5]).backward()
         first = meter.gradient_ratio
-        run.model.calculate_loss(batch[:5])
     assert first == pytest.approx((squares[0] / squares[1]).sqrt().item(), rel=1e-4)
     assert meter.gradient_ratio == first  # of the first batch
-    after = {name: parameter.grad for name, parameter in run.model.named_parameters()}
-    assert all(torch.equal(before[name], grad) for name, grad in after.items())
 
 
 def test_the_ratio_is_none_where_the_models_loss_has_no_gradient(tiny):
     run = prepare(tiny.config("BPR", kt_weight=1.0))
     task = task_of(run)
     with task.attached(measure_gradients=True) as meter:
-        run.model.calculate_loss(next(iter(run.train_data)))
+        run.model.calculate_loss(next(iter(run.train_data))).backward()
     assert meter.gradient_ratio is None
 
 

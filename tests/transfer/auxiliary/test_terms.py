@@ -10,6 +10,7 @@ from torch import nn
 
 from recbole_llmkt.transfer.auxiliary.terms import Term
 from recbole_llmkt.transfer.inspection.layers import Layer
+from recbole_llmkt.transfer.inspection.rows import Counted
 from recbole_llmkt.transfer.losses import MSELoss, TransferLoss
 from recbole_llmkt.transfer.targets.build import TargetTable
 
@@ -25,6 +26,16 @@ class FakeRows:
 
     def batch_ids(self, interaction):
         return interaction
+
+    def counted(self, calls, interaction):
+        return None
+
+
+class FakeTable(FakeRows):
+    """Count the rows of a table of all ids."""
+
+    def counted(self, calls, interaction):
+        return Counted(calls[0], None, torch.bincount(calls[1], minlength=len(calls[0])))
 
 
 class Remember(TransferLoss):
@@ -60,6 +71,14 @@ def tap(*ids):
 def test_rows_without_a_profile_do_not_count():
     # Rows (0, 1) of id 1 and (4, 5) of id 3: errors (-1, 1) and (4, 3), squares 1, 1, 16, 9.
     assert term(MSELoss()).compute(tap(1, 2, 3), None).item() == pytest.approx(27 / 4)
+
+
+def test_counted_rows_without_a_profile_do_not_count_either():
+    hidden, ids = torch.arange(8.0).view(4, 2), torch.tensor([1, 3, 2, 3])
+    calls = SimpleNamespace(calls=(hidden, ids))
+    loss = term(MSELoss(), rows=FakeTable()).compute(calls, None)
+    # Id 1 is (2, 3) against (1, 0), id 3 twice (6, 7) against (0, 2).
+    assert loss.item() == pytest.approx((10 + 2 * 61) / 6)
 
 
 def test_only_hidden_entities_count_where_any_are():

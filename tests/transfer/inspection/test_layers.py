@@ -207,6 +207,27 @@ def test_two_taps_of_one_method_come_off_in_any_order():
     assert "forward" not in vars(model)
 
 
+def test_a_resting_tap_records_nothing():
+    model = Toy()
+    for spec in ("table", "tower.2@input", "forward()", "table.weight"):
+        with Tap(model, Layer.parse(spec)) as tap:
+            tap.rest()
+            model.calculate_loss(IDS)
+            assert not tap.calls
+            tap.clear()
+            model.calculate_loss(IDS)
+            assert tap.calls
+
+
+def test_a_plain_table_is_recorded_and_any_other_is_not():
+    model = Toy()
+    for change, plain in ({}, True), ({"max_norm": 1.0}, False), ({"sparse": True}, False):
+        model.table = nn.Embedding(5, 3, **change)
+        with Tap(model, Layer.parse("table")) as tap:
+            model.table(torch.tensor([1, 4]))
+            assert (tap.calls[0].table is model.table.weight) is plain
+
+
 def test_a_tap_comes_off_when_the_step_fails():
     model = Toy()
     with pytest.raises(LayerError), Tap(model, Layer.parse("pair")):

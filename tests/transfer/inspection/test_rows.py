@@ -8,6 +8,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_llmkt.transfer.inspection.layers import Call
 from recbole_llmkt.transfer.inspection.rows import (
+    BatchRows,
     Entities,
     FieldFirstRows,
     FieldRows,
@@ -15,7 +16,6 @@ from recbole_llmkt.transfer.inspection.rows import (
     LookupRows,
     NodeRows,
     TableRows,
-    TimeRows,
 )
 from recbole_llmkt.utils.exceptions import RowsError
 
@@ -115,39 +115,48 @@ def test_a_field_is_one_column_or_one_slice():
     assert align(FlatRows(entities("user"), 2), value.reshape(12, DIM)) == expected
 
 
-def history(pool: str, lengths: list[int]):
-    ids = torch.zeros(3, 4, dtype=torch.long)
-    for row, length in enumerate(lengths):
-        ids[row, :length] = 1 + torch.arange(length)
-    value = numbered(3, 4, 1)
-    return align(TimeRows(entities("user"), pool), value, ids)
+def weighted(rows, calls, batch=BATCH):
+    """Return each id's state and how many rows it stands for, of those that stand for any."""
+    hidden, ids, counts = rows.counted(calls, batch)
+    ids = torch.arange(len(counts)) if ids is None else ids
+    used = counts > 0
+    return dict(zip(ids[used].tolist(), zip(hidden[used].tolist(), counts[used].tolist())))
 
 
-def test_time_pools_the_real_steps_only_and_leaves_out_who_has_none():
-    hidden, ids = history("last", [2, 0, 4])
-    assert ids == [3, 5] and hidden == [[1], [11]]
-    hidden, _ = history("mean", [2, 1, 4])
-    assert hidden == [[pytest.approx(0.5)], [4], [pytest.approx(9.5)]]
+def repeated(*ids):
+    return Interaction({"user_id": torch.tensor(ids)})
 
 
-def test_time_pools_in_single_precision_under_autocast():
-    ids = torch.tensor([[1, 2], [1, 2], [1, 2]])
-    value = torch.full((3, 2, 1), 1.2345678)
-    with torch.autocast("cpu", torch.bfloat16):
-        hidden, _ = TimeRows(entities("user"), "last").align([Call(value, ids)], BATCH)
-    assert torch.equal(hidden, value[:, 1])
+def test_counted_rows_of_a_table_stand_for_the_rows_of_the_batch():
+    batch, table = repeated(3, 1, 3, 5, 3, 1), numbered(N_USERS, DIM)
+    expected = {1: ([2, 3], 2), 3: ([6, 7], 3), 5: ([10, 11], 1)}
+    users = entities("user", batch)
+    assert weighted(TableRows(users), [Call(table)], batch) == expected
+    shifted = torch.cat([torch.zeros(4, DIM), table, torch.ones(2, DIM)])
+    assert weighted(TableRows(users, 4), [Call(shifted)], batch) == expected
 
 
-def test_exponential_weights_halve_in_five_steps():
-    (hidden, *_), _ = history("exponential", [2, 1, 1])
-    ratio = 0.5 ** (1 / 5)
-    assert hidden == [pytest.approx(1 / (1 + ratio))]  # states 0 and 1, the later one heavier
+def test_counted_rows_of_lookups_are_those_of_their_table():
+    users, table = entities("user"), numbered(N_USERS + 4, DIM)
+    ids = torch.tensor([7, 5, 9, 7])  # users 3, 1, 5 and 3 behind four others
+    calls = [Call(table[ids], ids, table), Call(table[ids[:3]], ids[:3], table)]
+    expected = {1: ([10, 11], 2), 3: ([14, 15], 3), 5: ([18, 19], 2)}
+    assert weighted(LookupRows(users, offset=4), calls) == expected
+    among = torch.cat([ids, torch.tensor([0, 3, 2])])  # others, left out
+    calls = [Call(table[among], among, table), calls[1]]
+    assert weighted(LookupRows(users, offset=4, shared=True), calls) == expected
+    fields = torch.stack([torch.zeros(7, dtype=torch.long), torch.cat([ids, ids[:3]])], dim=1)
+    calls = [Call(table[fields], fields, table)]
+    assert weighted(LookupRows(users, offset=4, column=1), calls) == expected
 
 
-@pytest.mark.parametrize("pool", ["last", "mean", "exponential", "attention"])
-def test_every_pool_of_one_step_is_that_step(pool):
-    hidden, ids = history(pool, [1, 1, 1])
-    assert hidden == [[0], [4], [8]] and ids == [3, 1, 5]
+def test_few_rows_of_a_large_table_are_not_counted():
+    table, ids = numbered(N_USERS, DIM), torch.tensor([3, 1, 5])
+    assert TableRows(entities("user")).counted([Call(table)], BATCH) is None
+    call = Call(table[ids], ids, table)
+    assert LookupRows(entities("user")).counted([call], BATCH) is None
+    assert LookupRows(entities("user")).counted([Call(table[ids], ids)], BATCH) is None
+    assert BatchRows(entities("user"), ["user_id"]).counted([Call(table[ids])], BATCH) is None
 
 
 @pytest.mark.parametrize(
@@ -159,7 +168,6 @@ def test_every_pool_of_one_step_is_that_step(pool):
         (FieldFirstRows(entities("user"), 1), numbered(2, 4, DIM)),
         (FlatRows(entities("user"), 1), numbered(7, DIM)),
         (LookupRows(entities("user")), numbered(3, DIM)),
-        (TimeRows(entities("user"), "last"), numbered(3, DIM)),
     ],
     ids=lambda rows: getattr(rows, "meaning", ""),
 )

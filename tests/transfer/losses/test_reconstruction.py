@@ -58,3 +58,34 @@ def test_the_gradient_of_rmse_is_that_of_its_equation():
         torch.testing.assert_close(ours, 3 * theirs)
     perfect = RMSELoss().compute(hidden, hidden.detach(), torch.arange(5))
     assert torch.autograd.grad(perfect, hidden)[0].abs().max() == 0
+
+
+@pytest.mark.parametrize("kind", [MSELoss, RMSELoss, CosineLoss, SCELoss])
+def test_counted_rows_are_repeated_rows(kind):
+    rng = torch.Generator().manual_seed(3)
+    hidden, target = (torch.randn(4, 3, generator=rng, requires_grad=True) for _ in range(2))
+    ids = torch.tensor([2, 0, 2, 2, 3, 0])  # nobody reads row 1
+    repeated = kind()(hidden[ids], target[ids], ids)
+    counted = kind().of_counted(hidden, target, torch.bincount(ids, minlength=4).float())
+    torch.testing.assert_close(counted, repeated, rtol=1e-6, atol=0.0)
+    gradients = [torch.autograd.grad(2 * loss, (hidden, target)) for loss in (counted, repeated)]
+    for ours, theirs in zip(*gradients):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", [MSELoss, RMSELoss, CosineLoss, SCELoss])
+def test_where_no_row_counts_the_loss_is_zero_with_a_graph(kind):
+    hidden = HIDDEN.clone().requires_grad_()
+    loss = kind().of_counted(hidden, TARGET, torch.zeros(2))
+    loss.backward()
+    assert loss.item() == 0.0 and hidden.grad.abs().max() == 0
+
+
+def test_a_subclass_that_computes_otherwise_counts_no_rows():
+    class Own(MSELoss):
+        def compute(self, hidden, target, ids):
+            return (hidden - target).abs().mean()
+
+    assert MSELoss().counts_rows and not Own().counts_rows
+    with pytest.raises(ValueError, match="do not fit together"):
+        MSELoss().of_counted(HIDDEN, TARGET, torch.zeros(3))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 import torch
 from torch import nn
 
 from recbole_llmkt.transfer.inspection.tables import EntityTable
 from recbole_llmkt.transfer.methods.folded import FoldedParameter, Part, flushed, join_optimizers
+from recbole_llmkt.transfer.methods.linear_map import LinearMap
+from recbole_llmkt.transfer.methods.neighbours import Neighbours, neighbour_mean
 from recbole_llmkt.utils.exceptions import ConfigError, LayerError
 
 
@@ -25,12 +29,11 @@ class Shift(Part):
     def rate(self):
         return self._rate
 
-    def added(self, own):
-        return self.weight.detach().expand_as(own)
+    def add_to(self, rows, own, ids=None):
+        rows += self.weight.detach()
 
-    def take_gradient(self, gradient):
-        self.weight.grad = gradient.sum()
-        return None
+    def take_gradient(self, gradient, ids=None):
+        self.weight.grad = (gradient if ids is None else gradient[ids]).sum()
 
 
 @pytest.fixture
@@ -53,6 +56,42 @@ def test_a_step_moves_own_values_and_what_is_learned(table):
     table.sum().backward()
     optimizer.step()
     torch.testing.assert_close(table.detach(), expected)
+
+
+@pytest.mark.parametrize("otherwise", [False, True], ids=["lookups", "whole table"])
+def test_rows_on_demand_are_those_of_the_whole_sum(otherwise):
+    rng = torch.Generator().manual_seed(5)
+    start, features = torch.randn(7, 3, generator=rng), torch.randn(4, 2, generator=rng)
+    links = torch.tensor([[0, 0], [2, 1], [1, 0]])
+    batches = [torch.tensor(ids) for ids in ([1, 2, 2], [5, 0], [6, 4, 3], [2, 6], [1, 5])]
+
+    def trained(on_demand):
+        module = nn.Embedding.from_pretrained(start.clone(), freeze=False)
+        neighbours = Neighbours(
+            EntityTable("e", "user", 3), None, *neighbour_mean(links, start), 0.5
+        )
+        linear = LinearMap(EntityTable("e", "item", 4, offset=3), None, features, 3)
+        folded = FoldedParameter("e", module.weight, [neighbours, linear])
+        folded.write()
+        optimizer = torch.optim.Adam([module.weight], lr=0.1)
+        read = []
+        with join_optimizers([folded], [optimizer]), ExitStack() as epoch:
+            if on_demand:
+                epoch.enter_context(folded.on_demand([module]))
+            for ids in batches:
+                optimizer.zero_grad()
+                rows = module(ids)
+                read.append(rows.detach().clone())
+                loss = rows.square().sum() + rows.sum()
+                (loss + module.weight.square().sum() if otherwise else loss).backward()
+                optimizer.step()
+            if on_demand:  # row 4 was last looked up in the third step
+                is_whole = torch.allclose(module.weight[4], trained(False)[1][4])
+                assert is_whole is otherwise
+        return read, module.weight.detach(), folded.own.detach()
+
+    for ours, theirs in zip(trained(True), trained(False)):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_zero_grad_clears_the_gradient_of_the_sum(table):

@@ -133,6 +133,22 @@ def test_every_model_trains_and_ends_as_the_sum(tiny, model):
     assert {table["entity"] for table in summary["hybrid"]} == set(entities)
 
 
+@pytest.mark.parametrize("kind", ["linear", "neighbours"])
+def test_rows_are_written_on_demand_and_whole_after_an_epoch(tiny, kind):
+    keys = {**KEYS, "kt_hybrid": kind, "learner": "sgd", "epochs": 1, "kt_epochs": 1}
+    trained = {}
+    for weight in (0.0, 1e-9):  # with a transfer loss, all rows are written in every step
+        run = prepare(tiny.config("BPR", **{**keys, "kt_weight": weight}))
+        run.fit(saved=False)
+        hybrid = run.method("hybrid")
+        assert bool(hybrid._lookups) is (weight == 0.0)
+        trained[weight] = {name: p.detach() for name, p in run.model.named_parameters()}
+        for folded in hybrid.parameters:
+            assert not torch.equal(folded.own, folded.parameter)
+    for name, values in trained[0.0].items():
+        torch.testing.assert_close(values, trained[1e-9][name])
+
+
 def test_biases_are_hybrids_too(tiny):
     settings, *_ = MODELS["FM"]
     run = prepare(tiny.config("FM", **KEYS, **settings, epochs=2))

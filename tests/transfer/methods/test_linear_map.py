@@ -27,15 +27,26 @@ def profiles(*vectors, n_entities=5):
     return ProfileVectors("item", ids, np.float32(vectors), n_entities, "", "")
 
 
+def added(part):
+    rows = torch.zeros(3, 1)
+    part.add_to(rows, torch.ones(3, 1))
+    return rows
+
+
 def test_a_map_starts_at_zero_and_learns_from_rows_by_their_features():
     features = torch.tensor([[0.0, 0.0], [1.0, 2.0], [0.0, 1.0]])
     part = LinearMap(EntityTable("t", "item", 3), None, features, width=1, rate=0.25)
-    assert part.added(torch.ones(3, 1)).tolist() == [[0], [0], [0]]
-    assert part.take_gradient(torch.tensor([[9.0], [1.0], [3.0]])) is None
+    assert added(part).tolist() == [[0], [0], [0]]
+    part.take_gradient(torch.tensor([[9.0], [1.0], [3.0]]))
     assert part.weights.grad.tolist() == [[1.0], [5.0]]  # 1 x 1; 2 x 1 + 1 x 3
     with torch.no_grad():
         part.weights.copy_(torch.tensor([[3.0], [4.0]]))
-    assert part.added(torch.ones(3, 1)).tolist() == [[0], [11], [4]]
+    assert added(part).tolist() == [[0], [11], [4]]
+    rows = torch.ones(2, 1)
+    part.add_to(rows, torch.ones(3, 1), torch.tensor([2, 1]))
+    assert rows.tolist() == [[5], [12]]
+    part.take_gradient(torch.tensor([[9.0], [1.0], [3.0]]), torch.tensor([2]))
+    assert part.weights.grad.tolist() == [[0.0], [3.0]]
     assert part.summary() == {"features": 2, "map_norm": 5.0}
     assert part.rate() == 0.25
 

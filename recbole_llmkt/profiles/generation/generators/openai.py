@@ -225,8 +225,8 @@ class OpenAIGenerator(Generator):
         fix = stops_for_good(error.response)
         if fix:
             raise ProfileError(
-                f"{self._name} refuses every request: {reason} Fix: {fix}. What was answered is "
-                "stored; the same command resumes."
+                f"{self._name} refuses every request: {reason.rstrip(' .')}. Fix: {fix}. What was "
+                "answered is stored; the same command resumes."
             )
         if status in (401, 403, 404):
             raise ProfileError(
