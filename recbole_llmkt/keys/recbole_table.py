@@ -185,7 +185,9 @@ def _each(good: Callable[[object], bool], words: str) -> Check:
 
 
 def _is_discretization(way: object) -> bool:
-    method = way.get("method") if isinstance(way, Mapping) else None
+    if not isinstance(way, Mapping):
+        return False
+    method = way.get("method")
     return method == "LD" or (method == "ED" and _whole(way.get("bucket"), 1))
 
 
