@@ -9,10 +9,11 @@ import urllib.error
 
 import numpy as np
 import pytest
+from recbole.data.dataloader import FullSortEvalDataLoader
 
 from recbole_llmkt.config import Config
 from recbole_llmkt.datasets import loading
-from recbole_llmkt.datasets.loading import files_digest
+from recbole_llmkt.datasets.loading import files_digest, load_data
 from recbole_llmkt.experiment.runs.plan import Plan
 from recbole_llmkt.experiment.runs.pool import _make_absolute
 from recbole_llmkt.profiles.generation import requests
@@ -182,3 +183,16 @@ def test_a_file_that_took_anothers_place_is_read_again(tmp_path):
     os.replace(other, path)  # same size, same time, another inode
     assert files_digest(tmp_path, "shop") != before
     assert not list(tmp_path.glob("*digest*"))
+
+
+def test_without_an_evaluation_nothing_is_prepared_for_it(tiny, monkeypatch):
+    whole = load_data(tiny.config(kt_enabled=False))
+    monkeypatch.setattr(FullSortEvalDataLoader, "__init__", pytest.fail)
+    held = load_data(tiny.config(kt_enabled=False), to_evaluate=False)
+    for loader, other in zip(whole[1:], held[1:]):
+        assert pairs_of(loader) == pairs_of(other) != []
+
+
+def pairs_of(loader):
+    features = loader._dataset.inter_feat
+    return sorted(zip(features["user_id"].tolist(), features["item_id"].tolist()))

@@ -132,3 +132,8 @@ def test_products_are_recorded_whichever_way_they_are_computed():
     assert len(products.pairs) == 3
     for users, items in products.pairs:
         assert torch.equal(users, left) and torch.equal(items, right)
+
+
+def test_no_compiler_is_imported_to_record_products():
+    """torch wraps the method so that the first call imports torch._dynamo, for two seconds."""
+    assert not hasattr(Products.__torch_dispatch__, "__wrapped__")
