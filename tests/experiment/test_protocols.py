@@ -15,14 +15,6 @@ from recbole_llmkt.experiment.runs.plan import Plan
 from tests.evaluation.test_per_user import LABELLED
 
 
-@pytest.fixture(autouse=True)
-def without_umap(monkeypatch):
-    """UMAP takes half a minute before it looks at the first profile."""
-    monkeypatch.setattr(
-        "recbole_llmkt.experiment.report.embedding_map._umap_is_installed", lambda: False
-    )
-
-
 @pytest.mark.parametrize("given", ["{mode: uni100}", {"mode": "uni100"}])
 def test_other_candidates_keep_the_datasets_split(given):
     config = Config("BPR", "ml-100k", config_dict={"eval_args": given}, command_line=[])

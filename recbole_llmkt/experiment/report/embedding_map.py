@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +33,6 @@ logger = getLogger(__name__)
 
 FILE_NAME = "embedding_map.npz"
 MOST_POINTS = 3000
-_FEWEST_FOR_UMAP = 200  # of fewer, PCA shows as much, and UMAP compiles for a quarter of a minute
 _SEED = 0
 _LONGEST_NAME = 60  # characters of a category, in the legend
 
@@ -48,7 +46,7 @@ class EmbeddingMap:
     entity : str
         ``"user"`` or ``"item"``.
     method : str
-        ``"UMAP"``, or ``"PCA"`` where umap-learn is not installed (or profiles are few).
+        ``"PCA"``; UMAP, which is compiled for half a minute first, in maps of earlier versions.
     points : ndarray of float32, shape (n_points, 2)
         At most 3,000 profiles, drawn at random.
     categories : ndarray of str, shape (n_points,)
@@ -153,25 +151,16 @@ def _maps(config: Config, entities: Sequence[str]) -> list[EmbeddingMap]:
             logger.info("There is no map of %d %s profile.", count, entity)
             continue
         chosen = np.random.default_rng(_SEED).permutation(count)[:MOST_POINTS]
-        method, points = _flatten(profiles.vectors[np.sort(chosen)])
+        vectors = profiles.vectors[np.sort(chosen)]
+        points = TRANSFORMS["pca"](vectors, vectors, 2, _SEED).astype(np.float32)
         ids = profiles.ids[np.sort(chosen)]
         if entity == "item":
             tokens = train.field2id_token[train.iid_field][ids]
             categories = [of_items.get(str(token), "") for token in tokens]
         else:
             categories = _user_categories(train, ids, of_items)
-        maps.append(EmbeddingMap(entity, method, points, np.array(categories, dtype=str)))
+        maps.append(EmbeddingMap(entity, "PCA", points, np.array(categories, dtype=str)))
     return maps
-
-
-def _flatten(vectors: npt.NDArray[np.float32]) -> tuple[str, npt.NDArray[np.float32]]:
-    name = "umap" if len(vectors) >= _FEWEST_FOR_UMAP and _umap_is_installed() else "pca"
-    points = TRANSFORMS[name](vectors, vectors, 2, _SEED)
-    return name.upper(), np.asarray(points, dtype=np.float32)
-
-
-def _umap_is_installed() -> bool:
-    return importlib.util.find_spec("umap") is not None
 
 
 def _item_categories(config: Config) -> dict[str, str]:

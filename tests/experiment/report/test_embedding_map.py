@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recbole_llmkt.experiment.report import embedding_map
 from recbole_llmkt.experiment.report.embedding_map import FILE_NAME, ensure_maps, read_maps
 from recbole_llmkt.experiment.runs.plan import Plan
 from recbole_llmkt.utils.exceptions import DataError
@@ -61,16 +60,3 @@ def test_runs_without_real_profiles_need_no_map(tmp_path, arm):
     record = as_record({**values, "settings": settings, "transfer": {"terms": terms}})
     ensure_maps(runs, [record], tmp_path)
     assert list(tmp_path.iterdir()) == [tmp_path / "cwd"]
-
-
-@pytest.mark.parametrize(("n_profiles", "method"), [(199, "PCA"), (200, "UMAP")])
-def test_few_profiles_are_drawn_by_pca(monkeypatch, n_profiles, method):
-    called = []
-    flatten = {
-        "umap": lambda *rest: called.append("UMAP"),
-        "pca": lambda *rest: called.append("PCA"),
-    }
-    monkeypatch.setattr(embedding_map, "TRANSFORMS", flatten)
-    monkeypatch.setattr(embedding_map, "_umap_is_installed", lambda: True)
-    name, _ = embedding_map._flatten(np.zeros((n_profiles, 4), dtype=np.float32))
-    assert [name] == called == [method]

@@ -215,13 +215,6 @@ def test_markdown_tables_are_tables(planted):
 # ---- the map of the profiles ------------------------------------------------------------------
 
 
-@pytest.fixture
-def without_umap(monkeypatch):
-    monkeypatch.setattr(
-        "recbole_llmkt.experiment.report.embedding_map._umap_is_installed", lambda: False
-    )
-
-
 def learned(runs, *entities):
     """Make the records of runs that learned from the profiles of these entities."""
     terms = [{"entity": entity, "coverage": 1.0} for entity in entities]
@@ -234,7 +227,7 @@ def learned(runs, *entities):
     ]
 
 
-def test_the_map_is_made_once(tiny, tmp_path, without_umap):
+def test_the_map_is_made_once(tiny, tmp_path):
     lines = [f"i{i}\tItem {i}\t{'Drama' if i < 20 else 'War Comedy'}" for i in range(40)]
     header = "item_id:token\ttitle:token_seq\tgenres:token_seq"
     (tiny.folder / "tiny.item").write_text("\n".join([header, *lines]) + "\n")
@@ -250,7 +243,7 @@ def test_the_map_is_made_once(tiny, tmp_path, without_umap):
     assert (tmp_path / MAP_NAME).stat().st_mtime_ns == before
 
 
-def test_a_map_without_categories_has_no_colours(tiny, tmp_path, without_umap):
+def test_a_map_without_categories_has_no_colours(tiny, tmp_path):
     runs = Plan(["BPR"], ["kt"], [1], "tiny", overrides=tiny.settings()).runs()
     ensure_maps(runs, learned(runs, "user"), tmp_path)
     (drawn,) = read_maps(tmp_path)
@@ -263,7 +256,7 @@ def test_there_is_no_map_of_broken_or_unused_profiles(tiny, tmp_path):
     assert read_maps(tmp_path) == []
 
 
-def test_there_is_no_map_of_one_profile(make_dataset, tmp_path, without_umap):
+def test_there_is_no_map_of_one_profile(make_dataset, tmp_path):
     dataset = make_dataset()
     add_profiles(dataset, without=[f"u{i}" for i in range(1000) if i != 7])
     runs = Plan(["BPR"], ["kt"], [1], dataset.name, overrides=dataset.settings()).runs()
