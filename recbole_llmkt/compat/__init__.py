@@ -45,6 +45,7 @@ from recbole_llmkt.compat.solved import packed_solution, put_solution, unpack_so
 from recbole_llmkt.compat.stock import stock_recbole
 from recbole_llmkt.compat.torch import (
     anomaly_detection_kept,
+    autocasts,
     complete_adagrad,
     torch_quiet,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "MetricsCollector",
     "active_repairs",
     "anomaly_detection_kept",
+    "autocasts",
     "building_model",
     "check_keys_of_release",
     "check_release",

@@ -26,6 +26,23 @@ def complete_adagrad(optimizer: torch.optim.Optimizer) -> None:
                 state["sum"] = torch.full_like(parameter, start)
 
 
+def autocasts(device: str) -> bool:
+    """Tell whether autocast is on for a type of devices.
+
+    Up to 2.3 PyTorch's ``is_autocast_enabled`` speaks of CUDA alone.
+
+    Parameters
+    ----------
+    device : str
+        Such as ``"cpu"`` or ``"cuda"``.
+    """
+    try:
+        return torch.is_autocast_enabled(device)
+    except TypeError:
+        older = {"cpu": torch.is_autocast_cpu_enabled, "cuda": torch.is_autocast_enabled}
+        return older[device]() if device in older else True
+
+
 @contextmanager
 def anomaly_detection_kept() -> Iterator[None]:
     """Leave torch's anomaly detection as it was, whatever the block imports.

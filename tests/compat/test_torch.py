@@ -7,7 +7,12 @@ import warnings
 import pytest
 import torch
 
-from recbole_llmkt.compat import anomaly_detection_kept, complete_adagrad, torch_quiet
+from recbole_llmkt.compat import (
+    anomaly_detection_kept,
+    autocasts,
+    complete_adagrad,
+    torch_quiet,
+)
 
 
 def test_a_parameter_that_joins_adagrad_late_takes_its_first_step():
@@ -54,3 +59,11 @@ def test_only_announcements_of_names_that_recbole_uses_are_silenced():
             "`torch.cuda.amp.GradScaler(args...)` is deprecated", FutureWarning, stacklevel=1
         )
     assert [str(warning.message)[:10] for warning in shown] == ["the loss i", "`torch.cud"]
+
+
+def test_autocast_is_told_by_device():
+    assert not autocasts("cpu")
+    with torch.autocast("cpu"):
+        assert autocasts("cpu")
+        with torch.autocast("cpu", enabled=False):
+            assert not autocasts("cpu")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from recbole_llmkt.compat import autocasts
 from recbole_llmkt.utils.exceptions import ConfigError
 
 
@@ -220,7 +221,7 @@ def full_precision(value: Tensor) -> AbstractContextManager[object]:
     """
     device = value.device.type
     # To enter the context costs as much as a small product, and it is hardly ever needed.
-    if not torch.is_autocast_enabled(device):
+    if not autocasts(device):
         return nullcontext()
     return torch.autocast(device, enabled=False)
 
