@@ -87,6 +87,9 @@ ODD = {
 }
 
 
+PANDAS_2 = int(pd.__version__.partition(".")[0]) > 1  # the C engine of earlier ones refuses 1e400
+
+
 def read_by(monkeypatch, **keywords):
     """Return how the loaded columns of a file are read, or the error, and by which engines."""
     engines, read = [], pd.read_csv
@@ -115,7 +118,8 @@ def test_the_quick_engine_reads_only_what_both_read_alike(monkeypatch, name):
     made, engines = read_by(monkeypatch, **given)
     monkeypatch.setattr(pandas, "_is_plain", lambda *arguments: False)
     assert made == read_by(monkeypatch, **given)[0]
-    assert engines[-1] == ("c" if name == "plain" else "python")
+    if name != "plain" or PANDAS_2:
+        assert engines[-1] == ("c" if name == "plain" else "python")
 
 
 def test_the_repairs_come_off():

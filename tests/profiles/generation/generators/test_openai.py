@@ -335,7 +335,7 @@ def test_what_cannot_succeed_is_not_repeated(
     start = time.monotonic()
     with (
         OpenAIServer(lambda *_: reply) as server,
-        pytest.raises(ProfileError, match=rf"[a-z]\. Fix: .*{fix}"),
+        pytest.raises(ProfileError, match=rf"[^.]\. Fix: .*{fix}"),
     ):
         _ask(server, map("u{}".format, range(100)), profile_retries=5)
     assert len(server.payloads) <= 8 and time.monotonic() - start < 3
