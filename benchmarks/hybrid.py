@@ -101,6 +101,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2048)
     parser.add_argument("--pairs", type=int, default=25)
     options = parser.parse_args()
+    if options.pairs < 1:
+        parser.error("--pairs: at least 1")
     torch.set_num_threads(1)
     batch = torch.randint(1, options.rows, (3, options.batch))
     plain = Arm(options.rows, options.width, None)

@@ -6,6 +6,7 @@ Example: python benchmarks/ranking.py --model=NeuMF --dataset=ml-100k
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 
 import click
@@ -14,6 +15,7 @@ import torch
 from recbole_llmkt.compat import create_dataset, data_preparation
 from recbole_llmkt.config import Config
 from recbole_llmkt.training.factory import build_model, get_trainer
+from recbole_llmkt.utils.exceptions import LLMKTError
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -48,4 +50,7 @@ def main(model: str, dataset: str, repeats: int, settings: tuple[str, ...]) -> N
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except LLMKTError as error:
+        sys.exit(f"Error: {error}")

@@ -15,6 +15,7 @@ import importlib.util
 import logging
 import os
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -32,6 +33,7 @@ from recbole_llmkt.config import Config
 from recbole_llmkt.transfer.auxiliary.task import TransferTask
 from recbole_llmkt.transfer.context import RunContext
 from recbole_llmkt.transfer.inspection.probe import Loss, make_batch, recommendation_loss
+from recbole_llmkt.utils.exceptions import LLMKTError
 
 BLOCK_SECONDS = 0.04  # a block is as many steps as take this long, one at least
 MODEL_SECONDS = 20  # slow models get fewer pairs, three at least
@@ -93,6 +95,8 @@ def main() -> None:
     parser.add_argument("--batches", default="512,2048")
     parser.add_argument("--pairs", type=int, default=15)
     options = parser.parse_args()
+    if options.pairs < 1:
+        parser.error("--pairs: at least 1")
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
@@ -114,4 +118,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except LLMKTError as error:
+        sys.exit(f"Error: {error}")
