@@ -47,6 +47,7 @@ _UNLISTED_HYPERPARAMETERS = {
 _FILES = {"pre_model_path", "pretrain_path", "mf_pretrain_path", "mlp_pretrain_path", "warm_up"}
 _TRANSFER = {name for name in KEYS if name.startswith("kt_")} - _LOCAL
 _OFFLINE_ENCODERS = ("wordllama", "sentence-transformers/all-MiniLM-L6-v2")
+_REACHING = {"checkpoint_dir", "profile_api_base", "profile_api_key_env", *_CACHES, *PROCESS_KEYS}
 _SEPARATORS = ("/", "\\", ".", ":", "\0")
 
 
@@ -100,6 +101,20 @@ def sort_saved(saved: Mapping[str, object], today: Mapping[str, object]) -> Save
         good = _is_harmless(key, value) if key in known else own and _is_own(key, value)
         (taken if good else ignored)[key] = value
     return SavedSettings(taken, ignored)
+
+
+def reaches_out(key: str, value: object) -> bool:
+    """Tell whether a setting names code, a server, a secret or a file.
+
+    The folders of data and of profiles, which are only read as text and numbers, and encoders of a
+    hub are none of these, and what a preset names is for who reads it.
+    """
+    if key == "profile_encoder":
+        name = str(value)
+        return name.startswith("openai:") or ("." in name and "/" not in name)
+    if key in _REACHING or key in _FILES:
+        return bool(value)
+    return not _is_harmless(key, value)
 
 
 def _is_class(key: str, value: object) -> bool:
