@@ -123,6 +123,7 @@ def test_learning_rates(value):
         ("benchmark_filename", ["../a", "b", "c"], "without folders"),
         ("additional_feat_suffix", ["../a"], "without folders"),
         ("additional_feat_suffix", "a\\b", "without folders"),
+        ("additional_feat_suffix", "é" * 60, "up to 100 bytes"),
         ("load_col", {"../a": ["user_id"]}, "'../a': the value must be parts of"),
         ("worker", 100_000, "an integer from 0 to 256"),
         ("tail_ratio", "x", "a number above 0.0"),
