@@ -165,6 +165,13 @@ def _threshold(value: Settings) -> str | None:
 
 
 def _load_col(value: Settings) -> str | None:
+    wrong = _columns(value)
+    if wrong or value.get("inter"):
+        return wrong
+    return "it needs the columns of the .inter file, like {inter: [user_id, item_id]}."
+
+
+def _columns(value: Settings) -> str | None:
     for suffix, columns in value.items():
         if isinstance(suffix, str) and _parts(suffix):
             return f"'{shown(suffix)}': the value must be {_parts(suffix)}"
@@ -299,7 +306,8 @@ _GROUPS = {
     "ITEM_LIST_LENGTH_FIELD valid_metric": Key("", "str"),
     "USER_ID_FIELD ITEM_ID_FIELD TIME_FIELD RATING_FIELD POSITION_FIELD HEAD_ENTITY_ID_FIELD "
     "TAIL_ENTITY_ID_FIELD RELATION_ID_FIELD ENTITY_ID_FIELD": Key("", "str", optional=True),
-    "load_col unload_col unused_col": _mapping("{inter: [user_id, item_id]}", _load_col),
+    "load_col": _mapping("{inter: [user_id, item_id]}", _load_col),
+    "unload_col unused_col": _mapping("{inter: [user_id, item_id]}", _columns),
     "seq_len": _mapping("{title: 10}", _seq_len),
     "preload_weight": _mapping("{item_id: item_vector}", _preload),
     "discretization": _mapping("{age: {method: ED, bucket: 5}}", _discretization),

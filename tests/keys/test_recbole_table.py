@@ -86,6 +86,8 @@ def test_learning_rates(value):
         ("load_col", "inter", "a mapping"),
         ("load_col", {"inter": None}, "a list of columns"),
         ("load_col", {"inter": [1]}, "a list of columns"),
+        ("load_col", {}, "it needs the columns of the .inter file"),
+        ("load_col", {"inter": [], "item": "*"}, "it needs the columns of the .inter file"),
         ("val_interval", {"rating": "3 to 5"}, "an interval"),
         ("val_interval", {"rating": 3}, "an interval"),
         ("val_interval", "[3,inf)", "a mapping"),
