@@ -32,7 +32,6 @@ from recbole_llmkt.training.result import ObjectiveResult, Result, Tested
 from recbole_llmkt.training.resuming import resumed_data
 from recbole_llmkt.training.stopping import stoppable
 from recbole_llmkt.training.tracking import tracked
-from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.text import shown_argument
 from recbole_llmkt.utils.types import Dataset, Loader, Metrics
 

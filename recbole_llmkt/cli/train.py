@@ -53,8 +53,8 @@ def train(
     Any RecBole, kt_ or profile_ key goes as --key=value. Ctrl-C (or SIGTERM) keeps the checkpoint
     of the best epoch so far; the same command with --resume=CHECKPOINT continues after that epoch.
     --from=CHECKPOINT begins a new run with the rows that a model has learned, each by its id: data
-    and settings may have changed since. --nproc=2 trains with two processes, each on a GPU or, where
-    there is none, on the processor.
+    and settings may have changed since. --nproc=2 trains with two processes: each has a GPU, or all
+    train on the processor.
 
     \b
     Example:

@@ -79,9 +79,9 @@ def joined_model(device: torch.device) -> Iterator[None]:
     def on_processor(model: nn.Module, device_ids: list[int]) -> DistributedDataParallel:
         return DistributedDataParallel(model)
 
-    with replaced(trainer, "DistributedDataParallel", on_processor):
-        with patch.object(nn.SyncBatchNorm, "convert_sync_batchnorm", _share_statistics):
-            yield
+    shared = patch.object(nn.SyncBatchNorm, "convert_sync_batchnorm", _share_statistics)
+    with replaced(trainer, "DistributedDataParallel", on_processor), shared:
+        yield
 
 
 def _share_statistics(model: nn.Module) -> nn.Module:
@@ -100,13 +100,13 @@ def _normalize(module: nn.modules.batchnorm._BatchNorm, rows: Tensor) -> Tensor:
     count = rows.new_tensor([rows.numel() / width])
     sums, counts = all_reduce(torch.cat([rows.sum(axes), count])).split([width, 1])
     mean = sums / counts
-    centred = rows - mean.view(shape)
+    centred: Tensor = rows - mean.view(shape)
     variance = all_reduce(centred.square().sum(axes)) / counts
     _track(module, mean.detach(), variance.detach() * counts.detach() / (counts.detach() - 1))
-    normal = centred / (variance + module.eps).sqrt().view(shape)
-    if not module.affine:
-        return normal
-    return normal * module.weight.view(shape) + module.bias.view(shape)
+    normal: Tensor = centred / (variance + module.eps).sqrt().view(shape)
+    if module.affine:
+        normal = normal * module.weight.view(shape) + module.bias.view(shape)
+    return normal
 
 
 def _track(

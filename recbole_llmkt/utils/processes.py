@@ -71,6 +71,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     gradients = [torch.zeros_like(each) if each.grad is None else each.grad for each in named]
     flat = torch.cat([known, *(gradient.flatten() for gradient in gradients)])
     distributed.all_reduce(flat)
-    counts, *means = flat.split([len(named), *(gradient.numel() for gradient in gradients)])
+    lengths = [len(named), *(gradient.numel() for gradient in gradients)]
+    counts, *means = torch.split(flat, lengths)
     for parameter, count, mean in zip(named, counts.tolist(), means):
         parameter.grad = mean.view_as(parameter) / process_count() if count else None

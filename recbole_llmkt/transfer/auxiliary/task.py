@@ -167,9 +167,7 @@ class TransferTask:
             chosen.add_param_group({"params": learned})
             complete_adagrad(chosen)
             # DistributedDataParallel, which RecBole uses, knows the model's parameters alone.
-            chosen.register_step_pre_hook(
-                lambda *_, mine=tuple(learned): average_gradients(mine)
-            )
+            chosen.register_step_pre_hook(lambda *_, mine=tuple(learned): average_gradients(mine))
 
     # ---- the loss -----------------------------------------------------------------------------
 
