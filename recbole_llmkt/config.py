@@ -9,10 +9,17 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
+import torch
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
-from recbole_llmkt.compat import check_keys_of_release, check_release, numpy_names
+from recbole_llmkt.compat import (
+    check_keys_of_release,
+    check_release,
+    join_processes,
+    numpy_names,
+    trains_on_processors,
+)
 from recbole_llmkt.keys.combinations import CLOSED_FORM, CONFIG_CHECKS, check_together
 from recbole_llmkt.keys.key import shown
 from recbole_llmkt.keys.names import hyperparameters, unknown_names
@@ -277,6 +284,15 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             )
         return True
 
+    def _init_device(self) -> None:
+        settings: Settings = self.final_config_dict
+        if "local_rank" in settings and trains_on_processors(settings):
+            join_processes(settings)
+            return
+        if "local_rank" in settings:
+            _check_gpus(settings)
+        super()._init_device()
+
     def __getitem__(self, item: str) -> Any:
         return self._secrets[item] if item in self._secrets else super().__getitem__(item)
 
@@ -316,6 +332,16 @@ def _refuse_code(values: Settings) -> None:
                 f"'{key}: {values[key]}': RecBole keeps its caches of data as pickles, which can "
                 "run any code when they are read. Leave the key out: the atomic files are read."
             )
+
+
+def _check_gpus(settings: Settings) -> None:
+    count, named = settings["nproc"], len(str(settings["gpu_id"]).split(","))
+    if named < count or torch.cuda.device_count() < count:
+        raise ConfigError(
+            f"nproc: {count} needs as many GPUs; gpu_id: {settings['gpu_id']} names {named}, and "
+            f"there are {torch.cuda.device_count()}. Name {count}, or set gpu_id: '' to train on "
+            "processors."
+        )
 
 
 def _quoted(value: object) -> object:

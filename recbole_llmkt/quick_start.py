@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from logging import getLogger
+from typing import Any
 
 import torch
-import torch.multiprocessing as multiprocessing
 from recbole.data.transform import construct_transform
 from recbole.utils import ModelType, get_flops, init_seed, set_color
 from torch import nn
@@ -25,12 +26,12 @@ from recbole_llmkt.profiles.loading import RunProfiles
 from recbole_llmkt.training.checkpointing import CheckpointMixin
 from recbole_llmkt.training.continuing import Data, Start, open_checkpoint
 from recbole_llmkt.training.factory import Trainer, build_model, get_trainer
+from recbole_llmkt.training.launch import in_processes
 from recbole_llmkt.training.refusals import model_refusals
-from recbole_llmkt.training.result import ObjectiveResult, Result, ResultQueue, Tested
+from recbole_llmkt.training.result import ObjectiveResult, Result, Tested
 from recbole_llmkt.training.resuming import resumed_data
 from recbole_llmkt.training.stopping import stoppable
 from recbole_llmkt.training.tracking import tracked
-from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.text import shown_argument
 from recbole_llmkt.utils.types import Dataset, Loader, Metrics
 
@@ -223,7 +224,6 @@ def run_recbole_llmkt(
     config_file_list: Sequence[str] | None = None,
     config_dict: Mapping[str, object] | None = None,
     saved: bool = True,
-    queue: ResultQueue | None = None,
 ) -> Result:
     """Train and test one model: RecBole's ``run_recbole`` with knowledge transfer.
 
@@ -239,8 +239,6 @@ def run_recbole_llmkt(
         Keys and values over those of the files.
     saved : bool
         Whether to keep the best checkpoint.
-    queue : torch.multiprocessing.Queue, optional
-        Where the first of several processes puts the result.
 
     Returns
     -------
@@ -251,13 +249,7 @@ def run_recbole_llmkt(
     --------
     >>> result = run_recbole_llmkt("BPR", "ml-100k", config_dict={"epochs": 4})  # doctest: +SKIP
     """
-    config = Config(model, dataset, config_file_list, config_dict)
-    result = train(config, saved)
-    if not config["single_spec"]:
-        torch.distributed.destroy_process_group()
-    if config["local_rank"] == 0 and queue is not None:
-        queue.put(result)
-    return result
+    return train(Config(model, dataset, config_file_list, config_dict), saved)
 
 
 def run(
@@ -271,8 +263,14 @@ def run(
     ip: str = "localhost",
     port: str = "5678",
     group_offset: int = 0,
-) -> Result | None:
-    """Train on one device, or with one process per GPU as RecBole's ``run`` does.
+    resume: str | None = None,
+    start_from: str | None = None,
+    command_line: Sequence[str] | None = None,
+) -> Result:
+    """Train in one process or in several, on one machine or on several, as RecBole's ``run`` does.
+
+    Several processes have a GPU each; where ``gpu_id`` is empty, or there is no GPU, they train on
+    processors. They share each batch: ``train_batch_size`` is that of all of them.
 
     Parameters
     ----------
@@ -286,20 +284,25 @@ def run(
         Address of the first machine.
     group_offset : int
         Rank of this machine's first process.
+    resume, start_from
+        See :func:`train`.
+    command_line : sequence of str, optional
+        See :class:`~recbole_llmkt.config.Config`.
+
+    Returns
+    -------
+    dict
+        See :func:`train`; that of this machine's first process.
 
     Raises
     ------
-    ConfigError
-        Several processes were asked for and there are fewer GPUs.
+    LLMKTError
+        As :func:`train`, or the processes cannot meet, or there are fewer GPUs.
     """
+    arguments = (model, dataset, config_file_list, config_dict or {}, command_line)
+    keywords = {"saved": saved, "resume": resume, "start_from": start_from}
     if nproc == 1 and world_size <= 0:
-        return run_recbole_llmkt(model, dataset, config_file_list, config_dict, saved)
-    if torch.cuda.device_count() < nproc:
-        raise ConfigError(
-            f"--nproc={nproc} needs {nproc} GPUs, and there are {torch.cuda.device_count()}: "
-            "RecBole trains with one process per GPU. Use --nproc=1."
-        )
-    queue = multiprocessing.get_context("spawn").SimpleQueue()
+        return train(Config(*arguments), **keywords)  # type: ignore[arg-type]
     group = {
         "world_size": nproc if world_size == -1 else world_size,
         "ip": ip,
@@ -307,25 +310,19 @@ def run(
         "nproc": nproc,
         "offset": group_offset,
     }
-    arguments = (model, dataset, config_file_list, {**(config_dict or {}), **group}, saved, queue)
-    multiprocessing.spawn(  # type: ignore[attr-defined,no-untyped-call]
-        _run_rank, args=arguments, nprocs=nproc, join=True
-    )
-    result: Result | None = None if queue.empty() else queue.get()
-    return result
+    return in_processes(functools.partial(_train_rank, group, arguments, keywords), nproc)
 
 
-def _run_rank(
-    rank: int,
-    model: str | None,
-    dataset: str | None,
-    config_file_list: Sequence[str] | None,
-    config_dict: Mapping[str, object],
-    saved: bool,
-    queue: ResultQueue,
-) -> None:
-    config_dict = {**config_dict, "local_rank": rank}
-    run_recbole_llmkt(model, dataset, config_file_list, config_dict, saved, queue)
+def _train_rank(
+    group: Mapping[str, object], arguments: Sequence[Any], keywords: Mapping[str, Any], rank: int
+) -> Result:
+    model, dataset, files, values, command_line = arguments
+    values = {**values, **group, "local_rank": rank}
+    try:
+        return train(Config(model, dataset, files, values, command_line), **keywords)
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 def objective_function(

@@ -53,7 +53,8 @@ def train(
     Any RecBole, kt_ or profile_ key goes as --key=value. Ctrl-C (or SIGTERM) keeps the checkpoint
     of the best epoch so far; the same command with --resume=CHECKPOINT continues after that epoch.
     --from=CHECKPOINT begins a new run with the rows that a model has learned, each by its id: data
-    and settings may have changed since.
+    and settings may have changed since. --nproc=2 trains with two processes: each has a GPU, or all
+    train on the processor.
 
     \b
     Example:
@@ -63,14 +64,22 @@ def train(
         raise ConfigError("--resume and --from exclude each other: choose one.")
     from recbole_llmkt.cli.overrides import parse_overrides
     from recbole_llmkt.config import Config
-    from recbole_llmkt.quick_start import train as train_model
+    from recbole_llmkt.quick_start import run
     from recbole_llmkt.training.stopping import Interrupted
 
-    config = Config(model, dataset, config_files, parse_overrides(keys), command_line=[])
+    values = parse_overrides(keys)
+    config = Config(model, dataset, config_files, values, command_line=[])
     logging.getLogger().handlers.clear()  # RecBole sets up its own
     given = [f"--config-files={file}" for file in config_files] + list(keys)
     try:
-        result = train_model(config, saved=saved, resume=resume, start_from=start_from)
+        result = run(
+            *(model, dataset, config_files, values, saved),
+            nproc=config["nproc"] or 1,
+            port=str(config["port"] or "5678"),
+            resume=resume,
+            start_from=start_from,
+            command_line=[],
+        )
     except Interrupted as interrupted:
         same = ["llmkt", "train", f"--model={model}", f"--dataset={dataset}", *given]
         command = shown_command([*same, f"--resume={interrupted.checkpoint}"])

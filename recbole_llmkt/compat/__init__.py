@@ -30,6 +30,12 @@ from recbole_llmkt.compat.models import (
 from recbole_llmkt.compat.numpy import numpy_names
 from recbole_llmkt.compat.pandas import pandas_data
 from recbole_llmkt.compat.pickles import load_plain, pickles_refused
+from recbole_llmkt.compat.processes import (
+    evaluate_own_part,
+    join_processes,
+    joined_model,
+    trains_on_processors,
+)
 from recbole_llmkt.compat.recbole import (
     building_model,
     create_dataset,
@@ -63,8 +69,11 @@ __all__ = [
     "create_dataset",
     "data_preparation",
     "environment_table",
+    "evaluate_own_part",
     "forget_computed",
     "importing_models",
+    "join_processes",
+    "joined_model",
     "kept_tensors",
     "lacks_model",
     "later_stage",
@@ -85,6 +94,7 @@ __all__ = [
     "stock_recbole",
     "torch_quiet",
     "trained_parts",
+    "trains_on_processors",
     "unpack_solution",
     "versions",
     "weights_loaded",

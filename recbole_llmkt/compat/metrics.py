@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from recbole.evaluator.collector import Collector, DataStruct
 
+from recbole_llmkt.utils.processes import gathered, process_count
 from recbole_llmkt.utils.types import Loader
 
 
@@ -17,6 +18,10 @@ class MetricsCollector(Collector):  # type: ignore[misc]
     was collected, and so fails with ItemCoverage, GiniIndex, AveragePopularity and TailPercentage,
     which need counts (no upstream issue is known). ``Collector.data_collect`` counts the padding
     id as an item, so that no coverage could be whole.
+
+    With several processes ``Trainer._map_reduce`` in ``recbole/trainer/trainer.py`` takes the mean
+    of their rounded metrics, each weighted by its number of batches, which is no metric of all
+    users. Here each process gets what all of them collected.
     """
 
     def data_collect(self, train_data: Loader) -> None:
@@ -47,7 +52,16 @@ class MetricsCollector(Collector):  # type: ignore[misc]
         for key in counts:
             del values[key]
         collected = super().get_data_struct()
+        _join(collected._data_dict)
         for key, value in counts.items():
             values[key] = value
             collected.set(key, value)
         return collected
+
+
+def _join(collected: dict[str, torch.Tensor]) -> None:
+    """Add the rows of the other processes; a process may have none."""
+    if process_count() > 1:
+        parts = gathered(collected.copy())
+        for key in dict.fromkeys(key for part in parts for key in part):
+            collected[key] = torch.cat([part[key] for part in parts if key in part])

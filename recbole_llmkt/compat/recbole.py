@@ -16,12 +16,14 @@ from unittest.mock import patch
 
 import psutil
 import recbole.data.utils as recbole_data
+import torch
 from colorama.ansitowin32 import StreamWrapper
 from recbole.data.dataset.dataset import Dataset as RecBoleDataset
 from recbole.utils import ModelType, get_environment, get_tensorboard, init_logger
 
 from recbole_llmkt.compat.pandas import pandas_data
 from recbole_llmkt.compat.pickles import pickles_refused
+from recbole_llmkt.compat.processes import joined_model
 from recbole_llmkt.compat.replacing import replaced
 from recbole_llmkt.compat.scipy import scipy_matrices
 from recbole_llmkt.compat.torch import torch_quiet
@@ -47,15 +49,19 @@ class LoggingTrainer(Protocol):
     """What is needed of RecBole's ``Trainer``."""
 
     checkpoint_dir: str
-    tensorboard: SummaryWriter
+    tensorboard: SummaryWriter | _NoTensorBoard
 
 
 def start_log(config: RunConfig) -> None:
     """Start RecBole's log while other processes may be doing the same.
 
     ``ensure_dir`` in ``recbole/utils/utils.py`` looks for a folder and then makes it, and fails if
-    another process made it in between (no upstream issue is known).
+    another process made it in between (no upstream issue is known). Of several processes that
+    train together the first one has a log; the others' errors go to the terminal.
     """
+    if config["local_rank"] != 0:
+        logging.basicConfig(level=logging.ERROR)
+        return
     log = Path("log", config["model"])
     # The folder that the user chose comes first: where it cannot be made, there is no log, either.
     make_writable(Path(config["checkpoint_dir"]), "checkpoint_dir")
@@ -101,26 +107,46 @@ class _LogErrors:
 
 
 @contextmanager
-def making_trainer() -> Iterator[None]:
+def making_trainer(device: torch.device) -> Iterator[None]:
     """Keep RecBole's trainer from making folders: a run may still be refused when it is made.
 
     ``Trainer.__init__`` in ``recbole/trainer/trainer.py`` makes ``checkpoint_dir`` and
     TensorBoard's files. :func:`make_folders` makes them when all checks have passed.
+
+    Parameters
+    ----------
+    device : torch.device
+        The run's.
     """
     trainer = importlib.import_module("recbole.trainer.trainer")
     nothing: Callable[[object], None] = lambda argument: None  # noqa: E731
-    with replaced(trainer, "ensure_dir", nothing), replaced(trainer, "get_tensorboard", nothing):
+    with ExitStack() as stack:
+        stack.enter_context(replaced(trainer, "ensure_dir", nothing))
+        stack.enter_context(replaced(trainer, "get_tensorboard", nothing))
+        stack.enter_context(joined_model(device))
         yield
 
 
-def make_folders(trainer: LoggingTrainer) -> None:
+class _NoTensorBoard:
+    """In the place of TensorBoard's writer, for a process that writes nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *arguments, **keywords: None
+
+
+def make_folders(trainer: LoggingTrainer, writes: bool = True) -> None:
     """Make what RecBole's trainer writes into: its folder of checkpoints and TensorBoard's files.
 
     Parameters
     ----------
     trainer : recbole.trainer.Trainer
         Made within :func:`making_trainer`.
+    writes : bool
+        False for a process that leaves all writing to another one.
     """
+    if not writes:
+        trainer.tensorboard = _NoTensorBoard()
+        return
     make_writable(Path(trainer.checkpoint_dir), "checkpoint_dir")
     with storing(Path("log_tensorboard")):
         trainer.tensorboard = get_tensorboard(getLogger())

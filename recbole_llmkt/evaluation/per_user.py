@@ -20,6 +20,7 @@ from recbole_llmkt.datasets.history import interaction_counts
 from recbole_llmkt.evaluation.labelled import is_vectorised, metric_by_group
 from recbole_llmkt.utils.arrays import check_array, read_arrays, write_arrays
 from recbole_llmkt.utils.exceptions import DataError
+from recbole_llmkt.utils.processes import gathered
 from recbole_llmkt.utils.types import (
     Dataset,
     Features,
@@ -189,8 +190,7 @@ class Recording:
     Attributes
     ----------
     rows : RankedRows, LabelledRows or None
-        None if the trainer does not evaluate batch by batch (XGBoost, LightGBM), or evaluates
-        only a part of the users in each of several processes.
+        None if the trainer does not evaluate batch by batch (XGBoost, LightGBM).
     tail_rows : RankedRows or None
         The same lists with only the marked items as relevant, without the rows that have no such
         positive; None unless ``relevant`` was given and lists were ranked.
@@ -225,7 +225,11 @@ class Recording:
             self._tail.append(_relevant_lists(scores, rows, items, self._relevant, self._depth))
 
     def finish(self, functions: Mapping[str, AbstractMetric], struct: DataStruct) -> None:
-        """Turn what RecBole collected into rows."""
+        """Turn what RecBole collected, and other processes recorded, into rows."""
+        self._users, self._items, self._tail = (
+            [batch for batches in gathered(own) for batch in batches]
+            for own in (self._users, self._items, self._tail)
+        )
         if not self._users:
             return
         users = torch.cat(self._users).numpy()
@@ -259,9 +263,6 @@ def recorded(trainer: EvaluatingTrainer, relevant: Mask | None = None) -> Iterat
         Also rank with only these items as relevant (see :attr:`Recording.tail_rows`).
     """
     recording = Recording(trainer.config, relevant)
-    if not trainer.config["single_spec"]:
-        yield recording  # each process sees a part of the users
-        return
     collector, evaluator = trainer.eval_collector, trainer.evaluator
     collect, evaluate = collector.eval_batch_collect, evaluator.evaluate
 

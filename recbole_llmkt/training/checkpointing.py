@@ -21,12 +21,13 @@ from recbole_llmkt.checkpoints import (
     load_weights,
     save_file,
 )
-from recbole_llmkt.compat import kept_tensors, making_trainer, packed_solution
+from recbole_llmkt.compat import evaluate_own_part, kept_tensors, making_trainer, packed_solution
 from recbole_llmkt.datasets.vocabulary import Vocabulary
 from recbole_llmkt.evaluation.pairs import PairRanker
 from recbole_llmkt.transfer.methods import BUILT_IN, wanted_methods
 from recbole_llmkt.transfer.methods.base import Method
 from recbole_llmkt.utils.exceptions import DataError, TrainingError
+from recbole_llmkt.utils.processes import of_first_process, wait_for_all
 from recbole_llmkt.utils.randomness import get_random_state, set_random_state, transfer_seed
 from recbole_llmkt.utils.types import Features, Loader, Metrics, RunConfig, Settings, State
 
@@ -73,11 +74,11 @@ class CheckpointMixin:
     _train_data: Loader  # of the fit
 
     def __init__(self, config: RunConfig, model: nn.Module) -> None:
-        with making_trainer():
+        with making_trainer(config["device"]):
             super().__init__(config, model)  # type: ignore[call-arg]
         # RecBole's name holds the second only: two runs of one second would share a file.
         stem, suffix = os.path.splitext(self.saved_model_file)
-        self.saved_model_file = _of_first_process(f"{stem}-{uuid.uuid4().hex[:8]}{suffix}")
+        self.saved_model_file = of_first_process(f"{stem}-{uuid.uuid4().hex[:8]}{suffix}")
         self.methods: list[Method] = []
         self.switch = 0
         self.best_of_phase_1: float | None = None
@@ -250,10 +251,15 @@ class CheckpointMixin:
             check_ids(checkpoint, eval_data._dataset, path)
             load_weights(self.model, checkpoint, path)
             logger.info("Loading model structure and parameters from %s", path)
+        evaluate_own_part(eval_data)
         metrics: Metrics = super().evaluate(  # type: ignore[misc]
             eval_data, load_best_model=False, show_progress=show_progress
         )
         return metrics
+
+    def _map_reduce(self, result: Metrics, num_sample: int) -> Metrics:
+        """Return the metrics: the collector has joined the rows of all processes."""
+        return result
 
     def _full_sort_batch_eval(self, batch: tuple[Features, ...]) -> object:
         """Rank all items for a batch of users: by blocks where that gives the same scores."""
@@ -327,17 +333,3 @@ def _generators(loader: Loader) -> list[torch.Generator]:
     parts = [getattr(loader, name, None) for name in ("general_dataloader", "kg_dataloader")]
     generators = (getattr(part, "generator", None) for part in (loader, *parts))
     return [generator for generator in generators if generator is not None]
-
-
-def wait_for_all() -> None:
-    """Wait until all processes are here, where there are several: one of them writes the files."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()
-
-
-def _of_first_process(name: str) -> str:
-    """Return the first process's name, where there are several: it saves, and all of them read."""
-    names = [name]
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.broadcast_object_list(names, src=0)
-    return names[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypedDict
+from typing import TypedDict
 
 from recbole_llmkt.evaluation.per_user import UserMetrics
 from recbole_llmkt.evaluation.slices import SliceMetrics
@@ -39,11 +39,3 @@ class ObjectiveResult(Result):
     """A result, and the model it is of."""
 
     model: str
-
-
-class ResultQueue(Protocol):
-    """Where one process leaves a result for another: a queue of ``multiprocessing``."""
-
-    def put(self, result: Result, /) -> None:
-        """Add a result."""
-        ...

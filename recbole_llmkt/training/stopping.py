@@ -23,7 +23,7 @@ class Interrupted(KeyboardInterrupt):
     """
 
     def __init__(self, checkpoint: str) -> None:
-        super().__init__()
+        super().__init__(checkpoint)  # an exception is pickled as its arguments
         self.checkpoint = checkpoint
 
 

@@ -16,13 +16,14 @@ from tqdm import tqdm
 
 from recbole_llmkt.compat import MetricsCollector, make_folders, pretrains
 from recbole_llmkt.profiles.loading import RunProfiles
-from recbole_llmkt.training.checkpointing import CheckpointMixin, wait_for_all
+from recbole_llmkt.training.checkpointing import CheckpointMixin
 from recbole_llmkt.training.refusals import model_refusals
 from recbole_llmkt.transfer.context import RunContext
 from recbole_llmkt.transfer.methods import wanted_methods
 from recbole_llmkt.transfer.methods.base import places as places_of
 from recbole_llmkt.utils.exceptions import ConfigError, TrainingError
 from recbole_llmkt.utils.files import remove_leftovers
+from recbole_llmkt.utils.processes import process_means, wait_for_all
 from recbole_llmkt.utils.text import one_line
 from recbole_llmkt.utils.types import Features, Loader, Metrics, RunConfig, Settings
 
@@ -77,7 +78,7 @@ class TransferMixin(CheckpointMixin):
         if self._writes():
             remove_leftovers(Path(self.saved_model_file).parent)
         self.before_training()
-        make_folders(self)
+        make_folders(self, self._writes())
         try:
             score, metrics = super().fit(  # type: ignore[misc]
                 train_data, *arguments, **keywords
@@ -149,7 +150,7 @@ class TransferMixin(CheckpointMixin):
                 raise
         for method in self.methods:
             method.on_epoch_end(epoch_idx)
-        return losses
+        return _of_all_processes(losses)
 
     def _without_amp(self, error: RuntimeError) -> str:
         reason = one_line(str(error).partition("\n")[0]).rstrip(".")
@@ -266,6 +267,13 @@ class TransferMixin(CheckpointMixin):
         # Counted once for each entity, however many places use its profiles.
         leaks = {facts["entity"]: facts.get("leaks", 0) for _, facts in places_of(summary)}
         return {**summary, "leaks": sum(leaks.values())}
+
+
+def _of_all_processes(losses: object) -> object:
+    """Return the mean over the processes of a loss, or of each part of a loss."""
+    if isinstance(losses, tuple):
+        return tuple(process_means(losses))
+    return process_means([losses])[0] if isinstance(losses, float) else losses
 
 
 def _tag(key: str) -> str:

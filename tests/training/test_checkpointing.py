@@ -18,8 +18,8 @@ from recbole_llmkt.profiles.store import ProfileStore
 from recbole_llmkt.quick_start import train
 from recbole_llmkt.registry import get_model
 from recbole_llmkt.training import trainer
-from recbole_llmkt.training.checkpointing import _of_first_process
 from recbole_llmkt.utils.exceptions import DataError, LLMKTError, TrainingError
+from recbole_llmkt.utils.processes import of_first_process
 from tests.helpers import ASYMKNN, ENCODER, IS_NEWEST_RECBOLE, prepare, same_parameters
 
 STOCK_KEYS = {
@@ -55,7 +55,7 @@ def test_two_trainers_of_one_second_have_different_files(tiny):
 
 def _agree(rank, folder):
     torch.distributed.init_process_group("gloo", f"file://{folder}/group", rank=rank, world_size=2)
-    (folder / str(rank)).write_text(_of_first_process(f"saved by {rank}"))
+    (folder / str(rank)).write_text(of_first_process(f"saved by {rank}"))
     while not all((folder / name).exists() for name in "01"):
         time.sleep(0.05)  # a barrier of old PyTorch may wait for one that has left it already
     torch.distributed.destroy_process_group()  # its threads may abort a process that just ends

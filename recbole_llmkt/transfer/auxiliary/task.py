@@ -18,6 +18,7 @@ from recbole_llmkt.transfer.context import RunContext
 from recbole_llmkt.transfer.inspection.layers import Layer, Tap
 from recbole_llmkt.transfer.inspection.probe import Loss, loss_methods
 from recbole_llmkt.utils.exceptions import ConfigError, LayerError
+from recbole_llmkt.utils.processes import average_gradients, process_count
 from recbole_llmkt.utils.randomness import transfer_seed
 
 logger = getLogger(__name__)
@@ -158,12 +159,15 @@ class TransferTask:
                     "learner: sparse_adam cannot train a projector or a mask: use another learner, "
                     "or kt_projector: none and another kt_loss than generative."
                 )
+            if self.config["enable_scaler"] and process_count() > 1:
+                raise ConfigError(
+                    "enable_scaler: True and several processes: each would scale the gradients of "
+                    "a projector for itself. Set enable_scaler: False, or kt_projector: none."
+                )
             chosen.add_param_group({"params": learned})
             complete_adagrad(chosen)
-            if torch.distributed.is_available() and torch.distributed.is_initialized():
-                # RecBole's DistributedDataParallel knows the model's parameters only.
-                for parameter in learned:
-                    parameter.register_hook(average_over_processes)  # type: ignore[no-untyped-call]
+            # DistributedDataParallel, which RecBole uses, knows the model's parameters alone.
+            chosen.register_step_pre_hook(lambda *_, mine=tuple(learned): average_gradients(mine))
 
     # ---- the loss -----------------------------------------------------------------------------
 
@@ -311,14 +315,6 @@ def _put_back(model: nn.Module, name: str, own: object) -> None:
         delattr(model, name)
     else:
         setattr(model, name, own)
-
-
-def average_over_processes(gradient: Tensor) -> Tensor:
-    """Return the mean of a gradient over the processes of the group."""
-    averaged = gradient.clone()
-    torch.distributed.all_reduce(averaged)
-    processes: int = torch.distributed.get_world_size()
-    return averaged / processes
 
 
 def _parameter_ids(optimizer: torch.optim.Optimizer) -> set[int]:

@@ -24,6 +24,7 @@ from recbole_llmkt.transfer.methods.neighbours import (
     neighbour_mean,
 )
 from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.utils.processes import process_count
 from recbole_llmkt.utils.types import RunConfig, Settings, State
 
 logger = getLogger(__name__)
@@ -100,7 +101,8 @@ class HybridTables(Method):
             folded.write()  # a resumed run's follows from the R that it puts back
             for part in folded.parts:
                 logger.info("%s is trained as %s.", part.table, _IN_WORDS[kind])
-        if not term_settings(self.config):  # a transfer loss may read any row
+        # A transfer loss may read any row, and other processes look up others.
+        if not term_settings(self.config) and process_count() == 1:
             experiment = LookupExperiment(context.model, context.train_data)
             self._lookups = [
                 (folded, experiment.modules_of(folded.name))

@@ -18,6 +18,7 @@ from recbole_llmkt.transfer.auxiliary.task import Meter, TransferTask
 from recbole_llmkt.transfer.context import RunContext
 from recbole_llmkt.transfer.methods.base import Method
 from recbole_llmkt.utils.exceptions import ConfigError, LayerError
+from recbole_llmkt.utils.processes import process_means
 from recbole_llmkt.utils.types import RunConfig, Settings, State
 
 logger = getLogger(__name__)
@@ -108,10 +109,11 @@ class AuxiliaryLoss(Method):
         self._attached.close()
         meter, self._meter = self._meter, None
         if meter is not None:
-            model_loss, transfer_loss = meter.means() if meter.batches else (None, None)
+            means = meter.means() if meter.batches else (None, None)
+            model_loss, transfer_loss, ratio = process_means([*means, meter.gradient_ratio])
             self.model_losses.append(model_loss)
             self.transfer_losses.append(transfer_loss)
-            self.gradient_ratios.append(meter.gradient_ratio)
+            self.gradient_ratios.append(ratio)
 
     def close(self) -> None:
         """Remove everything from the model."""
