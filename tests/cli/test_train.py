@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from recbole_llmkt import quick_start
 from recbole_llmkt.checkpoints import load_checkpoint
 from recbole_llmkt.cli.main import main
+from recbole_llmkt.utils.exceptions import ConfigError
 
 
 def run(*arguments):
@@ -45,6 +46,19 @@ def test_it_ends_with_the_checkpoint_and_what_to_do_next(flags):
     assert "--trust" in following["recommend"]  # the encoder is not one of the two offline ones
     assert {"--kt_weight=0.3", "--config-files=my settings.yaml"} < {*following["compare"]}
     assert not any(word.startswith("--seed=") for word in following["compare"])
+
+
+def test_nproc_starts_processes_and_is_refused_elsewhere(flags, tiny, monkeypatch):
+    started = []
+    monkeypatch.setattr(
+        quick_start, "in_processes", lambda function, count: started.append(count) or function(0)
+    )
+    monkeypatch.setattr(quick_start, "_train_rank", lambda group, arguments, keywords, rank: group)
+    monkeypatch.setattr("recbole_llmkt.cli.train._show", lambda result, config: result)
+    run("train", *flags, "--nproc=3")
+    assert started == [3]
+    with pytest.raises(ConfigError, match="nproc: 3 is for `llmkt train`"):
+        quick_start.train(tiny.config("BPR", nproc=3))
 
 
 def test_the_command_for_recommendations_works(tiny, flags):
