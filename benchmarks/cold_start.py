@@ -1,11 +1,14 @@
-"""What kt_cold_start is worth: MovieLens-100K's users, a tenth of them made cold.
+"""What kt_cold_start is worth: a tenth of MovieLens-100K's users, or of its items, made cold.
 
-python benchmarks/cold_start.py [--models=BPR,NeuMF] [--seeds=1,2] [--output=FILE.jsonl]
+python benchmarks/cold_start.py [--entity=item] [--models=BPR,NeuMF] [--seeds=1,2]
+                                [--output=FILE.jsonl]
 
-The training interactions of a random tenth of the users are taken from what the recommender sees,
-but for 0 to 3 each; their profiles, written from all of them, are kept. That simulates users who
-told their tastes elsewhere. Test: the ranking of all items that they had not rated in training, for
-these users only. One training serves all arms, since kt_cold_start works after it.
+Users: the training interactions of a random tenth are taken from what the recommender sees, but for
+0 to 3 each; their profiles, written from all of them, are kept. That simulates users who told their
+tastes elsewhere. Test: the ranking of all items that they had not rated in training, for these
+users only. Items: those of a random tenth have no training interaction left. Test: the ranking of
+these items alone, by the users who rate one in the test part. One training serves all arms, since
+kt_cold_start works after it.
 """
 
 from __future__ import annotations
@@ -65,34 +68,43 @@ COMMON: dict[str, Any] = {
     "show_progress": False,
     "profile_allow_leak": True,
     "kt_weight": 0,
-    "kt_entity": "user",
     "kt_cold_start": True,
-    "kt_cold_threshold": 3,
 }
-COLD_SHARE, MOST_KEPT = 0.1, 3
+COLD_SHARE = 0.1
+MOST_KEPT = {"user": 3, "item": 0}  # interactions of a cold one
 METRICS = ("ndcg@10", "recall@10")
 # Arm: its control of the profiles; None is the trained embedding as it is.
 ARMS = {"trained": None, "cold start": "none", "shuffled profiles": "shuffled"}
 
 
-def hold_out(parts: list[Any], seed: int) -> tuple[Any, Any, npt.NDArray[np.bool_]]:
-    """Return the reduced training part, the test part of the cold users, and who they are."""
+def hold_out(parts: list[Any], entity: str, seed: int) -> tuple[Any, Any, npt.NDArray[np.bool_]]:
+    """Return the reduced training part, the test part of the cold ones, and who they are."""
     train, _, test = parts
+    field = train.uid_field if entity == "user" else train.iid_field
     rng = np.random.default_rng(seed)
-    is_cold = np.zeros(train.user_num, dtype=bool)
-    chosen = rng.permutation(train.user_num - 1)[: round(COLD_SHARE * train.user_num)] + 1
+    n = train.num(field)
+    is_cold = np.zeros(n, dtype=bool)
+    chosen = rng.permutation(n - 1)[: round(COLD_SHARE * n)] + 1
     is_cold[chosen] = True
-    users = train.inter_feat[train.uid_field].numpy()
-    keep = ~is_cold[users]
-    for user in chosen:
-        rows = np.flatnonzero(users == user)
-        keep[rng.permutation(rows)[: rng.integers(MOST_KEPT + 1)]] = True
-    tested = is_cold[test.inter_feat[test.uid_field].numpy()]
+    ids = train.inter_feat[field].numpy()
+    keep = ~is_cold[ids]
+    for cold in chosen:
+        rows = np.flatnonzero(ids == cold)
+        keep[rng.permutation(rows)[: rng.integers(MOST_KEPT[entity] + 1)]] = True
+    tested = is_cold[test.inter_feat[field].numpy()]
     return (
         train.copy(train.inter_feat[torch.from_numpy(keep)]),
         test.copy(test.inter_feat[torch.from_numpy(tested)]),
         is_cold,
     )
+
+
+def rank_alone(test_data: Any, items: npt.NDArray[np.bool_]) -> None:
+    """Let the test rank some items only, by masking the others like those of the history."""
+    others = torch.from_numpy(np.flatnonzero(~items)[1:])  # without the padding id
+    for user in test_data.uid_list.tolist():
+        known = test_data.uid2history_item[user]
+        test_data.uid2history_item[user] = torch.cat([known, others]).unique()
 
 
 def loaders(config: Config, dataset: Any, parts: list[Any]) -> tuple[Any, Any, Any]:
@@ -103,17 +115,20 @@ def loaders(config: Config, dataset: Any, parts: list[Any]) -> tuple[Any, Any, A
     return made
 
 
-def run(model: str, seed: int) -> Iterator[dict[str, Any]]:
-    """Train once, then test the cold users in every arm."""
+def run(model: str, entity: str, seed: int) -> Iterator[dict[str, Any]]:
+    """Train once, then test the cold ones in every arm."""
     started = time.perf_counter()
-    settings = {**COMMON, **MODELS[model], "seed": seed}
+    settings = {**COMMON, **MODELS[model], "seed": seed, "kt_entity": entity}
+    settings["kt_cold_threshold"] = MOST_KEPT[entity]
     config = Config(model, "ml-100k", config_dict=settings, command_line=[])
     init_seed(seed, True)
     dataset = create_dataset(config)
     parts = dataset.build()
-    reduced, tested, is_cold = hold_out(parts, seed)
+    reduced, tested, is_cold = hold_out(parts, entity, seed)
     # The test masks what the users had rated before, be it taken from the training or not.
     _, _, test_data = loaders(config, dataset, [parts[0], parts[1], tested])
+    if entity == "item":
+        rank_alone(test_data, is_cold)
     train_data, _, _ = loaders(config, dataset, [reduced, parts[1], tested])
     init_seed(seed, True)
     network = config.model_class(config, train_data._dataset).to(config["device"])
@@ -131,10 +146,11 @@ def run(model: str, seed: int) -> Iterator[dict[str, Any]]:
         result = trainer.evaluate(test_data, load_best_model=False)
         yield {
             "model": model,
+            "entity": entity,
             "arm": arm,
             "seed": seed,
             **{name: float(result[name]) for name in METRICS},
-            "cold_users": int(is_cold.sum()),
+            "cold": int(is_cold.sum()),
             "seconds": time.perf_counter() - started,
             "settings": settings,
         }
@@ -155,20 +171,21 @@ def table(records: list[dict[str, Any]]) -> str:
         for arm, values in means.items():
             gains = [f"{value / before - 1:+.1%}" for value, before in zip(values, base)]
             rows.append([model, arm, *(x for pair in zip(values, gains) for x in pair)])
-    headers = ["model", "cold users' embedding", "NDCG@10", "gain", "Recall@10", "gain"]
+    headers = ["model", "rows of the cold", "NDCG@10", "gain", "Recall@10", "gain"]
     return tabulate(rows, headers, floatfmt=".4f")
 
 
 @click.command()
 @click.option("--models", default=",".join(MODELS), show_default=True)
 @click.option("--seeds", default="1,2", show_default=True)
+@click.option("--entity", type=click.Choice(["user", "item"]), default="user", show_default=True)
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
     help="File that raw results are appended to, as JSONL.",
 )
-def main(models: str, seeds: str, output: Path | None) -> None:
-    """Measure held-out cold users with and without kt_cold_start."""
+def main(models: str, seeds: str, entity: str, output: Path | None) -> None:
+    """Measure held-out cold users or items with and without kt_cold_start."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
@@ -178,7 +195,7 @@ def main(models: str, seeds: str, output: Path | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)  # RecBole writes its logs into the current folder
         for model, seed in tqdm(runs):
-            for record in run(model, seed):
+            for record in run(model, entity, seed):
                 records.append(record)
                 if output:
                     with output.open("a", encoding="utf-8") as file:

@@ -13,7 +13,7 @@ from torch import nn
 
 from recbole_llmkt.compat import load_plain, restore_kept, unpack_solution, weights_loaded
 from recbole_llmkt.datasets.vocabulary import Vocabulary
-from recbole_llmkt.keys.table import PROCESS_KEYS
+from recbole_llmkt.keys.saved import SavedSettings, sort_saved
 from recbole_llmkt.utils.exceptions import ConfigError, DataError, LLMKTError
 from recbole_llmkt.utils.files import replacing
 from recbole_llmkt.utils.text import one_line
@@ -21,24 +21,8 @@ from recbole_llmkt.utils.types import Dataset, Settings, State
 
 logger = getLogger(__name__)
 
-# Set by the one who loads a checkpoint: where files go, what else is read as settings, whether
-# anything is logged elsewhere, and which other processes are waited for.
-_LOCAL = {
-    "checkpoint_dir",
-    "kt_preset",
-    "log_wandb",
-    "tensorboard_dir",
-    "wandb_project",
-    "worker",
-    *PROCESS_KEYS,
-}
 # Reasons need the profiles and the encoder that the run had; the rest is only for writing profiles.
 _WARNED = ("profile_dir", "profile_encoder", "profile_api_base")
-_OFFLINE_ENCODERS = ("wordllama", "sentence-transformers/all-MiniLM-L6-v2")
-# Keys whose values may have dots and are no class paths.
-_DOTTED = {"kt_layer", "kt_user_layer", "kt_item_layer", "kt_init_tables"}
-
-
 _LONGEST_REASON = 200
 _SAME_SIZES = "The model's sizes and the dataset must be those it was trained with."
 
@@ -174,9 +158,7 @@ def saved_settings(
 ) -> State:
     """Return the settings of a checkpoint's run, without those that an untrusted file must not set.
 
-    Which code is imported, which server is asked with which key, where files are written and which
-    profiles are read comes from the current settings. The folder of the dataset is the
-    checkpoint's: it is only read, as text.
+    See :mod:`recbole_llmkt.keys.saved`.
 
     Parameters
     ----------
@@ -194,22 +176,15 @@ def saved_settings(
     Raises
     ------
     ConfigError
-        The model, or what it is trained with, is a class path, and the checkpoint is not trusted.
+        The model, or what it is trained with, is a class path or made from a file, and the
+        checkpoint is not trusted.
     """
     saved = dict(checkpoint["config"])
     if trust:
         return {**saved, **today}
-    ignored = {
-        key: value for key, value in saved.items() if key not in today and _untrusted(key, value)
-    }
-    classes = [key for key in ignored if key.startswith("kt_") and key not in _LOCAL]
-    model = ["model"] if "model" not in today and "." in str(saved.get("model")) else []
-    for key in [*model, *(classes if to_train else [])]:
-        raise ConfigError(
-            f"'{path}' names the class {saved[key]!r} as its {key}, and loading it would "
-            "import that module and run its code: if the file is yours, pass --trust (trust=True)."
-        )
-    named = [key for key in _WARNED if ignored.get(key) is not None]
+    settings = sort_saved({key: saved[key] for key in saved if key not in today}, today)
+    _refuse_untrusted(settings, path, to_train)
+    named = [key for key in _WARNED if settings.ignored.get(key) is not None]
     if named:
         logger.warning(
             "Ignored in '%s': %s. Pass those you need as --key=value, or --trust "
@@ -217,10 +192,26 @@ def saved_settings(
             path,
             ", ".join(named),
         )
-    return {**{key: value for key, value in saved.items() if key not in ignored}, **today}
+    return {**settings.taken, **today}
 
 
-def needs_trust(settings: Mapping[str, Any]) -> bool:
+def _refuse_untrusted(settings: SavedSettings, path: str, to_train: bool) -> None:
+    """Refuse what the model, or its training, cannot do without."""
+    for key in settings.files:
+        raise ConfigError(
+            f"'{path}' names the file {settings.ignored[key]!r} as its {key}, which its model is "
+            f"made from: pass --{key}=FILE, or --trust (trust=True) if the checkpoint is yours."
+        )
+    model = ["model"] if "model" in settings.ignored else []
+    for key in [*model, *(settings.classes if to_train else [])]:
+        raise ConfigError(
+            f"'{path}' names the class {settings.ignored[key]!r} as its {key}, and loading it "
+            "would import that module and run its code: if the file is yours, pass --trust "
+            "(trust=True)."
+        )
+
+
+def needs_trust(settings: Mapping[str, object]) -> bool:
     """Tell whether a checkpoint with these settings is used as in its run only if it is trusted.
 
     Parameters
@@ -228,20 +219,9 @@ def needs_trust(settings: Mapping[str, Any]) -> bool:
     settings : mapping
         Those of its run.
     """
-    unused = (key for key in _WARNED if settings.get(key) is not None)
-    return "." in str(settings.get("model")) or any(
-        _untrusted(key, settings[key]) for key in unused
-    )
-
-
-def _untrusted(key: str, value: object) -> bool:
-    """Tell whether a setting says what is imported, asked, written or read as a profile."""
-    if key in _LOCAL or (key.startswith("profile_") and key != "profile_encoder"):
-        return True
-    if key == "profile_encoder":
-        return value not in _OFFLINE_ENCODERS
-    is_class_path = isinstance(value, str) and "." in value
-    return key.startswith("kt_") and is_class_path and key not in _DOTTED
+    saved = sort_saved(settings, {})
+    unused = [key for key in ("model", *_WARNED) if saved.ignored.get(key) is not None]
+    return bool(unused or saved.files)
 
 
 def saved_vocabulary(checkpoint: State, path: str) -> Vocabulary:

@@ -23,7 +23,7 @@ from recbole_llmkt.compat import (
 from recbole_llmkt.keys.combinations import CLOSED_FORM, CONFIG_CHECKS, check_together
 from recbole_llmkt.keys.key import shown
 from recbole_llmkt.keys.names import hyperparameters, unknown_names
-from recbole_llmkt.keys.recbole_table import check_values
+from recbole_llmkt.keys.recbole_table import RECBOLE_KEYS, check_values
 from recbole_llmkt.keys.table import ADDRESS_KEYS, PROCESS_KEYS, check_keys, without_secrets
 from recbole_llmkt.registry import get_model
 from recbole_llmkt.utils import resources
@@ -177,6 +177,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
                 f"dataset: {dataset} is a path: give the name of its folder alone, and the folder "
                 "that holds it as data_path."
             )
+        wrong = RECBOLE_KEYS["dataset"].refusal(dataset)
+        if wrong:
+            raise ConfigError(f"'dataset: {shown(dataset)}': the value must be {wrong}")
         model_class = get_model(model) if isinstance(model, str) else model
         self.model_path = model if isinstance(model, str) else _class_path(model_class)
         return model_class.__name__, model_class, str(dataset)

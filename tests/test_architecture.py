@@ -54,6 +54,7 @@ LAYERS = (
     "registry",
     "keys.combinations",
     "keys.names",
+    "keys.saved",
     "keys.recbole_table",
     "keys.table",
     "keys",

@@ -120,3 +120,16 @@ def test_an_expression_is_not_evaluated(tiny):
     with pytest.raises(ConfigError, match="teacher"):
         tiny.config("KD_DAGFM", teacher="open('owned', 'w').close() or CrossNet")
     assert not Path("owned").exists()
+
+
+def test_a_model_made_from_a_file_needs_that_of_today(strangers):
+    message = r"names the file '/etc/passwd' as its mf_pretrain_path.*--mf_pretrain_path=FILE"
+    with pytest.raises(ConfigError, match=message):
+        load_data_and_model(strangers(model="NeuMF", mf_pretrain_path="/etc/passwd"))
+
+
+def test_devices_and_unknown_keys_are_ignored(strangers):
+    file = strangers(gpu_id="7", use_gpu=False, state="error", unheard_of="../x", show_progress=1)
+    config = load_data_and_model(file)[0]
+    assert config["gpu_id"] == "0" and config["use_gpu"] is True and config["state"] != "error"
+    assert "unheard_of" not in config.final_config_dict

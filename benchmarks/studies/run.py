@@ -23,7 +23,7 @@ import click
 import yaml
 
 STUDIES = Path(__file__).parent
-NAMES = ("losses", "ablation", "recipe", "recipe_1m", "clicks", "clicks_1m", "worlds")
+NAMES = ("losses", "ablation", "recipe", "recipe_1m", "clicks", "clicks_1m", "worlds", "ways")
 
 
 def own_arms(study: dict[str, Any], model: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from recbole_llmkt.cli.options import (
     config_files_option,
     names,
     split_words,
+    trust_option,
 )
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
 from recbole_llmkt.utils.terminal import echo
@@ -133,6 +134,7 @@ def _complete(models: list[str], dataset: str, arms: list[str]) -> list[str]:
     is_flag=True,
     help="Compare arms tuned with different numbers of trials.",
 )
+@trust_option
 def compare(
     models: list[str],
     dataset: str,
@@ -143,6 +145,7 @@ def compare(
     jobs: int | None,
     tuned: Path | None,
     allow_unequal: bool,
+    trust: bool,
     config_files: list[str],
     keys: tuple[str, ...],
 ) -> None:
@@ -169,7 +172,7 @@ def compare(
     if tuned is not None:
         from recbole_llmkt.experiment.tuning.winners import tuned_plan
 
-        plan = tuned_plan(tuned, plan, allow_unequal)
+        plan = tuned_plan(tuned, plan, allow_unequal, trust)
     try:
         records = run_comparison(plan, output, jobs, when_done=ensure_maps)
     except KeyboardInterrupt:
@@ -212,6 +215,7 @@ def compare(
     help="A search space file that overrides the packaged ones.",
 )
 @click.option("--retry-failed", is_flag=True, help="Repeat failed trials.")
+@trust_option
 def tune(
     models: list[str],
     dataset: str,
@@ -222,6 +226,7 @@ def tune(
     seed: int,
     space: Path | None,
     retry_failed: bool,
+    trust: bool,
     output: Path,
     jobs: int | None,
     config_files: list[str],
@@ -247,7 +252,7 @@ def tune(
     arms = _complete(models, dataset, arms)
     plan = _plan(models, dataset, arms, own_arms, [seed], config_files, keys)
     try:
-        tuning = Tuning(plan, trials, space, Finals(finalists), retry_failed)
+        tuning = Tuning(plan, trials, space, Finals(finalists), retry_failed, trust)
         trials_done = run_tuning(tuning, output, jobs)
     except KeyboardInterrupt:
         raise click.ClickException("Stopped. The same command resumes from here.") from None

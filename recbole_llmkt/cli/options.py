@@ -123,7 +123,7 @@ checkpoint_option = click.option(
     help="What a training run saved.",
 )
 trust_option = click.option(
-    "--trust", is_flag=True, help="The checkpoint is yours: use all that it names."
+    "--trust", is_flag=True, help="The checkpoint, or the study, is yours: use all that it names."
 )
 
 where_option = click.option(

@@ -56,7 +56,7 @@ def refit(
 
     overrides = parse_overrides(keys)
     if tuned is not None:
-        chosen = Chosen.by_study(tuned, model, arm, overrides)
+        chosen = Chosen.by_study(tuned, model, arm, overrides, trust)
     else:
         chosen = Chosen.by_checkpoint(str(checkpoint), overrides, trust)
     result = train_on_all(chosen)

@@ -29,6 +29,7 @@ _LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 # Not user_defined: it stands for an edit of RecBole's own file (data/transform.py).
 _TRANSFORMS = ("mask_itemseq", "inverse_itemseq", "crop_itemseq", "reorder_itemseq")
+_LONGEST_PART = 100  # of such a name, in bytes
 _LONGEST_NAME = 255  # bytes, on the file systems of Linux, macOS and Windows
 
 
@@ -58,7 +59,13 @@ def _any_case(names: tuple[str, ...]) -> Check:
 def _dataset(value: object) -> str | None:
     name = str(value)
     odd = name in (".", "..") or name != name.strip() or not name.isprintable()
-    return "the name of a folder." if odd or not name else None
+    if odd or not name:
+        return "the name of a folder."
+    return None if _is_short(name) else f"shorter: at most {_LONGEST_PART} bytes."
+
+
+def _is_short(part: str) -> bool:
+    return len(os.fsencode(part)) <= _LONGEST_PART
 
 
 def _path(value: object) -> str | None:
@@ -77,9 +84,17 @@ def _metrics(value: str | Sequence[str]) -> str | None:
 
 def _parts(value: str | Sequence[str]) -> str | None:
     names = [value] if isinstance(value, str) else value
-    if any("/" in name or "\\" in name or not name.isprintable() for name in names):
-        return "parts of the files' names, without folders: part of dataset.part.inter."
-    return None
+    good = all(
+        name.isprintable() and not {*name} & {"/", "\\"} and _is_short(name) for name in names
+    )
+    return (
+        None
+        if good
+        else (
+            f"parts of the files' names, without folders, up to {_LONGEST_PART} bytes: part of "
+            "dataset.part.inter."
+        )
+    )
 
 
 def _benchmark(value: Sequence[str]) -> str | None:
@@ -150,6 +165,13 @@ def _threshold(value: Settings) -> str | None:
 
 
 def _load_col(value: Settings) -> str | None:
+    wrong = _columns(value)
+    if wrong or value.get("inter"):
+        return wrong
+    return "it needs the columns of the .inter file, like {inter: [user_id, item_id]}."
+
+
+def _columns(value: Settings) -> str | None:
     for suffix, columns in value.items():
         if isinstance(suffix, str) and _parts(suffix):
             return f"'{shown(suffix)}': the value must be {_parts(suffix)}"
@@ -284,7 +306,8 @@ _GROUPS = {
     "ITEM_LIST_LENGTH_FIELD valid_metric": Key("", "str"),
     "USER_ID_FIELD ITEM_ID_FIELD TIME_FIELD RATING_FIELD POSITION_FIELD HEAD_ENTITY_ID_FIELD "
     "TAIL_ENTITY_ID_FIELD RELATION_ID_FIELD ENTITY_ID_FIELD": Key("", "str", optional=True),
-    "load_col unload_col unused_col": _mapping("{inter: [user_id, item_id]}", _load_col),
+    "load_col": _mapping("{inter: [user_id, item_id]}", _load_col),
+    "unload_col unused_col": _mapping("{inter: [user_id, item_id]}", _columns),
     "seq_len": _mapping("{title: 10}", _seq_len),
     "preload_weight": _mapping("{item_id: item_vector}", _preload),
     "discretization": _mapping("{age: {method: ED, bucket: 5}}", _discretization),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import unicodedata
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
@@ -30,10 +31,17 @@ _LATEX = str.maketrans(
         "\\": r"\textbackslash{}",
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        '"': "''",  # the sign itself is a command with babel
+        "[": "{[}",  # an option, at the start of a row
         "±": r"$\pm$",
         "↓": r"$\downarrow$",
     }
 )
+_BEYOND_ASCII = re.compile("[^\x00-\x7f\u2013\u2014\u2018\u2019\u201c\u201d\u2026±↓ÆæØøßŁłŒœı]")
+_OGONEK = "0328"  # which the font lacks
 _MARKUP = re.compile(r"([\\`\[\]|])")
 
 
@@ -102,12 +110,23 @@ def markdown(text: str) -> str:
 def latex(text: str) -> str:
     r"""Return a text that LaTeX prints as it stands, in one line.
 
+    A letter that needs another font than LaTeX's own is named by its number: it would stop the
+    document.
+
     Examples
     --------
-    >>> print(latex("50% of_all ± 1"))
-    50\% of\_all $\pm$ 1
+    >>> print(latex("50% of_all ± 1, é, 映"))
+    50\% of\_all $\pm$ 1, é, U+6620
     """
-    return one_line(text).translate(_LATEX)
+    known = _BEYOND_ASCII.sub(_in_latin, one_line(text))
+    return re.sub("-(?=-)", r"-\\/", known.translate(_LATEX))  # two hyphens would be a dash
+
+
+def _in_latin(letter: re.Match[str]) -> str:
+    """Return a letter with an accent of the font as it is, and the number of any other."""
+    parts = unicodedata.decomposition(letter[0]).split()
+    is_known = letter[0] < "\u0180" and len(parts) == 2 and parts[1] != _OGONEK
+    return letter[0] if is_known and parts[0][0] != "<" else f"U+{ord(letter[0]):04X}"
 
 
 def split_credentials(address: str) -> tuple[str, str]:

@@ -7,6 +7,7 @@ import pytest
 from recbole_llmkt.utils.text import (
     address_problem,
     json_line,
+    latex,
     markdown,
     one_line,
     printable,
@@ -52,6 +53,27 @@ def test_json_loses_nothing_and_is_safe_to_show(text: str) -> None:
     line = json_line({text: text})
     assert json.loads(line) == {text: text}
     assert printable(line) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("a_b & 50% of {x} #1 $2", r"a\_b \& 50\% of \{x\} \#1 \$2"),
+        (
+            "\\input{x} ~ ^^M",
+            r"\textbackslash{}input\{x\} \textasciitilde{} " + r"\textasciicircum{}" * 2 + "M",
+        ),
+        ("a<b>c|d", r"a\textless{}b\textgreater{}c\textbar{}d"),
+        ('[x] "y"', "{[}x] ''y''"),
+        ("low---lr", r"low-\/-\/-lr"),
+        ("0.1 ± 0.2 ↓", r"0.1 $\pm$ 0.2 $\downarrow$"),
+        ("Café Łódź \u2018x\u2019 \u2013 y\u2026", "Café Łódź \u2018x\u2019 \u2013 y\u2026"),
+        ("ą ĳ þ \u03b1 映 ấ \u00a0", "U+0105 U+0133 U+00FE U+03B1 U+6620 U+1EA5 U+00A0"),
+        ("two\nlines % end", r"two lines \% end"),
+    ],
+)
+def test_latex_prints_text_as_it_stands(text: str, source: str) -> None:
+    assert latex(text) == source
 
 
 def test_markdown_shows_text_as_it_is() -> None:

@@ -158,7 +158,7 @@ def _lines(path: Path, encoding: str) -> Iterator[Iterator[str]]:
     encoding = "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
     total = None if is_packed else path.stat().st_size
     with gzip.open(path) if is_packed else path.open("rb") as raw:
-        text = io.TextIOWrapper(raw, encoding=encoding, newline="")  # type: ignore[arg-type]
+        text = io.TextIOWrapper(raw, encoding=encoding, newline="")
         with tqdm(total=total, desc=path.name, unit="B", unit_scale=True, delay=2) as bar:
             yield _counted(text, bar)
 

@@ -12,7 +12,7 @@ from recbole_llmkt.experiment.report import tables
 from recbole_llmkt.experiment.report.findings import Findings
 from recbole_llmkt.experiment.report.statistics import Cell, Estimate
 from recbole_llmkt.utils.text import cell as table_cell
-from recbole_llmkt.utils.text import latex, markdown
+from recbole_llmkt.utils.text import latex, markdown, one_line
 
 _PARTS = ("mean", "sd", "low95", "high95", "bootstrap_low95", "bootstrap_high95")
 _CELL_HEAD = (
@@ -179,10 +179,10 @@ def summary_latex(findings: Findings) -> str:
 
     Bold is a model's best arm, a star what the tests prove; comments say what the figures are.
     """
+    comments = (tables.title, tables.notes, tables.environment)
     heads = ["Model", "Arm", *map(latex, tables.metric_heads(findings.cells))]
     lines = [
-        *(f"% {latex(line)}" for line in (tables.title(findings), tables.notes(findings))),
-        f"% {latex(tables.environment(findings))}",
+        *(f"% {one_line(text(findings))}" for text in comments),
         rf"\begin{{tabular}}{{ll{'l' * (len(heads) - 2)}}}",
         r"\toprule",
         rf"{' & '.join(heads)} \\",

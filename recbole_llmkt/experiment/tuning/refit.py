@@ -59,6 +59,7 @@ class Chosen:
         model: str | None = None,
         arm: str | None = None,
         overrides: Settings | None = None,
+        trust: bool = False,
     ) -> Chosen:
         """Return the settings of a study's winner; it is trained once to find its best epoch.
 
@@ -70,6 +71,8 @@ class Chosen:
             Which of those that were tuned; needed where there are several.
         overrides : mapping, optional
             Keys and values over those of the tuning.
+        trust : bool
+            See :func:`~recbole_llmkt.experiment.tuning.winners.tuned_plan`.
 
         Raises
         ------
@@ -79,6 +82,9 @@ class Chosen:
             There is no study in the folder, or no winner.
         """
         study = TunedStudy.read(folder)
+        if not trust:
+            given = [model] if model else []
+            study.check_trust(Plan(given, [], [], "", overrides=overrides or {}))
         tuned = study.file.studies.values()
         models = list(dict.fromkeys(each.model_path for each in tuned))
         path = _named("model", model, models)
@@ -86,7 +92,7 @@ class Chosen:
         wanted = Plan(
             [path], [_named("arm", arm, arms)], [study.file.seed], "", (), overrides or {}
         )
-        (run,) = tuned_plan(folder, wanted).runs()
+        (run,) = tuned_plan(folder, wanted, trust=True).runs()
         config = run.config()
         logger.info("Training %s once with its validation part, to find its best epoch.", run.name)
         result = train(config, verbose=False, evaluate_test=False)

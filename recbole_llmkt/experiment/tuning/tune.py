@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +34,7 @@ from recbole_llmkt.experiment.tuning.study_file import (
     update_study_file,
 )
 from recbole_llmkt.experiment.tuning.trials import TRIALS, TrialRecord, outcomes, read_trials
+from recbole_llmkt.experiment.tuning.trust import check_trust
 from recbole_llmkt.keys.combinations import check_run
 from recbole_llmkt.keys.table import without_secrets
 from recbole_llmkt.training.result import Result
@@ -71,6 +72,8 @@ class Tuning:
         The final round, which chooses the winner among the best trials.
     retry_failed : bool
         Whether to repeat failed trials and failed runs of the final round.
+    trust : bool
+        Whether a study that is resumed is one's own: what it imports, asks or writes is used.
     """
 
     plan: Plan
@@ -78,6 +81,7 @@ class Tuning:
     space: Path | None = None
     finals: Finals = field(default_factory=Finals)
     retry_failed: bool = False
+    trust: bool = False
 
 
 def tune(
@@ -116,6 +120,9 @@ def tune(
     jobs = jobs or default_jobs(len(studies) * tuning.trials)
     output = output_folder(output)
     with folder_lock(output):
+        if not tuning.trust and (output / FILE_NAME).exists():
+            before = replace(StudyFile.read(output), config_files=(), overrides={})  # not used
+            check_trust(output, before, (), tuning.plan)
         study_file = update_study_file(output, _study_file(tuning, studies, points))
         used = study_file.profiles_used(read_trials(output))
         check_profiles_used([study.run for study in studies], used, TRIALS)

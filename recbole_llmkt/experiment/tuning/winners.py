@@ -21,13 +21,16 @@ from recbole_llmkt.experiment.tuning.trials import (
     read_finals,
     read_trials,
 )
+from recbole_llmkt.experiment.tuning.trust import check_trust
 from recbole_llmkt.keys.table import IRRELEVANT_KEYS
 from recbole_llmkt.utils.exceptions import ConfigError, DataError, nearest
 
 logger = getLogger(__name__)
 
 
-def tuned_plan(folder: Path, wanted: Plan, allow_unequal: bool = False) -> Plan:
+def tuned_plan(
+    folder: Path, wanted: Plan, allow_unequal: bool = False, trust: bool = False
+) -> Plan:
     """Return a plan that runs the winners of a study.
 
     Parameters
@@ -39,16 +42,21 @@ def tuned_plan(folder: Path, wanted: Plan, allow_unequal: bool = False) -> Plan:
         tuned one; files and keys override those of the tuning.
     allow_unequal : bool
         Whether arms of a model may have had different budgets; records say so.
+    trust : bool
+        Whether the study is one's own: class paths, addresses and folders to write in it are used.
 
     Raises
     ------
     ConfigError
-        Another dataset or another definition of an arm than was tuned; unequal budgets.
+        Another dataset or another definition of an arm than was tuned; unequal budgets; a class
+        path, an address or a folder to write in a study that is not trusted.
     DataError
         No study in the folder; an arm without a successful trial or with an unfinished final
         round; settings, data or profiles that have changed since the tuning.
     """
     study = TunedStudy.read(folder)
+    if not trust:
+        study.check_trust(wanted)
     tuned_arms = study.file.studies.values()
     arms = list(wanted.arms) or list(dict.fromkeys(arm.arm for arm in tuned_arms))
     models = list(wanted.models) or list(dict.fromkeys(arm.model_path for arm in tuned_arms))
@@ -138,6 +146,11 @@ class TunedStudy:
             There is no study in it, or a file cannot be read.
         """
         return cls(folder, StudyFile.read(folder), read_trials(folder), read_finals(folder))
+
+    def check_trust(self, today: Plan) -> None:
+        """Refuse what only the study names: see :mod:`recbole_llmkt.experiment.tuning.trust`."""
+        points = [trial.keys for trial in (*self.trials, *self.finals)]
+        check_trust(self.folder, self.file, points, today)
 
     def winner(self, model: str, arm: str) -> Winner:
         """Return the winner of an arm.

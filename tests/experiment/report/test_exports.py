@@ -73,12 +73,13 @@ def test_cells_of_markdown_are_escaped_and_failures_told():
 def test_the_latex_table_escapes_and_marks_the_best():
     lines = exports.summary_latex(FINDINGS).splitlines()
     assert all(line.startswith("% ") for line in lines[:3])
+    assert "mean ± standard deviation over 2 seeds" in lines[1] and "--seeds=1,2" in lines[1]
     assert lines[3] == r"\begin{tabular}{lll}"
     assert lines[4:] == [
         r"\toprule",
         r"Model & Arm & HIT@10 \\",
         r"\midrule",
-        r"B|PR & base & 0.1500 $\pm$ 0.0707 \\",
+        r"B\textbar{}PR & base & 0.1500 $\pm$ 0.0707 \\",
         rf" & kt & \textbf{{0.1750 $\pm$ 0.0919}} ({gain()}) \\",
         r"\bottomrule",
         r"\end{tabular}",
@@ -88,6 +89,10 @@ def test_the_latex_table_escapes_and_marks_the_best():
     evil = findings_of(run("a_b&%\\input{x}", 1, 0.1), run("base", 1, 0.1))
     (line,) = (line for line in exports.summary_latex(evil).splitlines() if "input" in line)
     assert r"a\_b\&\%\textbackslash{}input\{x\} & " in line
+    option = exports.summary_latex(findings_of(run("base", 1, 0.1, model="[2em] x")))
+    assert "\\midrule\n{[}2em] x & base" in option  # not the width of the rule
+    heads = exports.summary_latex(findings_of(run("base", 1, 0.1, test={"a_b@5%": 0.1})))
+    assert r"Model & Arm & A\_B@5\% \\" in heads
 
 
 def gain():

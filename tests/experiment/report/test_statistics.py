@@ -3,7 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recbole_llmkt.experiment.report.statistics import bootstrap_interval, estimate, summarise
+from recbole_llmkt.experiment.report.statistics import (
+    Cell,
+    Estimate,
+    bootstrap_interval,
+    estimate,
+    summarise,
+)
 from tests.experiment.fake_runs import as_record
 
 
@@ -25,8 +31,14 @@ def test_an_estimate_by_hand():
 
 
 def test_one_seed_has_no_deviation():
-    estimated = estimate([0.5])
-    assert (estimated.sd, estimated.low, estimated.high) == (None, None, None)
+    assert estimate([0.5]) == Estimate(1, 0.5, None, None, None, None, None)
+
+
+def test_two_seeds_have_an_interval_by_student_alone():
+    estimated = estimate([1.0, 3.0])
+    assert estimated.sd == pytest.approx(2**0.5)
+    assert estimated.high - 2.0 == pytest.approx(12.706205, rel=1e-6)  # t, 1 degree of freedom
+    assert (estimated.boot_low, estimated.boot_high) == (None, None)
 
 
 def test_the_bootstrap_of_few_values_by_hand():
@@ -68,7 +80,20 @@ def test_less_is_better_for_errors():
     values = {"base": {1: {"rmse": 1.0}}, "kt": {1: {"rmse": 0.9}}}
     _, kt = summarise(records(values), smaller=["rmse"])
     assert kt.gain.mean == pytest.approx(10.0)
-    assert kt.won == 1
+    assert kt.won == 1 and kt.smaller is True
+    (mrr,) = summarise(records({"base": {1: {"mrr@10": 1.0}}}), smaller=["mrr"])
+    assert mrr.smaller  # its name is what stands before the @
+
+
+def test_a_cell_says_whose_figure_it_is():
+    (cell,) = summarise(records({"base": {1: {"hit@10": 0.5}}}))
+    assert cell == Cell("BPR", "base", "hit@10", estimate([0.5]), None, 0, False)
+
+
+def test_a_draw_is_not_won():
+    same = {1: {"hit@10": 0.5}}
+    _, kt = summarise(records({"base": same, "kt": same}))
+    assert kt.won == 0
 
 
 def test_there_is_no_gain_over_nothing():

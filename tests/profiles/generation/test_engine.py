@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import base64
+import pickle
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pyarrow
 import pytest
 
-from recbole_llmkt.profiles.generation.engine import _actors, spread
+from recbole_llmkt.profiles.generation.engine import _CARRIED, _Actor, _actors, _settle, spread
 from recbole_llmkt.profiles.generation.run import generate_profiles
 from recbole_llmkt.profiles.store import ProfileStore
-from recbole_llmkt.utils.exceptions import ProfileError
+from recbole_llmkt.utils.exceptions import ConfigError, ProfileError
 from tests.profiles.generation.helpers import write_items
 from tests.profiles.generation.openai_server import OpenAIServer, Reply
 from tests.profiles.generation.ray_workers import Meets, Refuses, Squares
@@ -99,3 +104,37 @@ def test_actors_fill_the_cluster() -> None:
     assert _actors({"CPU": 9.0, "GPU": 2.0}, on_gpu=True) == (2, {"num_gpus": 1})
     assert _actors({"CPU": 9.0, "GPU": 2.0}, on_gpu=False) == (8, {"num_cpus": 1})
     assert _actors({"CPU": 1.0}, on_gpu=True) == (1, {"num_cpus": 0})
+
+
+def test_a_cluster_without_ray_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"cannot import Ray Data .*recbole_llmkt\[ray\]"):
+        list(spread(Squares, [1], engine="ray"))
+    assert list(spread(Squares, [], engine="ray")) == []
+
+
+def test_an_actor_answers_a_block_and_sends_its_error_along(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=lambda reference: reference))
+    block = {"item": [pyarrow.scalar(pickle.dumps(number)) for number in (2, 3)]}
+    done = _Actor(Squares)(block)
+    assert [pickle.loads(result.as_py()) for result in done["result"]] == [4, 9]
+    with pytest.raises(RuntimeError) as failed:
+        _Actor(Squares)({"item": [pyarrow.scalar(pickle.dumps(-1))]})
+    carried = pickle.loads(base64.b64decode(_CARRIED.search(f"ray: {failed.value}")[1]))
+    assert isinstance(carried, ProfileError) and str(carried) == "no root of -1"
+
+
+def test_both_kinds_of_ray_data_are_told_to_be_quiet() -> None:
+    quiet: list[bool] = []
+    old = SimpleNamespace(
+        set_progress_bars=quiet.append, from_items=lambda items, *, parallelism=-1: None
+    )
+    assert _settle(old) == "parallelism" and quiet == [False]
+    context = SimpleNamespace(enable_progress_bars=True)
+    new = SimpleNamespace(
+        DataContext=SimpleNamespace(get_current=lambda: context),
+        from_items=lambda items, *, override_num_blocks=None: None,
+    )
+    assert _settle(new) == "override_num_blocks" and not context.enable_progress_bars

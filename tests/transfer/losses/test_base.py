@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
-from recbole_llmkt.transfer.losses.base import TransferLoss, to_unit_length, unique_rows
+from recbole_llmkt.transfer.losses.base import (
+    TransferLoss,
+    full_precision,
+    mean_row,
+    to_unit_length,
+    unique_rows,
+)
+from recbole_llmkt.utils.exceptions import ConfigError
 
 
 class Remember(TransferLoss):
@@ -52,3 +61,66 @@ def test_a_subclass_must_say_what_it_computes():
 def test_unit_length():
     vectors = to_unit_length(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
     torch.testing.assert_close(vectors, torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
+
+
+@pytest.mark.parametrize(
+    ("hidden", "target", "ids"), [((2,), (2,), 2), ((2, 1), (3, 1), 2), ((2, 1), (2, 1), 3)]
+)
+def test_shapes_that_do_not_fit_are_named(hidden, target, ids):
+    words = f"hidden {hidden}, target {target} and ids ({ids},) must have the same number of rows."
+    with pytest.raises(ValueError) as refused:
+        Remember()(torch.ones(hidden), torch.ones(target), torch.arange(ids))
+    assert str(refused.value) == words
+
+
+@pytest.mark.parametrize(
+    ("returned", "kind"),
+    [
+        (lambda hidden: 1.0, "float"),
+        (lambda hidden: hidden.sum(1), "tensor of shape (2,) and type torch.float32"),
+        (lambda hidden: torch.tensor(1), "tensor of shape () and type torch.int64"),
+    ],
+)
+def test_what_is_no_loss_is_refused(returned, kind):
+    class Own(TransferLoss):
+        def compute(self, hidden, target, ids):
+            return returned(hidden)
+
+    with pytest.raises(ConfigError) as refused:
+        Own()(torch.ones(2, 3, requires_grad=True), torch.ones(2, 3), torch.arange(2))
+    assert str(refused.value) == (
+        f"kt_loss: '{__name__}.{Own.__qualname__}' returned a {kind}: return one number, a float "
+        "tensor of shape (), such as the mean over the rows."
+    )
+
+
+def test_a_loss_without_a_gradient_is_refused_where_one_is_needed():
+    class Detached(TransferLoss):
+        def compute(self, hidden, target, ids):
+            return hidden.detach().sum()
+
+    rows = torch.ones(2, 3), torch.arange(2)
+    with pytest.raises(ConfigError) as refused:
+        Detached()(torch.ones(2, 3, requires_grad=True), *rows)
+    assert str(refused.value) == (
+        f"kt_loss: '{__name__}.{Detached.__qualname__}' returned a loss without a gradient: "
+        "compute it from `hidden` with torch, without detach() or item()."
+    )
+    assert Detached()(torch.ones(2, 3), *rows) == 6.0
+
+
+def test_the_mean_row_counts_each_so_often():
+    losses = torch.tensor([3.0, 5.0])
+    assert mean_row(losses, None) == 4.0
+    assert mean_row(losses, torch.tensor([3.0, 1.0])) == 3.5
+    assert mean_row(losses, torch.tensor([1.0, 0.0])) == 3.0
+    assert mean_row(losses, torch.zeros(2)) == 0.0
+
+
+def test_autocast_is_left_for_a_product():
+    rows = torch.ones(2, 2)
+    assert isinstance(full_precision(rows), nullcontext)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert (rows @ rows).dtype == torch.bfloat16
+        with full_precision(rows):
+            assert (rows @ rows).dtype == torch.float32

@@ -15,6 +15,7 @@ from recbole_llmkt.transfer.losses.reconstruction import (
 HIDDEN = torch.tensor([[3.0, 4.0], [1.0, 0.0]])
 TARGET = torch.tensor([[4.0, 3.0], [0.0, 2.0]])
 IDS = torch.tensor([1, 1])  # rows of one user each count
+ROW = HIDDEN[:1], TARGET[:1]
 
 
 @pytest.mark.parametrize(
@@ -89,3 +90,8 @@ def test_a_subclass_that_computes_otherwise_counts_no_rows():
     assert MSELoss().counts_rows and not Own().counts_rows
     with pytest.raises(ValueError, match="do not fit together"):
         MSELoss().of_counted(HIDDEN, TARGET, torch.zeros(3))
+
+
+def test_a_root_of_one_counted_row_is_that_of_this_row():
+    counts = torch.tensor([1.0, 0.0])
+    assert RMSELoss().of_counted(HIDDEN, TARGET, counts) == RMSELoss()(*ROW, torch.arange(1))

