@@ -335,8 +335,8 @@ def check_run(config: RunConfig, parts: Sequence[str] = ()) -> None:
     """
     if config["single_spec"] and (config["nproc"] or 1) > 1:
         raise ConfigError(
-            f"nproc: {config['nproc']} is for `llmkt train` and recbole_llmkt.run: all else trains "
-            "in one process. Leave it out."
+            f"nproc: {config['nproc']} is for `llmkt train` and recbole_llmkt.quick_start.run: all "
+            "else trains in one process. Leave it out."
         )
     present = parts_of(config.final_config_dict)
     if "validation" in parts and config["eval_step"] == 0:

@@ -110,6 +110,7 @@ class TransferMixin(CheckpointMixin):
         )
         for method in self.methods:
             method.prepare(context)
+        context.profiles.forget()
         for method in self.methods:
             method.join_optimizers(self._optimizers())
         self.switch = max((method.switch for method in self.methods), default=0)

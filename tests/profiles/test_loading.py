@@ -270,3 +270,16 @@ def test_damaged_vectors_in_the_cache_are_made_again(tiny, tmp_path, monkeypatch
     embedding_paths(tiny.folder / "profiles", ENCODER, "user")[0].write_bytes(b"damaged")
     with pytest.raises(ProfileError, match="Cannot read"):
         load(tiny)
+
+
+def test_blocks_of_vectors_make_the_same_table(tiny, monkeypatch):
+    whole = load(tiny).vectors
+    monkeypatch.setattr(loading, "_BLOCK", 7)
+    assert np.array_equal(load(tiny).vectors, whole)
+    path, _ = embedding_paths(tiny.folder / "profiles", ENCODER, "user")
+    vectors = np.load(path)
+    vectors[20] = 0
+    np.save(path, vectors)
+    token = json.loads(path.with_suffix(".json").read_text())["ids"][20]
+    with pytest.raises(ProfileError, match=f"'{token}'.* has length 0"):
+        load(tiny)

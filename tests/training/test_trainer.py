@@ -12,6 +12,8 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from recbole_llmkt.checkpoints import load_checkpoint
+from recbole_llmkt.profiles.loading import RunProfiles
+from recbole_llmkt.transfer.methods.base import places as places_of
 from recbole_llmkt.utils.exceptions import ConfigError, LayerError, RowsError
 from tests.helpers import add_profiles, prepare, same_parameters
 
@@ -25,6 +27,25 @@ def scripted(run, monkeypatch, scores):
         return score, {"ndcg@5": score}
 
     monkeypatch.setattr(run.trainer, "_valid_epoch", validate)
+
+
+def test_vectors_are_released_before_the_first_step(tiny, monkeypatch):
+    """Training has targets, features and neighbours made of them."""
+    keys = {"kt_init": "targets", "kt_hybrid": "linear", "kt_entity": "both"}
+    run = prepare(tiny.config("BPR", epochs=2, **keys))
+    run.trainer.run_profiles = profiles = RunProfiles(run.config, run.dataset)
+    left = []
+
+    def look():
+        for method in run.trainer.methods:
+            left.extend(len(source.vectors) for source in method.profiles())
+        left.extend(profiles._read)
+
+    run.trainer.before_training = look
+    run.fit()
+    assert left == [0] * 4  # two terms, two tables, and nothing else that was read
+    places = places_of(run.trainer.transfer_summary())
+    assert all(facts["coverage"] > 0 for _, facts in places)
 
 
 # ---- phases --------------------------------------------------------------------------------------

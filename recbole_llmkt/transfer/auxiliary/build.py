@@ -151,7 +151,7 @@ class _Builder:
             )
         profiles = self.context.profiles.of(place.setting.entity)
         table = self._targets(profiles, width, loss)
-        return Source(layer, rows, table.to(hidden.device), profiles, width)
+        return Source(layer, rows, table.to(hidden.device), profiles.described(), width)
 
     def _targets(self, profiles: ProfileVectors, width: int, loss: TransferLoss) -> TargetTable:
         trained = self.context.profiles.trained_ids(profiles.entity)

@@ -113,17 +113,17 @@ class HybridTables(Method):
     def _maker(self, context: RunContext, entity: str, like: Tensor) -> _PartMaker:
         """Return what makes a part; what the tables of an entity share is made once."""
         profiles, trained = context.profiles.of(entity), context.profiles.trained_ids(entity)
-        scale = float(self.config["kt_hybrid_scale"])
+        described, scale = profiles.described(), float(self.config["kt_hybrid_scale"])
         if self.config["kt_hybrid"] == "linear":
             features = profile_features(self.config, profiles, trained).to(like)
             rate = float(self.config["kt_hybrid_rate"] or map_rate(features, scale))
             decay = self.config["kt_hybrid_decay"]
             return lambda table, rows: LinearMap(
-                table, profiles, features, rows.shape[1], rate, decay
+                table, described, features, rows.shape[1], rate, decay
             )
         neighbours = nearest_neighbours(self.config, profiles, trained, like.device)
         matrices = neighbour_mean(neighbours, like)
-        return lambda table, rows: Neighbours(table, profiles, *matrices, scale)
+        return lambda table, rows: Neighbours(table, described, *matrices, scale)
 
     def join_optimizers(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Put the summands in the parameters' place, and keep the model's tables up to date.

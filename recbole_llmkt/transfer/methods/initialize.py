@@ -158,6 +158,7 @@ def _start(context: RunContext, tables: list[EntityTable]) -> list[Start]:
     parameters = dict(context.model.named_parameters())
     made: dict[int, TargetTable] = {}
     starts = []
+    described = profiles.described()
     for table in tables:
         rows = table.rows(parameters)
         width, dim_text = rows.shape[1], profiles.vectors.shape[1]
@@ -171,7 +172,7 @@ def _start(context: RunContext, tables: list[EntityTable]) -> list[Start]:
             made[width] = build_targets(profiles, width, transform, control, seed, trained)
         targets = made[width].to(rows.device)
         _write(rows, targets, config["kt_init_scale"], table)
-        starts.append(Start(table, int(targets.mask.sum()), width, rows.shape[1], profiles))
+        starts.append(Start(table, int(targets.mask.sum()), width, rows.shape[1], described))
     return starts
 
 

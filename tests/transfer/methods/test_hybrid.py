@@ -167,7 +167,7 @@ def test_features_are_centred_by_token_and_scaled(tiny):
     torch.testing.assert_close(known.mean(0), torch.zeros(known.shape[1]), atol=1e-6, rtol=0)
     torch.testing.assert_close(known.square().sum(1).mean().sqrt(), torch.tensor(0.5))
     assert part.features[0].abs().max() == 0
-    true = torch.from_numpy(part.profiles.vectors)
+    true = torch.from_numpy(run.context.profiles.of(part.table.entity).vectors)
     ratio = (true - true.mean(0)) / known
     torch.testing.assert_close(ratio, ratio[0, 0].expand_as(ratio))
 
