@@ -65,6 +65,8 @@ CASES = [
         "takes no sampled negatives",
     ),
     ("SASRec", {"loss_type": "BPR", "train_neg_sample_args": None}, "SASRec learns from pairs"),
+    ("BERT4Rec", {"MAX_ITEM_LIST_LENGTH": 4}, "mask_ratio: 0.2 of .*LENGTH: 4 masks no item"),
+    ("BPR", {"benchmark_filename": ["a", "b", "a"]}, "'a' is trained on and evaluated on"),
     ("SASRec", {"hidden_size": 63}, "cannot build SASRec.*63"),
 ]
 
