@@ -56,6 +56,7 @@ LAYERS = (
     "keys.names",
     "keys.saved",
     "keys.recbole_table",
+    "keys.hyperparameters",
     "keys.table",
     "keys",
     "datasets",

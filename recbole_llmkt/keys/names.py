@@ -18,8 +18,9 @@ from recbole.utils.argument_list import (
     training_arguments,
 )
 
+from recbole_llmkt.keys.hyperparameters import properties
 from recbole_llmkt.keys.key import shown
-from recbole_llmkt.keys.recbole_table import RECBOLE_KEYS, properties
+from recbole_llmkt.keys.recbole_table import RECBOLE_KEYS
 from recbole_llmkt.keys.table import KEYS, PREFIXES
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.parsing import load_yaml

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from recbole_llmkt.keys.recbole_table import RECBOLE_KEYS, properties
+from recbole_llmkt.keys.hyperparameters import properties
+from recbole_llmkt.keys.recbole_table import RECBOLE_KEYS
 from recbole_llmkt.keys.table import KEYS, PROCESS_KEYS
 from recbole_llmkt.utils.types import Settings
 

@@ -257,7 +257,9 @@ def _unfinished(path: Path, finished: Mapping[str, Array]) -> dict[str, Array]:
 def _record(file: BinaryIO) -> Array | None:
     """Read the next array of digests and vectors; None if it is cut off or damaged."""
     try:
-        records: Array = np.lib.format.read_array(file, allow_pickle=False)
+        records: Array = np.lib.format.read_array(  # type: ignore[no-untyped-call]
+            file, allow_pickle=False
+        )
         text, vector = records["text"], records["vector"]
         is_whole = (
             text.dtype.kind == "U"

@@ -13,7 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recbole_llmkt.config import Config
-from recbole_llmkt.keys.recbole_table import RECBOLE_KEYS, properties
+from recbole_llmkt.keys.hyperparameters import properties
+from recbole_llmkt.keys.recbole_table import RECBOLE_KEYS
 from recbole_llmkt.quick_start import train
 from recbole_llmkt.utils.exceptions import LLMKTError, TrainingError
 from tests.fuzz.cases import JSON_VALUES, ODD, survives

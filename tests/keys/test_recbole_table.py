@@ -7,7 +7,8 @@ import math
 import pytest
 
 from recbole_llmkt.config import Config
-from recbole_llmkt.keys.recbole_table import RECBOLE_KEYS, check_values, hyperparameter, properties
+from recbole_llmkt.keys.hyperparameters import properties
+from recbole_llmkt.keys.recbole_table import RECBOLE_KEYS, check_values
 from recbole_llmkt.utils.exceptions import ConfigError
 
 INTEGERS = [name for name, key in RECBOLE_KEYS.items() if key.type == "int"]
@@ -162,14 +163,6 @@ def test_hyperparameters(model, key, value, words):
 def test_the_defaults_of_recboles_models_pass():
     for model, defaults in properties("model").items():
         check_values(defaults, model)
-
-
-def test_what_a_name_and_a_default_say():
-    assert hyperparameter("hidden_size", 64).type == "int"
-    assert hyperparameter("alpha", 1).type == "float"
-    assert hyperparameter("n_facet_window", -2).refusal(-3) is None
-    assert hyperparameter("loss_type", "CE") is None
-    assert hyperparameter("std", False).type == "bool"
 
 
 @pytest.mark.parametrize(

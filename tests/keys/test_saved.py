@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from recbole_llmkt.keys.hyperparameters import properties
 from recbole_llmkt.keys.names import known_names
-from recbole_llmkt.keys.recbole_table import properties
 from recbole_llmkt.keys.saved import sort_saved
 from recbole_llmkt.keys.table import KEYS
 
