@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from logging import getLogger
@@ -367,7 +368,7 @@ def preset_path(preset: str) -> Path:
     known = resources.names("presets")
     if preset in known:
         return resources.properties_dir() / "presets" / f"{preset}.yaml"
-    if Path(preset).is_file():
+    if os.path.isfile(preset):
         return Path(preset)
     raise ConfigError(
         f"Unknown kt_preset '{preset}': choose one of {', '.join(known)} or give the path "

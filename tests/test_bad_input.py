@@ -203,3 +203,10 @@ def test_the_password_of_an_address_is_in_no_file_and_no_log(tiny, tmp_path, mon
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(path.suffix == ".log" for path in files)
     assert not [path for path in files if b"pass-word" in path.read_bytes()]
+
+
+@pytest.mark.parametrize("key", ["kt_preset", "profile_encoder"])
+def test_a_name_too_long_for_the_file_system_is_one_that_is_not_there(tiny, key):
+    with pytest.raises(LLMKTError) as caught:
+        run(tiny, kt_entity="user", **{key: "x" * 5000})
+    assert "\n" not in str(caught.value)

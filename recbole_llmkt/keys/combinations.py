@@ -223,6 +223,28 @@ def _sequential_benchmark(settings: Settings, model: type) -> str | None:
     )
 
 
+def _benchmark_train(settings: Settings, model: type) -> str | None:
+    train, *others = settings["benchmark_filename"] or (None,)
+    if train not in others:
+        return None
+    return (
+        f"benchmark_filename: '{train}' is trained on and evaluated on: name another part after "
+        "the first."
+    )
+
+
+def _masks(settings: Settings, model: type) -> str | None:
+    if model.__name__ != "BERT4Rec":
+        return None
+    ratio, length = settings["mask_ratio"], settings["MAX_ITEM_LIST_LENGTH"]
+    if int(ratio * length) > 0:
+        return None
+    return (
+        f"mask_ratio: {ratio} of MAX_ITEM_LIST_LENGTH: {length} masks no item: raise one of them "
+        "until their product is 1 or more."
+    )
+
+
 def _places(settings: Settings, model: type) -> str | None:
     folder = settings["checkpoint_dir"]
     if not os.path.exists(folder) or os.path.isdir(folder):
@@ -290,6 +312,8 @@ RUN_CHECKS = (
     _both_normalizations,
     _ids,
     _sequential_benchmark,
+    _benchmark_train,
+    _masks,
     _transform,
     _no_layers,
 )

@@ -257,7 +257,7 @@ def _unfinished(path: Path, finished: Mapping[str, Array]) -> dict[str, Array]:
 def _record(file: BinaryIO) -> Array | None:
     """Read the next array of digests and vectors; None if it is cut off or damaged."""
     try:
-        records: Array = np.load(file, allow_pickle=False)
+        records: Array = np.lib.format.read_array(file, allow_pickle=False)
         text, vector = records["text"], records["vector"]
         is_whole = (
             text.dtype.kind == "U"
@@ -277,19 +277,17 @@ def _encode(encoder: TextEncoder, texts: dict[str, str], vectors_path: Path) -> 
     # Texts of equal length together: less padding in every batch.
     digests = sorted(texts, key=lambda key: len(texts[key]), reverse=True)
     encoded: dict[str, Array] = {}
-    with _partial(vectors_path).open("ab", buffering=0) as file:
-        for start in trange(0, len(digests), _CHUNK, desc="Encode profiles", unit="chunk", delay=2):
-            chunk = digests[start : start + _CHUNK]
-            vectors = _checked(encoder.encode([texts[key] for key in chunk]), encoder.name, chunk)
-            records = np.empty(
-                len(chunk), dtype=[("text", "U16"), ("vector", "f4", vectors.shape[1:])]
-            )
-            records["text"], records["vector"] = chunk, vectors
-            content = io.BytesIO()
-            np.save(content, records)
+    for start in trange(0, len(digests), _CHUNK, desc="Encode profiles", unit="chunk", delay=2):
+        chunk = digests[start : start + _CHUNK]
+        vectors = _checked(encoder.encode([texts[key] for key in chunk]), encoder.name, chunk)
+        records = np.empty(len(chunk), dtype=[("text", "U16"), ("vector", "f4", vectors.shape[1:])])
+        records["text"], records["vector"] = chunk, vectors
+        content = io.BytesIO()
+        np.save(content, records)
+        with _partial(vectors_path).open("ab", buffering=0) as file:
             append_whole(file, content.getvalue(), "profile_dir")
             os.fsync(file.fileno())
-            encoded.update(zip(chunk, vectors))
+        encoded.update(zip(chunk, vectors))
     return encoded
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Protocol
 
@@ -13,7 +14,7 @@ _ENCODINGS = ("", "identity", "gzip", "deflate")
 
 
 class UnreadableResponseError(Exception):
-    """A response that is not read: too long, or compressed in a way nobody asked for."""
+    """A response that is not read: too long, too slow, or compressed as nobody asked for."""
 
 
 class SyncResponse(Response, Protocol):
@@ -56,13 +57,15 @@ def client_keywords(settings: SettingsLike, on_response: Callable[..., object]) 
     }
 
 
-def bounded(most_bytes: int) -> Callable[[SyncResponse], None]:
+def bounded(most_bytes: int, most_seconds: float) -> Callable[[SyncResponse], None]:
     """Return a hook that bounds a response's body.
 
     Parameters
     ----------
     most_bytes : int
         What is read of a body, decompressed.
+    most_seconds : float
+        How long a body may take. The client's own limit is for each piece of it.
     """
 
     def on_response(response: SyncResponse) -> None:
@@ -70,9 +73,9 @@ def bounded(most_bytes: int) -> Callable[[SyncResponse], None]:
         parts = response.iter_bytes
 
         def iterate() -> Iterator[bytes]:
-            size = 0
+            body = _Body(most_bytes, most_seconds)
             for part in parts():
-                size = _longer(size, part, most_bytes)
+                body.grow(part)
                 yield part
 
         response.iter_bytes = iterate
@@ -83,13 +86,13 @@ def bounded(most_bytes: int) -> Callable[[SyncResponse], None]:
     return on_response
 
 
-def bounded_async(most_bytes: int) -> Callable[[AsyncResponse], object]:
+def bounded_async(most_bytes: int, most_seconds: float) -> Callable[[AsyncResponse], object]:
     """Return the same hook for a client with ``asyncio``.
 
     Parameters
     ----------
-    most_bytes : int
-        What is read of a body, decompressed.
+    most_bytes, most_seconds
+        As for :func:`bounded`.
     """
 
     async def on_response(response: AsyncResponse) -> None:
@@ -97,9 +100,9 @@ def bounded_async(most_bytes: int) -> Callable[[AsyncResponse], object]:
         parts = response.aiter_bytes
 
         async def iterate() -> AsyncIterator[bytes]:
-            size = 0
+            body = _Body(most_bytes, most_seconds)
             async for part in parts():
-                size = _longer(size, part, most_bytes)
+                body.grow(part)
                 yield part
 
         response.aiter_bytes = iterate
@@ -116,7 +119,20 @@ def _check_encoding(response: Response) -> None:
         raise UnreadableResponseError(f"it is compressed as '{encoding}', which was not asked for")
 
 
-def _longer(size: int, part: bytes, most_bytes: int) -> int:
-    if size + len(part) > most_bytes:
-        raise UnreadableResponseError(f"it is longer than {most_bytes:,} bytes")
-    return size + len(part)
+class _Body:
+    """How much of a body has come so far, and since when."""
+
+    def __init__(self, most_bytes: int, most_seconds: float) -> None:
+        self._most_bytes = most_bytes
+        self._most_seconds = most_seconds
+        self._size = 0
+        self._start = time.monotonic()
+
+    def grow(self, part: bytes) -> None:
+        self._size += len(part)
+        if self._size > self._most_bytes:
+            raise UnreadableResponseError(f"it is longer than {self._most_bytes:,} bytes")
+        if time.monotonic() - self._start > self._most_seconds:
+            raise UnreadableResponseError(
+                f"it takes longer than profile_timeout ({self._most_seconds:g} seconds)"
+            )

@@ -147,6 +147,8 @@ class Service:
         """
         if isinstance(error, json.JSONDecodeError):
             error = error.doc or "nothing"  # what came says more than where it is no JSON
+        elif isinstance(error, StatusError) and str(error) == f"Error code: {error.status_code}":
+            error = f"{error} - {error.response.text}".rstrip(" -")
         text = " ".join((one_line(str(error)) or f"({type(error).__name__})").split())
         return self.hide(text)[:_LONGEST_ERROR]
 
@@ -195,6 +197,8 @@ def stops_for_good(response: Response) -> str | None:
         return "set the environment variable of profile_api_key_env to a key that is valid"
     if 300 <= response.status_code < 400:
         elsewhere = without_credentials(one_line(response.headers.get("Location", "")))
+        if not elsewhere:
+            return "correct profile_api_base: it is no address of an OpenAI-compatible server"
         return (
             f"it redirects to '{elsewhere[:_LONGEST_ERROR]}', and redirects are not followed: if "
             "that server is right, name it with profile_api_base"

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import BinaryIO
@@ -204,6 +204,9 @@ class ProfileStore:
             values = json.loads(line.decode("utf-8-sig"))  # editors of Windows add a mark
             if not isinstance(values, dict):
                 raise TypeError("it is not a JSON object")
+            missing = sorted(_REQUIRED - values.keys())
+            if missing:
+                raise TypeError(f"it has no '{missing[0]}'")
             profile = Profile(**{name: values[name] for name in _NAMES & values.keys()})
             _check_types(profile)
             return replace(profile, text=printable(profile.text))
@@ -215,6 +218,7 @@ class ProfileStore:
 
 
 _NAMES = {field.name for field in fields(Profile)}
+_REQUIRED = {field.name for field in fields(Profile) if field.default is MISSING}
 _TEXTS = ("id", "text", "generator", "model", "prompt", "time")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from logging import getLogger
 from pathlib import Path
@@ -175,9 +176,9 @@ def steps_done(noted: Fields) -> Settings:
         "unfinished": noted.optional("unfinished", str),
         "files": None if files is None else list(files),
     }
-    if not all(Path(file).is_file() for file in files or ()):
+    if not all(os.path.isfile(file) for file in files or ()):
         done["files"] = None
-    if done["checkpoint"] is not None and not Path(done["checkpoint"]).is_file():
+    if done["checkpoint"] is not None and not os.path.isfile(done["checkpoint"]):
         done["checkpoint"] = done["files"] = None
     return {step: result for step, result in done.items() if result is not None}
 
@@ -194,7 +195,7 @@ def _write_profiles(config: Config, wanted: Refresh) -> int:
 
 def _train(wanted: Refresh, config: Config, state: _State) -> str:
     unfinished = state.done.get("unfinished")
-    resume = str(unfinished) if unfinished and Path(str(unfinished)).is_file() else None
+    resume = str(unfinished) if unfinished and os.path.isfile(str(unfinished)) else None
     start = None if wanted.retrain or resume else wanted.checkpoint
     # Noted before the first epoch, it is resumed also after a loss of power.
     result = train(

@@ -114,6 +114,7 @@ REFRESHED = {
 @given(changed(REFRESHED).map(as_json) | damaged(as_json(REFRESHED)))
 @example(as_json({**REFRESHED, "done": {"checkpoint": 5}}))
 @example(as_json({**REFRESHED, "done": {"files": 5}}))
+@example(as_json({**REFRESHED, "done": {"files": ["x" * 5000]}}))
 def test_a_refresh(tmp_path, content):
     path = tmp_path / "refresh.json"
     path.write_bytes(content)

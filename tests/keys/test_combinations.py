@@ -65,6 +65,7 @@ CASES = [
         "takes no sampled negatives",
     ),
     ("SASRec", {"loss_type": "BPR", "train_neg_sample_args": None}, "SASRec learns from pairs"),
+    ("BERT4Rec", {"MAX_ITEM_LIST_LENGTH": 4}, "mask_ratio: 0.2 of .*LENGTH: 4 masks no item"),
     ("SASRec", {"hidden_size": 63}, "cannot build SASRec.*63"),
 ]
 
@@ -82,6 +83,14 @@ def test_a_checkpoint_folder_that_is_a_file(tiny, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"checkpoint_dir: .*file' is a file"):
         train(tiny.config(kt_enabled=False, checkpoint_dir=str(tmp_path / "file")))
+
+
+@pytest.mark.parametrize("names", [["a", "b", "a"], ["a", "a", "b"]])
+def test_no_benchmark_file_is_trained_and_tested_on(tiny, names):
+    for name in names:
+        shutil.copy(tiny.folder / "tiny.inter", tiny.folder / f"tiny.{name}.inter")
+    with pytest.raises(ConfigError, match="'a' is trained on and evaluated on"):
+        train(tiny.config(kt_enabled=False, benchmark_filename=names))
 
 
 def test_benchmark_files_of_sequential_models_have_one_name_for_items(tiny):

@@ -199,6 +199,7 @@ def test_encoders_that_return_nonsense_are_refused(store, vectors, message):
     with pytest.raises(ProfileError, match=message):
         build_embeddings(store, encoder)
     assert read_embeddings(store.folder, "some/encoder", "item") is None
+    assert not list(store.folder.rglob("*.part"))
 
 
 def test_another_width_under_the_same_name_is_refused(store):

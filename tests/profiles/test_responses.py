@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import socket
 import threading
+import time
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
 from recbole_llmkt.profiles.encoders.openai import OpenAIEncoder
 from recbole_llmkt.profiles.generation.generators import get_generator
+from recbole_llmkt.profiles.responses import UnreadableResponseError, bounded, bounded_async
 from recbole_llmkt.profiles.service import Service
 from recbole_llmkt.utils.exceptions import ProfileError
 from tests.profiles.generation.helpers import SETTINGS, request
@@ -125,6 +129,28 @@ def test_an_endless_answer_is_not_read_to_its_end(packed):
         with pytest.raises(ProfileError, match="longer than 1,000,000 bytes"):
             encoder.encode_batch(["a"])
     assert "it is longer than 4,000,000 bytes" in str(answer.error)
+
+
+def test_a_body_that_comes_a_byte_at_a_time_is_given_up():
+    def slowly():
+        while True:
+            yield b" "
+            time.sleep(0.01)
+
+    async def slowly_async():
+        for part in slowly():
+            yield part
+
+    async def read(response):
+        await bounded_async(1000, 0.1)(response)
+        return [part async for part in response.aiter_bytes()]
+
+    slow = SimpleNamespace(status_code=200, headers={}, iter_bytes=slowly, aiter_bytes=slowly_async)
+    with pytest.raises(UnreadableResponseError, match="longer than profile_timeout"):
+        asyncio.run(read(slow))
+    bounded(1000, 0.1)(slow)
+    with pytest.raises(UnreadableResponseError, match="longer than profile_timeout"):
+        list(slow.iter_bytes())
 
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary", "308 Permanent"])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from recbole_llmkt.profiles.generation.generators import Answer
@@ -71,6 +73,30 @@ HARMONY = "<|channel|>analysis<|message|>We need to write.<|end|><|start|>assist
         f"<|im_start|>assistant\n{GOOD}<|im_end|>",
         f"{GOOD}<|im_end|>",
         f"{GOOD}</s>",
+        f"[think]hm[/think]{GOOD}",
+        f"<think>hm<\\/think>{GOOD}",
+        f"\\u003cthink\\u003ehm\\u003c/think\\u003e{GOOD}",
+        f"\uff1cthink\uff1ehm\uff1c/think\uff1e{GOOD}",
+        f"◁THINK▷hm◁/THINK▷{GOOD}",
+        f"<|thought|>hm<|/thought|>{GOOD}",
+        f"<|startofthink|>hm<|endofthink|>{GOOD}",
+        f"<|reasoning_start|>hm<|reasoning_end|>{GOOD}",
+        f"<|THINK_BEGIN|>hm<|THINK_END|>{GOOD}",
+        f"<|thinking>hm<thinking|>{GOOD}",
+        f"<reasoning_content>hm</reasoning_content>{GOOD}",
+        f"<thinking-process>hm</thinking-process>{GOOD}",
+        f"<internal_monologue>hm</internal_monologue>{GOOD}",
+        f"<plan>hm</plan>{GOOD}",
+        f"<details><summary>Thought for 3 s</summary>hm</details>{GOOD}",
+        f"<|im_start|>thinking\nhm<|im_end|>\n<|im_start|>assistant\n{GOOD}",
+        f"Thinking...\nhm\n...done thinking.\n\n{GOOD}",
+        f"### Reasoning\nhm\n### Profile\n{GOOD}",
+        f"Reasoning: hm\n\nAnswer: {GOOD}",
+        f"<think>hm</think>Final answer: {GOOD}",
+        f"<tool_call>{{}}</tool_call>{GOOD}",
+        f"assistantfinal{GOOD}",
+        f"{GOOD}<|im_end|>\n<|im_start|>user\nMore?",
+        f"[INST] [/INST] {GOOD}[EOS]",
         f"```\n{GOOD}\n```",
         f"```markdown\n{GOOD}\n```",
         GOOD,
@@ -103,6 +129,13 @@ def test_the_profile_is_what_follows_the_thoughts(text: str) -> None:
         "<|thinking|>hm",
         "<|im_start|>assistant",
         "<|im_end|>",
+        "[think]hm",
+        "<|think_start|>hm",
+        "Thinking...\nhm",
+        "\u200b\ufeff",
+        "...",
+        "N/A",
+        '"null"',
     ],
 )
 def test_thoughts_alone_are_an_empty_answer(text: str) -> None:
@@ -117,6 +150,9 @@ def test_thoughts_alone_are_an_empty_answer(text: str) -> None:
         "analysis shows a taste for war",
         "Thinks highly of <b>Heat</b> and [Thought] essays.",
         "I think they like war.",
+        "Likes [thought] pieces and [Think] tanks.",
+        "## Analysis\nLikes war; planned heists.",
+        "Reasoning: sound. Likes <i>Heat</i>.",
         "**Thinking person's war films** and ## Thinking.",
         "# Thinking about war: likes it.",
         "Answers come late: <3 comedies.",
@@ -125,6 +161,20 @@ def test_thoughts_alone_are_an_empty_answer(text: str) -> None:
 )
 def test_other_texts_stay_as_they_are(text: str) -> None:
     assert without_thoughts(text) == text
+
+
+@pytest.mark.parametrize(
+    "mark", ["<|thoughtfin|>", "<\uff5csecret▁thoughts\uff5c>", "<|x>", "<x|>"]
+)
+def test_marks_of_unknown_formats_fail_instead_of_storing_thoughts(mark: str) -> None:
+    judged = judge(request(), Answer("u1", f"hm{mark}{GOOD}"))
+    assert judged.text == "" and "chat format that is not known" in str(judged.error)
+
+
+def test_no_answer_takes_long_to_read() -> None:
+    start = time.monotonic()
+    without_thoughts("<details " + "reasoning " * 10_000)
+    assert time.monotonic() - start < 1
 
 
 def test_json_behind_thoughts() -> None:

@@ -328,6 +328,18 @@ def test_softrank_without_items():
     assert make_loss("softrank")(hidden, target, IDS, nobody).item() == 0.0
 
 
+class NoLoss(TransferLoss):
+    """Computes nothing."""
+
+
+class NeedyLoss(HalfLoss):
+    """Needs what nobody gives it."""
+
+    def __init__(self, margin):
+        super().__init__()
+        self.margin = margin
+
+
 # ---- names ---------------------------------------------------------------------------------------
 
 
@@ -341,8 +353,14 @@ def test_own_loss_by_class_path():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("rmze", "Did you mean 'rmse'"),
-        ("torch.nn.Linear", "not a subclass of TransferLoss"),
+        ("rmze", "Unknown kt_loss 'rmze': choose one of rmse, mse, .* Did you mean 'rmse'"),
+        ("torch.nn.Linear", "^kt_loss: 'torch.nn.Linear' is not a subclass of TransferLoss"),
+        (
+            f"{__name__}.NoLoss",
+            rf"^kt_loss: '{__name__}.NoLoss' has no compute\(hidden, target, ids\): define it, and "
+            r"return the loss of the rows as a tensor of shape \(\)\.$",
+        ),
+        (f"{__name__}.NeedyLoss", f"^kt_loss: '{__name__}.NeedyLoss' cannot be created: TypeError"),
         ("no_such_module.Loss", "Cannot import 'no_such_module.Loss'"),
         ("torch.nn.NoSuchLoss", "Cannot import 'torch.nn.NoSuchLoss'"),
         ("torch.nn.init", "is not a class"),

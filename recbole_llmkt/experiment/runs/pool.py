@@ -291,7 +291,7 @@ def _end_with_parent() -> None:
 def _make_absolute(config: Config) -> None:
     """Keep paths working when the process moves to the run's folder; checkpoints go there."""
     for key in (*_PATHS, *_POSSIBLE_PATHS):
-        if config[key] and (key in _PATHS or Path(str(config[key])).exists()):
+        if config[key] and (key in _PATHS or os.path.exists(str(config[key]))):
             config[key] = str(Path(config[key]).resolve())
     config["checkpoint_dir"] = "saved"
     config["show_progress"] = False

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-from pathlib import Path
 
 from recbole_llmkt.profiles.encoders.base import Encoder
 from recbole_llmkt.utils.exceptions import ConfigError
@@ -63,7 +63,7 @@ def is_class_path(name: str) -> bool:
     name : str
         A value of ``profile_encoder``.
     """
-    return bool(_CLASS_PATH.fullmatch(name)) and not Path(name).is_dir()
+    return bool(_CLASS_PATH.fullmatch(name)) and not os.path.isdir(name)
 
 
 def _own(path: str, config: RunConfig) -> Encoder:

@@ -57,11 +57,10 @@ class OpenAIEncoder(Encoder):
         self._model = name.partition(":")[2]
         self._openai = openai
         self._service = service
+        on_response = bounded(batch_size * _LONGEST_VECTOR, settings["profile_timeout"])
         self._client = openai.OpenAI(
             **service.client_arguments(settings),
-            http_client=openai.DefaultHttpxClient(
-                **client_keywords(settings, bounded(batch_size * _LONGEST_VECTOR))
-            ),
+            http_client=openai.DefaultHttpxClient(**client_keywords(settings, on_response)),
         )
 
     @classmethod
@@ -105,7 +104,7 @@ class OpenAIEncoder(Encoder):
             told = error if isinstance(error, StatusError) else error.__cause__ or error
             raise ProfileError(
                 f"The server {self._service.name} returned no embeddings with '{self._model}': "
-                f"{self._service.clean(told)}{_fix_of(error)}"
+                f"{self._service.clean(told).rstrip(' .')}. Fix: {_fix_of(error)}."
             ) from None
         try:
             return _vectors(answer, len(texts), self._service.shown)
@@ -118,9 +117,15 @@ class OpenAIEncoder(Encoder):
 
 def _fix_of(error: Exception) -> str:
     if not isinstance(error, StatusError):
-        return ""
-    fix = stops_for_good(error.response)
-    return f" Fix: {fix}." if fix else ""
+        return "correct profile_api_base, or wait for the server"
+    for_good, status = stops_for_good(error.response), error.status_code
+    if for_good:
+        return for_good
+    if status == 413:
+        return "lower profile_encoder_batch_size"
+    if status == 429 or status >= 500:
+        return "wait, or raise profile_retries"
+    return "correct profile_encoder, the key, or the path of profile_api_base (often /v1)"
 
 
 class _NoVectorsError(Exception):
@@ -157,6 +162,8 @@ def _finite(vectors: list[list[float]]) -> npt.NDArray[np.float32]:
         raise _NoVectorsError("a vector with numbers too large for float32") from None
     if not np.isfinite(table).all():
         raise _NoVectorsError("a vector with NaN or infinite numbers")
+    if not table.any(axis=1).all():
+        raise _NoVectorsError("a vector of zeros")
     return table
 
 

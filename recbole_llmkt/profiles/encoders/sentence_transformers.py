@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,7 +98,7 @@ class SentenceTransformerEncoder(Encoder):
 def _load(name: str, device: str) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
 
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         return _open(name, device)
     try:
         return SentenceTransformer(name, device=device, local_files_only=True)

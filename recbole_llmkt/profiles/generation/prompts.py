@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -159,7 +160,7 @@ def _path(name: str, domain: str | None) -> Path:
         variants = () if domain in (None, _OF_FILMS) else (f"{name}-{domain}", f"{name}-{GENERIC}")
         chosen = next((variant for variant in variants if variant in known), name)
         return resources.properties_dir() / "prompts" / f"{chosen}.yaml"
-    if Path(name).is_file():
+    if os.path.isfile(name):
         return Path(name)
     raise ConfigError(
         f"Unknown profile_prompt '{name}': choose one of {', '.join(known)} or give the path of "

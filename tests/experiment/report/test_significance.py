@@ -9,13 +9,18 @@ from scipy import stats
 
 from recbole_llmkt.evaluation.per_user import UserMetrics
 from recbole_llmkt.experiment.report.significance import (
+    Pair,
     compare_arms,
+    evidence,
     holm,
     load_users,
     paired_tests,
+    primary_metric,
+    seed_differences,
     user_differences,
     verdicts,
 )
+from recbole_llmkt.experiment.report.statistics import estimate
 from tests.experiment.fake_runs import as_record
 
 N_USERS = 300
@@ -94,6 +99,10 @@ def test_a_user_counts_once_and_is_found_by_token():
     assert differences == pytest.approx([0.45, 0.3])
     assert len(user_differences([(first, other)], "hit@10")) == 0
     assert len(user_differences([], "hit@10")) == 0
+    # A seed in which one arm lacks the metric is passed over, and those after it count.
+    lacks = users_of([0.1, 0.2], ["a", "b"], "hit@10")
+    halves = [(first, lacks), (lacks, first), (first, other)]
+    assert user_differences(halves, "ndcg@10") == pytest.approx([0.3, 0.3])
 
 
 def test_runs_without_their_file_are_left_out(tmp_path):
@@ -101,8 +110,54 @@ def test_runs_without_their_file_are_left_out(tmp_path):
     users["BPR", "kt", 1].save(tmp_path / "runs" / "BPR-kt-1" / "users.npz")
     per_user = load_users(tmp_path, records)
     assert list(per_user) == [("BPR", "kt", 1)]
+    assert per_user["BPR", "kt", 1].values["ndcg@10"].tolist() == [0.3, 0.4]
     (verdict,) = verdicts(records, compare_arms(records, per_user))
     assert verdict.outcome == "untested" and "no metrics by user" in verdict.reason
+
+
+def test_the_metric_of_verdicts_is_the_one_that_chose_the_checkpoint():
+    def record(model, test, metric="NDCG@10"):
+        settings = {"valid_metric": metric}
+        names = {"model": model, "arm": "kt", "seed": 1, "status": "ok"}
+        return as_record({**names, "test": test, "settings": settings})
+
+    other = record("EASE", {"mrr@10": 0.2}, "MRR@10")
+    empty = record("BPR", {})
+    both = record("BPR", {"hit@10": 0.5, "ndcg@10": 0.3})
+    assert primary_metric([other, empty, both], "BPR") == "ndcg@10"
+    assert primary_metric([record("BPR", {"hit@10": 0.5})], "BPR") == "hit@10"
+    assert primary_metric([other, empty], "BPR") is None
+
+
+def test_seeds_are_paired_and_errors_turn_the_sign():
+    records, _ = runs({"base": [[0.1], [0.2]], "kt": [[0.4], [0.3], [0.9]]})
+    difference = seed_differences(records, ("BPR", "kt", "base", "ndcg@10"))
+    assert (difference.n, difference.mean) == (2, pytest.approx(0.2))
+    worse = seed_differences(records, ("BPR", "kt", "base", "ndcg@10"), ["ndcg"])
+    assert worse.mean == pytest.approx(-0.2)
+    assert seed_differences(records, ("BPR", "kt", "none", "ndcg@10")) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([], ""),
+        ([0.25], ""),
+        ([0.25, 0.25], "; +0.2500 with each of 2 seeds"),
+        ([0.25, 0.26], "; 95% interval over 2 seeds +0.1915 to +0.3185"),
+    ],
+)
+def test_the_evidence_of_a_pair(values, words):
+    seeds = estimate(values) if values else None
+    pair = Pair("BPR", "kt", "base", "ndcg@10", 300, 0.25, 0.01, 0.01, 0.0204, seeds)
+    assert evidence(pair) == f"p = 0.02 over 300 users{words}"
+
+
+def test_two_users_are_enough_to_test():
+    wilcoxon, ttest = paired_tests(np.array([1.0, 2.0]))
+    assert wilcoxon == pytest.approx(0.5)  # two of the four signs
+    assert ttest == pytest.approx(2 * stats.t.sf(3.0, 1))
+    assert np.isnan(paired_tests(np.array([1.0]))).all()
 
 
 # ---- verdicts ---------------------------------------------------------------------------------

@@ -58,6 +58,7 @@ def test_vectors_are_put_in_order_by_their_index(encoder, monkeypatch):
         (answer((0, [1.0]), (1, [True])), "where a list of numbers belongs"),
         (answer((0, [1e300]), (1, [1.0])), "NaN or infinite"),
         (answer((0, [10**400]), (1, [1.0])), "too large for float32"),
+        (answer((0, [1.0]), (1, [0.0])), "a vector of zeros"),
         ({"error": "no such model"}, "no list of vectors but"),
     ],
 )

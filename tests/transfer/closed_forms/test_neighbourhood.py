@@ -7,6 +7,7 @@ import pytest
 import recbole.model.general_recommender as recbole_models
 from recbole.model.general_recommender import ItemKNN
 
+from recbole_llmkt.transfer.closed_forms import problem as module
 from recbole_llmkt.transfer.closed_forms.neighbourhood import solve_asymmetric, solve_cosine
 from tests.helpers import IS_NEWEST_RECBOLE
 from tests.transfer.closed_forms.problems import (
@@ -80,6 +81,21 @@ def test_with_all_the_weight_it_is_the_profiles_own(solve, model, kind):
     assert PROFILES.any(axis=1).all()
     made = stock(getattr(recbole_models, model), PROFILES.T, **KNN)
     np.testing.assert_allclose(weights(solve, kind, 1e6), made.w.toarray(), atol=1e-3)
+
+
+@asymmetric_too
+@pytest.mark.parametrize("kind", ["drawn", "rows"])
+def test_blocks_make_no_difference(solve, model, kind, monkeypatch):
+    whole = weights(solve, kind, 0.7)
+    monkeypatch.setattr(module, "_PIECE", 3 * len(PROFILES))  # three columns, and two at last
+    np.testing.assert_allclose(weights(solve, kind, 0.7), whole, atol=1e-6)
+
+
+def test_clicks_may_count_more_than_once():
+    clicks = CLICKS * np.arange(1, 1 + len(CLICKS.T))
+    made = stock(ItemKNN, clicks, **KNN)
+    mine = weights(solve_cosine, "drawn", 0.0, clicks)
+    np.testing.assert_allclose(mine, made.w.toarray(), atol=1e-5)
 
 
 def test_the_k_nearest_are_kept_and_the_unlike_are_none():

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from recbole_llmkt.profiles.store import TOO_LONG, longest_text, too_long
-from recbole_llmkt.profiles.thoughts import without_thoughts
+from recbole_llmkt.profiles.thoughts import unknown_mark, without_thoughts
 from recbole_llmkt.utils.text import one_line, printable
 from recbole_llmkt.utils.types import SettingsLike, Values
 
@@ -27,6 +27,8 @@ _REFUSAL = re.compile(
     r"|as an? (ai|artificial intelligence|(large )?language model)\b)",
     re.IGNORECASE,
 )
+# No letter and no digit, or what programs write for nothing.
+_NOTHING = re.compile(r"[\W_]*(?:(?:null|none|nil|n/?a|nan|undefined)[\W_]*)?", re.IGNORECASE)
 _FENCE = re.compile(r"^\s*```\w*\s*\n(.*?)\n?\s*```\s*$", re.DOTALL)
 
 _CUT_OFF = "it was cut off by the length limit (profile_max_tokens)"
@@ -45,7 +47,6 @@ _FIXES = {
     UNREACHABLE: "correct profile_api_base, or wait for the server",
     BUSY: "wait, lower profile_concurrency, or raise profile_retries",
 }
-# A token has about four characters, and hardly any has more than ten.
 
 
 @dataclass(frozen=True)
@@ -156,8 +157,10 @@ def judge(
         text = _unfenced(without_thoughts(text))
     if answer.cut_off:
         problem = _CUT_OFF
-    elif not text:
+    elif not text or (is_language_model and _NOTHING.fullmatch(text)):
         problem = _EMPTY
+    elif is_language_model and (mark := unknown_mark(text)):
+        problem = f"it holds the mark '{mark}' of a chat format that is not known here"
     elif is_language_model and is_refusal(text):
         problem = f"{_REFUSED} ('{_short(text)}')"
     elif request.answer_key is not None:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import queue
+import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -39,6 +40,10 @@ _Arrived = queue.SimpleQueue["Answer | Exception | None"]
 
 # Counts of tokens above this are no counts.
 _MOST_TOKENS = 2**40
+# Values of finish_reason: those of OpenAI and of the services that have others of their own.
+_CUT = re.compile(r"length|max_?(output_?)?tokens?", re.IGNORECASE)
+_FILTERED = re.compile(r"filter|safety|recitation|prohibited|blocklist|spii|refusal", re.IGNORECASE)
+_COMPLETE = re.compile(r"stop|eos|\bend|(?<!in)complete|(?<!un)finish|done", re.IGNORECASE)
 # Bytes: thoughts of a hundred thousand tokens fit ten times.
 _LONGEST_RESPONSE = 4_000_000
 
@@ -161,7 +166,8 @@ class OpenAIGenerator(Generator):
 
         aiohttp takes a quarter less time for every request.
         """
-        keywords = client_keywords(self.settings, bounded_async(_LONGEST_RESPONSE))
+        on_response = bounded_async(_LONGEST_RESPONSE, self.settings["profile_timeout"])
+        keywords = client_keywords(self.settings, on_response)
         try:
             client: DefaultAsyncHttpxClient = self._openai.DefaultAioHttpClient(**keywords)
         except (AttributeError, RuntimeError):
@@ -231,7 +237,8 @@ class OpenAIGenerator(Generator):
         if status in (401, 403, 404):
             raise ProfileError(
                 f"{self._name} refuses the model '{self.model_of(self.settings)}' or the key in "
-                f"{self.settings['profile_api_key_env']}: {reason}"
+                f"{self.settings['profile_api_key_env']}: {reason.rstrip(' .')}. Fix: correct "
+                "them, or the path of profile_api_base (often /v1)."
             )
         if status == 429 or status >= 500:
             return self._failed(request, f"{BUSY} ({reason})", unreachable=True)
@@ -248,9 +255,13 @@ class OpenAIGenerator(Generator):
                 said if isinstance(said, str) else self._server.shown(said or completion)
             )
             return self._failed(request, f"the server sent no chat completion ({reason})")
-        if finish == "content_filter" or refused:
+        is_cut = isinstance(finish, str) and _CUT.search(finish) is not None
+        if refused or (isinstance(finish, str) and _FILTERED.search(finish)):
             said = self._clean(refused) if refused else "filtered"
             return self._failed(request, f"it was a refusal by the server: {said}")
+        if finish and not is_cut and not _COMPLETE.search(str(finish)):
+            reason = f"the server ended it early (finish_reason {self._server.shown(finish)})"
+            return self._failed(request, reason)
         usage = completion.get("usage")
         return Answer(
             request.id,
@@ -258,7 +269,7 @@ class OpenAIGenerator(Generator):
             history=request.history,
             tokens_in=_count(usage, "prompt_tokens"),
             tokens_out=_count(usage, "completion_tokens"),
-            cut_off=finish == "length",
+            cut_off=is_cut,
         )
 
     def _failed(self, request: Request, reason: str, unreachable: bool = False) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -60,7 +61,7 @@ class TransformersGenerator(Generator):
     def model_of(cls, settings: SettingsLike) -> str:
         """Hub name, or name of the folder or file: paths of this machine stay out of the store."""
         name = str(settings["profile_model"])
-        return Path(name).name if Path(name).exists() else name
+        return Path(name).name if os.path.exists(name) else name
 
     def answer_batch(self, requests: list[Request]) -> list[Answer]:
         """Generate the answers of a batch; prompts that the model cannot read whole fail."""

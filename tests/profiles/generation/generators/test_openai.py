@@ -107,6 +107,12 @@ def test_the_client_tries_again(fault: Reply) -> None:
         Reply(text="I'm sorry, I can't help with that."),
         Reply(finish="length"),
         Reply(finish="content_filter"),
+        Reply(finish="MAX_TOKENS"),
+        Reply(finish="SAFETY"),
+        Reply(finish="tool_calls"),
+        Reply(finish="abort"),
+        Reply(finish="incomplete"),
+        Reply(finish=["length"]),  # type: ignore[arg-type]
     ],
 )
 def test_unusable_answers_are_asked_for_once_more(fault: Reply) -> None:
@@ -125,6 +131,10 @@ def test_unusable_answers_are_asked_for_once_more(fault: Reply) -> None:
         (Reply(status=400, text="prompt too long"), "prompt too long"),
         (Reply(status=500, headers=QUICKLY, text="oh no"), "oh no"),
         (Reply(status=429, headers=QUICKLY, text="slow down"), "slow down"),
+        (Reply(status=400, raw=b"teapot"), "400 - teapot"),
+        (Reply(status=400, raw=b'{"error": "no seed here"}'), "no seed here"),
+        (Reply(finish="abort"), "ended it early .*'abort'"),
+        (Reply(finish="max_output_tokens"), "profile_max_tokens"),
         (Reply(cut=True), "."),
     ],
 )
@@ -138,6 +148,12 @@ def test_what_fails_for_good_has_its_reason_and_the_run_goes_on(fault: Reply, re
     assert answers["u1"].text == "" and re.search(reason, str(answers["u1"].error))
 
 
+@pytest.mark.parametrize("finish", ["STOP", "eos_token", "end_turn", "COMPLETE", "", None])
+def test_other_names_of_a_complete_answer(finish: Any) -> None:
+    with OpenAIServer(lambda *_: Reply(finish=finish)) as server:
+        assert _ask(server)["u1"].text == TEXT
+
+
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_refused_key_or_model_stops_the_run_at_once(
     status: int, caplog: pytest.LogCaptureFixture
@@ -147,6 +163,7 @@ def test_refused_key_or_model_stops_the_run_at_once(
     with OpenAIServer(lambda *_: reply) as server, pytest.raises(ProfileError) as caught:
         _ask(server, map("u{}".format, range(100)))
     assert SETTINGS["profile_api_key_env"] in str(caught.value)
+    assert "Fix: correct them, or the path of profile_api_base" in str(caught.value)
     assert KEY not in str(caught.value) and KEY not in caplog.text
     assert len(server.payloads) <= 8
 
@@ -326,6 +343,7 @@ def test_without_any_limit_nothing_is_asked() -> None:
         (500, {}, "insufficient credits", "credit"),
         (400, {"status": "INVALID_ARGUMENT"}, "API key not valid.", "profile_api_key_env"),
         (401, {"code": "invalid_api_key"}, "Incorrect API key provided", "profile_api_key_env"),
+        (300, {}, "no", "no address of an OpenAI"),
     ],
 )
 def test_what_cannot_succeed_is_not_repeated(
