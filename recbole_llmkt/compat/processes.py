@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.nn.functional import all_reduce  # type: ignore[attr-defined]
+from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 from recbole_llmkt.compat.replacing import replaced
