@@ -19,7 +19,7 @@ from tqdm import trange
 
 from recbole_llmkt.profiles.store import Profile, ProfileStore
 from recbole_llmkt.utils.exceptions import ProfileError, reason_of
-from recbole_llmkt.utils.files import append_whole, exclusive, replace_file
+from recbole_llmkt.utils.files import append_whole, check_own_file, exclusive, replace_file
 from recbole_llmkt.utils.text import json_line
 from recbole_llmkt.utils.types import Array
 
@@ -172,6 +172,7 @@ def build_embeddings(
         raise ProfileError(f"There is no profile in {store.path}: run `llmkt profile` first.")
     vectors_path, ids_path = embedding_paths(folder or store.folder, encoder.name, store.entity)
     with exclusive(vectors_path.with_name(f".{store.entity}.lock"), wait=True):
+        check_own_file(_partial(vectors_path))
         known = _finished(vectors_path, ids_path, encoder.name, dtype)
         unfinished = _unfinished(_partial(vectors_path), known)
         known.update(unfinished)

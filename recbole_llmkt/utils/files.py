@@ -292,12 +292,38 @@ def whole_lines(content: bytes) -> tuple[bytes, bytes]:
     return (content + b"\n", b"") if is_whole else (content[:end], rest)
 
 
+def check_own_file(path: Path) -> None:
+    """Refuse to continue a file that leads elsewhere: a folder of others may hold such.
+
+    Parameters
+    ----------
+    path : Path
+        What is about to be changed in place; it may be missing.
+
+    Raises
+    ------
+    StorageError
+        It is a symbolic link, a folder, a pipe or a device.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise StorageError(
+            f"Cannot write {path}: it is a link, or no regular file. Put a copy of the file there, "
+            "or remove it."
+        )
+
+
 def drop_cut_line(path: Path) -> None:
     """Remove an incomplete last line, so that the next object starts on a line of its own.
 
     A complete last object is kept, and gets a line break if it has none. The caller must be the
     only writer.
+
+    Raises
+    ------
+    StorageError
+        As :func:`check_own_file`.
     """
+    check_own_file(path)
     if not path.exists():
         return
     content = path.read_bytes()

@@ -17,7 +17,7 @@ from recbole_llmkt.profiles.embeddings import (
     text_digest,
 )
 from recbole_llmkt.profiles.store import Profile, ProfileStore
-from recbole_llmkt.utils.exceptions import ProfileError
+from recbole_llmkt.utils.exceptions import ProfileError, StorageError
 
 
 class CountingEncoder:
@@ -146,6 +146,16 @@ def test_a_damaged_file_of_an_interrupted_run_is_discarded(store, caplog, conten
         built = build_embeddings(store, CountingEncoder())
     assert built.vectors[:, 0].tolist() == [1, 2, 1]
     assert "damaged" in caplog.text and not part.exists()
+
+
+def test_a_link_in_the_place_of_an_interrupted_run_is_not_followed(store, tmp_path):
+    vectors_path, _ = embedding_paths(store.folder, "some/encoder", "item")
+    vectors_path.parent.mkdir(parents=True)
+    (tmp_path / "other").write_text("kept")
+    vectors_path.with_suffix(".part").symlink_to(tmp_path / "other")
+    with pytest.raises(StorageError, match="is a link"):
+        build_embeddings(store, CountingEncoder())
+    assert (tmp_path / "other").read_text() == "kept"
 
 
 def test_what_comes_before_the_damage_is_kept(store, caplog):

@@ -170,3 +170,21 @@ def test_a_writer_whose_file_was_taken_for_a_leftover_makes_another(folder, monk
     monkeypatch.setattr(files, "_locked", late)
     replace_file(folder / "file", b"whole")
     assert (folder / "file").read_bytes() == b"whole" and len(list(folder.iterdir())) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="it has no named pipes")
+@pytest.mark.parametrize("odd", ["pipe", "device", "folder", "link", "dangling"])
+def test_what_leads_elsewhere_is_not_written_to(tmp_path, odd):
+    path, other = tmp_path / "user.jsonl", tmp_path / "other"
+    other.write_text("kept")
+    make = {
+        "pipe": lambda: os.mkfifo(path),
+        "device": lambda: path.symlink_to("/dev/zero"),
+        "folder": path.mkdir,
+        "link": lambda: path.symlink_to(other),
+        "dangling": lambda: path.symlink_to(tmp_path / "new"),
+    }
+    make[odd]()
+    with pytest.raises(StorageError, match=r"user\.jsonl: it is a link, or no regular file"):
+        drop_cut_line(path)
+    assert other.read_text() == "kept" and not (tmp_path / "new").exists()
