@@ -253,6 +253,19 @@ def _few_items(config: RunConfig, dataset: Dataset, training: Dataset) -> str | 
     return _too_few(wanted, n_items) if wanted > n_items else None
 
 
+def _many_negatives(config: RunConfig, dataset: Dataset, training: Dataset) -> str | None:
+    """Check that no more negatives are drawn for an interaction than there are items."""
+    n_items = dataset.item_num - 1
+    for key in ("sample_num", "candidate_num"):
+        wanted = config["train_neg_sample_args"].get(key)
+        if isinstance(wanted, int) and wanted > n_items:  # "none" where there is no sampling
+            return (
+                f"train_neg_sample_args: {key}: {wanted:,} is more than the {n_items:,} items of "
+                "the dataset: lower it."
+            )
+    return None
+
+
 def _no_label(config: RunConfig, dataset: Dataset, training: Dataset) -> str | None:
     """Check that a context-aware model has labels."""
     sampled = config["train_neg_sample_args"].get("distribution", "none") != "none"
@@ -316,6 +329,7 @@ def _few_for_clusters(config: RunConfig, dataset: Dataset, training: Dataset) ->
 LOADED_CHECKS: tuple[Callable[[RunConfig, Dataset, Dataset], str | None], ...] = (
     _no_training,
     _few_items,
+    _many_negatives,
     _no_label,
     _one_label,
     _one_sided_floats,

@@ -123,6 +123,11 @@ TIMED = [*ROWS, "timestamp"]
         ("BPR", {"additional_feat_suffix": ["emb"]}, "no file"),
         ("BPR", {"benchmark_filename": ["a", "b", "c"]}, "no file"),
         ("BPR", {"topk": [41], "valid_metric": "NDCG@41"}, "topk: 41 is more than the 40 items"),
+        (
+            "BPR",
+            {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 41}},
+            "sample_num: 41 is more than the 40 items",
+        ),
         ("NCL", {"num_clusters": 1000}, "num_clusters: 1000"),
         ("BPR", {"user_inter_num_interval": "[1000,inf)"}, "the filters"),
     ],
