@@ -313,7 +313,7 @@ def check_own_file(path: Path) -> None:
         )
 
 
-def check_regular(path: str | Path) -> None:
+def check_regular(path: str | os.PathLike[str]) -> None:
     """Refuse to read what never ends: a pipe or a device, also behind a link.
 
     Parameters
