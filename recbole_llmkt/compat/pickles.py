@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from recbole_llmkt.utils.exceptions import DataError
+from recbole_llmkt.utils.files import check_regular
 
 _File = Union[str, "os.PathLike[str]", IO[bytes]]
 _ZIP_SIGNATURE = b"PK\x03\x04"
@@ -107,8 +108,9 @@ def load_plain(path: str | os.PathLike[str], device: torch.device | str | None =
     DataError
         It holds anything else, or is not in the zip format.
     OSError
-        It cannot be opened.
+        It cannot be opened, or is no regular file.
     """
+    check_regular(path)
     with open(path, "rb") as file:
         signature = file.read(len(_ZIP_SIGNATURE))
     if signature != _ZIP_SIGNATURE or _is_script(path):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recbole_llmkt.utils.exceptions import DataError, reason_of
-from recbole_llmkt.utils.files import replace_file
+from recbole_llmkt.utils.files import check_regular, replace_file
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 
@@ -31,6 +31,7 @@ def read_arrays(path: Path, fix: str) -> Arrays:
         The file cannot be read.
     """
     try:
+        check_regular(path)
         file = np.load(path, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise ValueError("it holds a single array")

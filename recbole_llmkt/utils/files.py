@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import stat
 import sys
 import uuid
 from collections.abc import Iterator
@@ -310,6 +311,23 @@ def check_own_file(path: Path) -> None:
             f"Cannot write {path}: it is a link, or no regular file. Put a copy of the file there, "
             "or remove it."
         )
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Refuse to read what never ends: a pipe or a device, also behind a link.
+
+    Parameters
+    ----------
+    path : str or Path
+        What is about to be read whole.
+
+    Raises
+    ------
+    OSError
+        It is no regular file, or missing.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "It is no regular file", str(path))
 
 
 def drop_cut_line(path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from recbole_llmkt.utils.exceptions import DataError
-from recbole_llmkt.utils.files import append_whole, storing, whole_lines
+from recbole_llmkt.utils.files import append_whole, check_regular, storing, whole_lines
 from recbole_llmkt.utils.text import json_line
 
 logger = logging.getLogger(__name__)
@@ -33,6 +33,7 @@ def complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
     A last line that a crash cut off is left out, with a warning.
     """
+    check_regular(path)
     lines, rest = whole_lines(path.read_bytes())
     if rest.strip():
         logger.warning(
@@ -192,6 +193,7 @@ def read_object(path: Path, fix: str) -> Fields:
         It cannot be read, or holds something else.
     """
     try:
+        check_regular(path)
         values = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is damaged ({error}). {fix}") from error

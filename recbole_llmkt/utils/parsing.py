@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _MOST_VALUES = 100_000
 _DEEPEST = 50
+_LONGEST = 10_000_000  # characters of a file: a device has no end
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc,unused-ignore]
@@ -149,9 +150,12 @@ def load_yaml(path: str | Path) -> Settings:
         values.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        with open(path, encoding="utf-8-sig") as file:  # a pipe is fine: <(command)
+            text = file.read(_LONGEST + 1)
     except (OSError, ValueError) as error:
         raise ConfigError(f"Cannot read the configuration file '{path}': {error}.") from error
+    if len(text) > _LONGEST:
+        raise ConfigError(f"'{path}' is longer than {_LONGEST:,} characters: split it.")
     try:
         content = _read_yaml(text)
     except ConfigError as error:

@@ -9,8 +9,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from recbole_llmkt.compat.pickles import load_plain
 from recbole_llmkt.utils import files
-from recbole_llmkt.utils.exceptions import DataError, ProfileError, StorageError
+from recbole_llmkt.utils.arrays import read_arrays
+from recbole_llmkt.utils.exceptions import ConfigError, DataError, ProfileError, StorageError
 from recbole_llmkt.utils.files import (
     append_whole,
     drop_cut_line,
@@ -20,6 +22,8 @@ from recbole_llmkt.utils.files import (
     replacing,
     whole_lines,
 )
+from recbole_llmkt.utils.jsonl import read_object, read_objects
+from recbole_llmkt.utils.parsing import load_yaml
 from tests.helpers import limited_files
 
 
@@ -188,3 +192,21 @@ def test_what_leads_elsewhere_is_not_written_to(tmp_path, odd):
     with pytest.raises(StorageError, match=r"user\.jsonl: it is a link, or no regular file"):
         drop_cut_line(path)
     assert other.read_text() == "kept" and not (tmp_path / "new").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="it has no such devices")
+def test_what_has_no_end_is_not_read(tmp_path):
+    pipe, device = tmp_path / "pipe", tmp_path / "device"
+    os.mkfifo(pipe)
+    device.symlink_to("/dev/zero")
+    for path in (pipe, device):
+        with pytest.raises(DataError, match=r"(?i)no regular file"):
+            list(read_objects(path, "Remove it."))
+        with pytest.raises(DataError, match=r"(?i)no regular file"):
+            read_object(path, "Remove it.")
+        with pytest.raises(DataError, match=r"(?i)no regular file"):
+            read_arrays(path, "Remove it.")
+        with pytest.raises(OSError, match=r"(?i)no regular file"):
+            load_plain(path)
+    with pytest.raises(ConfigError, match="longer than 10,000,000 characters"):
+        load_yaml(device)

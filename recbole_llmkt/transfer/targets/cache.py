@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llmkt.utils.files import exclusive, replace_file
+from recbole_llmkt.utils.files import check_regular, exclusive, replace_file
 
 logger = getLogger(__name__)
 
@@ -99,6 +99,7 @@ def cached(
 
 def _read(path: Path, shape: tuple[int, int]) -> Matrix | None:
     try:
+        check_regular(path)
         with np.load(path, allow_pickle=False) as file:
             values: Matrix = file["values"]
         usable = values.shape == shape and values.dtype == np.float32
