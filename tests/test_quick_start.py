@@ -118,7 +118,7 @@ print("SCORES", model.predict(batch).tolist(), type(model).__module__, config["m
 def test_an_exported_checkpoint_loads_in_stock_recbole(tiny):
     attack = "__import__('os').system('touch owned')"
     result = run(tiny, "NeuMF", saved=True, my_key=attack)
-    export_stock_checkpoint(result["checkpoint"], "stock/model.pth")
+    export_stock_checkpoint(result["checkpoint"], "stock/model.pth", trust=True)
     Path("stock.py").write_text(STOCK)
     done = in_fork(run_stock_script, "stock.py", "stock/model.pth")
     line = next(

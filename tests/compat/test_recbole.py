@@ -99,7 +99,7 @@ def test_a_program_with_a_log_of_its_own_gets_records_at_once(own_log):
 def test_folders_of_the_log_may_be_there_already(monkeypatch):
     started = []
     monkeypatch.setattr(recbole, "init_logger", started.append)
-    config = {"model": "BPR", "checkpoint_dir": "deep/saved"}
+    config = {"model": "BPR", "checkpoint_dir": "deep/saved", "local_rank": 0}
     start_log(config)
     start_log(config)
     assert started == [config, config]

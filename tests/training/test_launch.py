@@ -3,6 +3,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -48,13 +49,19 @@ def test_a_defect_keeps_its_traceback():
 
 def _interruptible(rank):
     try:
+        Path(f"waiting-{rank}").touch()
         time.sleep(60)
     except KeyboardInterrupt:
         raise Interrupted("best.pth") from None
 
 
 def test_ctrl_c_waits_for_what_the_first_process_leaves():
-    threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    def interrupt():
+        while len([*Path().glob("waiting-*")]) < 2:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(Interrupted) as interrupted:
         in_processes(_interruptible, 2)
     assert interrupted.value.checkpoint == "best.pth"
