@@ -62,8 +62,11 @@ def test_ctrl_c_waits_for_what_the_first_process_leaves():
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt, daemon=True).start()
+    # Where the tests run in the background, Ctrl-C is ignored.
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.raises(Interrupted) as interrupted:
         in_processes(_interruptible, 2)
+    signal.signal(signal.SIGINT, ignored)
     assert interrupted.value.checkpoint == "best.pth"
 
 
