@@ -52,7 +52,7 @@ def settings(model: str, epochs: int) -> dict[str, Any]:
         "eval_batch_size": 2_000_000 if model != "NeuMF" else 50_000,
         "show_progress": False,
         "state": "ERROR",
-        "stopping_step": 0,
+        "stopping_step": 1000,
         "distil_loss_weight": 0.5,
         "kt_strict_keys": False,
         "kt_fast_ranking": True,
