@@ -5,7 +5,8 @@ profile's features, both models keep the ``k`` largest similarities of each item
 are :math:`XW`. C is the model's own similarity of the clicks:
 
 - ItemKNN: the cosine, with ``shrink`` in the denominator.
-- AsymKNN (Aiolli, RecSys 2013): :math:`x_i'x_j / (|x_j|^{2\alpha} |x_i|^{2(1 - \alpha)})`.
+- AsymKNN (Aiolli, RecSys 2013): :math:`x_i'x_j / (n_j^{\alpha} n_i^{1 - \alpha})`, n the number of
+  clicks.
 
 Profiles come in as
 
@@ -34,20 +35,20 @@ if TYPE_CHECKING:
 
 _TINY = 1e-6  # RecBole's, in itemknn.py and asymknn.py
 
-# Similarities from products (n, b), squared lengths of the rows (n, 1) and of the columns (1, b).
+# Similarities from products (n, b), sizes of the rows (n, 1) and of the columns (1, b).
 Similarity = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def solve_cosine(problem: Problem) -> Solution:
     """Find ItemKNN's neighbours with profiles."""
     shrink = float(problem.config["shrink"] or 0.0)
-    return _solve(problem, _cosine(shrink), _cosine(0.0))
+    return _solve(problem, 2, _cosine(shrink), _cosine(0.0))
 
 
 def solve_asymmetric(problem: Problem) -> Solution:
     """Find AsymKNN's neighbours with profiles."""
     similarity = _asymmetric(float(problem.config["alpha"]))
-    return _solve(problem, similarity, similarity)
+    return _solve(problem, 1, similarity, similarity)
 
 
 def _cosine(shrink: float) -> Similarity:
@@ -64,11 +65,14 @@ def _asymmetric(alpha: float) -> Similarity:
     return similarity
 
 
-def _solve(problem: Problem, of_clicks: Similarity, of_profiles: Similarity) -> Solution:
+def _solve(
+    problem: Problem, power: int, of_clicks: Similarity, of_profiles: Similarity
+) -> Solution:
+    """Find neighbours; the size of an item's clicks is the sum of their powers."""
     users = problem.config["knn_method"] == "user"
     clicks = (problem.interactions.T if users else problem.interactions).tocsc()
     features, weight = problem.features, problem.weight
-    squares = torch.from_numpy(np.asarray(clicks.power(2).sum(axis=0)).T).to(features)
+    sizes = torch.from_numpy(np.asarray(clicks.power(power).sum(axis=0)).T).to(features)
     lengths = features.square().sum(dim=1, keepdim=True)
     known = lengths > 0
     nearest = _Nearest(len(features), problem.config)
@@ -77,10 +81,10 @@ def _solve(problem: Problem, of_clicks: Similarity, of_profiles: Similarity) -> 
         counts = torch.from_numpy(gram_block(clicks, block)).to(features)
         products = features @ features[own].T
         if problem.kind == "rows":
-            total = squares + weight * lengths
+            total = sizes + weight * lengths
             mixed = of_clicks(counts.add_(products, alpha=weight), total, total[own].T)
         else:
-            by_clicks = of_clicks(counts, squares, squares[own].T)
+            by_clicks = of_clicks(counts, sizes, sizes[own].T)
             by_profile = of_profiles(products, lengths, lengths[own].T)
             share = (known & known[own].T) * (weight / (1.0 + weight))
             mixed = torch.lerp(by_clicks, by_profile.clamp_(min=0.0), share)
