@@ -25,7 +25,13 @@ from recbole_llmkt.keys.combinations import CLOSED_FORM, CONFIG_CHECKS, check_to
 from recbole_llmkt.keys.key import shown
 from recbole_llmkt.keys.names import hyperparameters, unknown_names
 from recbole_llmkt.keys.recbole_table import RECBOLE_KEYS, check_values
-from recbole_llmkt.keys.table import ADDRESS_KEYS, PROCESS_KEYS, check_keys, without_secrets
+from recbole_llmkt.keys.table import (
+    ADDRESS_KEYS,
+    CACHE_KEYS,
+    PROCESS_KEYS,
+    check_keys,
+    without_secrets,
+)
 from recbole_llmkt.registry import get_model
 from recbole_llmkt.utils import resources
 from recbole_llmkt.utils.exceptions import ConfigError, nearest, recbole_refusals
@@ -55,7 +61,6 @@ _WITHOUT_PROFILES = {
 _TEACHERS = ("CIN", "CINComp", "CrossNet", "DAGFM")
 # What the model or its metrics say, whatever a file may.
 _OWN_OF_MODEL = ("MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type")
-_PICKLES = ("dataset_save_path", "dataloaders_save_path", "save_dataset", "save_dataloaders")
 
 
 class Config(RecBoleConfig):  # type: ignore[misc]
@@ -327,7 +332,7 @@ def _refuse_code(values: Settings) -> None:
     teacher = values.get("teacher")
     if teacher is not None and teacher not in _TEACHERS:  # kd_dagfm.py hands it to eval
         raise ConfigError(f"'teacher: {teacher}': choose one of {', '.join(_TEACHERS)}.")
-    for key in _PICKLES:
+    for key in CACHE_KEYS:
         if values.get(key):
             raise ConfigError(
                 f"'{key}: {values[key]}': RecBole keeps its caches of data as pickles, which can "

@@ -38,6 +38,20 @@ ASYMKNN = pytest.param(
 )
 ENCODER = "test-encoder"
 DIM_TEXT = 24
+# A click model's settings on such a dataset.
+LABELED = {
+    "threshold": {"rating": 3},
+    "LABEL_FIELD": "label",
+    "train_neg_sample_args": None,
+    "metrics": ["AUC"],
+    "valid_metric": "AUC",
+    "eval_args": {
+        "split": {"RS": [0.6, 0.2, 0.2]},
+        "order": "TO",
+        "group_by": "user",
+        "mode": "labeled",
+    },
+}
 
 
 @dataclass

@@ -13,6 +13,23 @@ from recbole_llmkt.keys.key import Key
 from recbole_llmkt.utils.parsing import load_yaml
 from recbole_llmkt.utils.types import Settings
 
+# Read by models of RecBole, and named in none of its files.
+UNLISTED = (
+    "cin",
+    "contrast",
+    "eta",
+    "has_residual",
+    "norm",
+    "sim",
+    "use_filter",
+    "xgb_early_stopping_rounds",
+    "token_num_threshold",
+    "vae_anneal_cap",
+    "vae_anneal_steps",
+)
+# Those that name a file which the model is made from.
+FILES = ("pre_model_path", "pretrain_path", "mf_pretrain_path", "mlp_pretrain_path", "warm_up")
+
 _SIZES = re.compile(
     r"(size|sizes|size_list|dimension|dim|dims|dims_dnn|channels|kernels|strides|cin)$|"
     r"^(n|num)_(heads|factors|iterations|memory|cate|clusters|layers_)|^(num_layers|kfac|rank)$|"

@@ -18,7 +18,7 @@ from recbole.utils.argument_list import (
     training_arguments,
 )
 
-from recbole_llmkt.keys.hyperparameters import properties
+from recbole_llmkt.keys.hyperparameters import UNLISTED, properties
 from recbole_llmkt.keys.key import shown
 from recbole_llmkt.keys.recbole_table import RECBOLE_KEYS
 from recbole_llmkt.keys.table import KEYS, PREFIXES
@@ -73,17 +73,7 @@ _UNLISTED = [
     "CROP_ITEM_SEQ_LEN",
     "REORDER_ITEM_SEQ",
     "INVERSE_ITEM_SEQ",
-    "cin",
-    "contrast",
-    "eta",
-    "has_residual",
-    "norm",
-    "sim",
-    "use_filter",
-    "xgb_early_stopping_rounds",
-    "token_num_threshold",
-    "vae_anneal_cap",
-    "vae_anneal_steps",
+    *UNLISTED,
 ]
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from recbole_llmkt.keys.hyperparameters import properties
+from recbole_llmkt.keys.hyperparameters import FILES, UNLISTED, properties
 from recbole_llmkt.keys.recbole_table import RECBOLE_KEYS
-from recbole_llmkt.keys.table import KEYS, PROCESS_KEYS
+from recbole_llmkt.keys.table import CACHE_KEYS, KEYS, PROCESS_KEYS
 from recbole_llmkt.utils.types import Settings
 
 # Of the machine and of its user.
@@ -27,28 +27,17 @@ _LOCAL = {
     "kt_preset",
     *PROCESS_KEYS,
 }
-# Taken to be refused: RecBole's caches of data are pickles.
-_CACHES = {"save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path"}
-_DATA_AND_TRAINING = {"model", *RECBOLE_KEYS, *_CACHES} - _LOCAL
-# Read by models of RecBole, and named in none of its files.
-_UNLISTED_HYPERPARAMETERS = {
-    "cin",
-    "contrast",
-    "eta",
-    "has_residual",
-    "norm",
-    "sim",
-    "token_num_threshold",
-    "use_filter",
-    "vae_anneal_cap",
-    "vae_anneal_steps",
-    "xgb_early_stopping_rounds",
-}
-# Hyperparameters that name a file which the model is made from.
-_FILES = {"pre_model_path", "pretrain_path", "mf_pretrain_path", "mlp_pretrain_path", "warm_up"}
+# The caches are taken to be refused.
+_DATA_AND_TRAINING = {"model", *RECBOLE_KEYS, *CACHE_KEYS} - _LOCAL
 _TRANSFER = {name for name in KEYS if name.startswith("kt_")} - _LOCAL
 _OFFLINE_ENCODERS = ("wordllama", "sentence-transformers/all-MiniLM-L6-v2")
-_REACHING = {"checkpoint_dir", "profile_api_base", "profile_api_key_env", *_CACHES, *PROCESS_KEYS}
+_REACHING = {
+    "checkpoint_dir",
+    "profile_api_base",
+    "profile_api_key_env",
+    *CACHE_KEYS,
+    *PROCESS_KEYS,
+}
 _SEPARATORS = ("/", "\\", ".", ":", "\0")
 
 
@@ -69,7 +58,7 @@ class SavedSettings(NamedTuple):
     @property
     def files(self) -> list[str]:
         """Return the keys of files that the model is made from."""
-        return sorted(key for key in _FILES & self.ignored.keys() if self.ignored[key])
+        return sorted(key for key in FILES if self.ignored.get(key))
 
     @property
     def classes(self) -> list[str]:
@@ -91,10 +80,10 @@ def sort_saved(saved: Mapping[str, object], today: Mapping[str, object]) -> Save
     known = {
         *_DATA_AND_TRAINING,
         *properties("model").get(str(today.get("model", saved.get("model"))), {}),
-        *_UNLISTED_HYPERPARAMETERS,
+        *UNLISTED,
         *_TRANSFER,
         "profile_encoder",
-    } - _FILES
+    }.difference(FILES)
     own = any(_is_class(key, value) for key, value in today.items())
     taken: Settings = {}
     ignored: Settings = {}
@@ -113,7 +102,7 @@ def reaches_out(key: str, value: object) -> bool:
     if key == "profile_encoder":
         name = str(value)
         return name.startswith("openai:") or ("." in name and "/" not in name)
-    if key in _REACHING or key in _FILES:
+    if key in _REACHING or key in FILES:
         return bool(value)
     return not _is_harmless(key, value)
 
@@ -131,7 +120,7 @@ def _is_harmless(key: str, value: object) -> bool:
 
 def _is_own(key: str, value: object) -> bool:
     """Tell whether an unknown key is one of the hyperparameters of a class of today."""
-    listed = {*RECBOLE_KEYS, *KEYS, *_LOCAL, *_FILES}
+    listed = {*RECBOLE_KEYS, *KEYS, *_LOCAL, *FILES}
     return key not in listed and not key.startswith("profile_") and _is_plain(value)
 
 

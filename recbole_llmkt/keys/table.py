@@ -19,6 +19,8 @@ PREFIXES = ("kt_", "profile_")
 ADDRESS_KEYS = ("profile_api_base",)
 # Which of several processes this is, and where the first one listens, as RecBole's run() says.
 PROCESS_KEYS = ("local_rank", "world_size", "ip", "port", "nproc", "offset")
+# RecBole's caches of data, which are pickles.
+CACHE_KEYS = ("dataset_save_path", "dataloaders_save_path", "save_dataset", "save_dataloaders")
 # Keys that do not change the result of a run: folders, devices, logging.
 IRRELEVANT_KEYS = {
     "checkpoint_dir",

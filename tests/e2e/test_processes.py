@@ -17,19 +17,11 @@ from recbole_llmkt import quick_start
 from recbole_llmkt.quick_start import load_data_and_model
 from recbole_llmkt.training import launch
 from recbole_llmkt.utils.exceptions import ConfigError
-from tests.helpers import TinyDataset, add_profiles
+from tests.helpers import LABELED, TinyDataset, add_profiles
 
-LABELLED = {
-    "threshold": {"rating": 3},
-    "train_neg_sample_args": None,
+CLICKS = {
+    **LABELED,
     "metrics": ["AUC", "LogLoss"],
-    "valid_metric": "AUC",
-    "eval_args": {
-        "split": {"RS": [0.6, 0.2, 0.2]},
-        "order": "TO",
-        "group_by": "user",
-        "mode": "labeled",
-    },
     "shuffle": False,
     "train_batch_size": 60,
     "kt_loss": "mse",
@@ -84,7 +76,7 @@ def logged_losses() -> list[float]:
 @pytest.mark.parametrize("model", ["FM", "DCN"])
 def test_two_processes_train_what_one_trains(even, forked, model):
     """They share each batch, and DCN takes the statistics of all of it."""
-    keys = {**LABELLED, "loss_decimal_place": 7, "eval_step": 0}
+    keys = {**CLICKS, "loss_decimal_place": 7, "eval_step": 0}
     one = train(even, model, 1, **keys)
     losses = logged_losses()
     two = train(even, model, 2, **keys)

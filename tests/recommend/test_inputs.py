@@ -6,7 +6,8 @@ import numpy as np
 
 from recbole_llmkt.quick_start import train
 from recbole_llmkt.recommend.rank import Ranker
-from tests.recommend.test_rank import LABELED, SEQUENTIAL
+from tests.helpers import LABELED
+from tests.recommend.test_rank import SEQUENTIAL
 
 
 def inputs_of(dataset, model, **keys):

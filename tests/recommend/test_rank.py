@@ -9,7 +9,7 @@ from recbole_llmkt import load_data_and_model
 from recbole_llmkt.quick_start import train
 from recbole_llmkt.recommend.rank import Ranker
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
-from tests.helpers import add_profiles, ranked_pairs
+from tests.helpers import LABELED, add_profiles, ranked_pairs
 
 
 def checkpoint(dataset, model="BPR", **keys):
@@ -83,21 +83,6 @@ def test_what_follows_a_users_last_validation_row_is_the_test_row(make_dataset):
     assert (test["item_length"] == 8).any()
     for field in ("item_id_list", "rating_list", "timestamp_list", "item_length", "user_id"):
         assert torch.equal(made[field], test[field]), field
-
-
-LABELED = {
-    "threshold": {"rating": 3},
-    "LABEL_FIELD": "label",
-    "train_neg_sample_args": None,
-    "metrics": ["AUC"],
-    "valid_metric": "AUC",
-    "eval_args": {
-        "split": {"RS": [0.6, 0.2, 0.2]},
-        "order": "TO",
-        "group_by": "user",
-        "mode": "labeled",
-    },
-}
 
 
 @pytest.mark.parametrize("keys", [{}, {"numerical_features": ["timestamp"]}])

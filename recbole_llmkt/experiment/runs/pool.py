@@ -27,6 +27,7 @@ from recbole_llmkt.config import Config
 from recbole_llmkt.evaluation.per_user import FILE_NAME as USERS_FILE
 from recbole_llmkt.experiment.runs.plan import Run
 from recbole_llmkt.experiment.runs.records import RunResult
+from recbole_llmkt.keys.hyperparameters import FILES
 from recbole_llmkt.training.result import Result
 from recbole_llmkt.utils.exceptions import ConfigError, LLMKTError
 from recbole_llmkt.utils.files import storing
@@ -35,7 +36,7 @@ from recbole_llmkt.utils.jsonl import Fields
 LOG_FILE = "output.log"  # of a run, in its folder
 # Keys whose value is a path, or may be one, relative to the folder where the command started.
 _PATHS = ("data_path", "profile_dir")
-_POSSIBLE_PATHS = ("profile_encoder", "pre_model_path")
+_POSSIBLE_PATHS = ("profile_encoder", *FILES)
 _RESULT_FIX = "Training must return what recbole_llmkt.quick_start.train returns."
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

@@ -66,3 +66,18 @@ def test_a_result_of_a_wrong_type_fails_its_run_alone(tmp_path):
 def test_every_run_has_at_least_one_thread(jobs, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert threads_per_run(jobs) >= 1
+
+
+def pretrained_train(config, saved=True, on_epoch=None):
+    """Stand in for training: tell whether the file that the model is made from is found."""
+    found = os.path.isfile(config["mf_pretrain_path"])
+    return {"best_valid_score": float(found), "best_valid_result": {}, "test_result": None}
+
+
+def test_files_keep_their_place_in_a_run_that_works_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mf.pth").touch()
+    keys = {"mf_pretrain_path": "mf.pth"}
+    (run,) = Plan(["NeuMF"], ["base"], [1], "ml-100k", overrides=keys).runs()
+    (ended,) = (e for e in run_all([run], tmp_path, 1, pretrained_train) if isinstance(e, Ended))
+    assert ended.error == "" and ended.result.score == 1.0
