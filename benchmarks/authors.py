@@ -113,10 +113,17 @@ def quietly(work: Callable[..., float], *arguments: Any) -> float:
 @click.command()
 @click.argument("code", type=click.Path(exists=True, file_okay=False))
 @click.option("--models", default="NeuMF,SimpleX,MultiVAE", show_default=True)
-@click.option("--epochs", default=4, show_default=True, help="An even number.")
-@click.option("--pairs", default=3, show_default=True)
+@click.option("--epochs", default=4, show_default=True, type=click.IntRange(2), help="Even.")
+@click.option("--pairs", default=3, show_default=True, type=click.IntRange(1))
 def main(code: str, models: str, epochs: int, pairs: int) -> None:
     """Compare with the authors' code in the folder CODE."""
+    unknown = [model for model in models.split(",") if model not in MODELS]
+    if unknown:
+        raise click.BadParameter(f"--models: {unknown[0]}: there are {', '.join(MODELS)}.")
+    if epochs % 2:
+        raise click.BadParameter(f"--epochs: {epochs}: an even number, for two phases.")
+    if not Path(code, "utils", "gen_wrapper.py").is_file():
+        raise click.BadParameter(f"CODE: '{code}' has no utils/gen_wrapper.py: give their folder.")
     sys.path.insert(0, code)
     sys.modules.pop("models", None)
     from utils import gen_wrapper  # theirs

@@ -190,6 +190,11 @@ def main(models: str, seeds: str, entity: str, output: Path | None) -> None:
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
     output = output.absolute() if output else None
+    unknown = [model for model in models.split(",") if model not in MODELS]
+    if unknown:
+        raise click.BadParameter(f"--models: {unknown[0]}: there are {', '.join(MODELS)}.")
+    if not all(seed.isdecimal() for seed in seeds.split(",")):
+        raise click.BadParameter(f"--seeds: {seeds}: numbers, like 1,2.")
     runs = [(model, int(seed)) for model in models.split(",") for seed in seeds.split(",")]
     records = []
     with tempfile.TemporaryDirectory() as folder:

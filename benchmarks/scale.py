@@ -84,10 +84,18 @@ def line_of(users: int, constants: Constants, options: argparse.Namespace) -> li
     ]
 
 
+def counts(text: str) -> list[int]:
+    """Read numbers of users, each of 1 or more, with commas between them."""
+    numbers = [int(part) for part in text.split(",")]
+    if min(numbers) < 1:
+        raise ValueError(text)
+    return numbers
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--users", default="1000000,10000000,100000000")
+    parser.add_argument("--users", type=counts, default="1000000,10000000,100000000")
     parser.add_argument("--price-in", type=float, default=0.15, help="of a million tokens")
     parser.add_argument("--price-out", type=float, default=0.6, help="of a million tokens")
     parser.add_argument("--latency", type=float, default=3.0, help="seconds of a request")
@@ -97,10 +105,13 @@ def main() -> None:
     parser.add_argument("--recbole-bytes", type=float, default=2800, help="of a user")
     parser.add_argument("--profile-bytes", type=float, default=380, help="of a user")
     options = parser.parse_args()
+    for name in ("latency", "concurrency", "encoded_per_second", "vector_width"):
+        if not getattr(options, name) > 0:
+            parser.error(f"--{name.replace('_', '-')}: above 0")
     logging.disable(logging.WARNING)
     constants = measure()
     print(f"A user: {constants.tokens_in:.0f} tokens in, {constants.tokens_out:.0f} out.")
-    lines = [line_of(int(users), constants, options) for users in options.users.split(",")]
+    lines = [line_of(users, constants, options) for users in options.users]
     print(tabulate(lines, HEADERS, tablefmt="github", floatfmt=",.1f"))
 
 

@@ -158,10 +158,18 @@ def in_a_process(folder: str, with_profiles: bool, pairs: int) -> dict[str, floa
     return figures
 
 
+def counts(text: str) -> list[int]:
+    """Read numbers of users, each of 1 or more, with commas between them."""
+    numbers = [int(part) for part in text.split(",")]
+    if min(numbers) < 1:
+        raise ValueError(text)
+    return numbers
+
+
 def main() -> None:
     """Print a table with a line for each number of users."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--users", default="10000,100000,1000000")
+    parser.add_argument("--users", type=counts, default="10000,100000,1000000")
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -175,7 +183,7 @@ def main() -> None:
     if options.pairs < 1:
         parser.error("--pairs: at least 1")
     lines = []
-    for users in map(int, options.users.split(",")):
+    for users in options.users:
         with tempfile.TemporaryDirectory() as folder:
             write_data(Path(folder), users)
             base = in_a_process(folder, False, 1)

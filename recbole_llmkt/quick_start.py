@@ -22,6 +22,7 @@ from recbole_llmkt.datasets.loading import load_data, sample_users
 from recbole_llmkt.evaluation.per_user import recorded, user_metrics
 from recbole_llmkt.evaluation.slices import slice_metrics, wanted_tail
 from recbole_llmkt.keys.combinations import check_run
+from recbole_llmkt.keys.recbole_table import check_processes
 from recbole_llmkt.profiles.loading import RunProfiles
 from recbole_llmkt.training.checkpointing import CheckpointMixin
 from recbole_llmkt.training.continuing import Data, Start, open_checkpoint
@@ -299,6 +300,7 @@ def run(
     LLMKTError
         As :func:`train`, or the processes cannot meet, or there are fewer GPUs.
     """
+    check_processes(nproc, port)
     arguments = (model, dataset, config_file_list, config_dict or {}, command_line)
     keywords = {"saved": saved, "resume": resume, "start_from": start_from}
     if nproc == 1 and world_size <= 0:

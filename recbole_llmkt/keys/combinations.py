@@ -342,6 +342,21 @@ def check_together(settings: Settings, model: type, checks: Sequence[Check]) -> 
             raise ConfigError(wrong)
 
 
+def check_one_process(config: RunConfig) -> None:
+    """Refuse ``nproc`` where a run trains in one process.
+
+    Raises
+    ------
+    ConfigError
+        It is more than 1.
+    """
+    if config["single_spec"] and (config["nproc"] or 1) > 1:
+        raise ConfigError(
+            f"nproc: {config['nproc']} is for `llmkt train` and recbole_llmkt.quick_start.run: all "
+            "else trains in one process. Leave it out."
+        )
+
+
 def check_run(config: RunConfig, parts: Sequence[str] = ()) -> None:
     """Refuse what would make a run fail, before anything is read or written.
 
@@ -357,11 +372,7 @@ def check_run(config: RunConfig, parts: Sequence[str] = ()) -> None:
     ConfigError, DataError
         One line: what, where, and the fix.
     """
-    if config["single_spec"] and (config["nproc"] or 1) > 1:
-        raise ConfigError(
-            f"nproc: {config['nproc']} is for `llmkt train` and recbole_llmkt.quick_start.run: all "
-            "else trains in one process. Leave it out."
-        )
+    check_one_process(config)
     present = parts_of(config.final_config_dict)
     if "validation" in parts and config["eval_step"] == 0:
         raise ConfigError(

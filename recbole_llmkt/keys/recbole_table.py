@@ -107,6 +107,11 @@ def _gpu_id(value: object) -> str | None:
     return None if good and not isinstance(value, (bool, list)) else words
 
 
+def _port(value: object) -> str | None:
+    good = str(value).isdecimal() and 0 < int(str(value)) < 2**16
+    return None if good else "a port's number, from 1 to 65535."
+
+
 def _encoding(value: str) -> str | None:
     try:
         "".encode(value)
@@ -330,11 +335,32 @@ _GROUPS = {
     "train_neg_sample_args": _mapping("{distribution: uniform, sample_num: 1}", _sampling),
     "eval_args": dataclasses.replace(_mapping("{order: TO}", _eval_args), optional=False),
 }
+# Those of a process among several: RecBole's run() sets most of them.
+_OF_PROCESSES = {
+    "nproc": Key("", "int", optional=True, low=1, high=256),
+    "world_size": Key("", "int", optional=True, low=-1, high=65535),
+    "local_rank": Key("", "int", optional=True, low=0, high=65535),
+    "offset": Key("", "int", optional=True, low=0, high=65535),
+    "group_offset": Key("", "int", optional=True, low=0, high=65535),
+    "ip": Key("", "str", optional=True),
+    "port": Key("", "number", optional=True, rule=_port),
+}
 RECBOLE_KEYS = {
     name: dataclasses.replace(key, name=name)
     for names, key in _GROUPS.items()
     for name in names.split()
 }
+
+
+def check_processes(count: object, port: object) -> None:
+    """Refuse a number of processes, or a port where they meet, before any of them is started.
+
+    Raises
+    ------
+    ConfigError
+        Naming the key and what its value must be.
+    """
+    check_values({"nproc": count, "port": port}, "")
 
 
 def check_values(values: Mapping[str, object], model: str) -> None:
@@ -354,7 +380,7 @@ def check_values(values: Mapping[str, object], model: str) -> None:
     """
     defaults = properties("model").get(model, {})
     for name, value in values.items():
-        key = RECBOLE_KEYS.get(name)
+        key = RECBOLE_KEYS.get(name) or _OF_PROCESSES.get(name)
         if key is None and name in defaults:
             key = hyperparameter(name, defaults[name])
         wrong = key.refusal(value) if key else None

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from recbole_llmkt import quick_start
 from recbole_llmkt.checkpoints import load_checkpoint
 from recbole_llmkt.cli.main import main
+from recbole_llmkt.experiment.runs.plan import Plan
 from recbole_llmkt.utils.exceptions import ConfigError
 
 
@@ -59,6 +60,22 @@ def test_nproc_starts_processes_and_is_refused_elsewhere(flags, tiny, monkeypatc
     assert started == [3]
     with pytest.raises(ConfigError, match="nproc: 3 is for `llmkt train`"):
         quick_start.train(tiny.config("BPR", nproc=3))
+    plan = Plan(["BPR"], ["base"], [1], "ml-100k", overrides={"nproc": 3})
+    with pytest.raises(ConfigError, match="nproc: 3 is for `llmkt train`"):
+        plan.runs()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"nproc": 0}, "'nproc: 0': the value must be an integer from 1 to 256"),
+        ({"nproc": 999_999}, "an integer from 1 to 256"),
+        ({"nproc": 2, "port": "abc"}, "'port: abc': the value must be a port's number"),
+    ],
+)
+def test_what_is_no_number_of_processes_starts_none(wrong, words):
+    with pytest.raises(ConfigError, match=words):
+        quick_start.run("BPR", "ml-100k", config_dict={}, command_line=[], **wrong)
 
 
 def test_the_command_for_recommendations_works(tiny, flags):

@@ -13,6 +13,7 @@ from recbole_llmkt.evaluation.slices import DEFAULT as DEFAULT_SLICES
 from recbole_llmkt.experiment.runs.arms import arm_settings
 from recbole_llmkt.experiment.runs.records import RunKey, Winner
 from recbole_llmkt.experiment.runs.settings import deciding_settings, digest
+from recbole_llmkt.keys.combinations import check_one_process
 from recbole_llmkt.keys.table import ADDRESS_KEYS
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.types import Settings
@@ -178,6 +179,7 @@ class Plan:
         overlay = {**arm_settings(arm, self.own_arms), **(tuned.keys if tuned else {})}
         values = {**self.overrides, **overlay, "seed": seed}
         config = Config(model, self.dataset, files, values, command_line=[])
+        check_one_process(config)
         settings = deciding_settings(config)
         known.update(config.internal_config_dict)
         given = config.plain()
