@@ -346,7 +346,7 @@ def _check_gpus(settings: Settings) -> None:
         raise ConfigError(
             f"nproc: {count} needs as many GPUs; gpu_id: {settings['gpu_id']} names {named}, and "
             f"there are {torch.cuda.device_count()}. Name {count}, or set gpu_id: '' to train on "
-            "processors."
+            "CPUs."
         )
 
 

@@ -271,7 +271,7 @@ def run(
     """Train in one process or in several, on one machine or on several, as RecBole's ``run`` does.
 
     Several processes have a GPU each; where ``gpu_id`` is empty, or there is no GPU, they train on
-    processors. They share each batch: ``train_batch_size`` is that of all of them.
+    CPUs. They share each batch: ``train_batch_size`` is that of all of them.
 
     Parameters
     ----------

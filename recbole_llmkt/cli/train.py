@@ -54,7 +54,7 @@ def train(
     of the best epoch so far; the same command with --resume=CHECKPOINT continues after that epoch.
     --from=CHECKPOINT begins a new run with the rows that a model has learned, each by its id: data
     and settings may have changed since. --nproc=2 trains with two processes: each has a GPU, or all
-    train on the processor.
+    train on the CPU.
 
     \b
     Example:

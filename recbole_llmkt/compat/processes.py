@@ -1,4 +1,4 @@
-"""RecBole's training with several processes: on processors too, and with the metrics of all users.
+"""RecBole's training with several processes: on CPUs too, and with the metrics of all users.
 
 No upstream issue is known of the faults named here.
 """
@@ -29,7 +29,7 @@ def trains_on_processors(settings: Settings) -> bool:
 
 
 def join_processes(settings: Settings) -> None:
-    """Join the processes that train together on processors.
+    """Join the processes that train together on CPUs.
 
     ``Config._init_device`` in ``recbole/config/configurator.py`` knows GPUs and NCCL alone.
 

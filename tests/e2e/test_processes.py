@@ -1,4 +1,4 @@
-"""Two processes on processors train what one trains, and measure what one measures."""
+"""Two processes on CPUs train what one trains, and measure what one measures."""
 
 from __future__ import annotations
 
