@@ -16,6 +16,7 @@ from recbole_llmkt.compat.releases import (
 check_version()  # the rest imports what other versions lack
 
 from recbole_llmkt.compat.imports import importing_models, report_trial
+from recbole_llmkt.compat.interactions import release_when_split
 from recbole_llmkt.compat.metrics import MetricsCollector
 from recbole_llmkt.compat.models import (
     MASK_TOKENS,
@@ -87,6 +88,7 @@ __all__ = [
     "pickles_refused",
     "pretrains",
     "put_solution",
+    "release_when_split",
     "report_trial",
     "restore_kept",
     "scipy_matrices",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import logging
 import sys
@@ -18,7 +17,6 @@ import psutil
 import recbole.data.utils as recbole_data
 import torch
 from colorama.ansitowin32 import StreamWrapper
-from recbole.data.dataset.dataset import Dataset as RecBoleDataset
 from recbole.utils import ModelType, get_environment, get_tensorboard, init_logger
 
 from recbole_llmkt.compat.pandas import pandas_data
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
 
 logger = getLogger(__name__)
 
-_calcu_split_ids = RecBoleDataset._calcu_split_ids
 _get_dataloader = recbole_data.get_dataloader
 
 # The dataset class that recbole/data/utils.py, create_dataset, picks by the type of the model.
@@ -237,21 +234,10 @@ def data_preparation(
     with ExitStack() as stack:
         stack.enter_context(patch.object(recbole_data, "load_split_dataloaders", lambda _: None))
         stack.enter_context(pandas_data())
-        stack.enter_context(replaced(RecBoleDataset, "_calcu_split_ids", _split_ids_of))
         if not to_evaluate:
             stack.enter_context(patch.object(recbole_data, "get_dataloader", _training_alone))
         loaders: tuple[Loader, Loader, Loader] = recbole_data.data_preparation(config, dataset)
     return loaders
-
-
-def _split_ids_of(dataset: Dataset, tot: int, ratios: list[float]) -> list[int]:
-    """Return where a user's rows are split: computed once for all users with as many rows."""
-    return list(_split_ids(tot, tuple(ratios)))
-
-
-@functools.lru_cache(maxsize=4096)
-def _split_ids(tot: int, ratios: tuple[float, ...]) -> tuple[int, ...]:
-    return tuple(_calcu_split_ids(None, tot, list(ratios)))
 
 
 def _training_alone(config: RunConfig, phase: str) -> type:

@@ -11,7 +11,7 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
-from recbole_llmkt.compat import create_dataset, pandas_data
+from recbole_llmkt.compat import create_dataset, pandas_data, release_when_split
 from recbole_llmkt.datasets.atomic import read_header
 from recbole_llmkt.datasets.checks import check_files
 from recbole_llmkt.utils.exceptions import DataError, recbole_refusals
@@ -66,6 +66,7 @@ def build_splits(config: RunConfig) -> list[Dataset]:
         if ratings is not None:
             dataset.inter_feat[_ROW_FIELD] = np.arange(len(ratings))
             dataset.set_field_property(_ROW_FIELD, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
+        release_when_split(dataset)
         splits = dataset.build()
     if ratings is not None:
         for split in splits:
