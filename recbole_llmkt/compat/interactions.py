@@ -9,9 +9,9 @@ from __future__ import annotations
 import importlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,11 @@ from recbole.utils import FeatureType
 from recbole_llmkt.compat.replacing import replaced
 from recbole_llmkt.utils.types import Array
 
-IntArray = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    IntArray = npt.NDArray[np.int64]
+    # The frame, the column's name and its type.
+    _Columns = Sequence[tuple[pd.DataFrame, str, FeatureType]]
+    _Sizes = Callable[[int], IntArray]
 
 _read_csv = pd.read_csv
 _concatenate = Dataset._concat_remaped_tokens
@@ -52,14 +56,16 @@ def compact_interactions() -> Iterator[None]:
 # ---- reading -----------------------------------------------------------------------------------
 
 
-def read_plain(path: str, **keywords: Any) -> pd.DataFrame | None:
+def read_plain(
+    path: str, delimiter: str, encoding: str, dtype: Mapping[str, type], **keywords: object
+) -> pd.DataFrame | None:
     """Read an atomic file with pandas' C engine, part by part, its tokens as categories.
 
     Parameters
     ----------
     path : str
         The file.
-    **keywords
+    delimiter, encoding, dtype, **keywords
         What RecBole hands to ``pandas.read_csv``, ``engine`` left out.
 
     Returns
@@ -67,15 +73,18 @@ def read_plain(path: str, **keywords: Any) -> pd.DataFrame | None:
     pandas.DataFrame or None
         The columns of ``usecols``; None where the engines may read the file differently.
     """
-    if not _is_plain(path, keywords["delimiter"], keywords["encoding"]):
+    if not _is_plain(path, delimiter, encoding):
         return None
-    types = keywords["dtype"]
-    keywords["dtype"] = {name: object if kind is str else kind for name, kind in types.items()}
+    keywords |= {
+        "delimiter": delimiter,
+        "encoding": encoding,
+        "dtype": {name: object if kind is str else kind for name, kind in dtype.items()},
+    }
     columns: dict[str, _Column] = {}
     with _read_csv(path, **keywords, engine="c", low_memory=False, chunksize=_ROWS) as parts:
         for part in parts:
             for name in part:
-                column = columns.get(name) or columns.setdefault(name, _column(name, types[name]))
+                column = columns.get(name) or columns.setdefault(name, _column(name, dtype[name]))
                 column.append(part[name].to_numpy())
     return pd.DataFrame({name: column.joined() for name, column in columns.items()}, copy=False)
 
@@ -89,7 +98,7 @@ class _Column:
     def append(self, values: Array) -> None:
         self._parts.append(values)
 
-    def joined(self) -> Any:
+    def joined(self) -> object:
         parts, self._parts = self._parts, []
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -107,7 +116,7 @@ class _Tokens(_Column):
         # The last one is for the code -1: no value.
         super().append(np.array([*numbers, -1], dtype=np.int32)[codes])
 
-    def joined(self) -> Any:
+    def joined(self) -> object:
         tokens = pd.Index(list(self._numbers), dtype=object)
         return pd.Categorical.from_codes(super().joined(), categories=tokens)
 
@@ -136,7 +145,7 @@ def _is_plain(path: str, separator: str, encoding: str) -> bool:
         )
 
 
-def _blocks(file: Any, header: str) -> Iterator[str]:
+def _blocks(file: TextIO, header: str) -> Iterator[str]:
     """Yield a file by blocks of whole rows, each with a line break before it."""
     rest = header
     while text := file.read(_CHARACTERS):
@@ -148,7 +157,7 @@ def _blocks(file: Any, header: str) -> Iterator[str]:
 # ---- counting and numbering --------------------------------------------------------------------
 
 
-def count(values: Iterable[Any] = ()) -> Counter[Any]:
+def count(values: Iterable[Hashable] = ()) -> Counter[Hashable]:
     """Count values as ``collections.Counter`` does, categories by their numbers."""
     if not isinstance(values, pd.Categorical):
         return Counter(values)
@@ -156,11 +165,11 @@ def count(values: Iterable[Any] = ()) -> Counter[Any]:
     return Counter({token: n for token, n in zip(values.categories, counts.tolist()) if n})
 
 
-def _concatenate_tokens(self: Dataset, remap_list: Sequence[Any]) -> tuple[Any, Array]:
+def _concatenate_tokens(self: Dataset, remap_list: _Columns) -> tuple[object, Array]:
     """Return all tokens and where to split them; categories stay categories."""
     columns = [feat[field].values for feat, field, kind in remap_list if kind == FeatureType.TOKEN]
     if len(columns) < len(remap_list) or not all(isinstance(c, pd.Categorical) for c in columns):
-        joined: tuple[Any, Array] = _concatenate(self, remap_list)
+        joined: tuple[object, Array] = _concatenate(self, remap_list)
         return joined
     split_points: Array = np.cumsum(list(map(len, columns)))[:-1]
     return pd.api.types.union_categoricals(columns), split_points
@@ -217,7 +226,7 @@ def _leave_one_out(self: Dataset, group_by: str | None, leave_one_mode: str) -> 
 _LEFT_OUT = {"valid_and_test": (1, 2), "valid_only": (1,), "test_only": (2,)}
 
 
-def _split(self: Dataset, group_by: str | None, sizes_of: Any) -> list[Dataset]:
+def _split(self: Dataset, group_by: str | None, sizes_of: _Sizes) -> list[Dataset]:
     """Split the rows of each group, groups in the order of their first row.
 
     Parameters
@@ -231,7 +240,9 @@ def _split(self: Dataset, group_by: str | None, sizes_of: Any) -> list[Dataset]:
     """
     if group_by is None:
         ends = np.cumsum(sizes_of(len(self)))
-        rows: list[Any] = [slice(start, end) for start, end in zip([0, *ends], ends)]
+        rows: Sequence[slice | torch.Tensor] = [
+            slice(start, end) for start, end in zip([0, *ends], ends)
+        ]
     else:
         rows = _rows_of_parts(self.inter_feat[group_by].numpy(), sizes_of)
     self._drop_unused_col()
@@ -245,7 +256,7 @@ def _split(self: Dataset, group_by: str | None, sizes_of: Any) -> list[Dataset]:
     return [self.copy(Interaction(part)) for part in parts]
 
 
-def _rows_of_parts(owners: Array, sizes_of: Any) -> list[torch.Tensor]:
+def _rows_of_parts(owners: Array, sizes_of: _Sizes) -> list[torch.Tensor]:
     """Return the row numbers of each part."""
     small = np.int32 if len(owners) < 2**31 else np.int64
     groups = pd.factorize(owners)[0].astype(small)
