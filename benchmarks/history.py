@@ -55,7 +55,9 @@ def write_data(folder: Path, interactions: int) -> None:
             file.write("".join(map("u%d\ti%d\t%d\n".__mod__, rows)))
     with open(home / "many.item", "w") as file:
         file.write("item_id:token\ttitle:token_seq\tclass:token_seq\n")
-        file.writelines(f"i{item}\tThe title of item {item}\tkind{item % 20}\n" for item in range(ITEMS))
+        file.writelines(
+            f"i{item}\tThe title of item {item}\tkind{item % 20}\n" for item in range(ITEMS)
+        )
 
 
 def configure(folder: str) -> Config:

@@ -76,16 +76,23 @@ class Histories:
 
     def digests(self) -> dict[str, str]:
         """Return :func:`history_digest` of every user but the padding, by user token."""
+        numbers = self.digest_numbers()[1:].tolist()
+        return {
+            str(token): f"{number:016x}" for token, number in zip(self.user_tokens[1:], numbers)
+        }
+
+    def digest_numbers(self) -> npt.NDArray[np.uint64]:
+        """Return :func:`history_digest` as numbers, by internal id, shape (n_users,)."""
         order = np.argsort(self.item_tokens)
         rank = np.empty(len(order), dtype=np.int64)
         rank[order] = np.arange(len(order))
         sorted_tokens = self.item_tokens[order].astype(object)
-        digests = {}
+        numbers = np.zeros(len(self.user_tokens), dtype=np.uint64)
         for user_id in range(1, len(self.user_tokens)):
             tokens = sorted_tokens[np.sort(rank[self.items(user_id)])]
             # Sorted already: sorting it once more in history_digest takes linear time.
-            digests[str(self.user_tokens[user_id])] = history_digest(tokens)
-        return digests
+            numbers[user_id] = int(history_digest(tokens), 16)
+        return numbers
 
     def _span(self, user_id: int) -> slice:
         return slice(int(self.offsets[user_id]), int(self.offsets[user_id + 1]))

@@ -126,13 +126,19 @@ class ProfileStore:
         ProfileError
             Another line is no profile.
         """
-        if not self.exists():
-            return {}
-        profiles = {}
-        for number, line in complete_lines(self.path):
-            profile = self._parse(line, number)
-            profiles[profile.id] = profile
-        return profiles
+        return {profile.id: profile for profile in self.scan()}
+
+    def scan(self) -> Iterator[Profile]:
+        """Yield the profile of every line, failed ones and earlier ones of an id included.
+
+        Raises
+        ------
+        ProfileError
+            A line is no profile.
+        """
+        if self.exists():
+            for number, line in complete_lines(self.path):
+                yield self._parse(line, number)
 
     def usable(self) -> list[Profile]:
         """Return the profiles with a text and without an error."""
