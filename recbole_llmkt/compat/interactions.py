@@ -73,7 +73,8 @@ def read_plain(
     pandas.DataFrame or None
         The columns of ``usecols``; None where the engines may read the file differently.
     """
-    if not _is_plain(path, delimiter, encoding):
+    n_rows = _plain_rows(path, delimiter, encoding)
+    if n_rows is None:
         return None
     keywords |= {
         "delimiter": delimiter,
@@ -84,30 +85,33 @@ def read_plain(
     with _read_csv(path, **keywords, engine="c", low_memory=False, chunksize=_ROWS) as parts:
         for part in parts:
             for name in part:
-                column = columns.get(name) or columns.setdefault(name, _column(name, dtype[name]))
-                column.append(part[name].to_numpy())
-    return pd.DataFrame({name: column.joined() for name, column in columns.items()}, copy=False)
+                if name not in columns:
+                    is_token = dtype[name] is str and name.endswith(":token")
+                    columns[name] = (_Tokens if is_token else _Column)(n_rows, part[name].dtype)
+                columns[name].append(part[name].to_numpy())
+    return pd.DataFrame({name: column.whole() for name, column in columns.items()}, copy=False)
 
 
 class _Column:
-    """A column of numbers or lists, part by part."""
+    """A column of numbers or lists that is filled part by part."""
 
-    def __init__(self) -> None:
-        self._parts: list[Array] = []
+    def __init__(self, n_rows: int, dtype: npt.DTypeLike) -> None:
+        self._values = np.empty(n_rows, dtype)
+        self._end = 0
 
     def append(self, values: Array) -> None:
-        self._parts.append(values)
+        start, self._end = self._end, self._end + len(values)
+        self._values[start : self._end] = values
 
-    def joined(self) -> object:
-        parts, self._parts = self._parts, []
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    def whole(self) -> object:
+        return self._values[: self._end]
 
 
 class _Tokens(_Column):
     """A column of tokens: each token is held once, and each row as its number."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, n_rows: int, dtype: npt.DTypeLike) -> None:
+        super().__init__(n_rows, np.int32)
         self._numbers: dict[str, int] = {}
 
     def append(self, values: Array) -> None:
@@ -116,17 +120,13 @@ class _Tokens(_Column):
         # The last one is for the code -1: no value.
         super().append(np.array([*numbers, -1], dtype=np.int32)[codes])
 
-    def joined(self) -> object:
+    def whole(self) -> object:
         tokens = pd.Index(list(self._numbers), dtype=object)
-        return pd.Categorical.from_codes(super().joined(), categories=tokens)
+        return pd.Categorical.from_codes(super().whole(), categories=tokens)
 
 
-def _column(name: str, kind: type) -> _Column:
-    return _Tokens() if kind is str and name.endswith(":token") else _Column()
-
-
-def _is_plain(path: str, separator: str, encoding: str) -> bool:
-    """Tell whether both engines read a file alike.
+def _plain_rows(path: str, separator: str, encoding: str) -> int | None:
+    """Return the number of rows of a file that both engines read alike, and None for others.
 
     They differ in quotes, control characters, rows with more or fewer cells than the header, and
     the sign of zero.
@@ -139,10 +139,13 @@ def _is_plain(path: str, separator: str, encoding: str) -> bool:
         odd = ('["\x00\r\x0b\x0c\x1c-\x1f]', rf"-0+(?:[{mark}\n]|\Z)", ragged)
         patterns = [re.compile(pattern) for pattern in odd]
         if n_others < 1 or header.startswith("\ufeff"):
-            return False
-        return not any(
-            pattern.search(rows) for rows in _blocks(file, header) for pattern in patterns
-        )
+            return None
+        n_lines = 0
+        for rows in _blocks(file, header):
+            if any(pattern.search(rows) for pattern in patterns):
+                return None
+            n_lines += rows.count("\n")
+    return n_lines
 
 
 def _blocks(file: TextIO, header: str) -> Iterator[str]:
@@ -172,7 +175,8 @@ def _concatenate_tokens(self: Dataset, remap_list: _Columns) -> tuple[object, Ar
         joined: tuple[object, Array] = _concatenate(self, remap_list)
         return joined
     split_points: Array = np.cumsum(list(map(len, columns)))[:-1]
-    return pd.api.types.union_categoricals(columns), split_points
+    tokens = columns[0] if len(columns) == 1 else pd.api.types.union_categoricals(columns)
+    return tokens, split_points
 
 
 def _change_format(self: Dataset) -> None:
