@@ -167,6 +167,7 @@ def measure(folder: str, with_profiles: bool, pairs: int, width: int) -> dict[st
     task = None
     if with_profiles:
         task = TransferTask(RunContext(config, network, train_data, profiles))
+        profiles.forget()  # as the trainer does
     prepared = time.process_time()
     batch = make_batch(train_data, BATCH)
     network.train()
