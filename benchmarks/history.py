@@ -98,7 +98,7 @@ def measure(step: str, folder: str) -> dict[str, float]:
         **figures,
         "seconds": time.process_time() - start,
         "clock": time.monotonic() - clock,
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
     }
 
 

@@ -178,7 +178,7 @@ def measure(folder: str, with_profiles: bool, pairs: int, width: int) -> dict[st
         "step": 1000 * statistics.median(plain for plain, _ in steps),
         "ratio": statistics.median(transfer / plain for plain, transfer in steps),
         "now": psutil.Process().memory_info().rss / 1e6,
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
     }
     rows_alone = passes(network, task, batch, PASSES * pairs)
     figures["pass"] = 1000 * statistics.median(plain for plain, _ in rows_alone)
