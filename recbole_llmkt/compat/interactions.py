@@ -34,6 +34,7 @@ _read_csv = pd.read_csv
 _concatenate = Dataset._concat_remaped_tokens
 _ROWS = 1_000_000  # rows read at once
 _CHARACTERS = 2**24  # characters checked at once
+_ODD = '"\x00\r\x0b\x0c\x1c\x1d\x1e\x1f'
 
 
 @contextmanager
@@ -73,8 +74,8 @@ def read_plain(
     pandas.DataFrame or None
         The columns of ``usecols``; None where the engines may read the file differently.
     """
-    n_rows = _plain_rows(path, delimiter, encoding)
-    if n_rows is None:
+    n_lines = _plain_lines(path, delimiter, encoding)
+    if n_lines is None:
         return None
     keywords |= {
         "delimiter": delimiter,
@@ -87,7 +88,7 @@ def read_plain(
             for name in part:
                 if name not in columns:
                     is_token = dtype[name] is str and name.endswith(":token")
-                    columns[name] = (_Tokens if is_token else _Column)(n_rows, part[name].dtype)
+                    columns[name] = (_Tokens if is_token else _Column)(n_lines, part[name].dtype)
                 columns[name].append(part[name].to_numpy())
     return pd.DataFrame({name: column.whole() for name, column in columns.items()}, copy=False)
 
@@ -125,8 +126,8 @@ class _Tokens(_Column):
         return pd.Categorical.from_codes(super().whole(), categories=tokens)
 
 
-def _plain_rows(path: str, separator: str, encoding: str) -> int | None:
-    """Return the number of rows of a file that both engines read alike, and None for others.
+def _plain_lines(path: str, separator: str, encoding: str) -> int | None:
+    """Return the number of lines of a file that both engines read alike, and None for others.
 
     They differ in quotes, control characters, rows with more or fewer cells than the header, and
     the sign of zero.
@@ -136,15 +137,14 @@ def _plain_rows(path: str, separator: str, encoding: str) -> int | None:
         header = file.readline()
         n_others, cell = header.count(separator), rf"[^{mark}\n]*"
         ragged = rf"\n(?!\Z)(?!(?:{cell}{mark}){{{n_others}}}{cell}(?:\n|\Z))"
-        odd = ('["\x00\r\x0b\x0c\x1c-\x1f]', rf"-0+(?:[{mark}\n]|\Z)", ragged)
-        patterns = [re.compile(pattern) for pattern in odd]
+        patterns = [re.compile(rf"-0+(?:[{mark}\n]|\Z)"), re.compile(ragged)]
         if n_others < 1 or header.startswith("\ufeff"):
             return None
         n_lines = 0
         for rows in _blocks(file, header):
-            if any(pattern.search(rows) for pattern in patterns):
+            if any(sign in rows for sign in _ODD) or any(p.search(rows) for p in patterns):
                 return None
-            n_lines += rows.count("\n")
+            n_lines += rows.count("\n") - 1
     return n_lines
 
 

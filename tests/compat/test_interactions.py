@@ -68,7 +68,7 @@ def test_the_quick_engine_reads_only_what_both_read_alike(monkeypatch, name, cha
     types = {"user_id:token": str, "rating:float": np.float64, "tags:token_seq": str}
     given = {"usecols": list(types)[: 1 if name == "one column" else 3], "dtype": types}
     made, engines = read_by(monkeypatch, **given)
-    monkeypatch.setattr(interactions, "_plain_rows", lambda *arguments: None)
+    monkeypatch.setattr(interactions, "_plain_lines", lambda *arguments: None)
     assert made == read_by(monkeypatch, **given)[0]
     if name != "plain" or PANDAS_2:
         assert engines[-1] == ("c" if name in ("plain", "no rows") else "python")

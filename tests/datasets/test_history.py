@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from recbole_llmkt.config import Config
+from recbole_llmkt.datasets import history
 from recbole_llmkt.datasets.checks import check_files
 from recbole_llmkt.datasets.history import Histories, history_digest, training_histories
 from recbole_llmkt.datasets.splits import build_splits, training_split
@@ -219,6 +220,16 @@ def test_a_million_interactions_take_less_than_two_seconds():
     assert time.process_time() - start < 2
     mine = feat["item_id"][feat["user_id"] == 77].numpy()
     assert digests["77"] == history_digest(map(str, mine))
+
+
+def test_interactions_are_ordered_by_user_then_time_then_row():
+    rng = np.random.default_rng(1)
+    users = rng.integers(1, 20, 500)
+    times = rng.integers(0, 9, 500).astype(np.float32)
+    times[::50] = np.nan
+    order = history._by_user(users, times)
+    assert order.tolist() == np.lexsort((times, users)).tolist() and order.dtype == np.int32
+    assert history._by_user(users, None).tolist() == np.argsort(users, kind="stable").tolist()
 
 
 def test_odd_ids_keep_their_letters_where_recbole_keeps_them(make_dataset):
