@@ -184,7 +184,7 @@ def log_held_back(config: RunConfig) -> Iterator[None]:
 
 
 def create_dataset(
-    config: RunConfig, adapt: Callable[[type], type] | None = None
+    config: RunConfig, adapt: Callable[[type], Callable[[RunConfig], NumberedDataset]] | None = None
 ) -> NumberedDataset:
     """Read a run's dataset from its atomic files, as RecBole does, and from nothing else.
 
@@ -197,21 +197,27 @@ def create_dataset(
     config : Config
         The run's configuration.
     adapt : callable, optional
-        Returns a subclass of the class that RecBole picks, to be used in its place.
+        Returns what makes the dataset in the place of the class that RecBole picks.
 
     Returns
     -------
     recbole.data.dataset.Dataset
     """
+    kind = dataset_class(config)
+    _note_cache(config, f"{config['dataset']}-{kind.__name__}.pth")
+    with pickles_refused(), pandas_data():
+        dataset: NumberedDataset = (adapt(kind) if adapt else kind)(config)
+    return dataset
+
+
+def dataset_class(config: RunConfig) -> type:
+    """Return the class of a run's dataset: RecBole picks it by the model."""
     module = importlib.import_module("recbole.data.dataset")
     name = config["model"] + "Dataset"
     if not hasattr(module, name):
         name = _DATASET_CLASSES.get(config["MODEL_TYPE"], "Dataset")
-    _note_cache(config, f"{config['dataset']}-{name}.pth")
-    dataset_class: type = getattr(module, name)
-    with pickles_refused(), pandas_data():
-        dataset: NumberedDataset = (adapt(dataset_class) if adapt else dataset_class)(config)
-    return dataset
+    kind: type = getattr(module, name)
+    return kind
 
 
 def data_preparation(
@@ -240,8 +246,7 @@ def data_preparation(
     _note_cache(config, f"{config['dataset']}-for-{config['model']}-dataloader.pth")
     with ExitStack() as stack:
         stack.enter_context(patch.object(recbole_data, "load_split_dataloaders", lambda _: None))
-        stack.enter_context(pandas_data())
-        stack.enter_context(replaced(RecBoleDataset, "_calcu_split_ids", _split_ids_of))
+        stack.enter_context(_splitting())
         if ranks_fast(config) and not config.says("eval_batch_size"):
             target = (FullSortEvalDataLoader, "_init_batch_size_and_step")
             stack.enter_context(replaced(*target, _fit_items))
@@ -249,6 +254,19 @@ def data_preparation(
             stack.enter_context(patch.object(recbole_data, "get_dataloader", _training_alone))
         loaders: tuple[Loader, Loader, Loader] = recbole_data.data_preparation(config, dataset)
     return loaders
+
+
+@contextmanager
+def _splitting() -> Iterator[None]:
+    with pandas_data(), replaced(RecBoleDataset, "_calcu_split_ids", _split_ids_of):
+        yield
+
+
+def split_dataset(dataset: NumberedDataset) -> list[Dataset]:
+    """Return the parts of a dataset, as :func:`data_preparation` splits it."""
+    with _splitting():
+        parts: list[Dataset] = dataset.build()
+    return parts
 
 
 def ranks_fast(config: RunConfig) -> bool:
