@@ -50,7 +50,12 @@ from recbole_llmkt.compat.recbole import (
     start_log,
 )
 from recbole_llmkt.compat.scipy import scipy_matrices
-from recbole_llmkt.compat.solved import packed_solution, put_solution, unpack_solution
+from recbole_llmkt.compat.solved import (
+    packed_solution,
+    put_solution,
+    unpack_solution,
+    unsolved_model,
+)
 from recbole_llmkt.compat.stock import stock_recbole
 from recbole_llmkt.compat.torch import (
     anomaly_detection_kept,
@@ -102,6 +107,7 @@ __all__ = [
     "trained_parts",
     "trains_on_processors",
     "unpack_solution",
+    "unsolved_model",
     "versions",
     "weights_loaded",
 ]
