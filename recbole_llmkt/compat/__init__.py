@@ -16,6 +16,7 @@ from recbole_llmkt.compat.releases import (
 check_version()  # the rest imports what other versions lack
 
 from recbole_llmkt.compat.imports import importing_models, report_trial
+from recbole_llmkt.compat.interactions import release_when_split
 from recbole_llmkt.compat.metrics import MetricsCollector
 from recbole_llmkt.compat.models import (
     MASK_TOKENS,
@@ -46,7 +47,6 @@ from recbole_llmkt.compat.recbole import (
     make_folders,
     making_trainer,
     ranks_fast,
-    split_dataset,
     start_log,
 )
 from recbole_llmkt.compat.scipy import scipy_matrices
@@ -97,10 +97,10 @@ __all__ = [
     "pretrains",
     "put_solution",
     "ranks_fast",
+    "release_when_split",
     "report_trial",
     "restore_kept",
     "scipy_matrices",
-    "split_dataset",
     "start_log",
     "stock_recbole",
     "torch_quiet",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import logging
 import sys
@@ -19,7 +18,6 @@ import recbole.data.utils as recbole_data
 import torch
 from colorama.ansitowin32 import StreamWrapper
 from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
-from recbole.data.dataset.dataset import Dataset as RecBoleDataset
 from recbole.utils import ModelType, get_environment, get_tensorboard, init_logger
 
 from recbole_llmkt.compat.pandas import pandas_data
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
 
 logger = getLogger(__name__)
 
-_calcu_split_ids = RecBoleDataset._calcu_split_ids
 _get_dataloader = recbole_data.get_dataloader
 _init_ranking_batches = FullSortEvalDataLoader._init_batch_size_and_step
 # Pairs of user and item that are ranked at once by default: scores of 4 MB.
@@ -246,7 +243,7 @@ def data_preparation(
     _note_cache(config, f"{config['dataset']}-for-{config['model']}-dataloader.pth")
     with ExitStack() as stack:
         stack.enter_context(patch.object(recbole_data, "load_split_dataloaders", lambda _: None))
-        stack.enter_context(_splitting())
+        stack.enter_context(pandas_data())
         if ranks_fast(config) and not config.says("eval_batch_size"):
             target = (FullSortEvalDataLoader, "_init_batch_size_and_step")
             stack.enter_context(replaced(*target, _fit_items))
@@ -254,19 +251,6 @@ def data_preparation(
             stack.enter_context(patch.object(recbole_data, "get_dataloader", _training_alone))
         loaders: tuple[Loader, Loader, Loader] = recbole_data.data_preparation(config, dataset)
     return loaders
-
-
-@contextmanager
-def _splitting() -> Iterator[None]:
-    with pandas_data(), replaced(RecBoleDataset, "_calcu_split_ids", _split_ids_of):
-        yield
-
-
-def split_dataset(dataset: NumberedDataset) -> list[Dataset]:
-    """Return the parts of a dataset, as :func:`data_preparation` splits it."""
-    with _splitting():
-        parts: list[Dataset] = dataset.build()
-    return parts
 
 
 def ranks_fast(config: RunConfig) -> bool:
@@ -282,16 +266,6 @@ def _fit_items(loader: FullSortEvalDataLoader) -> None:
         n_items = loader._dataset.item_num
         loader.step = max(loader.step, _PAIRS_AT_ONCE // n_items)
         loader.set_batch_size(loader.step * n_items)
-
-
-def _split_ids_of(dataset: Dataset, tot: int, ratios: list[float]) -> list[int]:
-    """Return where a user's rows are split: computed once for all users with as many rows."""
-    return list(_split_ids(tot, tuple(ratios)))
-
-
-@functools.lru_cache(maxsize=4096)
-def _split_ids(tot: int, ratios: tuple[float, ...]) -> tuple[int, ...]:
-    return tuple(_calcu_split_ids(None, tot, list(ratios)))
 
 
 def _training_alone(config: RunConfig, phase: str) -> type:

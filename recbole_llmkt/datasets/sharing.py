@@ -21,7 +21,7 @@ import numpy as np
 import psutil
 import torch
 
-from recbole_llmkt.compat import create_dataset, dataset_class, split_dataset
+from recbole_llmkt.compat import create_dataset, dataset_class, pandas_data
 from recbole_llmkt.datasets.vocabulary import hash_rows
 from recbole_llmkt.utils.types import Dataset, NumberedDataset, RunConfig
 
@@ -109,7 +109,8 @@ def share(config: RunConfig) -> None:
     with _recorded() as records:
         dataset = create_dataset(config, lambda kind: lambda _: kind(asked))
         dataset.row_hashes = hash_rows(dataset)
-        parts = split_dataset(dataset)
+        with pandas_data():
+            parts = dataset.build()
     if _random_states() == before:
         _shared.append(_Shared(asked.answers, files, dataset, parts, records))
 
