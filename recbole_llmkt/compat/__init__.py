@@ -41,14 +41,21 @@ from recbole_llmkt.compat.recbole import (
     building_model,
     create_dataset,
     data_preparation,
+    dataset_class,
     environment_table,
     log_held_back,
     make_folders,
     making_trainer,
+    ranks_fast,
     start_log,
 )
 from recbole_llmkt.compat.scipy import scipy_matrices
-from recbole_llmkt.compat.solved import packed_solution, put_solution, unpack_solution
+from recbole_llmkt.compat.solved import (
+    packed_solution,
+    put_solution,
+    unpack_solution,
+    unsolved_model,
+)
 from recbole_llmkt.compat.stock import stock_recbole
 from recbole_llmkt.compat.torch import (
     anomaly_detection_kept,
@@ -69,6 +76,7 @@ __all__ = [
     "complete_adagrad",
     "create_dataset",
     "data_preparation",
+    "dataset_class",
     "environment_table",
     "evaluate_own_part",
     "forget_computed",
@@ -88,6 +96,7 @@ __all__ = [
     "pickles_refused",
     "pretrains",
     "put_solution",
+    "ranks_fast",
     "release_when_split",
     "report_trial",
     "restore_kept",
@@ -98,6 +107,7 @@ __all__ = [
     "trained_parts",
     "trains_on_processors",
     "unpack_solution",
+    "unsolved_model",
     "versions",
     "weights_loaded",
 ]
