@@ -139,18 +139,18 @@ def main() -> None:
         return
     lines = []
     for interactions in options.interactions:
-        stock = {"seconds": "-", "peak": "-"}
+        stock: dict[str, float] = {}
         with tempfile.TemporaryDirectory() as folder:
             write_data(Path(folder), interactions)
             if interactions <= options.stock:
                 stock = in_a_process("stock", folder)
             ours = in_a_process("prompts", folder)
-        line = [f"{interactions:,}", stock["seconds"], stock["peak"]]
+        line = [f"{interactions:,}", stock.get("seconds"), stock.get("peak")]
         lines.append([*line, *(ours[key] for key in ("split", "seconds", "peak", "prompt"))])
     headers = ["interactions", "RecBole (s)", "RecBole (GB)", "split (s)", "all (s)", "all (GB)"]
     headers += ["a prompt (ms)"]
     floats = ("", ".0f", ".2f", ".0f", ".0f", ".2f", ".1f")
-    print(tabulate(lines, headers, tablefmt="github", floatfmt=floats))
+    print(tabulate(lines, headers, tablefmt="github", floatfmt=floats, missingval="-"))
 
 
 if __name__ == "__main__":
