@@ -261,9 +261,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     def _adapt_to_model(self, final: Settings) -> None:
         """Set what RecBole asks for and does not set itself: its defaults contradict each other."""
-        cross_entropy = (
-            not hasattr(self.model_class, "input_type") and final.get("loss_type") == "CE"
-        )
+        open_loss = not hasattr(self.model_class, "input_type")
+        cross_entropy = open_loss and final.get("loss_type") == "CE"
         silent = not self.says("train_neg_sample_args")
         if self.model_class.type == ModelType.SEQUENTIAL and cross_entropy and silent:
             if final["train_neg_sample_args"] is not None:
@@ -318,7 +317,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         """
         values = {key: _quoted(value) for key, value in self._given.items() if is_plain(value)}
         values["kt_preset"] = None
-        for key in PROCESS_KEYS:
+        # What nobody set is chosen to fit the number of items.
+        chosen = () if self.says("eval_batch_size") else ("eval_batch_size",)
+        for key in (*PROCESS_KEYS, *chosen):
             values.pop(key, None)
         return {**values, "model": self.model_path, "dataset": self.dataset}
 

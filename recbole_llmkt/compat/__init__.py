@@ -44,6 +44,7 @@ from recbole_llmkt.compat.recbole import (
     log_held_back,
     make_folders,
     making_trainer,
+    ranks_fast,
     start_log,
 )
 from recbole_llmkt.compat.scipy import scipy_matrices
@@ -87,6 +88,7 @@ __all__ = [
     "pickles_refused",
     "pretrains",
     "put_solution",
+    "ranks_fast",
     "report_trial",
     "restore_kept",
     "scipy_matrices",

@@ -20,15 +20,16 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recbole_llmkt.compat import ranks_fast
 from recbole_llmkt.utils.types import Features, RunConfig
 
 logger = getLogger(__name__)
 
 # Relative to the largest score of a user.
 TOLERANCE = 1e-6
-# Numbers in the widest intermediate result of a block: it stays in a processor's cache.
-_BLOCK = 1 << 22
-_WIDTH = 128  # assumed of the widest layer
+# Users, and items, of a square block: on a CPU its intermediate results stay in a core's cache.
+_SIDE = {"cpu": 96}
+_SIDE_ELSEWHERE = 1024
 # What treats every row alone, and keeps rows apart: in one tensor, or between several.
 _ROW_BY_ROW = {
     *("embedding", "linear", "batch_norm", "layer_norm", "conv1d", "conv2d"),
@@ -273,10 +274,10 @@ class PairRanker:
     def __init__(self, config: RunConfig, model: nn.Module, items: Features) -> None:
         self.model = model
         self.items = items
-        wanted = config["kt_fast_ranking"]
-        asked = config["kt_enabled"] if wanted is None else wanted
         own = getattr(type(model), "full_sort_predict", None)
-        self._works = None if asked and own is AbstractRecommender.full_sort_predict else False
+        self._works = (
+            None if ranks_fast(config) and own is AbstractRecommender.full_sort_predict else False
+        )
 
     @contextmanager
     def ranking(self, users: Features) -> Iterator[None]:
@@ -314,14 +315,23 @@ class PairRanker:
             self._works = self._try(users[:1])
         if not self._works:
             return None
-        size = max(1, _BLOCK // (_WIDTH * len(self.items)))
-        starts = range(0, len(users), size)
-        return torch.cat([self._block(users[start : start + size]) for start in starts])
+        return self._by_blocks(users)
 
-    def _block(self, users: Features) -> Tensor:
-        grid = (len(users), len(self.items))
+    def _by_blocks(self, users: Features) -> Tensor:
+        device = next(values for _, values in _columns(users)).device
+        side = _SIDE.get(device.type, _SIDE_ELSEWHERE)
+        width = max(side, side * side // len(users))
+        items = [self.items[start : start + width] for start in range(0, len(self.items), width)]
+        rows = []
+        for start in range(0, len(users), side):
+            some = users[start : start + side]
+            rows.append(torch.cat([self._block(some, block) for block in items], 1))
+        return torch.cat(rows)
+
+    def _block(self, users: Features, items: Features) -> Tensor:
+        grid = (len(users), len(items))
         columns = {name: Pairs([values[:, None]], grid) for name, values in _columns(users)}
-        columns |= {name: Pairs([values[None]], grid) for name, values in _columns(self.items)}
+        columns |= {name: Pairs([values[None]], grid) for name, values in _columns(items)}
         scores = self.model.predict(_PairFeatures(columns))  # type: ignore[operator]
         if not isinstance(scores, Pairs) or len(scores.shape) != 1:
             raise NotPairwiseError("the result of predict")
@@ -330,7 +340,7 @@ class PairRanker:
     def _try(self, user: Features) -> bool:
         """Compare with RecBole's way for one user."""
         try:
-            scores = self._block(user)
+            scores = self._by_blocks(user)
         except Exception as error:  # of the model's own code, which expects rows
             logger.debug("%s cannot rank by blocks: %r", type(self.model).__name__, error)
             return False

@@ -204,7 +204,8 @@ _TRANSFER_KEYS = (
         low=1, optional=True, every_arm=True),
     Key("kt_fast_ranking", "bool", None,
         "Rank all items by blocks of users x items where a model scores pairs, as NeuMF does: the "
-        "same scores to 1e-6, sooner. ~: with kt_enabled, and in every arm of a comparison.",
+        "same scores to 1e-6, sooner; and many users at once unless eval_batch_size is given. "
+        "~: with kt_enabled, and in every arm of a comparison.",
         optional=True, every_arm=True),
 )
 

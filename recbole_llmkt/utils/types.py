@@ -165,6 +165,10 @@ class RunConfig(Protocol):
         """Return what it was made from, as plain values."""
         ...
 
+    def says(self, key: str) -> bool:
+        """Return whether somebody gave the key a value."""
+        ...
+
 
 class Features(Protocol):
     """Columns by name, a batch or a table of a dataset: RecBole's ``Interaction``."""

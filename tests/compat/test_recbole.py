@@ -14,11 +14,13 @@ from recbole.utils import ModelType
 
 from recbole_llmkt.compat import (
     create_dataset,
+    data_preparation,
     environment_table,
     log_held_back,
     recbole,
     start_log,
 )
+from recbole_llmkt.config import Config
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,27 @@ def test_the_dataset_is_of_the_class_that_recbole_picks(model, kind, name):
     config = {"model": model, "MODEL_TYPE": kind, "dataset": "d", "checkpoint_dir": "saved"}
     picked = create_dataset(config, adapt=lambda dataset_class: lambda config: dataset_class)
     assert picked.__name__ == name
+
+
+@pytest.mark.parametrize(
+    ("keys", "pairs"),
+    [
+        ({"kt_enabled": True}, 1 << 20),
+        ({"kt_enabled": False}, 4096),  # as stock RecBole
+        ({"kt_enabled": False, "kt_fast_ranking": True}, 1 << 20),
+        ({"kt_enabled": True, "eval_batch_size": 130}, 130),
+    ],
+)
+def test_many_users_are_ranked_at_once_unless_a_size_is_given(tiny, keys, pairs):
+    values = {**tiny.config("BPR").plain(), **keys}
+    if "eval_batch_size" not in keys:
+        del values["eval_batch_size"]
+    config = Config(config_dict=values, command_line=[])
+    for equal in (config, Config(config_dict=config.plain(), command_line=[])):
+        _, *evaluated = data_preparation(equal, create_dataset(equal))
+        n_items = evaluated[0]._dataset.item_num
+        assert [loader.step for loader in evaluated] == 2 * [pairs // n_items]
+        assert equal["eval_batch_size"] == keys.get("eval_batch_size", 4096)
 
 
 class Keep(logging.Handler):

@@ -8,6 +8,7 @@ from recbole.data.interaction import Interaction
 from torch import nn
 
 from recbole_llmkt.compat import create_dataset, data_preparation
+from recbole_llmkt.evaluation import pairs
 from recbole_llmkt.evaluation.pairs import NotPairwiseError, PairRanker, Pairs
 from recbole_llmkt.quick_start import train
 from recbole_llmkt.training.factory import build_model
@@ -22,12 +23,12 @@ def rows():
     """Return rows of users and items of width 6 and 2, by axes and repeated."""
     torch.manual_seed(1)
     users, items = torch.randn(3, 6), torch.randn(4, 2)
-    pairs = Pairs([users[:, None]], GRID), Pairs([items[None]], GRID)
-    return pairs, (users.repeat_interleave(4, 0), items.repeat(3, 1))
+    by_axes = Pairs([users[:, None]], GRID), Pairs([items[None]], GRID)
+    return by_axes, (users.repeat_interleave(4, 0), items.repeat(3, 1))
 
 
-def repeated(pairs):
-    return pairs.whole.expand(*GRID, *pairs.whole.shape[2:]).reshape(pairs.shape)
+def repeated(rows):
+    return rows.whole.expand(*GRID, *rows.whole.shape[2:]).reshape(rows.shape)
 
 
 LAYER, WIDE = nn.Linear(8, 5), nn.Linear(8, 6)
@@ -86,9 +87,9 @@ def ranked(tiny):
 
 
 def pair_by_pair(model, users, items):
-    pairs = users.repeat_interleave(len(items))
-    pairs.update(items.repeat(len(users)))
-    return model.predict(pairs).view(len(users), -1)
+    rows = users.repeat_interleave(len(items))
+    rows.update(items.repeat(len(users)))
+    return model.predict(rows).view(len(users), -1)
 
 
 def test_neumf_has_the_same_scores(ranked):
@@ -101,6 +102,16 @@ def test_neumf_has_the_same_scores(ranked):
             assert model.full_sort_predict(users) is not None
         with pytest.raises(NotImplementedError):
             model.full_sort_predict(users)
+
+
+@pytest.mark.parametrize("users", [1, 4, 7])
+def test_blocks_cover_all_pairs(ranked, monkeypatch, users):
+    model, ranker, items = ranked("NeuMF")
+    monkeypatch.setitem(pairs._SIDE, "cpu", 3)  # no divisor of the number of items
+    chosen = Interaction({"user_id": torch.arange(1, users + 1)})
+    with torch.no_grad():
+        expected = pair_by_pair(model, chosen, items)
+        torch.testing.assert_close(ranker.scores(chosen), expected, rtol=0, atol=1e-6)
 
 
 def test_a_model_that_differs_keeps_recboles_way(ranked, monkeypatch):
