@@ -15,6 +15,7 @@ from recbole_llmkt.transfer.inspection.row_inference import (
     check_gradient,
     infer_rows,
     probed_layers,
+    token_fields,
 )
 from recbole_llmkt.transfer.inspection.rows import (
     BatchRows,
@@ -328,13 +329,17 @@ def test_what_does_not_follow_the_batch_is_refused(act):
         shown(act)
 
 
-def test_without_the_entitys_ids_nothing_is_a_batch():
-    def act(model, batch):
+@pytest.mark.parametrize("wanted", ["auto", "batch", "field", "flat", "time"])
+def test_without_the_entitys_ids_no_row_is_told_by_the_batch(wanted):
+    def batch_rows(model, batch):
         model.layer(model.users(batch["user_id"]).tanh())
 
-    for wanted in ("auto", "batch", "field", "time"):
-        with pytest.raises(RowsError):
-            shown(act, "item", wanted=wanted, id_fields=(), state_fields=("user_id",))
+    def flat_rows(model, batch):
+        model.layer(model.fields(batch).flatten(0, 1))
+
+    for act in (batch_rows, flat_rows):
+        with pytest.raises(RowsError, match="which user each row of 'layer'"):
+            shown(act, wanted=wanted, id_fields=())
 
 
 KINDS = [
@@ -375,8 +380,9 @@ def test_behind_a_layer_that_mixes_fields_recboles_order_tells(lay, kind):
         lambda states: states + states.mean(0),  # every row depends on every row
         lambda states: states + states.sum(1, keepdim=True),  # and both fields on the user
         lambda states: torch.cat([states.flatten(0, 1), states[:1, 0]]).unsqueeze(1),
+        lambda states: states[:11],  # as many with each batch
     ],
-    ids=["flipped", "all rows", "both fields", "a row more"],
+    ids=["flipped", "all rows", "both fields", "a row more", "as many"],
 )
 def test_flat_rows_that_mix_are_refused(mixed):
     with pytest.raises(RowsError, match="which user each row"):
@@ -387,8 +393,8 @@ def test_sequences_are_told_by_their_ids_or_their_length():
     def lookup(model, batch):
         model.items(batch["item_id_list"])
 
-    assert type(shown(lookup, layer="items")) is TimeRows
-    assert shown(lookup, layer="items").pool == "mean"
+    rows = shown(lookup, layer="items")
+    assert type(rows) is TimeRows and rows.pool == "mean" and rows.entities == described("user")
 
     def states(longer, calls=1):
         def act(model, batch):
@@ -411,6 +417,12 @@ def test_sequences_are_told_by_their_ids_or_their_length():
     with pytest.raises(RowsError, match="which item each row"):
         shown(states(0), "item", max_length=LENGTH)
 
+    def of_the_item(model, batch):
+        model.layer(model.items(batch["item_id"]).tanh()[:, None].expand(-1, LENGTH, -1))
+
+    with pytest.raises(RowsError, match="which user each row"):  # no state of the user's
+        shown(of_the_item, max_length=LENGTH)
+
 
 @pytest.mark.parametrize(
     ("wanted", "kind", "facts"),
@@ -431,6 +443,7 @@ def test_what_no_experiment_shows_is_believed(wanted, kind, facts):
 
     rows = shown(act, "item", wanted=wanted)
     assert type(rows) is kind and {name: getattr(rows, name) for name in facts} == facts
+    assert rows.entities == described("item")
     if wanted in ("field", "field_first", "flat"):
         with pytest.raises(RowsError, match=f"of 'layer' belongs to with kt_rows: {wanted}:"):
             shown(act, "item", wanted=wanted, names=("user_id",))
@@ -457,10 +470,21 @@ def test_a_gradient_reaches_the_parameters_behind_a_layer():
     layer, data = Layer.parse("layer"), Layer.parse("idle@input")
     probe = Probe(Zoo(act), Loader(), [layer, data])
     assert check_gradient(probe, layer) == ["items.weight", "users.weight"]
-    with pytest.raises(
-        LayerError, match=r"from 'idle@input' to any parameter of Zoo: .*train noth"
-    ):
+    with pytest.raises(LayerError) as refused:
         check_gradient(probe, data)
+    assert str(refused.value) == (
+        "No gradient flows from 'idle@input' to any parameter of Zoo: a loss there would train "
+        "nothing. Choose a layer behind a trained one; in a training stage that does not train "
+        "such layers, set kt_enabled: False."
+    )
+
+
+def test_fields_are_in_the_order_of_recboles_embeddings():
+    model = Zoo(None)
+    assert token_fields(model) == ["user_id", "item_id"]
+    model.token_seq_field_names = ["genres"]
+    assert token_fields(model) == ["genres", "user_id", "item_id"]
+    assert token_fields(nn.Identity()) == []  # no context model
 
 
 def test_a_table_is_probed_with_the_module_that_owns_it():
