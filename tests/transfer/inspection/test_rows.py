@@ -166,6 +166,8 @@ def test_each_call_for_the_batch_follows_its_own_field():
     hidden, ids = others.align(calls, BATCH)
     assert ids.tolist() == negatives + positives
     assert hidden[::3].tolist() == [[0, 1], [20, 21]]
+    always = BatchRows(items, ["item_id"])
+    assert always.align(calls, BATCH)[1].tolist() == positives * 3
     short = Call(numbered(2, DIM))  # a last call with fewer rows
     assert rows.align([short], BATCH)[1].tolist() == positives[:2]
 
