@@ -280,7 +280,7 @@ def _settle_repeats(inter: Columns, keep: str) -> list[str]:
         shares = repeated_in_test(different)
         parts = ", ".join(f"{share:.0%} under {name}" for name, share in shares.items())
         lines.append(
-            f"kept, so many test interactions would repeat a training one: {parts}. "
+            f"if all were kept, so many test interactions would repeat a training one: {parts}. "
             "RecBole's full ranking removes a user's other training items from the candidates and "
             "leaves these in, so a model that knows the past finds them, and metrics are inflated"
         )
