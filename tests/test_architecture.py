@@ -40,6 +40,7 @@ LAYERS = (
     "profiles.generation",
     "profiles.generation.generators",
     "profiles.loading",
+    "profiles.index",
     "profiles.exchange",
     "profiles.external",
     "profiles.locations",

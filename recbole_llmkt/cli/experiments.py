@@ -297,7 +297,7 @@ def _winners_table(output: Path, trials: Sequence[TrialRecord]) -> str:
         score += f" (mean of {best.seeds} seeds)" if best.seeds > 1 else ""
         keys = keys or "as configured"
         if best.fell_back:
-            keys = f"base's keys: base did better in validation ({keys})"
+            keys = f"base's keys: the arm's own are not better by a standard error ({keys})"
         rows.append([model, arm, counts, score, keys])
     headers = ["model", "arm", "trials", "best validation", "with"]
     return str(tabulate(rows, headers, disable_numparse=True))

@@ -16,6 +16,7 @@ from recbole_llmkt.compat.releases import (
 check_version()  # the rest imports what other versions lack
 
 from recbole_llmkt.compat.imports import importing_models, report_trial
+from recbole_llmkt.compat.interactions import release_when_split
 from recbole_llmkt.compat.metrics import MetricsCollector
 from recbole_llmkt.compat.models import (
     MASK_TOKENS,
@@ -40,6 +41,7 @@ from recbole_llmkt.compat.recbole import (
     building_model,
     create_dataset,
     data_preparation,
+    dataset_class,
     environment_table,
     log_held_back,
     make_folders,
@@ -48,7 +50,12 @@ from recbole_llmkt.compat.recbole import (
     start_log,
 )
 from recbole_llmkt.compat.scipy import scipy_matrices
-from recbole_llmkt.compat.solved import packed_solution, put_solution, unpack_solution
+from recbole_llmkt.compat.solved import (
+    packed_solution,
+    put_solution,
+    unpack_solution,
+    unsolved_model,
+)
 from recbole_llmkt.compat.stock import stock_recbole
 from recbole_llmkt.compat.torch import (
     anomaly_detection_kept,
@@ -69,6 +76,7 @@ __all__ = [
     "complete_adagrad",
     "create_dataset",
     "data_preparation",
+    "dataset_class",
     "environment_table",
     "evaluate_own_part",
     "forget_computed",
@@ -89,6 +97,7 @@ __all__ = [
     "pretrains",
     "put_solution",
     "ranks_fast",
+    "release_when_split",
     "report_trial",
     "restore_kept",
     "scipy_matrices",
@@ -98,6 +107,7 @@ __all__ = [
     "trained_parts",
     "trains_on_processors",
     "unpack_solution",
+    "unsolved_model",
     "versions",
     "weights_loaded",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -12,6 +11,7 @@ import pandas as pd
 from recbole.data.dataset.dataset import Dataset
 from recbole.utils import FeatureType
 
+from recbole_llmkt.compat.interactions import compact_interactions, read_plain
 from recbole_llmkt.compat.replacing import replaced
 
 _read_csv = pd.read_csv
@@ -39,6 +39,7 @@ def pandas_data() -> Iterator[None]:
         stack.enter_context(replaced(pd, "read_csv", _read_columns))
         stack.enter_context(replaced(pd.Series, "agg", _lengths_by_row))
         stack.enter_context(replaced(Dataset, "_fill_nan", _fill_all))
+        stack.enter_context(compact_interactions())
         yield
 
 
@@ -60,24 +61,11 @@ def _read_quickly(*arguments: Any, **keywords: Any) -> pd.DataFrame:
     """
     if keywords.get("engine") == "python" and len(str(keywords.get("delimiter"))) == 1:
         with suppress(ValueError, OSError):
-            if _is_plain(arguments[0], keywords["delimiter"], keywords["encoding"]):
-                return _read_csv(*arguments, **{**keywords, "engine": "c"})
+            others = {name: value for name, value in keywords.items() if name != "engine"}
+            frame = read_plain(*arguments, **others)
+            if frame is not None:
+                return frame
     return _read_csv(*arguments, **keywords)
-
-
-def _is_plain(path: str, separator: str, encoding: str) -> bool:
-    """Tell whether both engines read a file alike.
-
-    They differ in quotes, control characters, rows with more or fewer cells than the header, and
-    the sign of zero.
-    """
-    with open(path, encoding=encoding, newline="") as file:
-        text = file.read()
-    mark, n_others = re.escape(separator), text.partition("\n")[0].count(separator)
-    cell = rf"[^{mark}\n]*"
-    ragged = rf"\n(?!\Z)(?!(?:{cell}{mark}){{{n_others}}}{cell}(?:\n|\Z))"
-    other = ('["\x00\r\x0b\x0c\x1c-\x1f]', rf"-0+(?:[{mark}\n]|\Z)", "\\A\ufeff", ragged)
-    return n_others > 0 and not any(re.search(pattern, text) for pattern in other)
 
 
 def _lengths_by_row(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import logging
 import sys
@@ -19,7 +18,6 @@ import recbole.data.utils as recbole_data
 import torch
 from colorama.ansitowin32 import StreamWrapper
 from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
-from recbole.data.dataset.dataset import Dataset as RecBoleDataset
 from recbole.utils import ModelType, get_environment, get_tensorboard, init_logger
 
 from recbole_llmkt.compat.pandas import pandas_data
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
 
 logger = getLogger(__name__)
 
-_calcu_split_ids = RecBoleDataset._calcu_split_ids
 _get_dataloader = recbole_data.get_dataloader
 _init_ranking_batches = FullSortEvalDataLoader._init_batch_size_and_step
 # Pairs of user and item that are ranked at once by default: scores of 4 MB.
@@ -184,7 +181,7 @@ def log_held_back(config: RunConfig) -> Iterator[None]:
 
 
 def create_dataset(
-    config: RunConfig, adapt: Callable[[type], type] | None = None
+    config: RunConfig, adapt: Callable[[type], Callable[[RunConfig], NumberedDataset]] | None = None
 ) -> NumberedDataset:
     """Read a run's dataset from its atomic files, as RecBole does, and from nothing else.
 
@@ -197,21 +194,27 @@ def create_dataset(
     config : Config
         The run's configuration.
     adapt : callable, optional
-        Returns a subclass of the class that RecBole picks, to be used in its place.
+        Returns what makes the dataset in the place of the class that RecBole picks.
 
     Returns
     -------
     recbole.data.dataset.Dataset
     """
+    kind = dataset_class(config)
+    _note_cache(config, f"{config['dataset']}-{kind.__name__}.pth")
+    with pickles_refused(), pandas_data():
+        dataset: NumberedDataset = (adapt(kind) if adapt else kind)(config)
+    return dataset
+
+
+def dataset_class(config: RunConfig) -> type:
+    """Return the class of a run's dataset: RecBole picks it by the model."""
     module = importlib.import_module("recbole.data.dataset")
     name = config["model"] + "Dataset"
     if not hasattr(module, name):
         name = _DATASET_CLASSES.get(config["MODEL_TYPE"], "Dataset")
-    _note_cache(config, f"{config['dataset']}-{name}.pth")
-    dataset_class: type = getattr(module, name)
-    with pickles_refused(), pandas_data():
-        dataset: NumberedDataset = (adapt(dataset_class) if adapt else dataset_class)(config)
-    return dataset
+    kind: type = getattr(module, name)
+    return kind
 
 
 def data_preparation(
@@ -241,7 +244,6 @@ def data_preparation(
     with ExitStack() as stack:
         stack.enter_context(patch.object(recbole_data, "load_split_dataloaders", lambda _: None))
         stack.enter_context(pandas_data())
-        stack.enter_context(replaced(RecBoleDataset, "_calcu_split_ids", _split_ids_of))
         if ranks_fast(config) and not config.says("eval_batch_size"):
             target = (FullSortEvalDataLoader, "_init_batch_size_and_step")
             stack.enter_context(replaced(*target, _fit_items))
@@ -264,16 +266,6 @@ def _fit_items(loader: FullSortEvalDataLoader) -> None:
         n_items = loader._dataset.item_num
         loader.step = max(loader.step, _PAIRS_AT_ONCE // n_items)
         loader.set_batch_size(loader.step * n_items)
-
-
-def _split_ids_of(dataset: Dataset, tot: int, ratios: list[float]) -> list[int]:
-    """Return where a user's rows are split: computed once for all users with as many rows."""
-    return list(_split_ids(tot, tuple(ratios)))
-
-
-@functools.lru_cache(maxsize=4096)
-def _split_ids(tot: int, ratios: tuple[float, ...]) -> tuple[int, ...]:
-    return tuple(_calcu_split_ids(None, tot, list(ratios)))
 
 
 def _training_alone(config: RunConfig, phase: str) -> type:

@@ -1,4 +1,4 @@
-"""The matrices of models that RecBole solves in their constructor: put in, packed, unpacked.
+"""The matrices of models that RecBole solves in their constructor: not made, put in, packed.
 
 RecBole's checkpoints leave some of them out, and pickle the others.
 """
@@ -6,7 +6,7 @@ RecBole's checkpoints leave some of them out, and pickle the others.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_llmkt.utils.exceptions import DataError
-from recbole_llmkt.utils.types import Array, State, Values
+from recbole_llmkt.utils.types import Array, Dataset, RunConfig, State, Values
 
 if TYPE_CHECKING:
     from scipy.sparse import spmatrix
@@ -25,6 +25,57 @@ if TYPE_CHECKING:
 
 _TINY = 1e-6  # RecBole's, in asymknn.py
 _SPARSE = ("data", "indices", "indptr")
+# They solve a matrix of items x items, with several as large beside it.
+_OF_ITEMS = ("EASE", "SLIMElastic", "ADMMSLIM")
+
+
+class _OneClick:
+    """A dataset whose matrix of interactions is a single click."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+
+    def inter_matrix(self, **_: object) -> spmatrix:
+        return sp.csr_matrix(np.ones((1, 1), dtype=np.float32))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dataset, name)
+
+
+def unsolved_model(config: RunConfig, dataset: Dataset) -> nn.Module | None:
+    """Return a model of items x items as RecBole makes it, but for its solution.
+
+    RecBole's takes as long as the one that replaces it, and up to eleven matrices of its size.
+
+    Parameters
+    ----------
+    config : Config
+        The run's configuration.
+    dataset : recbole.data.dataset.Dataset
+        The run's training split.
+
+    Returns
+    -------
+    nn.Module or None
+        Its ``item_similarity`` is zero, and :func:`put_solution` or :func:`unpack_solution` has to
+        replace it. None for other models, and for classes of the user's own.
+    """
+    name = config["model"]
+    if name not in _OF_ITEMS or not config.model_class.__module__.startswith("recbole."):
+        return None
+    model: nn.Module = config.model_class(config, _OneClick(dataset))
+    clicks = dataset.inter_matrix(form="csr").astype(np.float32)
+    attributes = vars(model)
+    attributes["interaction_matrix"] = clicks.tolil() if name == "SLIMElastic" else clicks
+    if "item_means" in attributes:
+        attributes["item_means"] = clicks.mean(axis=0).getA1()
+    n_items = clicks.shape[1]
+    if name == "SLIMElastic":
+        attributes["item_similarity"] = sp.csc_matrix((n_items, n_items), dtype=np.float32)
+    else:  # without memory of its own
+        attributes["item_similarity"] = np.broadcast_to(np.float32(0), (n_items, n_items))
+    attributes["is_solved"] = False
+    return model.to(config["device"])
 
 
 def put_solution(model: nn.Module, solution: Values) -> None:
@@ -39,7 +90,7 @@ def put_solution(model: nn.Module, solution: Values) -> None:
     """
     attributes = vars(model)
     attributes.update(solution)
-    attributes["solved_names"] = tuple(solution)
+    attributes["solved_names"], attributes["is_solved"] = tuple(solution), True
     if "w" in solution:
         attributes["pred_mat"] = _neighbour_scores(model)
 
@@ -114,6 +165,11 @@ def unpack_solution(model: nn.Module, packed: Values, path: str) -> None:
             ) from error
     if solution:
         put_solution(model, solution)
+    elif not vars(model).get("is_solved", True):
+        raise DataError(
+            f"'{path}' holds no solution, and its {type(model).__name__} was solved with profiles: "
+            "train it again."
+        )
 
 
 def _unpacked(matrix: Packed, made: Made) -> Made:

@@ -46,7 +46,7 @@ class Histories:
         The atomic files' tokens by RecBole's internal id; id 0 is the padding.
     offsets : ndarray of int64, shape (n_users + 1,)
         User ``u`` owns the positions ``offsets[u]`` to ``offsets[u + 1]`` of the next arrays.
-    item_ids : ndarray of int64, shape (n_interactions,)
+    item_ids : ndarray of int32, shape (n_interactions,)
         Internal item ids, per user in the order of time (of the file where there is no time).
     rating_values : ndarray of float64, shape (n_interactions,), or None
         Ratings, where the training split has such a column.
@@ -76,16 +76,23 @@ class Histories:
 
     def digests(self) -> dict[str, str]:
         """Return :func:`history_digest` of every user but the padding, by user token."""
+        numbers = self.digest_numbers()[1:].tolist()
+        return {
+            str(token): f"{number:016x}" for token, number in zip(self.user_tokens[1:], numbers)
+        }
+
+    def digest_numbers(self) -> npt.NDArray[np.uint64]:
+        """Return :func:`history_digest` as numbers, by internal id, shape (n_users,)."""
         order = np.argsort(self.item_tokens)
         rank = np.empty(len(order), dtype=np.int64)
         rank[order] = np.arange(len(order))
         sorted_tokens = self.item_tokens[order].astype(object)
-        digests = {}
+        numbers = np.zeros(len(self.user_tokens), dtype=np.uint64)
         for user_id in range(1, len(self.user_tokens)):
             tokens = sorted_tokens[np.sort(rank[self.items(user_id)])]
             # Sorted already: sorting it once more in history_digest takes linear time.
-            digests[str(self.user_tokens[user_id])] = history_digest(tokens)
-        return digests
+            numbers[user_id] = int(history_digest(tokens), 16)
+        return numbers
 
     def _span(self, user_id: int) -> slice:
         return slice(int(self.offsets[user_id]), int(self.offsets[user_id + 1]))
@@ -111,7 +118,7 @@ def training_histories(train_dataset: Dataset) -> Histories:
     """
     user_field, item_field = _entity_fields(train_dataset).values()
     columns = _interactions(train_dataset)
-    users = columns[user_field].astype(np.int64)
+    users = columns[user_field].astype(np.int64, copy=False)
     times = columns.get(train_dataset.time_field or "")
     order = np.argsort(users, kind="stable") if times is None else np.lexsort((times, users))
     n_users = train_dataset.num(user_field)
@@ -122,8 +129,8 @@ def training_histories(train_dataset: Dataset) -> Histories:
         user_tokens=np.asarray(train_dataset.field2id_token[user_field]),
         item_tokens=np.asarray(train_dataset.field2id_token[item_field]),
         offsets=offsets,
-        item_ids=columns[item_field].astype(np.int64)[order],
-        rating_values=None if ratings is None else ratings.astype(np.float64)[order],
+        item_ids=columns[item_field][order].astype(np.int32),
+        rating_values=None if ratings is None else ratings[order].astype(np.float64),
         further={
             name: _readable(train_dataset, name, columns[name])[order]
             for name in _further_fields(train_dataset)

@@ -13,6 +13,7 @@ import torch
 
 from recbole_llmkt.compat import create_dataset, data_preparation
 from recbole_llmkt.datasets.checks import check_files, check_loaded, downloadable
+from recbole_llmkt.datasets.sharing import shared_dataset
 from recbole_llmkt.datasets.vocabulary import Vocabulary, hash_rows, numbered_as
 from recbole_llmkt.utils.exceptions import DataError, recbole_refusals
 from recbole_llmkt.utils.types import Dataset, Loader, RunConfig
@@ -75,6 +76,9 @@ def _plainly(reason: str) -> str:
 
 
 def _create(config: RunConfig, vocabulary: Vocabulary | None) -> Dataset:
+    shared = shared_dataset(config) if vocabulary is None else None
+    if shared is not None:
+        return shared
     adapt = None if vocabulary is None else functools.partial(numbered_as, vocabulary)
     dataset = create_dataset(config, adapt)
     dataset.row_hashes = hash_rows(dataset)

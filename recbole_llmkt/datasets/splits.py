@@ -11,12 +11,12 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
-from recbole_llmkt.compat import create_dataset, pandas_data
+from recbole_llmkt.compat import create_dataset, pandas_data, release_when_split
 from recbole_llmkt.datasets.atomic import read_header
 from recbole_llmkt.datasets.checks import check_files
 from recbole_llmkt.utils.exceptions import DataError, recbole_refusals
 from recbole_llmkt.utils.randomness import isolated_randomness
-from recbole_llmkt.utils.types import Dataset, RunConfig, Settings
+from recbole_llmkt.utils.types import Dataset, NumberedDataset, RunConfig, Settings
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -61,11 +61,11 @@ def build_splits(config: RunConfig) -> list[Dataset]:
         )
     )
     with refusals, isolated_randomness(config["seed"]), pandas_data():
-        dataset = create_dataset(config)
-        ratings = _file_ratings(config, dataset)
+        dataset, ratings = _dataset_and_ratings(config)
         if ratings is not None:
             dataset.inter_feat[_ROW_FIELD] = np.arange(len(ratings))
             dataset.set_field_property(_ROW_FIELD, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
+        release_when_split(dataset)
         splits = dataset.build()
     if ratings is not None:
         for split in splits:
@@ -73,39 +73,57 @@ def build_splits(config: RunConfig) -> list[Dataset]:
     return splits
 
 
-def _file_ratings(config: RunConfig, dataset: Dataset) -> FloatArray | None:
-    """Return the file's ratings, one per row that the filters leave; None: nothing to restore.
+def _dataset_and_ratings(config: RunConfig) -> tuple[NumberedDataset, FloatArray | None]:
+    """Return the dataset, and the file's ratings, one per row that the filters leave.
 
+    The ratings are None where there are none, or where the dataset has them as they are.
     Normalisation and labels change values after the filters, never rows or their order, so a
     second dataset without them has the same rows.
     """
     field = rating_field(config)
-    changed = config["normalize_all"] or field in (config["normalize_field"] or [])
-    plain = not changed and field not in (config["numerical_features"] or [])
-    if field not in read_header(interaction_file(config), config) or (
-        field in dataset.inter_feat and plain
-    ):
-        return None
-    raw = copy.copy(config)
-    raw.final_config_dict = {
-        **config.final_config_dict,
-        "normalize_all": None,
-        "normalize_field": None,
-        "threshold": None,
-        "discretization": None,
-        "numerical_features": [],
-        "load_col": _loading(config["load_col"], field),
-    }
+    if not interaction_file(config).is_file():
+        create_dataset(config)  # downloads it, or says what is missing
+    if field not in read_header(interaction_file(config), config):
+        return create_dataset(config), None
+    normalised = config["normalize_all"] or field in (config["normalize_field"] or [])
+    if normalised or field in (config["numerical_features"] or []):
+        return create_dataset(config), _file_ratings(config, field)
+    loading = {"load_col": _loading(config["load_col"], field)}
+    dataset = create_dataset(_changed(config, **loading))
+    if field not in dataset.inter_feat:  # a threshold has made labels of it
+        return dataset, _file_ratings(config, field)
+    ratings: FloatArray = dataset.inter_feat[field].to_numpy(dtype=np.float64)
+    is_kept = np.array_equal(ratings.astype(np.float32), ratings)  # RecBole's precision
+    return dataset, None if is_kept else ratings
+
+
+def _file_ratings(config: RunConfig, field: str) -> FloatArray:
+    raw = _changed(
+        config,
+        normalize_all=None,
+        normalize_field=None,
+        threshold=None,
+        discretization=None,
+        numerical_features=[],
+        load_col=_loading(config["load_col"], field),
+    )
     with isolated_randomness(config["seed"]):
         ratings: FloatArray = create_dataset(raw).inter_feat[field].to_numpy(dtype=np.float64)
     return ratings
 
 
+def _changed(config: RunConfig, **keys: object) -> RunConfig:
+    changed = copy.copy(config)
+    changed.final_config_dict = {**config.final_config_dict, **keys}
+    return changed
+
+
 def _loading(load_col: Settings | None, field: str) -> Settings | None:
     """Return ``load_col`` with a column of the interactions added."""
-    if load_col is None or load_col.get("inter", "*") == "*":
+    listed = (load_col or {}).get("inter", "*")
+    if load_col is None or listed == "*" or field in listed:
         return load_col
-    return {**load_col, "inter": [*load_col["inter"], field]}
+    return {**load_col, "inter": [*listed, field]}
 
 
 def _restore_ratings(split: Dataset, ratings: FloatArray) -> None:

@@ -11,11 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from recbole_llmkt.datasets.history import training_histories
+from recbole_llmkt.datasets.history import history_digest, training_histories
 from recbole_llmkt.datasets.metadata import read_item_metadata
 from recbole_llmkt.datasets.splits import build_splits
 from recbole_llmkt.profiles.generation.generators.base import is_refusal
-from recbole_llmkt.profiles.loading import outdated, without_absent
 from recbole_llmkt.profiles.store import Profile, ProfileStore
 from recbole_llmkt.utils.exceptions import DataError
 from recbole_llmkt.utils.files import replace_file
@@ -190,13 +189,23 @@ def check_profiles(
         ],
         duplicates=same[False],
         plain_duplicates=same[True],
-        other_history=outdated(without_absent(usable, histories), histories) if histories else [],
+        other_history=_other_history(usable, histories) if histories else [],
         leaking_titles=named,
         languages=dict(
             Counter(language(profile.text) for profile in usable.values()).most_common()
         ),
         lengths=[len(profile.text.split()) for profile in usable.values()],
     )
+
+
+def _other_history(usable: Mapping[str, Profile], histories: Mapping[str, str]) -> list[str]:
+    """List the users whose profile was not written from the training interactions they have."""
+    nothing = history_digest([])
+    return [
+        token
+        for token, profile in usable.items()
+        if histories[token] not in (nothing, profile.history)
+    ]
 
 
 def _is_plain(profile: Profile) -> bool:

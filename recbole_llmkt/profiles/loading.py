@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llmkt.datasets.history import (
-    history_digest,
-    interaction_counts,
-    training_histories,
-)
+from recbole_llmkt.datasets.history import interaction_counts, training_histories
 from recbole_llmkt.keys.combinations import parts_of
 from recbole_llmkt.profiles.embeddings import (
     Embeddings,
@@ -24,11 +20,12 @@ from recbole_llmkt.profiles.embeddings import (
     text_digest,
 )
 from recbole_llmkt.profiles.encoders import get_encoder
+from recbole_llmkt.profiles.index import DigestArray, ProfileIndex, digest_of_lines
 from recbole_llmkt.profiles.locations import embedding_home, profile_folder
 from recbole_llmkt.profiles.store import Profile, ProfileStore, read_manifest
 from recbole_llmkt.utils.exceptions import LeakError, ProfileError
 from recbole_llmkt.utils.randomness import isolated_randomness
-from recbole_llmkt.utils.types import Array, Dataset, IntArray, RunConfig, Settings
+from recbole_llmkt.utils.types import Dataset, IntArray, RunConfig, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -160,45 +157,39 @@ def load_profiles(
         There are no profiles, none belongs to this dataset, or their vectors are unusable.
     """
     store = ProfileStore(profile_folder(config, entity), entity)
-    profiles = {token: profile for token, profile in store.read().items() if profile.usable}
     field = train_dataset.uid_field if entity == "user" else train_dataset.iid_field
-    ids_by_token = train_dataset.field2token_id[field]
-    joined = {
-        token: profile
-        for token, profile in profiles.items()
-        if ids_by_token.get(token, 0) != 0  # 0 is the padding
-    }
-    n_entities = train_dataset.num(field)
-    if not joined:
-        raise ProfileError(_no_coverage(store, profiles, train_dataset.field2id_token[field]))
-    joined, n_leaks = _checked(config, train_dataset, joined, store) if training else (joined, 0)
-    embeddings = _embeddings(config, store, list(profiles.values()))
-    rows = {token: row for row, token in enumerate(embeddings.ids)}
-    tokens = sorted(joined, key=lambda token: int(ids_by_token[token]))
+    tokens = np.asarray(train_dataset.field2id_token[field])
+    index = ProfileIndex.read(store, tokens, train_dataset.field2token_id[field])
+    ids, n_leaks = index.ids, 0
+    if not len(ids):
+        raise ProfileError(_no_coverage(store, index))
+    if training:
+        ids, n_leaks = _checked(config, train_dataset, index, store)
+    embeddings, rows = _embeddings(config, store, index)
     loaded = ProfileVectors(
         entity=entity,
-        ids=np.array([ids_by_token[token] for token in tokens], dtype=np.int64),
-        vectors=_normalised(embeddings, [rows[token] for token in tokens]),
-        n_entities=n_entities,
+        ids=ids,
+        vectors=_normalised(embeddings, rows[ids]),
+        n_entities=len(tokens),
         encoder=embeddings.encoder,
-        generator=_generators(joined),
+        generator=index.writers(ids),
         n_leaks=n_leaks,
         home=embedding_home(store.folder),
-        texts=texts_digest(profiles.values()),
+        texts=index.texts_digest(),
     )
     _log(loaded, store)
     return loaded
 
 
 def _checked(
-    config: RunConfig, train_dataset: Dataset, profiles: dict[str, Profile], store: ProfileStore
-) -> tuple[dict[str, Profile], int]:
-    """Return the profiles that may be learned from, and how many of them are leaks."""
-    is_user = store.entity == "user"
-    digests = training_histories(train_dataset).digests() if is_user else None
-    if not config["profile_allow_leak"]:
-        profiles = without_absent(profiles, digests)
-    return profiles, _check_leaks(config, digests, profiles, store)
+    config: RunConfig, train_dataset: Dataset, index: ProfileIndex, store: ProfileStore
+) -> tuple[IntArray, int]:
+    """Return the ids whose profiles may be learned from, and how many of them are leaks."""
+    ids = index.ids
+    digests = training_histories(train_dataset).digest_numbers() if store.entity == "user" else None
+    if not config["profile_allow_leak"] and digests is not None:
+        ids = _without_absent(index, ids, digests)
+    return ids, _check_leaks(config, digests, index, ids, store)
 
 
 def _log(loaded: ProfileVectors, store: ProfileStore) -> None:
@@ -217,98 +208,70 @@ def _log(loaded: ProfileVectors, store: ProfileStore) -> None:
 
 def texts_digest(profiles: Iterable[Profile]) -> str:
     """Return a digest of ids and texts, whatever their order: blake2b, 8 bytes, hex."""
-    lines = sorted(f"{profile.id} {text_digest(profile.text)}" for profile in profiles)
-    return text_digest("\n".join(lines))
+    return digest_of_lines(f"{profile.id} {text_digest(profile.text)}" for profile in profiles)
 
 
-def _no_coverage(store: ProfileStore, profiles: Mapping[str, Profile], tokens: Array) -> str:
-    if not profiles:
+def _no_coverage(store: ProfileStore, index: ProfileIndex) -> str:
+    if not index.others:
         return f"{store.path} holds no usable profile: run `llmkt profile --retry-failed`."
     return (
-        f"None of the {len(profiles)} profiles in {store.path} belongs to a {store.entity} of "
-        f"this dataset: their ids look like '{next(iter(profiles))}', the dataset's like "
-        f"'{tokens[-1]}'. Name the folder of this dataset's profiles with profile_dir."
+        f"None of the {len(index)} profiles in {store.path} belongs to a {store.entity} of "
+        f"this dataset: their ids look like '{next(iter(index.others))}', the dataset's like "
+        f"'{index.tokens[-1]}'. Name the folder of this dataset's profiles with profile_dir."
     )
 
 
-def without_absent(
-    profiles: Mapping[str, Profile], digests: Mapping[str, str] | None
-) -> dict[str, Profile]:
+def _without_absent(index: ProfileIndex, ids: IntArray, digests: DigestArray) -> IntArray:
     """Leave out users without training interactions whose profile was written from some.
 
     `llmkt profile` cannot replace such a profile: there is no history to write it from.
-
-    Parameters
-    ----------
-    profiles, digests
-        As for :func:`outdated`.
     """
-    nothing = history_digest([])
-    absent = {
-        token
-        for token, profile in profiles.items()
-        if digests is not None and digests[token] == nothing and profile.history != nothing
-    }
-    if absent:
+    absent = index.absent(ids, digests)
+    if absent.any():
         logger.warning(
             "%d users without training interactions have a profile from other ones, such as that "
             "of '%s': it is left out, because it may know the test data.",
-            len(absent),
-            min(absent),
+            absent.sum(),
+            min(index.tokens[ids[absent]]),
         )
-    return {token: profile for token, profile in profiles.items() if token not in absent}
-
-
-def outdated(profiles: Mapping[str, Profile], digests: Mapping[str, str] | None) -> list[str]:
-    """List the ids whose profile was not written from the training interactions.
-
-    Parameters
-    ----------
-    profiles : mapping of str to Profile
-        By id.
-    digests : mapping of str to str, or None
-        Digest of each user's training history; None for items, whose profiles rest on none.
-    """
-    return [
-        token
-        for token, profile in profiles.items()
-        if profile.history != (None if digests is None else digests[token])
-    ]
+    return ids[~absent]
 
 
 def _check_leaks(
     config: RunConfig,
-    digests: Mapping[str, str] | None,
-    profiles: Mapping[str, Profile],
+    digests: DigestArray | None,
+    index: ProfileIndex,
+    ids: IntArray,
     store: ProfileStore,
 ) -> int:
     """Compare what the profiles were written from with the training split; return mismatches."""
-    leaks = outdated(profiles, digests)
-    if not leaks:
+    leaks = ids[index.outdated(ids, digests)]
+    if not len(leaks):
         return 0
+    example = index.tokens[leaks[0]]
     if not any(parts_of(config).values()):
         logger.warning(
             "%d of %d %s profiles in %s were written from other interactions than there are today, "
             "that of %s '%s' for one. Nothing is held out that they could know, so they are used; "
             "`llmkt profile` with the same eval_args renews them.",
             len(leaks),
-            len(profiles),
+            len(ids),
             store.entity,
             store.path,
             store.entity,
-            leaks[0],
+            example,
         )
         return 0
     message = (
-        f"{len(leaks)} of {len(profiles)} {store.entity} profiles in {store.path} were not written "
-        f"from this run's training interactions, such as that of {store.entity} '{leaks[0]}'; "
+        f"{len(leaks)} of {len(ids)} {store.entity} profiles in {store.path} were not written "
+        f"from this run's training interactions, such as that of {store.entity} '{example}'; "
         "they may know the test data."
     )
     if not config["profile_allow_leak"]:
         raise LeakError(
             f"{message} Write profiles for this split with `llmkt profile "
             f"--dataset={config['dataset']} --model={config['model']}` and the same eval_args, "
-            f"filters, seed and profile_dir{_of_edits(profiles, leaks)},"
+            f"filters, seed and profile_dir{_of_edits(index, leaks)},"
             f"{_own_split(store, config)} or use them anyway "
             "with profile_allow_leak: True, which reports show in red."
         )
@@ -325,19 +288,33 @@ def _own_split(store: ProfileStore, config: RunConfig) -> str:
     return f" set theirs (eval_args: {json.dumps(own)}),"
 
 
-def _of_edits(profiles: Mapping[str, Profile], leaks: list[str]) -> str:
-    edited = sum(profiles[token].edited for token in leaks)
+def _of_edits(index: ProfileIndex, leaks: IntArray) -> str:
+    edited = index.edited[leaks].sum()
     return f" (and --overwrite-edits: {edited} of them were edited manually)" if edited else ""
 
 
-def _embeddings(config: RunConfig, store: ProfileStore, profiles: list[Profile]) -> Embeddings:
-    """Read the vectors of the configured encoder, or make those that are missing or stale."""
+def _embeddings(
+    config: RunConfig, store: ProfileStore, index: ProfileIndex
+) -> tuple[Embeddings, IntArray]:
+    """Read the vectors of the configured encoder, or make those that are missing or stale.
+
+    Returns
+    -------
+    embeddings : Embeddings
+        The vectors.
+    rows : ndarray of int64, shape (n_entities,)
+        Which of them is whose.
+    """
     stored = stored_embeddings(config, store)
-    if stored is not None and stored.fits(profiles):
-        return stored
+    if stored is not None and (rows := index.rows_of(stored)) is not None:
+        return stored, rows
     dtype = "float32" if stored is None else str(stored.vectors.dtype)
     with isolated_randomness():  # loading a model draws random numbers
-        return build_embeddings(store, get_encoder(config), embedding_home(store.folder), dtype)
+        built = build_embeddings(store, get_encoder(config), embedding_home(store.folder), dtype)
+    rows = index.rows_of(built)
+    if rows is None:
+        raise ProfileError(f"{store.path} has changed while it was read: start again.")
+    return built, rows
 
 
 def stored_embeddings(config: RunConfig, store: ProfileStore) -> Embeddings | None:
@@ -360,7 +337,7 @@ def stored_embeddings(config: RunConfig, store: ProfileStore) -> Embeddings | No
     return None
 
 
-def _normalised(embeddings: Embeddings, rows: list[int]) -> npt.NDArray[np.float32]:
+def _normalised(embeddings: Embeddings, rows: IntArray) -> npt.NDArray[np.float32]:
     normalised = np.empty((len(rows), embeddings.vectors.shape[1]), np.float32)
     for start in range(0, len(rows), _BLOCK):  # never a second table in memory
         block = rows[start : start + _BLOCK]
@@ -374,8 +351,3 @@ def _normalised(embeddings: Embeddings, rows: list[int]) -> npt.NDArray[np.float
             )
         np.divide(vectors, norms, out=normalised[start : start + len(block)])
     return normalised
-
-
-def _generators(profiles: Mapping[str, Profile]) -> str:
-    names = {f"{profile.generator}:{profile.model}".rstrip(":") for profile in profiles.values()}
-    return ", ".join(sorted(names))

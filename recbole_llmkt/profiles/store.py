@@ -126,13 +126,19 @@ class ProfileStore:
         ProfileError
             Another line is no profile.
         """
-        if not self.exists():
-            return {}
-        profiles = {}
-        for number, line in complete_lines(self.path):
-            profile = self._parse(line, number)
-            profiles[profile.id] = profile
-        return profiles
+        return {profile.id: profile for profile in self.scan()}
+
+    def scan(self) -> Iterator[Profile]:
+        """Yield the profile of every line, failed ones and earlier ones of an id included.
+
+        Raises
+        ------
+        ProfileError
+            A line is no profile.
+        """
+        if self.exists():
+            for number, line in complete_lines(self.path):
+                yield self._parse(line, number)
 
     def usable(self) -> list[Profile]:
         """Return the profiles with a text and without an error."""
@@ -207,9 +213,10 @@ class ProfileStore:
             missing = sorted(_REQUIRED - values.keys())
             if missing:
                 raise TypeError(f"it has no '{missing[0]}'")
-            profile = Profile(**{name: values[name] for name in _NAMES & values.keys()})
-            _check_types(profile)
-            return replace(profile, text=printable(profile.text))
+            known = {name: value for name, value in values.items() if name in _TYPES}
+            _check_types(known)
+            known["text"] = printable(known["text"])
+            return Profile(**known)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ProfileError(
                 f"Line {number} of {self.path} is not a profile ({error}). Delete the line; "
@@ -217,23 +224,19 @@ class ProfileStore:
             ) from error
 
 
-_NAMES = {field.name for field in fields(Profile)}
 _REQUIRED = {field.name for field in fields(Profile) if field.default is MISSING}
-_TEXTS = ("id", "text", "generator", "model", "prompt", "time")
+_TYPES: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("id", "text", "generator", "model", "prompt", "time"), str),
+    **dict.fromkeys(("history", "error"), (str, type(None))),
+    **dict.fromkeys(("tokens_in", "tokens_out"), int),
+    "edited": object,
+}
 
 
-def _check_types(profile: Profile) -> None:
-    wrong = [name for name in _TEXTS if not isinstance(getattr(profile, name), str)]
-    wrong += [
-        name
-        for name in ("history", "error")
-        if not isinstance(getattr(profile, name), (str, type(None)))
-    ]
-    wrong += [
-        name for name in ("tokens_in", "tokens_out") if not isinstance(getattr(profile, name), int)
-    ]
-    if wrong:
-        raise TypeError(f"its '{wrong[0]}' has a wrong type")
+def _check_types(values: Mapping[str, object]) -> None:
+    for name, kind in _TYPES.items():
+        if name in values and not isinstance(values[name], kind):
+            raise TypeError(f"its '{name}' has a wrong type")
 
 
 def _line(profile: Profile) -> bytes:

@@ -34,12 +34,15 @@ def complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     A last line that a crash cut off is left out, with a warning.
     """
     check_regular(path)
-    lines, rest = whole_lines(path.read_bytes())
-    if rest.strip():
-        logger.warning(
-            "The last line of %s was cut off while it was written; it is left out.", path
-        )
-    yield from enumerate(lines.split(b"\n")[:-1], start=1)
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            whole, rest = (line, b"") if line.endswith(b"\n") else whole_lines(line)
+            if rest.strip():
+                logger.warning(
+                    "The last line of %s was cut off while it was written; it is left out.", path
+                )
+            if whole:
+                yield number, whole[:-1]
 
 
 class Fields:

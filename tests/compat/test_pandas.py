@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from recbole.data.dataset.dataset import Dataset
 
-from recbole_llmkt.compat import create_dataset, data_preparation, pandas, pandas_data
+from recbole_llmkt.compat import create_dataset, data_preparation, pandas_data
 
 ITEMS = """item_id:token\tgenre:token\ttags:token_seq\tprice:float\tsizes:float_seq
 i0\ta\tx y\t1.0\t1.0 2.0
@@ -68,58 +67,6 @@ def test_float_sequences_are_normalized_row_by_row(gaps):
     expected = (np.array([1.0, 2.0, 3.0, 5.0, 6.0, 7.0]) - 1) / 6
     np.testing.assert_allclose(sizes[3][:3], expected[3:], rtol=1e-6)
     np.testing.assert_allclose(sizes[0][:2], expected[:2], rtol=1e-6)
-
-
-PLAIN = "user_id:token\trating:float\ttags:token_seq\nü\t0.1\tx y\n01\t\t\nNA\t1e400\ta'b\n"
-ODD = {
-    "quotes": PLAIN + '"a\tb"\t1\tx\n',
-    "a quote that does not end": PLAIN + '"a\t1\tx\n',
-    "NUL": PLAIN + "a\x00\t1\tx\n",
-    "a vertical tab": PLAIN + "\x0b\t1\tx\n",
-    "Windows": PLAIN.replace("\n", "\r\n"),
-    "an empty line": PLAIN + "\n\nz\t1\tx\n",
-    "a cell too few": PLAIN + "z\t1\n",
-    "a cell too many": PLAIN.replace("0.1\tx", "0.1\tx\t"),
-    "zero": PLAIN.replace("0.1", "-0").replace("1e400", "2"),
-    "a mark at the start": "\ufeff" + PLAIN,
-    "one column": "user_id:token\na\n \nb\n",
-    "no text": PLAIN.encode() + b"\xff\t1\tx\n",
-}
-
-
-PANDAS_3 = int(pd.__version__.partition(".")[0]) > 2  # the C engine of earlier ones refuses 1e400
-
-
-def read_by(monkeypatch, **keywords):
-    """Return how the loaded columns of a file are read, or the error, and by which engines."""
-    engines, read = [], pd.read_csv
-
-    def noted(*arguments, **given):
-        engines.append(given["engine"])
-        return read(*arguments, **given)
-
-    monkeypatch.setattr(pandas, "_read_csv", noted)
-    try:
-        frame = pandas._read_quickly("file", **keywords, **READ)
-    except ValueError as error:
-        return f"{type(error).__name__}: {error}", engines
-    return [(name, [repr(cell) for cell in column]) for name, column in frame.items()], engines
-
-
-READ = {"delimiter": "\t", "encoding": "utf-8", "engine": "python"}
-
-
-@pytest.mark.parametrize("name", ["plain", *ODD])
-def test_the_quick_engine_reads_only_what_both_read_alike(monkeypatch, name):
-    content = ODD.get(name, PLAIN)
-    Path("file").write_bytes(content if isinstance(content, bytes) else content.encode())
-    types = {"user_id:token": str, "rating:float": np.float64, "tags:token_seq": str}
-    given = {"usecols": list(types)[: 1 if name == "one column" else 2], "dtype": types}
-    made, engines = read_by(monkeypatch, **given)
-    monkeypatch.setattr(pandas, "_is_plain", lambda *arguments: False)
-    assert made == read_by(monkeypatch, **given)[0]
-    if name != "plain" or PANDAS_3:
-        assert engines[-1] == ("c" if name == "plain" else "python")
 
 
 def test_the_repairs_come_off():

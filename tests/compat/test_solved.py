@@ -7,10 +7,15 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from recbole_llmkt.compat import packed_solution, put_solution, unpack_solution
+from recbole_llmkt.compat import (
+    packed_solution,
+    put_solution,
+    unpack_solution,
+    unsolved_model,
+)
 from recbole_llmkt.registry import get_model
 from recbole_llmkt.utils.exceptions import DataError
-from tests.helpers import IS_NEWEST_RECBOLE
+from tests.helpers import IS_NEWEST_RECBOLE, prepare
 from tests.transfer.closed_forms.problems import random_data, stock
 
 CLICKS, _ = random_data()
@@ -74,3 +79,33 @@ def test_an_index_outside_the_matrix_is_refused():
     with pytest.raises(DataError, match="does not fit"):
         unpack_solution(knn, packed, "x.pth")
     assert sp.issparse(knn.w)
+
+
+@pytest.mark.parametrize("name", ["EASE", "SLIMElastic", "ADMMSLIM"])
+def test_a_model_is_made_without_its_solution(tiny, monkeypatch, name):
+    config = tiny.config(name, kt_enabled=False)
+    own = prepare(config)
+    dataset = own.train_data._dataset
+    monkeypatch.setattr(np.linalg, "inv", lambda matrix: matrix if matrix.size == 1 else 1 / 0)
+    model = unsolved_model(config, dataset)
+    assert vars(model).keys() - vars(own.model).keys() <= {"is_solved"}
+    assert sp.issparse(model.item_similarity) == sp.issparse(own.model.item_similarity)
+    assert model.item_similarity.shape == own.model.item_similarity.shape
+    assert not abs(model.item_similarity).max()
+    assert type(model.interaction_matrix) is type(own.model.interaction_matrix)
+    assert abs(model.interaction_matrix - own.model.interaction_matrix).max() == 0
+    if name == "ADMMSLIM":
+        np.testing.assert_array_equal(model.item_means, own.model.item_means)
+    with pytest.raises(DataError, match="holds no solution"):
+        unpack_solution(model, {}, "x.pth")
+
+
+def test_other_models_and_own_classes_are_left_to_recbole(tiny):
+    class Own(get_model("EASE")):
+        pass
+
+    dataset = prepare(tiny.config("BPR", kt_enabled=False)).train_data._dataset
+    assert unsolved_model(tiny.config("BPR"), dataset) is None
+    config = tiny.config("EASE")
+    config.model_class = Own
+    assert unsolved_model(config, dataset) is None

@@ -15,7 +15,7 @@ from recbole_llmkt.config import Config
 from recbole_llmkt.datasets import loading
 from recbole_llmkt.datasets.loading import files_digest, load_data
 from recbole_llmkt.experiment.runs.plan import Plan
-from recbole_llmkt.experiment.runs.pool import _make_absolute
+from recbole_llmkt.experiment.runs.pool import make_absolute
 from recbole_llmkt.profiles.generation import requests
 from recbole_llmkt.profiles.generation.requests import RequestMaker
 from recbole_llmkt.quick_start import train
@@ -68,7 +68,7 @@ def test_a_run_looks_for_its_data_where_the_comparison_was_started(tmp_path, mon
     (run,) = Plan(["BPR"], ["base"], [1], "ml-1m", overrides=keys).runs()
     config = run.config()
     here = tmp_path / "cwd"
-    _make_absolute(config)
+    make_absolute(config)
     assert config["data_path"] == str(here / "later" / "ml-1m")
     assert config["profile_encoder"] == run.given["profile_encoder"]  # a name, no path here
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from recbole_llmkt.compat import create_dataset
+from recbole_llmkt.datasets import splits
 from recbole_llmkt.datasets.splits import (
     build_splits,
     interaction_file,
@@ -41,6 +43,26 @@ def test_ratings_are_those_of_the_file_whatever_recbole_makes_of_them(make_datas
     read = [ratings_of(split) for split in splits]
     assert {pair: value for part in read for pair, value in part.items()} == written
     assert sum(map(len, read)) == len(written)  # no row is in two splits
+
+
+@pytest.mark.parametrize("columns", [["user_id", "item_id"], ["user_id", "item_id", "rating"]])
+@pytest.mark.parametrize("written", [("3.5", 3.5), ("0.1", 0.1), ("16777217", 16777217.0)])
+def test_ratings_keep_every_digit_and_the_file_is_read_once(
+    make_dataset, monkeypatch, columns, written
+):
+    dataset = make_dataset(n_users=6, n_items=12, per_user=(5, 8))
+    path = dataset.folder / "tiny.inter"
+    header, *rows = path.read_text().splitlines()
+    rows = ["\t".join([*row.split("\t")[:2], written[0], row.split("\t")[3]]) for row in rows]
+    path.write_text("\n".join([header, *rows]) + "\n")
+    made = []
+    monkeypatch.setattr(
+        splits, "create_dataset", lambda config: made.append(create_dataset(config)) or made[-1]
+    )
+    eval_args = {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO"}
+    parts = build_splits(dataset.config(load_col={"inter": columns}, eval_args=eval_args))
+    assert [set(ratings_of(part).values()) for part in parts] == [{written[1]}] * 3
+    assert len(made) == 1
 
 
 def test_the_training_split_is_the_first_and_the_random_streams_stay(make_dataset):

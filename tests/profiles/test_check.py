@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from recbole_llmkt.datasets.history import history_digest
 from recbole_llmkt.profiles.check import check_profiles, check_stores, language, names, plot_lengths
 from recbole_llmkt.profiles.store import Profile, ProfileStore
 from tests.helpers import add_profiles
@@ -62,6 +63,15 @@ def test_plain_descriptions_may_be_the_same_and_cannot_refuse():
     assert check_profiles("item", mixed, mixed).duplicates == [["a", "b"]]
     corrected = {**plain, "b": replace(plain["b"], edited=True)}
     assert check_profiles("item", corrected, corrected).n_problems == 2
+
+
+def test_profiles_from_other_interactions_are_listed_if_there_are_interactions_today():
+    nothing = history_digest([])
+    digests = {"fresh": "a" * 16, "old": "b" * 16, "gone": nothing, "new": nothing}
+    written = {"fresh": "a" * 16, "old": "c" * 16, "gone": "d" * 16, "new": nothing}
+    profiles = {token: profile(token, token, history=history) for token, history in written.items()}
+    report = check_profiles("user", profiles, profiles, digests)
+    assert report.other_history == ["old"]
 
 
 def test_nothing_wrong_nothing_found():

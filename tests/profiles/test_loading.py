@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from recbole_llmkt.config import Config
-from recbole_llmkt.datasets.history import history_digest, training_histories
+from recbole_llmkt.datasets.history import Histories, history_digest, training_histories
 from recbole_llmkt.datasets.splits import build_splits, training_split
 from recbole_llmkt.profiles import loading
 from recbole_llmkt.profiles.embeddings import embedding_paths
@@ -137,16 +137,19 @@ def test_the_mend_of_a_leak_names_the_model_and_corrected_texts(tiny):
         load(tiny)
 
 
-def test_who_left_the_training_split_has_no_profile(tiny, caplog):
-    digests = training_histories(training_split(tiny.config())).digests()
-    digests["u7"] = history_digest([])  # as if all of u7's interactions had gone
-    store = ProfileStore(tiny.folder / "profiles", "user")
+def test_who_left_the_training_split_has_no_profile(tiny, monkeypatch, caplog):
+    digests = training_histories(training_split(tiny.config())).digest_numbers()
+    train = training_split(tiny.config())
+    gone = train.token2id("user_id", "u7")
+    digests[gone] = int(history_digest([]), 16)  # as if all of u7's interactions had gone
+    monkeypatch.setattr(Histories, "digest_numbers", lambda histories: digests)
     with caplog.at_level(logging.WARNING):
-        kept = loading.without_absent(store.read(), digests)
-    assert set(store.read()) - set(kept) == {"u7"} and "'u7'" in caplog.text
-    assert loading.outdated(kept, digests) == []
-    fresh = {"u7": replace(store.read()["u7"], history=history_digest([]))}
-    assert loading.without_absent(fresh, digests) == fresh
+        loaded = load(tiny)
+    assert gone not in loaded.ids and len(loaded.ids) == 29 and "'u7'" in caplog.text
+    assert gone in load(tiny, profile_allow_leak=True).ids
+    nothing = history_digest([])
+    edit(tiny, lambda p: replace(p, history=nothing if p.id == "u7" else p.history))
+    assert gone in load(tiny).ids  # written from nothing: it knows nothing
 
 
 def test_user_profiles_without_a_history_count_as_leaks(tiny):

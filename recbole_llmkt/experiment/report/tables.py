@@ -191,7 +191,7 @@ def doubts(records: Sequence[RunRecord]) -> list[str]:
             "is not fair."
         )
     lines += [
-        f"{arm} of {model} fell back to base: none of its trials did better in validation."
+        f"{arm} of {model} fell back to base: it is not better in validation by a standard error."
         for model, arm in _fell_back(records)
     ]
     return lines + [f"{record.name} failed: {record.error}" for record in records if not record.ok]
@@ -311,7 +311,7 @@ def tuning_rows(findings: Findings) -> list[list[str]]:
             seeds = f"seed {last}" if last == tuned.seed else f"seeds {tuned.seed} to {last}"
             score = f"{tuned.metric} {tuned.score:.4f} ({seeds})"
             if tuned.fell_back:
-                keys = f"fell back to base, which did better in validation: {keys}"
+                keys = f"fell back to base, not being better in validation: {keys}"
             row = [record.model, record.arm, *numbers, score, keys or "as given", tuned.space]
             if row not in rows:
                 rows.append(row)

@@ -14,7 +14,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -22,6 +22,7 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Protocol, Union
+from unittest.mock import patch
 
 from recbole_llmkt.config import Config
 from recbole_llmkt.evaluation.per_user import FILE_NAME as USERS_FILE
@@ -38,6 +39,9 @@ LOG_FILE = "output.log"  # of a run, in its folder
 _PATHS = ("data_path", "profile_dir")
 _POSSIBLE_PATHS = ("profile_encoder", *FILES)
 _RESULT_FIX = "Training must return what recbole_llmkt.quick_start.train returns."
+# Settings of runs, for the server of processes; longer ones fit into no variable.
+SHARED_VARIABLE = "RECBOLE_LLMKT_SHARED_DATA"
+_LONGEST = 100_000
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -135,6 +139,9 @@ def run_all(runs: Iterable[Run], folder: Path, jobs: int, train: Train) -> Itera
     threads = threads_per_run(jobs)
     context = _context()
     waiting = iter(runs)
+    first = list(itertools.islice(waiting, jobs))
+    known = runs if isinstance(runs, Sequence) else first
+    waiting = itertools.chain(first, waiting)
     active: dict[Connection, _Worker] = {}
     try:
         while True:
@@ -143,7 +150,7 @@ def run_all(runs: Iterable[Run], folder: Path, jobs: int, train: Train) -> Itera
                 process = context.Process(  # type: ignore[attr-defined]
                     target=_work, args=(run, folder / "runs" / run.name, threads, train, sender)
                 )
-                with _thread_variables(threads):
+                with _thread_variables(threads), _sharing(known):
                     process.start()
                 sender.close()  # so that the end of the process ends the pipe
                 active[receiver] = _Worker(run, process, time.monotonic())
@@ -186,6 +193,21 @@ def _thread_variables(threads: int) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
+@contextmanager
+def _sharing(runs: Sequence[Run]) -> Iterator[None]:
+    """Tell the server of processes, which may be started now, what data the runs will read."""
+    by_model = {run.model: run.given for run in reversed(runs)}
+    # No addresses with their passwords: what reads the data is RecBole's alone.
+    own = ("kt_", "profile_")
+    read = [
+        {key: value for key, value in given.items() if not key.startswith(own)}
+        for given in by_model.values()
+    ]
+    text = json.dumps([{**given, "kt_enabled": False} for given in read])
+    with patch.dict(os.environ, {SHARED_VARIABLE: text} if len(text) < _LONGEST else {}):
+        yield
+
+
 @dataclass(frozen=True)
 class _Worker:
     """The process of a run."""
@@ -213,8 +235,7 @@ def _context() -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    # torch imports the last one, for seconds, with the first optimizer: once is enough
-    context.set_forkserver_preload(["recbole_llmkt.quick_start", __name__, "torch._dynamo"])
+    context.set_forkserver_preload(["recbole_llmkt.experiment.runs.server"])
     return context
 
 
@@ -229,7 +250,7 @@ def _work(run: Run, folder: Path, threads: int, train: Train, sender: Connection
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         config = run.config()
-        _make_absolute(config)
+        make_absolute(config)
         _move_to(folder)
         _limit_threads(threads)
         sender.send(train_run(run, config, train, lambda *score: sender.send(score)))
@@ -289,8 +310,14 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _make_absolute(config: Config) -> None:
-    """Keep paths working when the process moves to the run's folder; checkpoints go there."""
+def make_absolute(config: Config) -> None:
+    """Keep paths working when the process moves to the run's folder; checkpoints go there.
+
+    Parameters
+    ----------
+    config : Config
+        The run's; it is changed.
+    """
     for key in (*_PATHS, *_POSSIBLE_PATHS):
         if config[key] and (key in _PATHS or os.path.exists(str(config[key]))):
             config[key] = str(Path(config[key]).resolve())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from logging import getLogger
@@ -156,31 +158,37 @@ class TunedStudy:
         """Return the winner of an arm.
 
         It is the best finalist by the mean over seeds; without a final round, the best trial. Where
-        base was tuned and its winner is better, the arm falls back to that: knowledge that loses in
-        validation is not used.
+        base was tuned, an arm falls back to base's winner unless its own is better by at least the
+        standard error of the difference, which is 0 without further seeds: of two that cannot be
+        told apart, the one without knowledge is the simpler one.
 
         Raises
         ------
         DataError
             The arm was not tuned, no trial of it succeeded, its final round is not finished, or
             every finalist failed.
+
+        References
+        ----------
+        Breiman, Friedman, Olshen and Stone, "Classification and regression trees" (1984), section
+        3.4.3: the rule of one standard error.
         """
-        best = self._own_winner(model, arm)
+        best, scores = self._own_winner(model, arm)
         base = self.file.studies.get(f"{model}/base")
         if arm == "base" or base is None:
             return best
         try:
-            rival = self._own_winner(model, "base")
+            rival, base_scores = self._own_winner(model, "base")
         except DataError:  # which is said of base itself, where it takes part
             return best
-        lost = rival.score > best.score if base.bigger else rival.score < best.score
-        if not lost:
+        gain = best.score - rival.score if base.bigger else rival.score - best.score
+        if gain >= _standard_error(scores, base_scores):
             return best
         keys = {**rival.keys, "kt_enabled": False}
         return replace(best, keys=keys, trial=rival.trial, score=rival.score, fell_back=True)
 
-    def _own_winner(self, model: str, arm: str) -> Winner:
-        """Return the winner among an arm's own trials."""
+    def _own_winner(self, model: str, arm: str) -> tuple[Winner, list[float]]:
+        """Return the winner among an arm's own trials, and its score with each seed."""
         entry = self.file.studies.get(f"{model}/{arm}")
         own = [trial for trial in self.trials if (trial.model, trial.arm) == (model, arm)]
         if entry is None or not any(trial.ok for trial in own):
@@ -191,15 +199,16 @@ class TunedStudy:
         rounds = {trial.key: runs_of(self.finals, trial, seeds) for trial in finalists}
         candidates = self._candidates(model, arm, finalists, rounds, len(seeds)) or ranked[:1]
         scores = {
-            trial.key: _mean_score([trial, *rounds.get(trial.key, [])]) for trial in candidates
+            trial.key: [run.score for run in (trial, *rounds.get(trial.key, []))]
+            for trial in candidates
         }
         choose = max if entry.bigger else min
-        best = choose(candidates, key=lambda trial: scores[trial.key])
-        return Winner(
+        best = choose(candidates, key=lambda trial: statistics.fmean(scores[trial.key]))
+        winner = Winner(
             keys=best.keys,
             trial=best.trial,
             metric=entry.metric,
-            score=scores[best.key],
+            score=statistics.fmean(scores[best.key]),
             trials=len(own),
             failed=len(own) - len(ranked),
             finalists=len(finalists),
@@ -208,6 +217,7 @@ class TunedStudy:
             seed=self.file.seed,
             space=entry.space_digest,
         )
+        return winner, scores[best.key]
 
     def _candidates(
         self,
@@ -246,8 +256,11 @@ class TunedStudy:
         )
 
 
-def _mean_score(runs: Sequence[TrialRecord]) -> float:
-    return sum(run.score for run in runs) / len(runs)
+def _standard_error(*groups: Sequence[float]) -> float:
+    """Return the standard error of the difference of two means; 0 where there is one seed."""
+    if any(len(scores) < 2 for scores in groups):
+        return 0.0
+    return math.sqrt(sum(statistics.variance(scores) / len(scores) for scores in groups))
 
 
 def _with_equal_budgets(

@@ -8,9 +8,8 @@ import torch
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.types import RunConfig
 
-# The most matrices (float32) that lie in memory at once while a model is solved with profiles, by
-# model: on the run's device, and in RecBole's constructor, which always works on the host.
-_MATRICES = {"EASE": (3, 5), "SLIMElastic": (2, 0), "ADMMSLIM": (6, 11)}
+# The most matrices (float32) that lie in memory at once while a model is solved with profiles.
+_MATRICES = {"EASE": 2, "SLIMElastic": 2, "ADMMSLIM": 6}
 _GIB = 2**30
 
 
@@ -29,12 +28,11 @@ def check_memory(config: RunConfig, n_items: int) -> None:
     ConfigError
         What is needed, what is free, and the fix.
     """
-    on_device, on_host = _MATRICES.get(config["model"], (0, 0))
+    on_device = _MATRICES.get(config["model"], 0)
     device = torch.device(config["device"])
-    if device.type == "cpu":
-        needs = {device: max(on_device, on_host)}
-    else:
-        needs = {device: on_device, torch.device("cpu"): max(on_host, 2)}
+    needs = {device: on_device}
+    if device.type != "cpu":  # co-occurrences are counted on the host, and the solution goes there
+        needs[torch.device("cpu")] = min(on_device, 2)
     for place, matrices in needs.items():
         needed, free = matrices * 4 * n_items**2, free_memory(place)
         if needed > free:

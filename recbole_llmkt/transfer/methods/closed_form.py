@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recbole_llmkt.compat import put_solution
+from recbole_llmkt.compat import put_solution, unsolved_model
 from recbole_llmkt.profiles.loading import ProfileVectors, RunProfiles
 from recbole_llmkt.transfer.closed_forms.ease import solve_ease
 from recbole_llmkt.transfer.closed_forms.memory import check_memory
@@ -79,7 +79,7 @@ class ClosedForm(Method):
         profiles: RunProfiles,
         state_dict: Mapping[str, Tensor] | None,
     ) -> nn.Module | None:
-        """Leave the model to RecBole, after a look at the memory.
+        """Leave the solution to :meth:`prepare` or to the weights, after a look at the memory.
 
         Raises
         ------
@@ -88,7 +88,7 @@ class ClosedForm(Method):
         """
         if state_dict is None:
             check_memory(config, dataset.item_num)
-        return None
+        return unsolved_model(config, dataset)
 
     def prepare(self, context: RunContext) -> None:
         """Solve the model's matrices with the profiles.
@@ -113,7 +113,6 @@ class ClosedForm(Method):
             config["kt_closed_form"],
             self._weight,
         )
-        vars(model).pop("item_similarity", None)  # RecBole's own, as large as ours
         put_solution(model, SOLVERS[config["model"]](problem))
         logger.info(
             "%s is solved with weight %.4g for the profiles of %d of %d %ss.",

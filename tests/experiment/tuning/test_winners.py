@@ -57,14 +57,35 @@ def test_an_arm_that_loses_in_validation_falls_back_to_base(tmp_path, finalists)
     base, kt = plan.tuned["BPR", "base"], plan.tuned["BPR", "kt"]
     assert kt.fell_back and not base.fell_back and kt.budget == base.budget
     assert kt.keys == {**base.keys, "kt_enabled": False} and kt.score == base.score
-    assert "base did better in validation" in _winners_table(folder, lines)
+    assert "the arm's own are not better by a standard error" in _winners_table(folder, lines)
     records = compare(plan, tmp_path / "out", jobs=1, train=misled_train)
     (record,) = (record for record in records if record.arm == "kt")
     assert record.ok and record.settings["kt_enabled"] is False
     assert RunRecord.read(Fields(record.to_json(), "a test", "")).tuned == kt
     assert doubts(records) == [
-        "kt of BPR fell back to base: none of its trials did better in validation."
+        "kt of BPR fell back to base: it is not better in validation by a standard error."
     ]
+
+
+@in_process
+def noisy_train(config, saved=True, on_epoch=None):
+    """Stand in for training: profiles add 0.06, and seeds differ by 0.1."""
+    score = 0.5 + 0.1 * (config["seed"] % 3) + 0.06 * config["kt_enabled"]
+    return {**fake_test(config, saved, on_epoch), "best_valid_score": score}
+
+
+@pytest.mark.parametrize(
+    ("finals", "falls"),
+    [
+        (Finals(0), False),  # one seed says nothing of the noise
+        (Finals(1, seeds=2), True),  # of three scores that are 0.1 apart: 0.1 * sqrt(2 / 3)
+        (Finals(1, seeds=5), False),  # of six: 0.0894 * sqrt(2 / 6)
+    ],
+)
+def test_what_is_within_the_noise_of_the_seeds_falls_back(tmp_path, finals, falls):
+    tune(Tuning(PLAN, 3, finals=finals), tmp_path, jobs=1, train=noisy_train)
+    kt = tuned_plan(tmp_path, Plan([], [], [1], "")).tuned["BPR", "kt"]
+    assert kt.fell_back == falls
 
 
 def test_without_a_tuned_base_there_is_nothing_to_fall_back_to(tmp_path):
