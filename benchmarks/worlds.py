@@ -20,8 +20,8 @@ import click
 import numpy as np
 import pandas as pd
 
-from recbole_llmkt.compat import create_dataset, data_preparation
 from recbole_llmkt.config import Config
+from recbole_llmkt.datasets.splits import build_splits
 
 PARTS = ("train", "valid", "test")
 SEED = 2026
@@ -29,14 +29,15 @@ COLD_SHARE = 0.1
 
 
 def split_tables(config: Config) -> list[pd.DataFrame]:
-    """Return the pairs of the three parts, by the tokens of users and items."""
+    """Return the interactions of the three parts: tokens of users and items, ratings if any."""
     tables = []
-    for part in data_preparation(config, create_dataset(config)):
-        dataset = part._dataset
+    for dataset in build_splits(config):
         columns = {
             f"{field}:token": dataset.id2token(field, dataset.inter_feat[field].numpy())
             for field in (dataset.uid_field, dataset.iid_field)
         }
+        if (rating := config["RATING_FIELD"]) in dataset.inter_feat.interaction:
+            columns[f"{rating}:float"] = dataset.inter_feat[rating].numpy()
         tables.append(pd.DataFrame(columns))
     return tables
 

@@ -116,7 +116,8 @@ class Constant(get_model("BPR")):
 
 def test_a_dataset_that_does_not_exist(tiny):
     expected = {
-        "tinny": "There is no dataset 'tinny': the folder .*data/tinny does not exist",
+        "tinny": "There is no dataset 'tinny': the folder .*data/tinny does not exist.* Did you "
+        "mean 'tiny'",
         "no/such": "is a path: give the name of its folder alone",
         "é" * 60: "shorter: at most 100 bytes",
         "": "No dataset is given",

@@ -192,7 +192,7 @@ def test_files_that_are_no_configuration(tmp_path, text, message):
 
 
 def test_missing_and_binary_files(tmp_path):
-    with pytest.raises(ConfigError, match=r"Cannot read the configuration file 'nowhere.yaml'"):
+    with pytest.raises(ConfigError, match=r"'nowhere.yaml': No such file or directory \(seen from"):
         config(files=["nowhere.yaml"])
     with pytest.raises(ConfigError, match="Cannot read the configuration file"):
         config(files=[str(tmp_path)])

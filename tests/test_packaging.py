@@ -9,21 +9,35 @@ from pathlib import Path
 
 import pytest
 
+from recbole_llmkt import __version__
+
 ROOT = Path(__file__).parent.parent
 DATA = ("properties", "dataset")
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """Build a wheel from a copy of the source, so that no old build folder leaks into it."""
-    folder = tmp_path_factory.mktemp("wheel")
+def packages(tmp_path_factory):
+    """Build from a copy of the source; return the folder with what was built."""
+    folder = tmp_path_factory.mktemp("packages")
     source = folder / "source"
     skip = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "tests")
     shutil.copytree(ROOT, source, ignore=skip)
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, "--wheel-dir", str(folder), str(source)], check=True)
-    (path,) = folder.glob("*.whl")
+    command = [sys.executable, str(source / "tools" / "build.py"), "built"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return folder / "built"
+
+
+@pytest.fixture(scope="module")
+def wheel(packages):
+    (path,) = packages.glob("*.whl")
     return path
+
+
+def test_sdist_and_wheel_are_built(packages):
+    assert sorted(path.name for path in packages.iterdir()) == [
+        f"recbole_llmkt-{__version__}-py3-none-any.whl",
+        f"recbole_llmkt-{__version__}.tar.gz",
+    ]
 
 
 @pytest.fixture(scope="module")

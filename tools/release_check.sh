@@ -13,17 +13,16 @@ grep -q "^## \[$version\]" CHANGELOG.md ||
   fail "CHANGELOG.md has no heading '## [$version]': move what is under [Unreleased] there."
 grep -q "^version: $version\$" CITATION.cff || fail "CITATION.cff names another version than $version."
 
-mkdir -p "$folder"
 rm -f "$folder"/recbole_llmkt-*
-$python -c "import sys; from setuptools import build_meta as build
-for make in (build.build_sdist, build.build_wheel): print(make(sys.argv[1]))" "$folder" > /dev/null
+$python tools/build.py "$folder" > /dev/null
+packages=("$folder/recbole_llmkt-$version.tar.gz" "$folder/recbole_llmkt-$version-py3-none-any.whl")
 $python -m pip install --quiet twine
-$python -m twine check --strict "$folder"/recbole_llmkt-*
+$python -m twine check --strict "${packages[@]}"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 torch=$($python -c 'import torch; print(torch.__version__)')
-for built in "$folder"/recbole_llmkt-*; do
+for built in "${packages[@]}"; do
   echo "== $built"
   rm -rf "$work"/*
   $python -m venv "$work/venv"

@@ -9,7 +9,7 @@ import platform
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,6 +28,7 @@ _EXTRAS = {
     "optuna": ("llmkt tune", "tune"),
     "umap": ("kt_transform: umap and the map of profiles", "umap"),
     "openai": ("profiles and embeddings from a server", "openai"),
+    "pyarrow": ("Parquet files", "parquet"),
     "ray": ("profile_engine: ray", "ray"),
     "wandb": ("log_wandb: True", "wandb"),
 }
@@ -53,15 +54,15 @@ class Check:
     words: str
 
 
-def check_machine() -> list[Check]:
+def check_machine() -> Iterator[Check]:
     """Look at everything that a run may need.
 
-    Returns
-    -------
-    list of Check
-        In the order of the report.
+    Yields
+    ------
+    Check
+        In the order of the report, each as soon as it is known.
     """
-    looks: tuple[Callable[[], list[Check]], ...] = (
+    looks: tuple[Callable[[], Iterable[Check]], ...] = (
         _python,
         _recbole,
         _torch,
@@ -71,16 +72,14 @@ def check_machine() -> list[Check]:
         _encoders,
         _training,
     )
-    checks: list[Check] = []
     for look in looks:
         try:
-            checks += look()
+            yield from look()
         except Exception as error:
             words = (
                 str(error) if isinstance(error, LLMKTError) else f"{type(error).__name__}: {error}"
             )
-            checks.append(Check("FAIL", look.__name__.strip("_"), " ".join(words.split())))
-    return checks
+            yield Check("FAIL", look.__name__.strip("_"), " ".join(words.split()))
 
 
 def _python() -> list[Check]:
@@ -145,24 +144,23 @@ def _network() -> list[Check]:
         with urllib.request.urlopen(hub, timeout=_SECONDS):
             return [Check("ok", "network", f"{hub} answers")]
     except (OSError, ValueError) as error:
-        words = f"{hub} does not answer ({error}): models must be on this machine already"
+        reason = getattr(error, "reason", error)
+        words = f"{hub} does not answer ({reason}): models must be on this machine already"
         return [Check("off", "network", words)]
 
 
-def _encoders() -> list[Check]:
+def _encoders() -> Iterator[Check]:
     from recbole_llmkt.config import Config
     from recbole_llmkt.profiles.encoders import get_encoder
 
-    checks = []
     for name in _ENCODERS:
         values = {"profile_encoder": name, "profile_device": "cpu", "kt_enabled": False}
         try:
             width = get_encoder(Config("BPR", "ml-100k", None, values, [])).encode(["a"]).shape[1]
         except LLMKTError as error:
-            checks.append(Check("off", "encoder", f"{name}: {error}"))
+            yield Check("off", "encoder", f"{name}: {error}")
         else:
-            checks.append(Check("ok", "encoder", f"{name}, {width} numbers a profile"))
-    return checks
+            yield Check("ok", "encoder", f"{name}, {width} numbers a profile")
 
 
 def _training() -> list[Check]:
@@ -202,10 +200,11 @@ def doctor(context: click.Context) -> None:
     log = logging.getLogger("recbole_llmkt")
     level = log.level
     log.setLevel(logging.ERROR)  # the report says what the log would
+    failed = False
     try:
-        checks = check_machine()
+        for check in check_machine():
+            echo(f"{check.status:<5} {check.name:<9} {check.words}")
+            failed |= check.status == "FAIL"
     finally:
         log.setLevel(level)
-    for check in checks:
-        echo(f"{check.status:<5} {check.name:<9} {check.words}")
-    context.exit(int(any(check.status == "FAIL" for check in checks)))
+    context.exit(int(failed))

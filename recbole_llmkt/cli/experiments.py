@@ -16,6 +16,7 @@ from recbole_llmkt.cli.options import (
     names,
     split_words,
     trust_option,
+    warn_unused_file,
 )
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
 from recbole_llmkt.utils.terminal import echo
@@ -85,6 +86,7 @@ def _plan(
     keys: Sequence[str],
 ) -> Plan:
     from recbole_llmkt.cli.overrides import parse_overrides
+    from recbole_llmkt.config import Config
     from recbole_llmkt.experiment.runs.plan import Plan
 
     own = dict(_own_arm(text) for text in own_arms)
@@ -93,13 +95,17 @@ def _plan(
         raise ConfigError(
             f"The arm '{unused[0]}' is defined but not in --arms ({', '.join(arms)}): add it."
         )
+    overrides = parse_overrides(keys)
+    if models:  # else they are a study's, with its files
+        config = Config(models[0], dataset, config_files, overrides, command_line=[])
+        warn_unused_file(config, config_files)
     return Plan(
         models=models,
         arms=arms,
         seeds=seeds,
         dataset=dataset,
         config_files=config_files,
-        overrides=parse_overrides(keys),
+        overrides=overrides,
         own_arms=own,
     )
 
@@ -109,7 +115,10 @@ def _own_arm(text: str) -> tuple[str, Settings]:
 
     name, colon, keys = text.partition(":")
     if not colon or not name.strip() or not keys.strip():
-        raise ConfigError(f"Cannot read --arm '{text}': write 'NAME: KEY=VALUE KEY=VALUE'.")
+        raise ConfigError(
+            f"Cannot read --arm '{text}': write 'NAME: KEY=VALUE KEY=VALUE' to define an arm; "
+            "--arms=NAME,NAME chooses arms."
+        )
     return name.strip(), parse_overrides(split_words(keys, f"--arm '{text}'"))
 
 
@@ -173,10 +182,7 @@ def compare(
         from recbole_llmkt.experiment.tuning.winners import tuned_plan
 
         plan = tuned_plan(tuned, plan, allow_unequal, trust)
-    try:
-        records = run_comparison(plan, output, jobs, when_done=ensure_maps)
-    except KeyboardInterrupt:
-        raise click.ClickException("Stopped. The same command resumes from here.") from None
+    records = run_comparison(plan, output, jobs, when_done=ensure_maps)
     echo(f"\n{make_report(output)}\n\n{output / 'report.html'}")
     failed = [record for record in records if not record.ok]
     if failed:
@@ -251,11 +257,8 @@ def tune(
 
     arms = _complete(models, dataset, arms)
     plan = _plan(models, dataset, arms, own_arms, [seed], config_files, keys)
-    try:
-        tuning = Tuning(plan, trials, space, Finals(finalists), retry_failed, trust)
-        trials_done = run_tuning(tuning, output, jobs)
-    except KeyboardInterrupt:
-        raise click.ClickException("Stopped. The same command resumes from here.") from None
+    tuning = Tuning(plan, trials, space, Finals(finalists), retry_failed, trust)
+    trials_done = run_tuning(tuning, output, jobs)
     echo(f"\n{_winners_table(output, trials_done)}")
     failed = sum(not trial.ok for trial in trials_done)
     if failed:

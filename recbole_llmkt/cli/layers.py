@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from recbole_llmkt.cli.options import ANY_KEY, config_files_option
+from recbole_llmkt.cli.options import ANY_KEY, config_files_option, warn_unused_file
 from recbole_llmkt.utils.terminal import echo
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ def layers(
         # RecBole insists on being told that such a model samples no negatives.
         arguments = ["--train_neg_sample_args=None", *arguments]
         config = Config(model, dataset, config_files, command_line=arguments)
+    warn_unused_file(config, config_files)
     # The batches have a dozen rows: more threads would only wait for each other.
     torch.set_num_threads(1)
     network, train_data = build(config)

@@ -12,7 +12,7 @@ import threading
 import click
 
 from recbole_llmkt import __version__
-from recbole_llmkt.utils.exceptions import LLMKTError
+from recbole_llmkt.utils.exceptions import LLMKTError, nearest
 from recbole_llmkt.utils.terminal import INTERRUPTED, echo
 from recbole_llmkt.utils.text import printable
 
@@ -41,6 +41,7 @@ _COMMANDS = {
     "recommend": ("recbole_llmkt.cli.recommend", "recommend", "Recommend, with reasons."),
 }
 _RESUMING = ("compare", "tune", "profile", "refresh")
+_RESUMES = " What is finished is kept; the same command resumes."
 
 
 class _Commands(click.Group):
@@ -56,6 +57,13 @@ class _Commands(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in _COMMANDS:
+            context.fail(f"No such command '{args[0]}'.{nearest(args[0], _COMMANDS)}")
+        return super().resolve_command(context, args)
+
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [(name, _COMMANDS[name][2]) for name in self.list_commands(context)]
         with formatter.section("Commands"):
@@ -70,11 +78,11 @@ class _Commands(click.Group):
                 raise
             message = printable(_words(error))
             if getattr(error, "is_full", False) and context.invoked_subcommand in _RESUMING:
-                message += " What is finished is kept; the same command resumes."
+                message += _RESUMES
             raise _Refusal(message) from error
         except KeyboardInterrupt:
             resumes = context.invoked_subcommand in _RESUMING
-            echo(f"Interrupted.{' The same command resumes.' if resumes else ''}", err=True)
+            echo(f"Interrupted.{_RESUMES if resumes else ''}", err=True)
             context.exit(INTERRUPTED)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 # Settings of a command that takes --key=value for any key, in its argument `keys`.
 ANY_KEY = {"ignore_unknown_options": True}
 LARGEST_SEED = 2**31 - 1
+logger = logging.getLogger(__name__)
 
 
 def names(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
@@ -143,7 +146,18 @@ def make_config(
     overrides = parse_overrides(keys)
     config = Config(model, dataset, config_files, overrides, command_line=[])
     warn_unknown(overrides, config.internal_config_dict)
+    warn_unused_file(config, config_files)
     return config
+
+
+def warn_unused_file(config: Config, config_files: Sequence[str]) -> None:
+    """Warn if the dataset comes with a file of settings, as from ``llmkt import``, left out."""
+    own = Path(config["data_path"], f"{config['dataset']}.yaml")
+    if own.is_file() and not any(own.samefile(file) for file in config_files):
+        path = os.path.relpath(own)
+        logger.warning(
+            "%s, the settings of this dataset, is not used: add --config-files=%s.", path, path
+        )
 
 
 def both(entity: str) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from recbole_llmkt.keys.table import check_keys
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.parsing import parse_value
 from recbole_llmkt.utils.types import Settings
@@ -15,13 +16,16 @@ def parse_overrides(arguments: Sequence[str]) -> Settings:
     Raises
     ------
     ConfigError
-        An argument has another form.
+        An argument has another form, a ``kt_`` or ``profile_`` key is unknown, or its value is
+        out of range.
     """
     values = {}
     for argument in arguments:
         key, equals, value = argument.partition("=")
         key = key[2:] if key.startswith("--") else key
         if not equals or not key.isidentifier():
-            raise ConfigError(f"Cannot read '{argument}': write --key=value.")
+            given = key if argument == f"--{key}" and key.isidentifier() else "key"
+            raise ConfigError(f"Cannot read '{argument}': write --{given}=value.")
         values[key] = parse_value(value)
+    check_keys(values, "the command line")
     return values

@@ -133,12 +133,7 @@ def write(
         return
     n_failed = 0
     for name in entities:
-        try:
-            summary = generate_profiles(config, name, selection)
-        except KeyboardInterrupt:
-            raise click.ClickException(
-                "Stopped. All profiles that were written are kept; the same command resumes."
-            ) from None
+        summary = generate_profiles(config, name, selection)
         n_failed += summary.failed
         echo(
             f"{name}: {summary.written} profiles written, {summary.failed} failed, "

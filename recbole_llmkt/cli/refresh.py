@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from recbole_llmkt.cli.options import ANY_KEY, checkpoint_option, trust_option
-from recbole_llmkt.utils.terminal import INTERRUPTED, echo
+from recbole_llmkt.utils.terminal import echo
 
 
 @click.command(context_settings=ANY_KEY)
@@ -39,9 +39,7 @@ from recbole_llmkt.utils.terminal import INTERRUPTED, echo
 @click.option("--vectors", help="Write the vectors, too: parquet or npz.")
 @trust_option
 @click.argument("keys", nargs=-1, type=click.UNPROCESSED)
-@click.pass_context
 def refresh(
-    context: click.Context,
     checkpoint: str,
     output: Path,
     retrain: bool,
@@ -66,7 +64,6 @@ def refresh(
     from recbole_llmkt.cli.overrides import parse_overrides
     from recbole_llmkt.recommend.refresh import Refresh
     from recbole_llmkt.recommend.refresh import refresh as bring_up_to_date
-    from recbole_llmkt.training.stopping import Interrupted
 
     overrides = parse_overrides(keys)
     wanted = Refresh(
@@ -81,11 +78,7 @@ def refresh(
         form=form,
         vectors=vectors,
     )
-    try:
-        done = bring_up_to_date(wanted)
-    except Interrupted:
-        echo("Interrupted. The same command resumes.", err=True)
-        context.exit(INTERRUPTED)
+    done = bring_up_to_date(wanted)
     if done["skipped"]:
         echo(f"Done before: {', '.join(done['skipped'])}")
     echo(f"Profiles written: {done['profiles']}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from recbole_llmkt.cli.options import ANY_KEY, config_files_option
+from recbole_llmkt.cli.options import ANY_KEY, config_files_option, warn_unused_file
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.terminal import INTERRUPTED, echo
 from recbole_llmkt.utils.text import shown_command
@@ -69,6 +69,7 @@ def train(
 
     values = parse_overrides(keys)
     config = Config(model, dataset, config_files, values, command_line=[])
+    warn_unused_file(config, config_files)
     logging.getLogger().handlers.clear()  # RecBole sets up its own
     given = [f"--config-files={file}" for file in config_files] + list(keys)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -43,9 +44,12 @@ def check_files(config: RunConfig, strict: bool = True) -> None:
     if not folder.is_dir():
         if config["dataset"] in downloadable():
             return
+        name = config["dataset"]
+        others = [path.name for path in folder.parent.glob("*/") if _is_dataset(path)]
         raise DataError(
-            f"There is no dataset '{config['dataset']}': the folder {folder} does not exist. Put "
-            f"{config['dataset']}.inter there, or correct `dataset` or `data_path`."
+            f"There is no dataset '{name}': the folder {folder} does not exist (seen from "
+            f"{Path.cwd()}). Put {name}.inter there, or correct `dataset` or `data_path`."
+            f"{nearest(name, ['ml-100k', *others])}"
         )
     loaded: dict[str, str] = {}
     for source, columns in _wanted(config).items():
@@ -58,6 +62,10 @@ def check_files(config: RunConfig, strict: bool = True) -> None:
             loaded.update(_loaded(config, source, header))
     for needed in (*_needed(config), *_needed_by_model(config)) if loaded else ():
         _require(loaded, needed)
+
+
+def _is_dataset(folder: Path) -> bool:
+    return any(folder.glob(f"{glob.escape(folder.name)}.*inter"))
 
 
 # ---- files and columns ------------------------------------------------------------------------

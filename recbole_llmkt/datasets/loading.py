@@ -53,10 +53,14 @@ def load_data(
     """
     check_files(config)
     with recbole_refusals(
-        lambda reason: DataError(
-            f"RecBole cannot use the dataset '{config['dataset']}' in {config['data_path']}: "
-            f"{_plainly(reason)}. Check the atomic files, load_col, eval_args and the filters "
-            "(user_inter_num_interval, item_inter_num_interval, val_interval)."
+        lambda reason: (
+            DataError(
+                f"RecBole cannot use the dataset '{config['dataset']}' in {config['data_path']}: "
+                f"{_plainly(reason)}. Check the atomic files, load_col, eval_args and the filters "
+                "(user_inter_num_interval, item_inter_num_interval, val_interval)."
+            )
+            if Path(config["data_path"]).is_dir()
+            else _not_downloaded(config, reason)
         )
     ):
         dataset = _create(config, vocabulary)
@@ -132,10 +136,14 @@ def download(config: RunConfig) -> None:
     try:
         create_dataset(config)
     except OSError as error:
-        raise DataError(
-            f"There is no folder {config['data_path']}, and the dataset '{config['dataset']}' "
-            f"cannot be downloaded ({error}). Correct `data_path`, or download it yourself."
-        ) from error
+        raise _not_downloaded(config, str(error)) from error
+
+
+def _not_downloaded(config: RunConfig, reason: str) -> DataError:
+    return DataError(
+        f"There is no folder {config['data_path']}, and the dataset '{config['dataset']}' cannot "
+        f"be downloaded ({reason}). Correct `data_path`, or download it yourself."
+    )
 
 
 def files_digest(folder: Path, dataset: str, recorded: str = "") -> str:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from recbole_llmkt.datasets.domains import DOMAINS
 from recbole_llmkt.keys.key import LARGEST_INT, Key, address, shown
 from recbole_llmkt.utils.exceptions import ConfigError, nearest
+from recbole_llmkt.utils.resources import properties_dir
 from recbole_llmkt.utils.text import without_credentials
 from recbole_llmkt.utils.types import Settings
 
@@ -310,7 +311,7 @@ def check_keys(values: Mapping[str, object], where: str) -> None:
         if key not in KEYS:
             raise ConfigError(
                 f"Unknown key '{shown(key)}' in {where}.{nearest(shown(key), KEYS)} "
-                "Every key is listed in properties/overall.yaml."
+                f"Every key is listed in {properties_dir() / 'overall.yaml'}."
             )
         wrong = KEYS[key].refusal(value)
         if wrong:

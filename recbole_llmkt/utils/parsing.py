@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import functools
+import os
 import re
 from enum import Enum
 from pathlib import Path
@@ -152,7 +153,12 @@ def load_yaml(path: str | Path) -> Settings:
     try:
         with open(path, encoding="utf-8-sig") as file:  # a pipe is fine: <(command)
             text = file.read(_LONGEST + 1)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ConfigError(
+            f"Cannot read the configuration file '{path}': {error.strerror or error} (seen from "
+            f"{os.getcwd()}). Correct the path."
+        ) from error
+    except ValueError as error:
         raise ConfigError(f"Cannot read the configuration file '{path}': {error}.") from error
     if len(text) > _LONGEST:
         raise ConfigError(f"'{path}' is longer than {_LONGEST:,} characters: split it.")

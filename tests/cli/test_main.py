@@ -51,10 +51,16 @@ def test_every_command_has_an_example(name):
     ("arguments", "message"),
     [
         (["--models=BPR", "--dataset=ml-100k", "-o", "out", "--kt_weight=1.5"], "kt_weight: 1.5"),
-        (["--models=BPR", "--dataset=ml-100k", "-o", "out", "--kt_wieght=1"], "'kt_weight'"),
+        (
+            ["--models=BPR", "--dataset=ml-100k", "-o", "out", "--kt_wieght=1"],
+            "in the command line. Did you mean 'kt_weight'",
+        ),
         (["--models=BRP", "--dataset=ml-100k", "-o", "out"], "Did you mean 'BPR'"),
-        (["--models=BPR", "--dataset=ml-100k", "-o", "out", "--kt_loss"], "write --key=value"),
-        (["--models=BPR", "--dataset=ml-100k", "-o", "out", "--arm=x"], "write 'NAME: KEY=VALUE"),
+        (["--models=BPR", "--dataset=ml-100k", "-o", "out", "--kt_loss"], "write --kt_loss=value"),
+        (
+            ["--models=BPR", "--dataset=ml-100k", "-o", "out", "--arm=x"],
+            "--arms=NAME,NAME chooses arms",
+        ),
         (["--models=BPR", "--dataset=ml-100k", "-o", "out", "--seeds=1,b"], "like 1,2,3"),
         (["--models=BPR", "--dataset=ml-100k", "-o", "out", "--seed=7"], "takes --seeds"),
         (
@@ -108,6 +114,13 @@ def test_tuning_and_comparing_the_winners(tiny, undrawn):
     }
 
 
+def test_a_misspelled_command_is_refused_with_the_nearest_one():
+    done = run("trian", "--model=BPR")
+    assert done.exit_code == 2
+    assert "No such command 'trian'. Did you mean 'train'?" in done.output
+    assert "Did you mean" not in run("xyz").output
+
+
 GIVEN = {
     "compare": ["--models=BPR", "--arms=base", "--dataset=d", "--output=out"],
     "layers": ["--model=BPR", "--dataset=d"],
@@ -117,7 +130,10 @@ GIVEN = {
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(
     ("command", "said"),
-    [("compare", "Interrupted. The same command resumes.\n"), ("layers", "Interrupted.\n")],
+    [
+        ("compare", "Interrupted. What is finished is kept; the same command resumes.\n"),
+        ("layers", "Interrupted.\n"),
+    ],
 )
 def test_an_interrupted_command_ends_with_130(monkeypatch, number, command, said):
     def stop(context):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from recbole_llmkt.cli.options import both, existing_stores, make_config, names, split_words
@@ -32,6 +34,19 @@ def test_both_entities_need_one_store_alone(tmp_path):
     assert [store.entity for store in existing_stores(config, "both")] == ["item"]
     with pytest.raises(ProfileError, match="There are no user profiles of dataset 'tiny'"):
         existing_stores(config, "user")
+
+
+def test_a_datasets_own_settings_that_are_left_out_are_named(make_dataset, caplog):
+    folder = make_dataset().data_path
+    keys = [f"--data_path={folder}"]
+    make_config("tiny", "BPR", [], keys)
+    assert not caplog.records
+    own = folder / "tiny" / "tiny.yaml"
+    own.write_text("seq_separator: '|'\n")
+    make_config("tiny", "BPR", [os.path.relpath(own)], keys)
+    assert not caplog.records
+    make_config("tiny", "BPR", [], keys)
+    assert f"add --config-files={os.path.relpath(own)}." in caplog.text
 
 
 def test_a_command_reads_its_own_keys_alone(make_dataset, monkeypatch):

@@ -132,8 +132,8 @@ def test_a_run_that_is_stopped_says_what_is_kept(titled, llmkt, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("recbole_llmkt.profiles.generation.run.generate_profiles", stop)
-    said = llmkt("--entity=item", exit_code=1)
-    assert "Stopped. All profiles that were written are kept; the same command resumes." in said
+    said = llmkt("--entity=item", exit_code=130)
+    assert "Interrupted. What is finished is kept; the same command resumes." in said
 
 
 def test_a_dry_run_writes_nothing(titled, llmkt, tmp_path):

@@ -29,4 +29,4 @@ def test_the_command(monkeypatch):
     assert asked[0].overrides == {"learning_rate": 0.1} and asked[0].retrain
     assert asked[0].vectors == "npz" and asked[0].profiles and asked[0].overwrite_others
     stopped = CliRunner().invoke(main, [*command, "-k", "5"])
-    assert stopped.exit_code == 130 and "The same command resumes." in stopped.output
+    assert stopped.exit_code == 130 and "the same command resumes." in stopped.output

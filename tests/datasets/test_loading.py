@@ -52,6 +52,17 @@ def test_a_failed_download_names_the_folder(tmp_path, monkeypatch):
         loading.download(known)
 
 
+def test_a_run_says_that_its_data_cannot_be_downloaded(tmp_path, monkeypatch):
+    def unreachable(url):
+        raise urllib.error.URLError("name not known")
+
+    monkeypatch.setattr("recbole.data.dataset.dataset.decide_download", unreachable)
+    values = {"data_path": str(tmp_path), "kt_enabled": False}
+    config = Config("BPR", "ml-1m", config_dict=values, command_line=[])
+    with pytest.raises(DataError, match=r"'ml-1m' cannot be downloaded \(.*not known"):
+        loading.load_data(config)
+
+
 def test_a_run_looks_for_its_data_where_the_comparison_was_started(tmp_path, monkeypatch):
     keys = {"data_path": "later", "kt_enabled": False}
     (run,) = Plan(["BPR"], ["base"], [1], "ml-1m", overrides=keys).runs()

@@ -280,16 +280,16 @@ def _settle_repeats(inter: Columns, keep: str) -> list[str]:
         shares = repeated_in_test(different)
         parts = ", ".join(f"{share:.0%} under {name}" for name, share in shares.items())
         lines.append(
-            f"if they stayed, so many test interactions would repeat a training one: {parts}. "
+            f"if all were kept, so many test interactions would repeat a training one: {parts}. "
             "RecBole's full ranking removes a user's other training items from the candidates and "
             "leaves these in, so a model that knows the past finds them, and metrics are inflated"
         )
     effect = {
-        "first": "--repeats=first keeps each user's first one: the test asks for new items alone",
-        "last": "--repeats=last keeps each user's last one: the test asks for items that training "
-        "does not show, though the user had some of them before",
-        "keep": "--repeats=keep keeps them: the metrics say how well a model finds what a user "
-        "has had before, and compare with no others",
+        "first": "repeats are left out (--repeats=first): the test asks for new items alone",
+        "last": "repeats but the last are left out (--repeats=last): the test asks for items that "
+        "training does not show, though the user had some of them before",
+        "keep": "repeats are kept (--repeats=keep): the metrics say how well a model finds what a "
+        "user has had before, and compare with no others",
     }
     return [*lines, effect[keep]]
 

@@ -63,15 +63,29 @@ def solve_drawn(gram: Tensor, features: Tensor, ridge: float, weight: float) -> 
     """
     gram.diagonal().add_(ridge + weight)
     inverted = inverse(gram, _REMEDY)
-    # P (G + w S) = I + P (w S - (l + w) I), which does without G.
-    target = profile_similarity(features).mul_(weight)
-    target.diagonal().sub_(ridge + weight)
-    product = inverted @ target
-    del target
+    # P (G + w S) = I + P (w S - (l + w) I), which does without G; S is of the rank of T but for its
+    # diagonal of 0.
+    right, own = _low_rank(features, PROFILE_RIDGE)
+    product = inverted * -(weight * own + ridge + weight)
+    product.addmm_(inverted @ features, right, alpha=weight)
     product.diagonal().add_(1.0)
     multipliers = product.diagonal() / inverted.diagonal()
     product -= inverted.mul_(multipliers)
     return without_diagonal(product)
+
+
+def _low_rank(features: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+    """Return R, shape (d, n), and s, shape (n,), so that S = T R - diag(s).
+
+    S is that of :func:`profile_similarity`: B = -P / diag(P) outside of the diagonal, where
+    P = I - T (T'T + r I)^-1 T' is the inverse of T T' + r I but for a factor that cancels out.
+    """
+    wide = features.double()
+    small = wide.T @ wide
+    small.diagonal().add_(ridge)
+    right = torch.linalg.solve(small, wide.T)
+    own = (wide.T * right).sum(0)
+    return (right / (1.0 - own)).to(features.dtype), (own / (1.0 - own)).to(features.dtype)
 
 
 def profile_similarity(features: Tensor, ridge: float = PROFILE_RIDGE) -> Tensor:
@@ -89,13 +103,9 @@ def profile_similarity(features: Tensor, ridge: float = PROFILE_RIDGE) -> Tensor
     Tensor, shape (n, n)
         S.
     """
-    # (T T' + r I)^-1 = (I - T (T'T + r I)^-1 T') / r: a small inverse in place of a large one.
-    wide = features.double()
-    small = wide.T @ wide
-    small.diagonal().add_(ridge)
-    inverted = features @ torch.linalg.solve(small, wide.T).to(features.dtype)
-    inverted.neg_().diagonal().add_(1.0)
-    return _ease(inverted)  # without the factor 1 / r, which cancels out
+    # A small inverse in place of a large one.
+    right, _ = _low_rank(features, ridge)
+    return without_diagonal(features @ right)
 
 
 def _ease(inverted: Tensor) -> Tensor:

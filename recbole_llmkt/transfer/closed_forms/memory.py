@@ -9,7 +9,7 @@ from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.types import RunConfig
 
 # The most matrices (float32) that lie in memory at once while a model is solved with profiles.
-_MATRICES = {"EASE": 3, "SLIMElastic": 2, "ADMMSLIM": 6}
+_MATRICES = {"EASE": 2, "SLIMElastic": 2, "ADMMSLIM": 6}
 _GIB = 2**30
 
 

@@ -34,8 +34,8 @@ def table_of(model: nn.Module, layer: Layer) -> Layer | None:
 
 
 def _offset(ids: Tensor, column: Tensor) -> int | None:
-    """Return the constant difference between recorded ids and a batch column, if there is one."""
-    if ids.dim() != 1 or len(torch.unique(ids)) < 2:
+    """Return the constant difference between recorded ids and a batch's column, both flat."""
+    if len(torch.unique(ids)) < 2:
         return None
     # Models that score the positive and the negative at once ask for their users twice.
     times, rest = divmod(len(ids), len(column))

@@ -144,10 +144,7 @@ class Rows:
         RowsError
             The tensors do not have the shape that this meaning needs.
         """
-        pairs = [self._align_one(call, interaction) for call in calls]
-        if len(pairs) == 1:
-            return pairs[0]
-        return torch.cat([hidden for hidden, _ in pairs]), torch.cat([ids for _, ids in pairs])
+        return _joined([self._align_one(call, interaction) for call in calls])
 
     def counted(self, calls: Sequence[Call], interaction: Interaction) -> Counted | None:
         """Return what :meth:`align` does, but rows that must be equal once; None for no gain.
@@ -166,7 +163,7 @@ class Rows:
             return None
         counts = torch.bincount(ids, minlength=n)
         part = table if len(table) == n else table.narrow(0, offset, n)
-        return Counted(part.flatten(1) if part.dim() > 2 else part, None, counts)
+        return Counted(part.flatten(1), None, counts)
 
     def _align_one(self, call: Call, interaction: Interaction) -> Aligned:
         raise NotImplementedError
@@ -187,6 +184,12 @@ class Rows:
 
     def __str__(self) -> str:
         return self.meaning
+
+
+def _joined(pairs: list[Aligned]) -> Aligned:
+    if len(pairs) == 1:  # without a copy
+        return pairs[0]
+    return torch.cat([hidden for hidden, _ in pairs]), torch.cat([ids for _, ids in pairs])
 
 
 class BatchRows(Rows):
@@ -210,15 +213,14 @@ class BatchRows(Rows):
 
     def align(self, calls: Sequence[Call], interaction: Interaction) -> Aligned:
         """Pair row b of each call with the id in row b of the batch."""
-        fields = self.fields + self.fields[-1:] * (len(calls) - len(self.fields))
-        pairs = [
-            self._pair(call.value, interaction[name])
-            for call, name in zip(calls, fields)
-            if name is not None
-        ]
-        if len(pairs) == 1:
-            return pairs[0]
-        return torch.cat([hidden for hidden, _ in pairs]), torch.cat([ids for _, ids in pairs])
+        fields = self.fields + self.fields[-1:] * len(calls)
+        return _joined(
+            [
+                self._pair(call.value, interaction[name])
+                for call, name in zip(calls, fields)
+                if name is not None
+            ]
+        )
 
     def _pair(self, value: Tensor, column: Tensor) -> Aligned:
         if value.dim() < 2 or len(value) > len(column):

@@ -58,8 +58,8 @@ class ClosedForm(Method):
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
         self._profiles: ProfileVectors
-        self._weight = 0.0
-        self._rows = 0
+        self._weight: float
+        self._rows: int
 
     @classmethod
     def wanted(cls, config: RunConfig) -> bool:
@@ -105,13 +105,13 @@ class ClosedForm(Method):
         self._rows = int((features.abs().sum(dim=1) > 0).sum())
         interactions = context.train_data._dataset.inter_matrix(form="csr").astype(np.float32)
         weight = config["kt_closed_form_weight"]
-        self._weight = default_weight(interactions) if weight is None else weight
+        self._weight = float(default_weight(interactions) if weight is None else weight)
         problem = Problem(
             config,
             interactions,
             features.to(config["device"]),
             config["kt_closed_form"],
-            float(self._weight),
+            self._weight,
         )
         put_solution(model, SOLVERS[config["model"]](problem))
         logger.info(
@@ -135,7 +135,7 @@ class ClosedForm(Method):
         """Describe what was solved."""
         facts = {"place": "solution", **self._profiles.summary(), "rows": self._rows}
         kind = self.config["kt_closed_form"]
-        return {self.name: [{**facts, "kind": kind, "weight": float(self._weight)}]}
+        return {self.name: [{**facts, "kind": kind, "weight": self._weight}]}
 
 
 def profile_features(config: RunConfig, profiles: ProfileVectors, trained_ids: IntArray) -> Tensor:
@@ -174,5 +174,5 @@ def profile_features(config: RunConfig, profiles: ProfileVectors, trained_ids: I
     if config["kt_control"] != "zero":
         rng = np.random.default_rng(transfer_seed(config))
         controlled = apply_control(config["kt_control"], centred, rng)
-        features[torch.from_numpy(np.asarray(profiles.ids))] = torch.from_numpy(controlled)
+        features[torch.from_numpy(profiles.ids)] = torch.from_numpy(controlled)
     return features

@@ -65,7 +65,7 @@ def test_the_report_says_what_was_guessed_and_what_repeats_do(shop):
         "domain: shop (sku, qty, price)",
         "NA is id:NA, null is id:null",
         "test interactions would repeat a training one",
-        "--repeats=first keeps",
+        "repeats are left out (--repeats=first)",
         "dataset/mine/mine.item: 20 rows",
     ):
         assert line in report

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from types import SimpleNamespace
+
 import pytest
 import torch
 from recbole.data.interaction import Interaction
@@ -46,6 +49,72 @@ def entities(entity: str, batch: Interaction = BATCH) -> Entities:
     )
 
 
+def described(entity, batch, **keys):
+    """Return the entities of a dataset whose users have an age, and items no features."""
+    config = {
+        "NEG_PREFIX": "neg_",
+        "LIST_SUFFIX": "_list",
+        "ITEM_LIST_LENGTH_FIELD": "item_length",
+        "MAX_ITEM_LIST_LENGTH": 50,
+        **keys,
+    }
+    dataset = SimpleNamespace(
+        config=config,
+        uid_field="user_id",
+        iid_field="item_id",
+        user_feat=Interaction({"user_id": torch.arange(N_USERS), "age": torch.ones(N_USERS)}),
+        item_feat=None,
+        user_num=N_USERS,
+        item_num=N_ITEMS,
+    )
+    return Entities.of(dataset, entity, batch)
+
+
+def columns(*names):
+    return Interaction({name: torch.ones(2, dtype=torch.long) for name in names})
+
+
+def test_a_users_state_depends_on_ids_features_and_sequences():
+    batch = columns("user_id", "age", "item_id", "item_id_list", "item_length", "rating")
+    assert described("user", batch) == Entities(
+        entity="user",
+        id_field="user_id",
+        id_fields=("user_id",),
+        list_fields=(),
+        own_fields=("age", "user_id"),
+        state_fields=("age", "item_id_list", "item_length", "user_id"),
+        n=N_USERS,
+        n_users=N_USERS,
+        n_items=N_ITEMS,
+        max_length=50,
+        length_field="item_length",
+    )
+
+
+def test_an_items_state_depends_on_its_ids_alone():
+    batch = columns("user_id", "age", "item_id", "neg_item_id", "item_id_list")
+    assert described("item", batch) == Entities(
+        entity="item",
+        id_field="item_id",
+        id_fields=("item_id", "neg_item_id"),
+        list_fields=("item_id_list",),
+        own_fields=("item_id",),
+        state_fields=("item_id", "neg_item_id"),
+        n=N_ITEMS,
+        n_users=N_USERS,
+        n_items=N_ITEMS,
+        max_length=0,  # without lengths in the batch
+        length_field="item_length",
+    )
+
+
+def test_the_names_of_sequences_are_the_configurations():
+    batch = columns("item_id", "item_id_seen", "item_id_list")
+    assert described("item", batch, LIST_SUFFIX="_seen").list_fields == ("item_id_seen",)
+    assert described("item", batch, LIST_SUFFIX=None).list_fields == ("item_id_list",)
+    assert described("item", batch, ITEM_LIST_LENGTH_FIELD=None).length_field == ""
+
+
 def numbered(*shape: int) -> torch.Tensor:
     return torch.arange(torch.Size(shape).numel(), dtype=torch.float32).reshape(shape)
 
@@ -80,6 +149,27 @@ def test_a_table_where_the_batch_holds_no_ids_of_the_entity_is_read_whole():
     rows = TableRows(entities("item", autoencoder))
     _, ids = align(rows, numbered(N_ITEMS, 1), batch=autoencoder)
     assert ids == list(range(1, N_ITEMS))
+    elsewhere = Interaction({"user_id": torch.empty(2, dtype=torch.long, device="meta")})
+    assert rows.batch_ids(elsewhere).device.type == "meta"
+
+
+def test_each_call_for_the_batch_follows_its_own_field():
+    items = entities("item")
+    rows = BatchRows(items, ["item_id", "neg_item_id"])
+    assert rows.entities is items
+    positives, negatives = [2, 8, 4], [7, 1, 1]
+    calls = [Call(numbered(3, 2, 1) + 10 * place) for place in range(3)]
+    hidden, ids = rows.align(calls, BATCH)
+    assert ids.tolist() == positives + negatives + negatives  # the last field serves the rest
+    assert hidden[::3].tolist() == [[0, 1], [10, 11], [20, 21]]
+    others = BatchRows(items, ["neg_item_id", None, "item_id"])  # the second is somebody else's
+    hidden, ids = others.align(calls, BATCH)
+    assert ids.tolist() == negatives + positives
+    assert hidden[::3].tolist() == [[0, 1], [20, 21]]
+    always = BatchRows(items, ["item_id"])
+    assert always.align(calls, BATCH)[1].tolist() == positives * 3
+    short = Call(numbered(2, DIM))  # a last call with fewer rows
+    assert rows.align([short], BATCH)[1].tolist() == positives[:2]
 
 
 def test_a_lookup_says_itself_whose_rows_these_are():
@@ -90,8 +180,8 @@ def test_a_lookup_says_itself_whose_rows_these_are():
 
 def test_a_shared_lookup_leaves_other_entities_out():
     rows = LookupRows(entities("user"), offset=4, shared=True)
-    asked = torch.tensor([7, 1, 12, 9])  # users 3, -3, 8 (too many), 5
-    assert align(rows, numbered(4, 1), asked) == ([[0], [3]], [3, 5])
+    asked = torch.tensor([7, 3, 10, 9, 4])  # users 3, -1, 6 (one too many), 5, 0 (the padding)
+    assert align(rows, numbered(5, 1), asked) == ([[0], [3], [4]], [3, 5, 0])
 
 
 def test_a_lookup_of_several_fields_takes_its_own_column():
@@ -118,7 +208,8 @@ def test_a_field_is_one_column_or_one_slice():
 def weighted(rows, calls, batch=BATCH):
     """Return each id's state and how many rows it stands for, of those that stand for any."""
     hidden, ids, counts = rows.counted(calls, batch)
-    ids = torch.arange(len(counts)) if ids is None else ids
+    assert ids is None and len(hidden) == len(counts) == rows.entities.n
+    ids = torch.arange(len(counts))
     used = counts > 0
     return dict(zip(ids[used].tolist(), zip(hidden[used].tolist(), counts[used].tolist())))
 
@@ -134,6 +225,10 @@ def test_counted_rows_of_a_table_stand_for_the_rows_of_the_batch():
     assert weighted(TableRows(users), [Call(table)], batch) == expected
     shifted = torch.cat([torch.zeros(4, DIM), table, torch.ones(2, DIM)])
     assert weighted(TableRows(users, 4), [Call(shifted)], batch) == expected
+    folded = Call(table.reshape(N_USERS, DIM, 1))
+    assert weighted(TableRows(users), [folded], batch) == expected
+    absent = repeated(1, 1, 1, 2, 2, 2)  # nobody with a later id
+    assert set(weighted(TableRows(users), [Call(table)], absent)) == {1, 2}
 
 
 def test_counted_rows_of_lookups_are_those_of_their_table():
@@ -155,22 +250,36 @@ def test_few_rows_of_a_large_table_are_not_counted():
     assert TableRows(entities("user")).counted([Call(table)], BATCH) is None
     call = Call(table[ids], ids, table)
     assert LookupRows(entities("user")).counted([call], BATCH) is None
+    assert LookupRows(entities("user")).counted([], BATCH) is None
     assert LookupRows(entities("user")).counted([Call(table[ids], ids)], BATCH) is None
     assert BatchRows(entities("user"), ["user_id"]).counted([Call(table[ids])], BATCH) is None
 
 
+FIRST_AXIS = "whose first axis is the batch"
+FIELDS = "of shape (batch, fields, width)"
+FIELDS_FIRST = "of shape (fields, batch, width)"
+FLAT = "of shape (batch * fields, width)"
+
+
 @pytest.mark.parametrize(
-    ("rows", "value"),
+    ("rows", "value", "needs"),
     [
-        (TableRows(entities("user")), numbered(3, DIM)),
-        (NodeRows(entities("item")), numbered(N_USERS, DIM)),
-        (FieldRows(entities("user"), 4), numbered(3, 4, DIM)),
-        (FieldFirstRows(entities("user"), 1), numbered(2, 4, DIM)),
-        (FlatRows(entities("user"), 1), numbered(7, DIM)),
-        (LookupRows(entities("user")), numbered(3, DIM)),
+        (BatchRows(entities("user"), ["user_id"]), numbered(3), FIRST_AXIS),
+        (BatchRows(entities("user"), ["user_id"]), numbered(4, DIM), FIRST_AXIS),
+        (TableRows(entities("user")), numbered(3, DIM), "with 6 rows"),
+        (NodeRows(entities("item")), numbered(N_USERS, DIM), "with 9 rows"),
+        (FieldRows(entities("user"), 4), numbered(3, 4, DIM), FIELDS),
+        (FieldRows(entities("user"), 1), numbered(3, 4), FIELDS),
+        (FieldFirstRows(entities("user"), 1), numbered(2, 4, DIM), FIELDS_FIRST),
+        (FieldFirstRows(entities("user"), 1), numbered(1, 3, DIM), FIELDS_FIRST),
+        (FieldFirstRows(entities("user"), 1), numbered(4, 3), FIELDS_FIRST),
+        (FlatRows(entities("user"), 1), numbered(7, DIM), FLAT),
+        (FlatRows(entities("user"), 2), numbered(6, DIM), FLAT),
+        (LookupRows(entities("user")), numbered(3, DIM), "that an nn.Embedding looked up"),
     ],
     ids=lambda rows: getattr(rows, "meaning", ""),
 )
-def test_a_misfit_names_the_shape_and_the_mend(rows, value):
-    with pytest.raises(RowsError, match=r"the layer gives the shape \(.*Choose another kt_rows"):
+def test_a_misfit_names_the_shape_and_the_fix(rows, value, needs):
+    said = f"kt_rows: {rows} needs a tensor {needs}, but the layer gives the shape ({len(value)},"
+    with pytest.raises(RowsError, match=rf"^{re.escape(said)}.*Choose another kt_rows"):
         rows.align([Call(value)], BATCH)

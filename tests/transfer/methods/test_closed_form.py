@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ import scipy.sparse as sp
 import torch
 
 from recbole_llmkt.keys.combinations import CLOSED_FORM
+from recbole_llmkt.profiles.loading import ProfileVectors
 from recbole_llmkt.quick_start import load_data_and_model
 from recbole_llmkt.transfer.closed_forms.problem import Problem
-from recbole_llmkt.transfer.methods.closed_form import SOLVERS, profile_features
-from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.transfer.methods.closed_form import SOLVERS, ClosedForm, profile_features
+from recbole_llmkt.utils.exceptions import ConfigError, ProfileError
 from tests.helpers import ASYMKNN, prepare
 
 MATRICES = {
@@ -57,6 +59,116 @@ def matrix(model):
 
 def similarity(dataset, model, **keys):
     return matrix(fitted(dataset, model, **keys).model)
+
+
+def vectors(**changes):
+    """Return profiles of the items 1, 2 and 4 of six, each of another length."""
+    values = {
+        "entity": "item",
+        "ids": np.array([1, 2, 4]),
+        "vectors": np.array([[3, 4], [0, 2], [1, 0]], dtype=np.float32),
+        "n_entities": 6,
+        "encoder": "wordllama",
+        "generator": "template",
+    }
+    return ProfileVectors(**{**values, **changes})
+
+
+def controlled(name="none", kt_seed=1, trained=(1, 2), **changes):
+    config = {"kt_control": name, "kt_seed": kt_seed, "seed": 2020}
+    return profile_features(config, vectors(**changes), np.array(trained))
+
+
+def test_features_are_directions_around_their_trained_mean():
+    features = controlled()  # the directions are (.6, .8), (0, 1) and (1, 0); two are trained
+    expected = torch.tensor([[0, 0], [0.3, -0.1], [-0.3, 0.1], [0, 0], [0.7, -0.9], [0, 0]])
+    torch.testing.assert_close(features, expected)
+    assert not controlled("zero").any() and controlled("zero").shape == (6, 2)
+    nothing = vectors().vectors * np.float32([[1], [0], [1]])  # a text without a direction
+    assert controlled(vectors=nothing)[2].tolist() == pytest.approx([-0.3, -0.4])
+
+
+def test_a_controls_features_are_drawn_by_the_transfers_seed():
+    true, drawn = controlled(), [controlled("random", seed) for seed in (1, 1, 2, None)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], drawn[3])
+    shuffled = controlled("shuffled")
+    assert sorted(shuffled.tolist()) == sorted(true.tolist()) and not torch.equal(shuffled, true)
+
+
+def test_features_need_a_trained_profile():
+    said = r"^None of the 3 items with a profile occurs in the training split: kt_closed_form has"
+    with pytest.raises(ProfileError, match=said):
+        controlled(trained=(3, 5))
+
+
+@pytest.mark.parametrize(
+    ("kind", "weight", "wanted"),
+    [("none", None, False), ("drawn", 0, False), ("drawn", None, True), ("rows", 0.5, True)],
+)
+def test_the_method_is_wanted_where_profiles_weigh(kind, weight, wanted):
+    config = {"kt_closed_form": kind, "kt_closed_form_weight": weight}
+    assert ClosedForm.wanted(config) is wanted
+
+
+def test_what_a_model_compares_needs_the_profiles():
+    needed = [ClosedForm.entities({"knn_method": method}) for method in ("user", "item", None)]
+    assert needed == [{"user"}, {"item"}, {"item"}]
+
+
+def test_the_memory_is_looked_at_before_recbole_solves():
+    config, many = {"model": "EASE", "device": "cpu"}, SimpleNamespace(item_num=10**8)
+    with pytest.raises(ConfigError, match="EASE needs"):
+        ClosedForm.build_model(config, many, None, None)
+    assert ClosedForm.build_model(config, many, None, {"a checkpoint's": torch.ones(1)}) is None
+    few = SimpleNamespace(item_num=9)
+    assert ClosedForm.build_model(config, few, None, None) is None
+
+
+class Solved(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.item_similarity = "RecBole's"
+
+
+@pytest.mark.parametrize(("weight", "used"), [(5, 5.0), (None, 12.0)])
+def test_a_problem_has_what_the_run_has(monkeypatch, caplog, weight, used):
+    model, problems = Solved(), []
+
+    def solve(problem):
+        assert not hasattr(model, "item_similarity")  # not two of them in memory
+        problems.append(problem)
+        return {"item_similarity": "ours"}
+
+    monkeypatch.setitem(SOLVERS, "EASE", solve)
+    clicks = sp.csr_matrix(np.eye(3, 6, 1) + np.eye(3, 6, 2))  # six clicks, five items
+    config = {
+        **{"model": "EASE", "device": "cpu", "knn_method": None, "kt_control": "none"},
+        **{"kt_closed_form": "rows", "kt_closed_form_weight": weight, "kt_seed": None, "seed": 1},
+    }
+    profiles = vectors(ids=np.array([1, 2, 5]))
+    run_profiles = SimpleNamespace(
+        of={"item": profiles}.__getitem__,
+        trained_ids={"item": np.array([1, 2, 3, 4])}.__getitem__,
+    )
+    dataset = SimpleNamespace(inter_matrix=lambda form: {"csr": clicks}[form])
+    loader = SimpleNamespace(_dataset=dataset)
+    method = ClosedForm(config)
+    assert method.config is config
+    with caplog.at_level("INFO"):
+        method.prepare(SimpleNamespace(model=model, profiles=run_profiles, train_data=loader))
+    (problem,) = problems
+    assert (problem.config, problem.kind, problem.weight) == (config, "rows", used)
+    assert problem.interactions.dtype == np.float32 and (problem.interactions != clicks).nnz == 0
+    expected = profile_features(config, profiles, np.array([1, 2, 3, 4]))
+    assert torch.equal(problem.features, expected)
+    assert model.item_similarity == "ours"
+    said = f"Solved is solved with weight {used:.4g} for the profiles of 3 of 5 items."
+    assert [record.getMessage() for record in caplog.records] == [said]
+    assert method.profiles() == [profiles]
+    assert method.knowledge() == {"kt_closed_form": "rows", "kt_closed_form_weight": weight}
+    facts = {"place": "solution", "rows": 3, "kind": "rows", "weight": used}
+    assert method.summary() == {"closed_form": [{**profiles.summary(), **facts}]}
 
 
 def test_every_model_of_closed_form_has_a_solver():
