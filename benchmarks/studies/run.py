@@ -23,7 +23,10 @@ import click
 import yaml
 
 STUDIES = Path(__file__).parent
-NAMES = ("losses", "ablation", "recipe", "recipe_1m", "clicks", "clicks_1m", "worlds", "ways")
+# The other files hold settings of models and search spaces.
+NAMES = tuple(
+    sorted(path.stem for path in STUDIES.glob("*.yaml") if "\narms:" in path.read_text("utf-8"))
+)
 
 
 def own_arms(study: dict[str, Any], model: str) -> dict[str, str]:
