@@ -268,7 +268,7 @@ def infer_rows(probe: Probe, layer: Layer, entities: Entities, wanted: str = "au
         rows = next(filter(None, tried), None)
     else:
         rows = FINDERS[wanted](probe, layer, entities)
-        rows = rows or _believed(probe, layer, entities, wanted)
+        rows = rows or _believed(probe, entities, wanted)
     if rows is not None:
         if wanted == "auto":
             _check_sure(probe, layer, rows)
@@ -285,7 +285,7 @@ def infer_rows(probe: Probe, layer: Layer, entities: Entities, wanted: str = "au
     )
 
 
-def _believed(probe: Probe, layer: Layer, entities: Entities, wanted: str) -> Rows | None:
+def _believed(probe: Probe, entities: Entities, wanted: str) -> Rows | None:
     """Take the user's word for a meaning that the experiments do not show."""
     if wanted in ("table", "node"):
         return TableRows(entities) if wanted == "table" else NodeRows(entities)

@@ -201,7 +201,9 @@ def shown(
     """Infer the rows of a layer of a model that does ``act`` with a batch."""
     spec, model = Layer.parse(layer), Zoo(act, names)
     probe = Probe(model, Loader(), probed_layers(model, [spec]))
-    return infer_rows(probe, spec, described(entity, **changes), wanted)
+    rows = infer_rows(probe, spec, described(entity, **changes), wanted)
+    assert rows.entities == described(entity, **changes)
+    return rows
 
 
 def is_lookup(rows, offset=0, column=None, shared=False):
@@ -230,8 +232,10 @@ def test_a_table_is_asked_for_the_entity(asked, entity, offset, column, shared):
     assert is_lookup(rows, offset, column, shared)
 
 
-def test_a_table_of_the_entity_alone_is_not_shared():
-    assert is_lookup(shown(lambda model, batch: model.users(batch["user_id"]), layer="users"))
+@pytest.mark.parametrize("wanted", ["auto", "lookup"])
+def test_a_table_of_the_entity_alone_is_not_shared(wanted):
+    rows = shown(lambda model, batch: model.users(batch["user_id"]), layer="users", wanted=wanted)
+    assert is_lookup(rows)
 
 
 def test_a_call_for_the_entity_alone_says_more_than_one_for_several():
@@ -394,7 +398,7 @@ def test_sequences_are_told_by_their_ids_or_their_length():
         model.items(batch["item_id_list"])
 
     rows = shown(lookup, layer="items")
-    assert type(rows) is TimeRows and rows.pool == "mean" and rows.entities == described("user")
+    assert type(rows) is TimeRows and rows.pool == "mean"
 
     def states(longer, calls=1):
         def act(model, batch):
@@ -443,7 +447,6 @@ def test_what_no_experiment_shows_is_believed(wanted, kind, facts):
 
     rows = shown(act, "item", wanted=wanted)
     assert type(rows) is kind and {name: getattr(rows, name) for name in facts} == facts
-    assert rows.entities == described("item")
     if wanted in ("field", "field_first", "flat"):
         with pytest.raises(RowsError, match=f"of 'layer' belongs to with kt_rows: {wanted}:"):
             shown(act, "item", wanted=wanted, names=("user_id",))

@@ -14,6 +14,7 @@ from recbole_llmkt.keys.combinations import CLOSED_FORM
 from recbole_llmkt.profiles.loading import ProfileVectors
 from recbole_llmkt.quick_start import load_data_and_model
 from recbole_llmkt.transfer.closed_forms.problem import Problem
+from recbole_llmkt.transfer.methods import closed_form
 from recbole_llmkt.transfer.methods.closed_form import SOLVERS, ClosedForm, profile_features
 from recbole_llmkt.utils.exceptions import ConfigError, ProfileError
 from tests.helpers import ASYMKNN, prepare
@@ -116,27 +117,25 @@ def test_what_a_model_compares_needs_the_profiles():
     assert needed == [{"user"}, {"item"}, {"item"}]
 
 
-def test_the_memory_is_looked_at_before_recbole_solves():
+def test_the_memory_is_looked_at_before_a_model_is_made(monkeypatch):
+    monkeypatch.setattr(closed_form, "unsolved_model", lambda config, dataset: dataset)
     config, many = {"model": "EASE", "device": "cpu"}, SimpleNamespace(item_num=10**8)
     with pytest.raises(ConfigError, match="EASE needs"):
         ClosedForm.build_model(config, many, None, None)
-    assert ClosedForm.build_model(config, many, None, {"a checkpoint's": torch.ones(1)}) is None
+    assert ClosedForm.build_model(config, many, None, {"a checkpoint's": torch.ones(1)}) is many
     few = SimpleNamespace(item_num=9)
-    assert ClosedForm.build_model(config, few, None, None) is None
+    assert ClosedForm.build_model(config, few, None, None) is few
 
 
-class Solved(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.item_similarity = "RecBole's"
+class Unsolved(torch.nn.Module):
+    """A model whose solution is missing."""
 
 
 @pytest.mark.parametrize(("weight", "used"), [(5, 5.0), (None, 12.0)])
 def test_a_problem_has_what_the_run_has(monkeypatch, caplog, weight, used):
-    model, problems = Solved(), []
+    model, problems = Unsolved(), []
 
     def solve(problem):
-        assert not hasattr(model, "item_similarity")  # not two of them in memory
         problems.append(problem)
         return {"item_similarity": "ours"}
 
@@ -163,7 +162,7 @@ def test_a_problem_has_what_the_run_has(monkeypatch, caplog, weight, used):
     expected = profile_features(config, profiles, np.array([1, 2, 3, 4]))
     assert torch.equal(problem.features, expected)
     assert model.item_similarity == "ours"
-    said = f"Solved is solved with weight {used:.4g} for the profiles of 3 of 5 items."
+    said = f"Unsolved is solved with weight {used:.4g} for the profiles of 3 of 5 items."
     assert [record.getMessage() for record in caplog.records] == [said]
     assert method.profiles() == [profiles]
     assert method.knowledge() == {"kt_closed_form": "rows", "kt_closed_form_weight": weight}
