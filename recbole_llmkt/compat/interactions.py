@@ -267,7 +267,9 @@ def _rows_of_parts(owners: Array, sizes_of: _Sizes) -> list[torch.Tensor]:
     lengths, by_length = np.unique(np.bincount(groups), return_inverse=True)
     order = np.argsort(groups, kind="stable").astype(small)
     del groups
-    sizes = np.stack([sizes_of(int(length)) for length in lengths])[by_length]
+    # That of a single row tells how many parts there are, also where there is no row at all.
+    tables = [sizes_of(int(length)) for length in (1, *lengths)]
+    sizes = np.stack(tables)[1:][by_length]
     part_numbers = np.tile(np.arange(sizes.shape[1], dtype=np.int8), len(sizes))
     part = np.repeat(part_numbers, sizes.ravel())
     return [

@@ -60,7 +60,7 @@ def test_what_recbole_raises_in_reading_data_is_translated(tiny, monkeypatch, ki
 
 
 def test_what_a_library_raises_for_recbole_is_translated(tiny, monkeypatch):
-    monkeypatch.setattr(compat.pandas, "_read_csv", as_code_of("pandas.io", TypeError))
+    monkeypatch.setattr(compat.interactions, "_read_csv", as_code_of("pandas.io", TypeError))
     with pytest.raises(DataError, match="TypeError: not so"):
         load_data(tiny.config())
 

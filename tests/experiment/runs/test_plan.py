@@ -120,7 +120,7 @@ def test_overrides_are_values_not_code():
 
 @pytest.mark.parametrize("argument", ["--kt_weight", "kt weight=3", "stray", "--=4"])
 def test_other_arguments_are_refused(argument):
-    with pytest.raises(ConfigError, match="write --key=value"):
+    with pytest.raises(ConfigError, match=r"write --(key|kt_weight)=value"):
         parse_overrides([argument])
 
 
