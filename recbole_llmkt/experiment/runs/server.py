@@ -5,6 +5,7 @@ It imports what every run would, and reads the data that they share.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import os
@@ -40,3 +41,4 @@ share_all(os.environ.pop(SHARED_VARIABLE, "[]"))
 # A run that collects garbage would otherwise copy every page of this process.
 gc.collect()
 gc.freeze()
+atexit.register(gc.unfreeze)  # libraries count what is left at the end, and complain of it
