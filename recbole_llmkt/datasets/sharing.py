@@ -102,8 +102,8 @@ def share(config: RunConfig) -> None:
         return
     files = _file_states(config)
     free = psutil.virtual_memory().available
-    if sum(size for _, size, *_ in files) > _SHARE_OF_MEMORY * free:
-        return
+    if not files or sum(size for _, size, *_ in files) > _SHARE_OF_MEMORY * free:
+        return  # RecBole would download what is missing
     asked = _Asked(config)
     before = _random_states()
     with _recorded() as records:

@@ -71,6 +71,12 @@ def test_a_random_split_is_not_shared(tiny):
     assert not sharing._shared
 
 
+def test_nothing_is_downloaded_to_be_shared(tiny, monkeypatch):
+    monkeypatch.setattr(sharing, "create_dataset", lambda *_: pytest.fail("would download"))
+    share(tiny.config("BPR", data_path=str(tiny.data_path / "nowhere")))
+    assert not sharing._shared
+
+
 def test_large_files_are_not_shared(tiny, monkeypatch):
     monkeypatch.setattr(sharing, "_SHARE_OF_MEMORY", 0)
     share(tiny.config("BPR"))
