@@ -1,6 +1,6 @@
 """Memory and seconds of EASE with item profiles, for many items.
 
-    python benchmarks/closed_form.py [--items 10000,20000,30000] [--kinds none,drawn,rows]
+    python benchmarks/closed_form.py [--items 10000,30000] [--kinds none,drawn,rows]
 
 Random interactions (twenty an item) and a profile for every item, with a vector 384 wide. Each
 figure is of a whole run in a process of its own: data, solution, one validation, checkpoint.
@@ -12,20 +12,20 @@ import argparse
 import json
 import logging
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 import warnings
 from pathlib import Path
 
 import numpy as np
+from processes import counts, figures_of
 from tabulate import tabulate
 
 from recbole_llmkt.config import Config
 from recbole_llmkt.profiles.embeddings import embedding_paths, text_digest
 from recbole_llmkt.quick_start import train
 
+KINDS = ("none", "drawn", "rows")
 WIDTH, PER_ITEM, PER_USER, NAME = 384, 20, 40, "random"
 REST = {"generator": NAME, "model": "", "prompt": "", "history": None, "time": "2026-01-01"}
 
@@ -61,6 +61,7 @@ def measure(folder: str, kind: str) -> dict[str, float]:
         "load_col": {"inter": ["user_id", "item_id"]},
         "reg_weight": 100.0,
         "eval_batch_size": 100 * 30_000,
+        "checkpoint_dir": str(Path(folder, "saved")),
         "kt_enabled": kind != "none",
         "kt_valid_users": 1000,
         "profile_encoder": NAME,
@@ -75,11 +76,19 @@ def measure(folder: str, kind: str) -> dict[str, float]:
     return {"seconds": time.perf_counter() - started, "GB": peak / 1024**2}
 
 
+def kinds(text: str) -> list[str]:
+    """Read names of KINDS with commas between them."""
+    names = text.split(",")
+    if not {*names} <= {*KINDS}:
+        raise ValueError(text)
+    return names
+
+
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--items", default="10000,20000,30000")
-    parser.add_argument("--kinds", default="none,drawn,rows", help="none is RecBole's own EASE")
+    parser.add_argument("--items", type=counts, default="10000,30000")
+    parser.add_argument("--kinds", type=kinds, default="drawn", help="none is RecBole's own EASE")
     parser.add_argument("--measure", nargs=2, metavar=("FOLDER", "KIND"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -88,16 +97,13 @@ def main() -> None:
         print(json.dumps(measure(*options.measure)))
         return
     rows = []
-    for items in map(int, options.items.split(",")):
+    for items in options.items:
         with tempfile.TemporaryDirectory() as folder:
             write_data(Path(folder), items)
-            for kind in options.kinds.split(","):
-                command = [sys.executable, str(Path(__file__).resolve()), "--measure", folder, kind]
-                done = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE)
-                figures = json.loads(done.stdout.splitlines()[-1])
+            for kind in options.kinds:
+                figures = figures_of(__file__, folder, kind)
                 matrix = items**2 * 4 / 1024**3
                 rows.append([items, kind, matrix, figures["GB"], figures["seconds"]])
-                print(tabulate(rows[-1:], tablefmt="plain", floatfmt=".1f"), file=sys.stderr)
     headers = ["items", "kt_closed_form", "one matrix (GB)", "peak (GB)", "seconds"]
     print(tabulate(rows, headers, tablefmt="github", floatfmt=".1f"))
 

@@ -16,8 +16,6 @@ import json
 import logging
 import os
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 import warnings
@@ -27,6 +25,7 @@ from unittest.mock import patch
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from processes import counts, figures_of
 from recbole.data import create_dataset
 from recbole.utils import init_seed
 from tabulate import tabulate
@@ -108,23 +107,6 @@ def measure(step: str, folder: str) -> dict[str, float]:
     }
 
 
-def in_a_process(step: str, folder: str) -> dict[str, float]:
-    """Return the figures of a process of its own: its peak is that of the step."""
-    done = subprocess.run(
-        [sys.executable, __file__, "--measure", step, folder], check=True, stdout=subprocess.PIPE
-    )
-    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return figures
-
-
-def counts(text: str) -> list[int]:
-    """Read numbers of interactions, each of 1 or more, with commas between them."""
-    numbers = [int(part) for part in text.split(",")]
-    if min(numbers) < 1:
-        raise ValueError(text)
-    return numbers
-
-
 def main() -> None:
     """Print a table with a line for each number of interactions."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -143,8 +125,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             write_data(Path(folder), interactions)
             if interactions <= options.stock:
-                stock = in_a_process("stock", folder)
-            ours = in_a_process("prompts", folder)
+                stock = figures_of(__file__, "stock", folder)
+            ours = figures_of(__file__, "prompts", folder)
         line = [f"{interactions:,}", stock.get("seconds"), stock.get("peak")]
         lines.append([*line, *(ours[key] for key in ("split", "seconds", "peak", "prompt"))])
     headers = ["interactions", "RecBole (s)", "RecBole (GB)", "split (s)", "all (s)", "all (GB)"]

@@ -24,12 +24,12 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from authors import ours
 from tabulate import tabulate
 
 from recbole_llmkt.compat import create_dataset, data_preparation
 from recbole_llmkt.config import Config
 from recbole_llmkt.profiles.loading import RunProfiles
-from recbole_llmkt.training.factory import build_model, get_trainer
 
 MODEL, DATASET = "lightgcn_plus", "steam"  # theirs; the data are ours under one of their names
 BATCH, WIDTH, LAYERS, EVERY = 4096, 32, 3, 3
@@ -106,18 +106,6 @@ class Theirs:
         return time.perf_counter() - begin
 
 
-def ours(config: Config, train_data: Any, valid_data: Any) -> float:
-    """Train and validate, and return how long it took."""
-    begin = time.perf_counter()
-    profiles = RunProfiles(config, train_data._dataset)
-    model = build_model(config, train_data._dataset, profiles=profiles)
-    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
-    trainer.run_profiles, trainer.has_weights = profiles, False
-    trainer.before_training = lambda: None
-    trainer.fit(train_data, valid_data, verbose=False, saved=False, show_progress=False)
-    return time.perf_counter() - begin
-
-
 @click.command()
 @click.argument("code", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--epochs", default=6, show_default=True, type=click.IntRange(1))
@@ -137,7 +125,7 @@ def main(code: Path, epochs: int, pairs: int) -> None:
             with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
                 slow = theirs.seconds(epochs)
             os.chdir(home)
-            seconds.append((slow, ours(config, *parts[:2])))
+            seconds.append((slow, ours(config, tuple(parts[:2]))))
             os.chdir(folder)
         os.chdir(home)
     ratio = statistics.median(slow / quick for slow, quick in seconds)

@@ -18,6 +18,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from processes import counts
 from tabulate import tabulate
 
 from recbole_llmkt.config import Config
@@ -82,14 +83,6 @@ def line_of(users: int, constants: Constants, options: argparse.Namespace) -> li
         plain / 1e9,
         (plain + users * options.profile_bytes) / 1e9,
     ]
-
-
-def counts(text: str) -> list[int]:
-    """Read numbers of users, each of 1 or more, with commas between them."""
-    numbers = [int(part) for part in text.split(",")]
-    if min(numbers) < 1:
-        raise ValueError(text)
-    return numbers
 
 
 def main() -> None:

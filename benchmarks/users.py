@@ -20,8 +20,6 @@ import logging
 import os
 import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import warnings
@@ -33,6 +31,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import psutil
 import torch
+from processes import counts, figures_of
 from recbole.data.interaction import Interaction
 from recbole.utils import init_seed
 from tabulate import tabulate
@@ -186,24 +185,6 @@ def measure(folder: str, with_profiles: bool, pairs: int, width: int) -> dict[st
     return figures
 
 
-def in_a_process(folder: str, with_profiles: bool, pairs: int, width: int) -> dict[str, float]:
-    """Return the figures of a process of its own: memory that was used once may stay."""
-    arguments = [folder, str(int(with_profiles)), str(pairs), str(width)]
-    done = subprocess.run(
-        [sys.executable, __file__, "--measure", *arguments], check=True, stdout=subprocess.PIPE
-    )
-    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return figures
-
-
-def counts(text: str) -> list[int]:
-    """Read numbers of users, each of 1 or more, with commas between them."""
-    numbers = [int(part) for part in text.split(",")]
-    if min(numbers) < 1:
-        raise ValueError(text)
-    return numbers
-
-
 def draw(path: str, lines: list[list[float]]) -> None:
     """Draw time and memory over the number of users, with profiles and without."""
     from matplotlib.figure import Figure
@@ -250,12 +231,12 @@ def main() -> None:
         return
     if options.pairs < 1 or options.width < 1:
         parser.error("--pairs and --width: at least 1")
-    lines = []
+    lines, width = [], str(options.width)
     for users in options.users:
         with tempfile.TemporaryDirectory() as folder:
             write_data(Path(folder), users, options.width)
-            base = in_a_process(folder, False, 1, options.width)
-            transfer = in_a_process(folder, True, options.pairs, options.width)
+            base = figures_of(__file__, folder, "0", "1", width)
+            transfer = figures_of(__file__, folder, "1", str(options.pairs), width)
         more = [(transfer[key] - base[key]) for key in ("now", "peak")]
         times = [base["load"], *(transfer[key] for key in TIMES)]
         lines.append([users, *times, base["now"], more[0], base["peak"], more[1]])

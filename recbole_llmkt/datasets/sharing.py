@@ -27,7 +27,6 @@ from recbole_llmkt.utils.types import Dataset, NumberedDataset, RunConfig
 
 # Of the free memory, for the files of a dataset: it takes several times their size.
 _SHARE_OF_MEMORY = 0.02
-_WHERE = "data_path"
 
 FileState = tuple[str, int, int, int]
 
@@ -124,7 +123,7 @@ def shared_dataset(config: RunConfig) -> NumberedDataset | None:
 
 
 def _file_states(config: RunConfig) -> list[FileState]:
-    folder = Path(config[_WHERE])
+    folder = Path(config["data_path"])
     states = [(path.name, path.stat()) for path in sorted(folder.glob("*")) if path.is_file()]
     return [(name, state.st_size, state.st_mtime_ns, state.st_ino) for name, state in states]
 

@@ -204,7 +204,7 @@ def _sharing(runs: Sequence[Run]) -> Iterator[None]:
         for given in by_model.values()
     ]
     text = json.dumps([{**given, "kt_enabled": False} for given in read])
-    with patch.dict(os.environ, {SHARED_VARIABLE: text} if len(text) < _LONGEST else {}):
+    with patch.dict(os.environ, {SHARED_VARIABLE: text if len(text) < _LONGEST else "[]"}):
         yield
 
 
