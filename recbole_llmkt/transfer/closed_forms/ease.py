@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recbole_llmkt.transfer.closed_forms.problem import Problem, Solution, inverse
+from recbole_llmkt.transfer.closed_forms.inverse import inverse
+from recbole_llmkt.transfer.closed_forms.problem import Problem, Solution
 
 PROFILE_RIDGE = 10.0  # of the matrix that is fitted on the profiles alone
 _REMEDY = "set a larger reg_weight"
@@ -25,11 +26,13 @@ def solve_ease(problem: Problem) -> Solution:
     """
     solve = {"drawn": solve_drawn, "rows": solve_with_rows}[problem.kind]
     ridge = float(problem.config["reg_weight"])
-    matrix = solve(problem.gram(), problem.features, ridge, problem.weight)
+    matrix = solve(problem.gram(), problem.features, ridge, problem.weight, problem.quiet)
     return {"item_similarity": matrix.cpu().numpy()}
 
 
-def solve_with_rows(gram: Tensor, features: Tensor, ridge: float, weight: float) -> Tensor:
+def solve_with_rows(
+    gram: Tensor, features: Tensor, ridge: float, weight: float, quiet: bool = True
+) -> Tensor:
     """Solve EASE with the profiles as further rows of the interactions.
 
     Parameters
@@ -40,6 +43,8 @@ def solve_with_rows(gram: Tensor, features: Tensor, ridge: float, weight: float)
         T.
     ridge, weight : float
         The model's regularisation and the weight of the profiles.
+    quiet : bool
+        Whether to do without a progress bar.
 
     Returns
     -------
@@ -53,16 +58,18 @@ def solve_with_rows(gram: Tensor, features: Tensor, ridge: float, weight: float)
     """
     gram.addmm_(features, features.T, alpha=weight)
     gram.diagonal().add_(ridge)
-    return _ease(inverse(gram, _REMEDY))
+    return _ease(inverse(gram, _REMEDY, quiet))
 
 
-def solve_drawn(gram: Tensor, features: Tensor, ridge: float, weight: float) -> Tensor:
+def solve_drawn(
+    gram: Tensor, features: Tensor, ridge: float, weight: float, quiet: bool = True
+) -> Tensor:
     """Solve EASE with its matrix drawn towards that of the profiles alone.
 
     Parameters, result and errors are those of :func:`solve_with_rows`.
     """
     gram.diagonal().add_(ridge + weight)
-    inverted = inverse(gram, _REMEDY)
+    inverted = inverse(gram, _REMEDY, quiet)
     # P (G + w S) = I + P (w S - (l + w) I), which does without G; S is of the rank of T but for its
     # diagonal of 0.
     right, own = _low_rank(features, PROFILE_RIDGE)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.transfer.closed_forms.inverse import PATIENCE
 from recbole_llmkt.utils.types import Matrix, RunConfig, Values
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ Solution = Values
 
 Step = TypeVar("Step")
 
-PATIENCE = 2.0  # seconds without a progress bar
 PER_INTERACTION = 10.0  # weight of the profiles by default, for each interaction of an item
 _PIECE = 2**26  # numbers at once: 256 MiB
 
@@ -52,6 +51,11 @@ class Problem:
     kind: str
     weight: float
 
+    @property
+    def quiet(self) -> bool:
+        """Whether progress bars are off."""
+        return not self.config["show_progress"]
+
     def blocks(self, n: int, title: str) -> Iterable[range]:
         """Divide n columns into blocks, under a progress bar."""
         size = max(1, _PIECE // n)
@@ -60,8 +64,7 @@ class Problem:
 
     def bar(self, steps: Sequence[Step], title: str) -> Iterable[Step]:
         """Return steps under a progress bar, which shows when they take over two seconds."""
-        quiet = not self.config["show_progress"]
-        bar: Iterable[Step] = tqdm(steps, desc=title, delay=PATIENCE, disable=quiet, ncols=100)
+        bar: Iterable[Step] = tqdm(steps, desc=title, delay=PATIENCE, disable=self.quiet, ncols=100)
         return bar
 
     def gram(self) -> Tensor:
@@ -93,18 +96,3 @@ def gram_block(clicks: spmatrix, block: range) -> Matrix:
     """Return some columns of X'X; X is a scipy.sparse.csc_matrix."""
     columns: Matrix = (clicks.T @ clicks[:, block.start : block.stop]).toarray()
     return columns
-
-
-def inverse(matrix: Tensor, remedy: str) -> Tensor:
-    """Return the inverse of a symmetric positive definite matrix, in its place.
-
-    Raises
-    ------
-    ConfigError
-        It cannot be inverted; ``remedy`` says what to do.
-    """
-    try:
-        factor = torch.linalg.cholesky(matrix, out=matrix)
-    except RuntimeError as error:
-        raise ConfigError(f"kt_closed_form: the matrix cannot be inverted: {remedy}.") from error
-    return torch.cholesky_inverse(factor, out=factor)

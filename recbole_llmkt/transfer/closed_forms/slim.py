@@ -17,7 +17,8 @@ from sklearn.linear_model import enet_path
 from torch import Tensor
 
 from recbole_llmkt.transfer.closed_forms.ease import profile_similarity
-from recbole_llmkt.transfer.closed_forms.problem import Problem, Solution, inverse
+from recbole_llmkt.transfer.closed_forms.inverse import inverse
+from recbole_llmkt.transfer.closed_forms.problem import Problem, Solution
 from recbole_llmkt.utils.types import Matrix, RunConfig
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def solve_admm(problem: Problem) -> Solution:
     else:
         ridge = ridge + weight
     gram.diagonal().add_(ridge)
-    inverted = inverse(gram, "set a larger lambda2 or rho")
+    inverted = inverse(gram, "set a larger lambda2 or rho", problem.quiet)
     # P (G + w S) = I - P diag(ridge) + w P S, which does without G.
     start = inverted * -ridge
     start.diagonal().add_(1.0)
