@@ -176,8 +176,8 @@ _TRANSFER_KEYS = (
         "profiles alone), rows (profiles as further rows of the interactions).",
         choices=CLOSED_FORMS),
     Key("kt_closed_form_weight", "float", None,
-        "Weight of the profiles there; ~: ten times the mean number of training interactions of an "
-        "item. 0 is RecBole's own.", low=0.0, optional=True),
+        "Weight of the profiles there; ~: 60 times the square root of the mean number of training "
+        "interactions of an item. 0 is RecBole's own.", low=0.0, optional=True),
     Key("kt_cold_start", "bool", False,
         "Before the test, embeddings of cold users and items come from their profiles."),
     Key("kt_cold_threshold", "int", 5, "Cold is at most this many training interactions.", low=0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -22,7 +23,7 @@ Solution = Values
 
 Step = TypeVar("Step")
 
-PER_INTERACTION = 10.0  # weight of the profiles by default, for each interaction of an item
+BY_ROOT = 60.0  # weight of the profiles by default, over the root of an item's interactions
 _PIECE = 2**26  # numbers at once: 256 MiB
 
 
@@ -80,8 +81,9 @@ class Problem:
 def default_weight(interactions: spmatrix) -> float:
     """Return a weight of the profiles in keeping with the interactions.
 
-    The diagonal of G = X'X holds each item's number of interactions, so a weight in proportion to
-    their mean draws as much wherever items have few of them and wherever they have many.
+    The diagonal of G = X'X holds each item's number of interactions. The weight grows with the
+    square root of their mean: in proportion to it, profiles would drown many interactions, and a
+    constant would drown few (docs/closed-form.md has the validation figures).
 
     Parameters
     ----------
@@ -89,7 +91,7 @@ def default_weight(interactions: spmatrix) -> float:
         X; column 0 is the padding item.
     """
     n_items = max(1, int(interactions.shape[1]) - 1)
-    return PER_INTERACTION * float(interactions.sum()) / n_items
+    return BY_ROOT * math.sqrt(float(interactions.sum()) / n_items)
 
 
 def gram_block(clicks: spmatrix, block: range) -> Matrix:

@@ -199,10 +199,10 @@ def test_without_knowledge_it_is_recboles_own(tiny, model):
     np.testing.assert_allclose(zero, stock, atol=2e-3)
 
 
-def test_the_default_weight_is_ten_interactions_of_a_mean_item(tiny):
+def test_the_default_weight_grows_with_the_root_of_a_mean_items_interactions(tiny):
     run = fitted(tiny, "EASE", kt_closed_form_weight=None)
     clicks = run.dataset.inter_matrix(form="csr")
-    weight = 10.0 * clicks.nnz / (run.dataset.item_num - 1)  # without the padding item
+    weight = 60.0 * (clicks.nnz / (run.dataset.item_num - 1)) ** 0.5  # without the padding item
     (facts,) = run.trainer.transfer_summary()["closed_form"]
     assert facts["weight"] == pytest.approx(weight)
     same = similarity(tiny, "EASE", kt_closed_form_weight=weight)
