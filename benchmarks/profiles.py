@@ -1,8 +1,9 @@
 """Speed and memory of making profiles: the server client, the encoder, the histories.
 
 Run ``python benchmarks/profiles.py`` on an otherwise idle machine; ``--only=server``, ``encoder``
-or ``history`` runs one part, ``--out=FILE`` also writes the figures as JSON. The encoder's part
-takes ``--device=cuda``, ``--batch-size=256`` and ``--model=FOLDER``.
+or ``history`` runs one part, ``--out=FILE`` also writes the figures as JSON. The server's part
+takes ``--concurrency=64,512``, the encoder's ``--device=cuda``, ``--batch-size=256`` and
+``--model=FOLDER``.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from processes import counts
+
 from recbole_llmkt.utils.exceptions import LLMKTError
 
 DELAY = 0.2
-CONCURRENCY = 64
-N_PROFILES = 200 * CONCURRENCY
+ROUNDS = 50  # profiles of each connection
 SIZES = (100_000, 1_000_000, 10_000_000)
 
 _TEXT = "Enjoys quiet dramas and dry comedies of the nineties. " * 12
@@ -70,7 +72,7 @@ class _Server(asyncio.Protocol):
 def _serve(ready: Any) -> None:
     async def serve() -> None:
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(_Server, "127.0.0.1", 0, backlog=512)
+        server = await loop.create_server(_Server, "127.0.0.1", 0, backlog=1024)
         ready.put(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 
@@ -89,8 +91,8 @@ def _write_dataset(folder: Path, n_users: int) -> None:
     (folder / "synthetic.item").write_text("\n".join(items) + "\n", encoding="utf-8")
 
 
-def server_throughput() -> dict[str, float]:
-    """Write profiles against a server that answers in 200 ms, 64 requests at a time."""
+def server_throughput(concurrency: int) -> dict[str, float]:
+    """Write profiles against a server that answers in 200 ms, so many requests at a time."""
     from recbole_llmkt.config import Config
     from recbole_llmkt.profiles.generation.requests import RequestMaker
     from recbole_llmkt.profiles.generation.run import ProfileWriter
@@ -101,14 +103,14 @@ def server_throughput() -> dict[str, float]:
     process = context.Process(target=_serve, args=(ready,), daemon=True)
     process.start()
     with tempfile.TemporaryDirectory() as scratch:
-        _write_dataset(Path(scratch) / "synthetic", N_PROFILES)
+        _write_dataset(Path(scratch) / "synthetic", ROUNDS * concurrency)
         settings = {
             "data_path": scratch,
             "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
             "profile_generator": "openai",
             "profile_model": "m",
             "profile_api_base": f"http://127.0.0.1:{ready.get()}/v1",
-            "profile_concurrency": CONCURRENCY,
+            "profile_concurrency": concurrency,
         }
         config = Config("BPR", "synthetic", config_dict=settings, command_line=[])
         requests = RequestMaker(config, "user")
@@ -122,12 +124,14 @@ def server_throughput() -> dict[str, float]:
         cpu = time.process_time() - cpu
         n_written = len(store.read())
     process.kill()
+    ideal = concurrency / DELAY
     return {
+        "concurrency": concurrency,
         "profiles": n_written,
         "seconds": seconds,
         "profiles_per_second": n_written / seconds,
-        "ideal_per_second": CONCURRENCY / DELAY,
-        "share_of_ideal": n_written / seconds / (CONCURRENCY / DELAY),
+        "ideal_per_second": ideal,
+        "share_of_ideal": n_written / seconds / ideal,
         "cpu_ms_per_profile": 1000 * cpu / n_written,
     }
 
@@ -242,6 +246,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--model", default="sentence-transformers/all-MiniLM-L6-v2")
+    parser.add_argument("--concurrency", type=counts, default="64", help="requests at a time")
     parser.add_argument("--history", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
@@ -249,7 +254,7 @@ def main() -> None:
         print(json.dumps(history_cost(arguments.history)))
         return
     parts = {
-        "server": lambda: [server_throughput()],
+        "server": lambda: [server_throughput(number) for number in arguments.concurrency],
         "encoder": lambda: [encoder_speed(arguments.model, arguments.device, arguments.batch_size)],
         "history": _history_costs,
     }
