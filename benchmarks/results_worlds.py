@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -13,6 +14,9 @@ from recbole_llmkt.experiment.report.findings import Findings
 from recbole_llmkt.experiment.report.statistics import BASE, Cell
 
 _TICKS = (2, 5, 10, 20, 50, 100, 200)
+# A marker for each data set, and the sign that looks like it.
+_MARKERS, _SHAPES = "os^v", "●■▲▼"
+_CLOSE = 0.6  # points of gain whose labels would cover each other
 
 
 def density_figure(findings: Findings, interactions: Mapping[str, float]) -> Figure | None:
@@ -28,8 +32,8 @@ def density_figure(findings: Findings, interactions: Mapping[str, float]) -> Fig
     Returns
     -------
     Figure or None
-        None if no arm can be compared with base. Points are models; a line is an arm's mean over
-        them on the shares of one data set.
+        None if no arm can be compared with base. Points are models, in a shape for each data set;
+        a line is an arm's mean over them on the shares of one data set.
     """
     cells = [
         cell
@@ -39,6 +43,7 @@ def density_figure(findings: Findings, interactions: Mapping[str, float]) -> Fig
     if not cells:
         return None
     arms = list(dict.fromkeys(cell.arm for cell in cells))
+    sources = sorted({_source(cell) for cell in cells})
     shades = arm_colours(arms, LIGHT)
     with matplotlib.rc_context(style(LIGHT)):
         figure = Figure(figsize=(8.0, 4.2), layout="constrained")
@@ -47,16 +52,8 @@ def density_figure(findings: Findings, interactions: Mapping[str, float]) -> Fig
             own = [(_density(cell, interactions), cell) for cell in cells if cell.arm == arm]
             control = "+" in arm
             for density, cell in own:
-                axes.plot(density, cell.gain.mean, "o", ms=4, color=shades[arm], alpha=0.6)
-                if not control:
-                    axes.annotate(
-                        cell.model.rpartition("-")[0],
-                        (density, cell.gain.mean),
-                        (4, 3),
-                        textcoords="offset points",
-                        fontsize=7,
-                        color=LIGHT.ink,
-                    )
+                marker = _MARKERS[sources.index(_source(cell)) % len(_MARKERS)]
+                axes.plot(density, cell.gain.mean, marker, ms=4, color=shades[arm], alpha=0.6)
             for source in {_source(cell) for _, cell in own}:
                 gains: dict[float, list[float]] = {}
                 for density, cell in own:
@@ -64,16 +61,34 @@ def density_figure(findings: Findings, interactions: Mapping[str, float]) -> Fig
                         gains.setdefault(density, []).append(cell.gain.mean)
                 means = [np.mean(gains[density]) for density in sorted(gains)]
                 axes.plot(sorted(gains), means, "--" if control else "-", color=shades[arm])
+        named = [cell for cell in cells if "+" not in cell.arm]
+        for place, models in _labels(named, interactions).items():
+            text = textwrap.fill(", ".join(models), 26)
+            axes.annotate(text, place, (4, 3), textcoords="offset points", fontsize=7)
         densities = [_density(cell, interactions) for cell in cells]
         axes.set_xlim(0.8 * min(densities), 1.5 * max(densities))
         axes.axhline(0.0, color=LIGHT.ink, lw=0.9)
         axes.set_xscale("log")
         axes.set_xticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
         axes.minorticks_off()
-        axes.set_xlabel("training interactions per item")
+        shapes = (f"{shape} {source}" for shape, source in zip(_SHAPES, sources))
+        axes.set_xlabel(f"training interactions per item ({', '.join(shapes)})")
         axes.set_ylabel(f"gain over the tuned base, % ({cells[0].metric.upper()})")
         add_legend(figure, shades)
     return figure
+
+
+def _labels(
+    cells: Sequence[Cell], interactions: Mapping[str, float]
+) -> dict[tuple[float, float], list[str]]:
+    """Return the models to name at each point: one label for points that are close together."""
+    made: dict[tuple[float, float], list[str]] = {}
+    for cell in sorted(cells, key=lambda cell: (_density(cell, interactions), cell.gain.mean)):
+        density, gain = _density(cell, interactions), cell.gain.mean
+        last = next(reversed(made), (0.0, 0.0))
+        place = last if last[0] == density and gain - last[1] < _CLOSE else (density, gain)
+        made.setdefault(place, []).append(cell.model.partition(" on ")[0])
+    return made
 
 
 def _metric(findings: Findings, cell: Cell) -> str | None:
