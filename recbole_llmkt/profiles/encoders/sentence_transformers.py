@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +18,7 @@ import numpy.typing as npt
 from recbole_llmkt.profiles.encoders.base import Encoder
 from recbole_llmkt.utils.devices import chosen_device
 from recbole_llmkt.utils.exceptions import ProfileError
+from recbole_llmkt.utils.progress import late_bars
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -96,20 +100,17 @@ class SentenceTransformerEncoder(Encoder):
 
 
 def _load(name: str, device: str) -> SentenceTransformer:
-    from sentence_transformers import SentenceTransformer
-
     if os.path.isdir(name):
         return _open(name, device)
     try:
-        return SentenceTransformer(name, device=device, local_files_only=True)
-    except (OSError, ValueError):
-        logger.info("%s is not in the hub's cache on this machine.", name)
-    reason = _hub_refusal(name)
+        return _made(name, device, local_files_only=True)
+    except (OSError, ValueError):  # it is not in the hub's cache on this machine
+        reason = _hub_refusal(name)
     if reason is None:
-        return SentenceTransformer(name, device=device)
+        logger.info("Downloading %s from the model hub.", name)
+        return _made(name, device, local_files_only=False)
     packaged = _packaged(name)
     if packaged is not None:
-        logger.info("%s: using the weights of the installed package %s.", name, packaged)
         return _open(str(packaged), device)
     raise ProfileError(
         f"The text encoder '{name}' is not a folder and not in the hub's cache on this machine, "
@@ -121,14 +122,31 @@ def _load(name: str, device: str) -> SentenceTransformer:
 
 
 def _open(folder: str, device: str) -> SentenceTransformer:
-    from sentence_transformers import SentenceTransformer
-
     try:
-        return SentenceTransformer(folder, device=device, local_files_only=True)
+        return _made(folder, device, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise ProfileError(
             f"The folder '{folder}' holds no sentence-transformers model: {error}"
         ) from error
+
+
+def _made(name: str, device: str, local_files_only: bool) -> SentenceTransformer:
+    from sentence_transformers import SentenceTransformer
+
+    with late_bars(), _silent("sentence_transformers"):
+        return SentenceTransformer(name, device=device, local_files_only=local_files_only)
+
+
+@contextmanager
+def _silent(library: str) -> Iterator[None]:
+    """Keep a library's information out of a run's log, which takes everybody's."""
+    its_logger = logging.getLogger(library)
+    before = its_logger.level
+    its_logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        its_logger.setLevel(before)
 
 
 def _hub_refusal(name: str) -> str | None:
@@ -142,6 +160,7 @@ def _hub_refusal(name: str) -> str | None:
     return None
 
 
+@functools.cache  # said and hashed once, though users and items both load it
 def _packaged(name: str) -> Path | None:
     """Return the folder of an installed package with this model's weights."""
     full = name if "/" in name else f"sentence-transformers/{name}"
@@ -156,4 +175,5 @@ def _packaged(name: str) -> Path | None:
             f"The package {module} does not hold the published weights of {full}: install it "
             "again, or set profile_encoder to a folder with the model."
         )
+    logger.info("%s is not in the hub's cache: using the package %s.", name, module)
     return folder

@@ -13,6 +13,7 @@ from jinja2 import TemplateError
 from recbole_llmkt.profiles.generation.generators.base import Answer, Generator, Request
 from recbole_llmkt.utils.devices import chosen_device
 from recbole_llmkt.utils.exceptions import ConfigError, ProfileError
+from recbole_llmkt.utils.progress import late_bars
 from recbole_llmkt.utils.types import SettingsLike
 
 if TYPE_CHECKING:
@@ -166,7 +167,10 @@ class TransformersGenerator(Generator):
             name = self.settings["profile_model"]
             device = chosen_device(self.settings["profile_device"])
             try:
-                model: Any = AutoModelForCausalLM.from_pretrained(**self._where, torch_dtype="auto")
+                with late_bars():
+                    model: Any = AutoModelForCausalLM.from_pretrained(
+                        **self._where, torch_dtype="auto"
+                    )
             except (OSError, ValueError, ImportError) as error:
                 raise _unreadable(name, error) from error
             self._language_model = model.to(device).eval()
