@@ -182,7 +182,8 @@ def compare(
         from recbole_llmkt.experiment.tuning.winners import tuned_plan
 
         plan = tuned_plan(tuned, plan, allow_unequal, trust)
-    records = run_comparison(plan, output, jobs, when_done=ensure_maps)
+    command = click.get_current_context().find_root().obj or ""
+    records = run_comparison(plan, output, jobs, when_done=ensure_maps, command=command)
     echo(f"\n{make_report(output)}\n\n{output / 'report.html'}")
     failed = [record for record in records if not record.ok]
     if failed:

@@ -14,7 +14,7 @@ import click
 from recbole_llmkt import __version__
 from recbole_llmkt.utils.exceptions import LLMKTError, nearest
 from recbole_llmkt.utils.terminal import INTERRUPTED, echo
-from recbole_llmkt.utils.text import printable
+from recbole_llmkt.utils.text import printable, shown_command
 
 _EXPERIMENT = "recbole_llmkt.cli.experiments"
 _COMMANDS = {
@@ -46,6 +46,10 @@ _RESUMES = " What is finished is kept; the same command resumes."
 
 class _Commands(click.Group):
     """A group that imports its commands when they run, and shows errors in one line."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        context.obj = shown_command(["llmkt", *args])  # for reports; the parser empties the list
+        return super().parse_args(context, args)
 
     def list_commands(self, context: click.Context) -> list[str]:
         return sorted(_COMMANDS)

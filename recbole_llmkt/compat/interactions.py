@@ -22,6 +22,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureType
 
 from recbole_llmkt.compat.replacing import replaced
+from recbole_llmkt.compat.sampling import CompactSampler
 from recbole_llmkt.utils.types import Array
 
 if TYPE_CHECKING:
@@ -41,14 +42,16 @@ _ODD = '"\x00\r\x0b\x0c\x1c\x1d\x1e\x1f'
 def compact_interactions() -> Iterator[None]:
     """Let RecBole prepare interactions in less memory and time, for the length of the block.
 
-    All places are in ``recbole/data/dataset/dataset.py``: ``_filter_by_inter_num`` counts tokens
+    Most places are in ``recbole/data/dataset/dataset.py``: ``_filter_by_inter_num`` counts tokens
     one by one, ``_concat_remaped_tokens`` makes them objects, ``_change_feat_format`` holds
     every column twice, and ``split_by_ratio`` and ``leave_one_out`` make a list of Python integers
-    a user.
+    a user. ``_create_sampler`` in ``recbole/data/utils.py`` then makes a :class:`CompactSampler`.
     """
     with ExitStack() as stack:
         module = importlib.import_module("recbole.data.dataset.dataset")
         stack.enter_context(replaced(module, "Counter", count))
+        loaders = importlib.import_module("recbole.data.utils")
+        stack.enter_context(replaced(loaders, "Sampler", CompactSampler))
         for name, function in _METHODS.items():
             stack.enter_context(replaced(Dataset, name, function))
         yield

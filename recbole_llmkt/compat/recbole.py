@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from unittest.mock import patch
 
+import colorama
 import psutil
 import recbole.data.utils as recbole_data
 import torch
@@ -68,7 +71,7 @@ def start_log(config: RunConfig) -> None:
     make_writable(Path(config["checkpoint_dir"]), "checkpoint_dir")
     make_writable(Path("log_tensorboard"))
     make_writable(log)
-    with storing(log), _colours_once():
+    with storing(log), _own_colours():
         init_logger(config)
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):
@@ -76,17 +79,19 @@ def start_log(config: RunConfig) -> None:
 
 
 @contextmanager
-def _colours_once() -> Iterator[None]:
-    """Keep ``init_logger`` from wrapping the output again with each run of a process.
+def _own_colours() -> Iterator[None]:
+    """Keep ``init_logger`` from wrapping the output again with each run, and heed ``NO_COLOR``.
 
     ``recbole/utils/logger.py`` calls ``colorama.init`` each time, which wraps what it wrapped
     before, until a line of the thousandth run has no stack left (no upstream issue is known).
+    What it wraps keeps its colours where they are not wanted (https://no-color.org).
     """
-    if not isinstance(sys.stdout, StreamWrapper):
-        yield
-        return
-    nothing: Callable[..., None] = lambda **keywords: None  # noqa: E731
-    with replaced(importlib.import_module("recbole.utils.logger"), "init", nothing):
+    init: Callable[..., None] = colorama.init
+    if isinstance(sys.stdout, StreamWrapper):
+        init = lambda **keywords: None  # noqa: E731
+    elif os.environ.get("NO_COLOR"):
+        init = functools.partial(colorama.init, strip=True)
+    with replaced(importlib.import_module("recbole.utils.logger"), "init", init):
         yield
 
 

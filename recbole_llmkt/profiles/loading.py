@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from recbole.utils import ModelType
 
 from recbole_llmkt.datasets.history import interaction_counts, training_histories
 from recbole_llmkt.keys.combinations import parts_of
@@ -269,7 +270,7 @@ def _check_leaks(
     )
     if not config["profile_allow_leak"]:
         raise LeakError(
-            f"{message} Write profiles for this split with `llmkt profile "
+            f"{message}{_needed(config)} Write profiles for this split with `llmkt profile "
             f"--dataset={config['dataset']} --model={config['model']}` and the same eval_args, "
             f"filters, seed and profile_dir{_of_edits(index, leaks)},"
             f"{_own_split(store, config)} or use them anyway "
@@ -277,6 +278,16 @@ def _check_leaks(
         )
     logger.warning("%s They are used because of profile_allow_leak: True.", message)
     return len(leaks)
+
+
+def _needed(config: RunConfig) -> str:
+    """Return which history the profiles of a sequential model must be written from."""
+    if config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
+        return ""
+    return (
+        f" {config['model']} splits sequences, of which a user has one fewer than interactions: "
+        "it needs profiles of all that a user's last sequence for training ends with."
+    )
 
 
 def _own_split(store: ProfileStore, config: RunConfig) -> str:

@@ -54,7 +54,8 @@ def planned(monkeypatch):
     """Return what `llmkt compare` plans; it then stops as if a person had pressed Ctrl-C."""
     plans = []
 
-    def stop(plan, output, jobs, when_done):
+    def stop(plan, output, jobs, when_done, command):
+        assert command.startswith("llmkt compare --models=")
         plans.append(plan)
         raise KeyboardInterrupt
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import io
 import logging
 import sys
 import time
@@ -143,3 +145,19 @@ def test_the_output_is_wrapped_once_however_many_runs_there_are(tiny, monkeypatc
     wrapped = sys.stdout
     start_log(config)
     assert sys.stdout is wrapped is not sys.__stdout__
+
+
+@pytest.mark.parametrize(("wanted", "shown"), [("", "\x1b[31mred"), ("1", "red")])
+def test_no_color_is_heeded(monkeypatch, wanted, shown):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    screen = Terminal()
+    monkeypatch.setenv("NO_COLOR", wanted)
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with recbole._own_colours():
+        importlib.import_module("recbole.utils.logger").init(autoreset=False)
+    sys.stdout.write("\x1b[31mred")
+    assert screen.getvalue() == shown

@@ -112,6 +112,12 @@ def test_a_refusal_names_the_split_that_the_profiles_belong_to(tiny):
         load(tiny, **other)
 
 
+def test_a_refusal_says_which_history_a_sequential_model_needs(tiny):
+    config = tiny.config("SASRec", kt_entity="user", train_neg_sample_args=None)
+    with pytest.raises(LeakError, match=r"SASRec splits sequences.*`llmkt profile .*=SASRec`"):
+        load_profiles(config, training_split(config), "user")
+
+
 def test_another_split_is_a_leak(tiny, caplog):
     other = {"eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "user"}}
     with pytest.raises(LeakError, match=r"30 of 30 user.*'u\d+'.*profile_allow_leak: True"):

@@ -21,7 +21,7 @@ from recbole_llmkt.experiment.report.figures import (
     style,
 )
 from recbole_llmkt.experiment.report.findings import Findings, SliceCells
-from recbole_llmkt.experiment.report.statistics import BASE, Cell
+from recbole_llmkt.experiment.report.statistics import BASE, Cell, Estimate
 from recbole_llmkt.experiment.report.tables import gain_text, star
 
 Parts = list[tuple[SliceCells, list[Cell]]]
@@ -33,21 +33,40 @@ _OTHER = "other"
 _OTHER_COLOUR = "#848d97"
 
 
+def forest_title(findings: Findings) -> str:
+    """Return what the forest plot shows, by what it draws: two seeds have no bootstrap."""
+    gains = [cell.gain for cell in _gains(findings) if cell.gain is not None]
+    title = "Gain over base, mean over seeds"
+    if any(gain.low is not None for gain in gains):
+        title += "; thin: 95% interval by Student's t"
+    if any(any(_cut(gain, _limits(gains))) for gain in gains):
+        title += " (an arrow: it goes on)"
+    if any(gain.boot_low is not None for gain in gains):
+        title += "; thick: by bootstrap (too narrow for few seeds)"
+    return title
+
+
+def _gains(findings: Findings) -> list[Cell]:
+    """Return the cells that compare an arm with base by the primary metric."""
+    return [
+        cell
+        for cell in findings.cells
+        if cell.gain is not None and cell.metric == findings.primary(cell.model)
+    ]
+
+
 def forest_figure(findings: Findings, theme: Theme = LIGHT) -> Figure | None:
     """Draw each arm's gain over base by the primary metric, with its 95% intervals over seeds.
 
-    The thin line is Student's interval, the thick one the bootstrap's.
+    The thin line is Student's interval, the thick one the bootstrap's. Where an interval reaches
+    over the edge, an arrow says so.
 
     Returns
     -------
     Figure or None
         None if no arm can be compared with base.
     """
-    cells = [
-        cell
-        for cell in findings.cells
-        if cell.gain is not None and cell.metric == findings.primary(cell.model)
-    ]
+    cells = _gains(findings)
     if not cells:
         return None
     shades = arm_colours(findings.unique("arm"), theme)
@@ -62,9 +81,14 @@ def forest_figure(findings: Findings, theme: Theme = LIGHT) -> Figure | None:
             )
         axes.set_yticks(places, [f"{cell.model}  {cell.arm}" for cell in cells])
         axes.set_ylim(max(places) + 0.7, -0.7)
-        axes.axvline(0.0, color=theme.ink, lw=0.9)
+        axes.axvline(0.0, color=theme.ink, lw=0.9, zorder=1)
+        for label in axes.texts:  # the line does not strike them through
+            label.set_bbox({"facecolor": theme.paper, "edgecolor": "none", "pad": 0.6})
         axes.set_xlabel(f"gain over base, % ({', '.join(_metrics(cells))})")
-        _focus(axes, cells)
+        gains = [cell.gain for cell in cells if cell.gain is not None]
+        axes.set_xlim(_limits(gains))
+        for cell, gain, place in zip(cells, gains, places):
+            _draw_arrows(axes, gain, place, shades[cell.arm])
     return figure
 
 
@@ -92,15 +116,31 @@ def _draw_gain(axes: Axes, cell: Cell, place: float, colour: str, label: str) ->
     )
 
 
-def _focus(axes: Axes, cells: Sequence[Cell]) -> None:
+def _draw_arrows(axes: Axes, gain: Estimate, place: float, colour: str) -> None:
+    """Mark the ends of an interval that are beyond the axes."""
+    limits = axes.get_xlim()
+    for edge, marker, is_cut in zip(limits, "<>", _cut(gain, limits)):
+        if is_cut:
+            axes.plot(edge, place, marker, color=colour, ms=7, clip_on=False)
+
+
+def _cut(gain: Estimate, limits: tuple[float, float]) -> tuple[bool, bool]:
+    """Return whether an interval goes on beyond the left and the right edge."""
+    left, right = limits
+    return (
+        gain.low is not None and gain.low < left,
+        gain.high is not None and gain.high > right,
+    )
+
+
+def _limits(gains: Sequence[Estimate]) -> tuple[float, float]:
     """Cut off the wide intervals of two or three seeds, so that the gains stay readable."""
-    gains = [cell.gain for cell in cells if cell.gain is not None]
     reach = 4.0 * max(1.0, *(abs(gain.mean) for gain in gains))
     ends = [0.0, *(gain.mean for gain in gains)]
     ends += [end for gain in gains for end in (gain.low, gain.high) if end is not None]
     low, high = max(min(ends), -reach), min(max(ends), reach)
     margin = 0.06 * max(1.0, high - low)
-    axes.set_xlim(low - margin, high + margin)
+    return low - margin, high + margin
 
 
 def slices_figure(findings: Findings, theme: Theme = LIGHT) -> Figure | None:
@@ -152,6 +192,8 @@ def _draw_parts(axes: Axes, parts: Parts, shades: Mapping[str, str]) -> None:
     axes.margins(y=0.12)
     for place, (_, cells) in enumerate(parts):
         _draw_bars(axes, place, cells, shades)
+    if not any(cell.value.mean for _, cells in parts for cell in cells):
+        axes.set_ylim(0.0, 1.0)  # nothing to see, and no values below zero
 
 
 def _draw_bars(axes: Axes, place: int, cells: Sequence[Cell], shades: Mapping[str, str]) -> None:

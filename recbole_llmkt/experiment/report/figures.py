@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
 
 from recbole_llmkt.experiment.report.statistics import BASE, Cell
 from recbole_llmkt.experiment.report.tables import gain_text
@@ -23,8 +24,9 @@ from recbole_llmkt.experiment.runs.records import RunRecord, of_arm
 from recbole_llmkt.utils.files import replace_file
 from recbole_llmkt.utils.text import printable
 
-MAX_METRICS = 4
-LABEL_WIDTH = 0.4  # inches, of a gain like "+12.3%"
+MAX_COLUMNS = 4  # panels beside each other
+LABEL_WIDTH = 0.45  # inches, of a gain like "+12.3%"
+_AXIS_WIDTH = 0.7  # inches, of a panel's numbers and margins
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 _COLOURS = {"shuffled": "#E69F00", "random": "#CC79A7"}
 
@@ -91,23 +93,27 @@ def summary_figure(
     Parameters
     ----------
     cells : sequence of Cell
-        What :func:`~recbole_llmkt.experiment.report.statistics.summarise` returned; at most the
-        first four metrics are drawn.
+        What :func:`~recbole_llmkt.experiment.report.statistics.summarise` returned.
     records : sequence of RunRecord
         The runs behind them.
     theme : Theme
         Colours.
     """
-    metrics = _unique(cell.metric for cell in cells)[:MAX_METRICS]
+    metrics = _unique(cell.metric for cell in cells)
     models = _unique(cell.model for cell in cells)
     arms = _unique(cell.arm for cell in cells)
     with matplotlib.rc_context(style(theme)):
-        width = max(4.5, len(metrics) * (1.4 + 0.42 * len(models) * max(2, len(arms))))
+        rows = math.ceil(len(metrics) / MAX_COLUMNS)
+        columns = math.ceil(len(metrics) / rows)
+        width = max(4.5, columns * (1.4 + 0.42 * len(models) * max(2, len(arms))))
         width = min(width, 12.0)
-        figure = Figure(figsize=(width, 3.9), layout="constrained")
+        figure = Figure(figsize=(width, 0.6 + 3.3 * rows), layout="constrained")
         # Horizontal labels of neighbours would overlap.
-        crowded = width / (len(metrics) * len(models) * len(arms)) < LABEL_WIDTH
-        panels = figure.subplots(1, len(metrics), squeeze=False)[0]
+        apart = (width / columns - _AXIS_WIDTH) / len(models) * _step(len(arms))
+        crowded = apart < LABEL_WIDTH
+        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes in panels[len(metrics) :]:
+            axes.set_axis_off()
         shades = arm_colours(arms, theme)
         for axes, metric in zip(panels, metrics):
             smaller = any(cell.smaller for cell in cells if cell.metric == metric)
@@ -166,6 +172,7 @@ def curves_figure(records: Sequence[RunRecord], theme: Theme = LIGHT) -> Figure 
             own = [record for record in drawn if record.model == model]
             axes.set_title(model)
             axes.set_xlabel("epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no epoch 2.5
             axes.set_ylabel(f"validation {own[0].settings.get('valid_metric', 'score')}")
             for record in own:
                 epochs, scores = zip(*record.curve)
@@ -276,7 +283,12 @@ def legend_in_rows(
 
 
 def _offset(number: int, count: int) -> float:
-    return (number - (count - 1) / 2) * min(0.3, 0.85 / count)
+    return (number - (count - 1) / 2) * _step(count)
+
+
+def _step(count: int) -> float:
+    """Return how far apart so many arms of a model are; models are 1 apart."""
+    return min(0.3, 0.85 / count)
 
 
 def _seeds_of(cell: Cell, records: Sequence[RunRecord]) -> list[float]:

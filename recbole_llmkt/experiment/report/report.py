@@ -6,12 +6,13 @@ import base64
 from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Union
 from urllib.parse import quote
 
 import jinja2
 from matplotlib.figure import Figure
 
-from recbole_llmkt.experiment.report import evidence_figures, exports, figures, tables
+from recbole_llmkt.experiment.report import evidence_figures, exports, figures, origin, tables
 from recbole_llmkt.experiment.report.findings import Findings
 from recbole_llmkt.experiment.runs.consistency import profile_uses
 from recbole_llmkt.experiment.runs.pool import LOG_FILE
@@ -20,10 +21,10 @@ from recbole_llmkt.utils.text import finalize
 
 _SVG = "image/svg+xml"
 # The caption and the function of each picture, by file name.
-PICTURES: dict[str, tuple[str, Callable[[Findings, figures.Theme], Figure | None]]] = {
+Title = Union[str, Callable[[Findings], str]]
+PICTURES: dict[str, tuple[Title, Callable[[Findings, figures.Theme], Figure | None]]] = {
     "gains": (
-        "Gain over base, mean over seeds; thin: 95% interval by Student's t, thick: by bootstrap "
-        "(too narrow for few seeds)",
+        evidence_figures.forest_title,
         evidence_figures.forest_figure,
     ),
     "summary": (
@@ -79,7 +80,9 @@ def make_report(folder: Path) -> str:
     }
     downloads = {name: _address(text, "text/plain") for name, text in texts.items()}
     texts["report.md"] = exports.report_markdown(findings)
-    texts["report.html"] = report_html(findings, pictures, downloads, _logs(findings, folder))
+    texts["report.html"] = report_html(
+        findings, pictures, downloads, _links(findings, folder, LOG_FILE), _links(findings, folder)
+    )
     for name, text in texts.items():
         replace_file(folder / name, text.encode())
     return tables.terminal_table(findings)
@@ -90,6 +93,7 @@ def report_html(
     pictures: Mapping[str, dict[str, str] | None],
     downloads: Mapping[str, str],
     logs: Mapping[str, str],
+    folders: Mapping[str, str],
 ) -> str:
     """Return a self-contained page: tables, pictures, settings and runs.
 
@@ -101,8 +105,8 @@ def report_html(
         By file name: the title, and the addresses for light and dark screens.
     downloads : mapping of str to str
         The addresses of tables, by file name.
-    logs : mapping of str to str
-        The addresses of logs, by the names of the runs.
+    logs, folders : mapping of str to str
+        The addresses of logs and folders, by the names of the runs.
     """
     source = (
         resources.files("recbole_llmkt.experiment.report")
@@ -117,12 +121,16 @@ def report_html(
         title=tables.title(findings),
         metrics=tables.metric_heads(findings.cells),
         rows=tables.table_rows(findings.good, findings.cells),
+        arms=origin.arm_lines(findings),
+        dates=origin.dates(findings),
+        commands=origin.commands(findings),
         verdicts=list(zip(findings.verdicts, tables.verdict_lines(findings))),
         note=tables.notes(findings),
         doubts=tables.doubts(findings.records),
         pictures=pictures,
         downloads=downloads,
         logs=logs,
+        folders=folders,
         arm_names=findings.unique("arm"),
         tables=tables,
         settings=tables.own_settings(findings.records),
@@ -133,17 +141,21 @@ def report_html(
         gain_text=tables.gain_text,
         interval_text=tables.interval_text,
         star=tables.star,
+        exact_text=tables.exact_text,
         leaks=tables.leaks,
         profile_uses=profile_uses,
     )
 
 
-def _logs(findings: Findings, folder: Path) -> dict[str, str]:
-    """Return where each run's log is, relative to the page; a name is no way out of the folder."""
+def _links(findings: Findings, folder: Path, file: str = "") -> dict[str, str]:
+    """Return where a file of each run, or its folder, is, relative to the page.
+
+    A name is no way out of the folder.
+    """
     names = {record.name for record in findings.records if "/" not in record.name}
-    paths = {name: Path("runs", name, LOG_FILE) for name in names}
+    paths = {name: Path("runs", name, file) for name in names}
     return {
-        name: quote(path.as_posix()) for name, path in paths.items() if (folder / path).is_file()
+        name: quote(path.as_posix()) for name, path in paths.items() if (folder / path).exists()
     }
 
 
@@ -156,7 +168,7 @@ def _picture(findings: Findings, name: str, folder: Path) -> dict[str, str] | No
     svg = figures.as_svg(figure)
     figures.save_png(figure, folder / f"{name}.png")
     return {
-        "title": title,
+        "title": title if isinstance(title, str) else title(findings),
         "light": _address(svg, _SVG),
         "dark": _address(figures.darkened(svg), _SVG),
     }

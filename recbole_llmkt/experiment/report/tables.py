@@ -110,6 +110,16 @@ def value_text(value: Estimate) -> str:
     return f"{value.mean:.4f}" + (f" ± {value.sd:.4f}" if value.sd is not None else "")
 
 
+def exact_text(cell: Cell) -> str:
+    """Format a metric to six digits, as a page shows it to a pointer."""
+    value = f"{cell.value.mean:.6f}"
+    if cell.value.sd is not None:
+        value += f" ± {cell.value.sd:.6f} over {cell.value.n} seeds"
+    if cell.gain is None:
+        return value
+    return f"{value}; gain {cell.gain.mean:+.3f}%, {cell.won} of {cell.gain.n} seeds better"
+
+
 def gain_text(gain: Estimate | None) -> str:
     """Format a gain: ``+2.1%``, or nothing."""
     return f"{round(gain.mean, 1) + 0.0:+.1f}%" if gain is not None else ""  # never -0.0

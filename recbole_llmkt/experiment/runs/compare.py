@@ -36,6 +36,7 @@ def compare(
     jobs: int | None = None,
     train: Train | None = None,
     when_done: Callable[[Sequence[Run], Sequence[RunRecord], Path], None] | None = None,
+    command: str = "",
 ) -> list[RunRecord]:
     """Train the runs of ``plan`` that ``output`` lacks, and record each as it ends.
 
@@ -51,6 +52,8 @@ def compare(
         Trains one run; by default :func:`recbole_llmkt.quick_start.train`.
     when_done : callable, optional
         Called at the end with all runs, their records and ``output``.
+    command : str
+        What a reader of the report types to repeat it.
 
     Returns
     -------
@@ -78,7 +81,7 @@ def compare(
         logger.info("%d runs to do, %d at a time.", len(remaining), jobs)
         if remaining:
             download(remaining[0].config())
-        new = _execute(remaining, writer, jobs, train or _quick_train())
+        new = _execute(remaining, writer, jobs, train or _quick_train(), command)
     order = [run.key for run in runs]
     records = sorted([*done, *new], key=lambda record: order.index(record.key))
     if when_done is not None:
@@ -93,7 +96,7 @@ def _quick_train() -> Train:
 
 
 def _execute(
-    runs: Sequence[Run], writer: ResultsWriter, jobs: int, train: Train
+    runs: Sequence[Run], writer: ResultsWriter, jobs: int, train: Train, command: str
 ) -> list[RunRecord]:
     records = []
     curves: dict[Run, list[tuple[int, float]]] = defaultdict(list)
@@ -102,13 +105,13 @@ def _execute(
             if isinstance(event, Validated):
                 curves[event.run].append((event.epoch, event.score))
             elif isinstance(event, Ended):
-                records.append(_record(event, curves.pop(event.run, [])))
+                records.append(_record(event, curves.pop(event.run, []), command))
                 writer.append(records[-1])
             progress.show(event)
     return records
 
 
-def _record(event: Ended, curve: Sequence[tuple[int, float]]) -> RunRecord:
+def _record(event: Ended, curve: Sequence[tuple[int, float]], command: str) -> RunRecord:
     run, result = event.run, event.result
     record = RunRecord(
         model=run.model,
@@ -124,6 +127,7 @@ def _record(event: Ended, curve: Sequence[tuple[int, float]]) -> RunRecord:
         data=run.data,
         versions=versions(),
         tuned=run.tuned,
+        command=command,
         error=event.error,
     )
     if result is None:

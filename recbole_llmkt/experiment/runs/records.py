@@ -171,6 +171,8 @@ class RunRecord:
         Of the packages that decide a result.
     tuned : Winner, optional
         What tuning chose.
+    command : str
+        What it was started with; "" from Python.
     error : str
         Why the run failed.
     test, valid : mapping
@@ -198,6 +200,7 @@ class RunRecord:
     data: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     tuned: Winner | None = None
+    command: str = ""
     error: str = ""
     test: Metrics = field(default_factory=dict)
     valid: Metrics = field(default_factory=dict)
@@ -245,6 +248,7 @@ class RunRecord:
             data=fields.with_default("data", ""),
             versions=fields.mapping("versions", str),
             tuned=None if tuned is None else Winner.read(fields.part("tuned")),
+            command=fields.with_default("command", ""),
             error=fields.with_default("error", ""),
             test=fields.mapping("test", float),
             valid=fields.mapping("valid", float),
@@ -273,6 +277,8 @@ class RunRecord:
         values |= {"data": self.data, "versions": dict(self.versions)}
         if self.tuned is not None:
             values["tuned"] = asdict(self.tuned)
+        if self.command:
+            values["command"] = self.command
         if not self.ok:
             return {**values, "error": self.error}
         return {

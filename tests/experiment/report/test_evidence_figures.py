@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -11,12 +12,14 @@ from recbole_llmkt.experiment.report.embedding_map import EmbeddingMap
 from recbole_llmkt.experiment.report.evidence_figures import (
     MOST_CATEGORIES,
     forest_figure,
+    forest_title,
     map_figure,
     slices_figure,
 )
 from recbole_llmkt.experiment.report.figures import as_svg
-from recbole_llmkt.experiment.report.findings import Findings
+from recbole_llmkt.experiment.report.findings import Findings, slice_cells
 from recbole_llmkt.experiment.report.statistics import summarise
+from recbole_llmkt.experiment.runs.records import SlicePart
 from tests.experiment.fake_runs import as_record
 
 
@@ -46,6 +49,35 @@ def test_the_forest_shows_the_gain_by_the_primary_metric_alone():
     assert "NDCG@10" in axes.get_xlabel()
     low, high = axes.get_xlim()
     assert low < -50.0 < 20.0 < high
+
+
+def test_an_interval_that_goes_on_beyond_the_edge_has_an_arrow_and_the_caption_tells():
+    values = {("base", 1): 0.1, ("base", 2): 0.1, ("kt", 1): 0.101, ("kt", 2): 0.119}
+    findings = findings_of([run(arm, seed, value) for (arm, seed), value in values.items()])
+    figure = forest_figure(findings)
+    (axes,) = figure.axes
+    arrows = {line.get_marker(): line.get_xdata()[0] for line in axes.lines}
+    assert (arrows["<"], arrows[">"]) == axes.get_xlim()
+    assert "an arrow: it goes on" in forest_title(findings)
+    assert "bootstrap" not in forest_title(findings)  # two seeds have none
+    assert all(text.get_bbox_patch() is not None for text in axes.texts)
+
+
+def test_an_interval_that_fits_has_no_arrow():
+    pairs = [("base", 0.1), ("kt", 0.11)]
+    values = [run(arm, seed, value + seed / 1e5) for arm, value in pairs for seed in range(4)]
+    findings = findings_of(values)
+    (axes,) = forest_figure(findings).axes
+    assert not {"<", ">"} & {line.get_marker() for line in axes.lines}
+    assert "goes on" not in forest_title(findings) and "bootstrap" in forest_title(findings)
+
+
+def test_a_slice_without_a_hit_begins_at_zero():
+    tail = SlicePart("tail_items", "tail", "", users=2, rows=2, metrics={"ndcg@10": 0.0})
+    runs = [replace(run(arm, 1, 0.1), slices=[tail]) for arm in ("base", "kt")]
+    findings = replace(findings_of(runs), slices=slice_cells(runs, []))
+    (axes,) = slices_figure(findings).axes
+    assert axes.get_ylim() == (0.0, 1.0)
 
 
 def test_rare_categories_share_one_colour():

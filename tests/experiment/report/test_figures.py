@@ -93,6 +93,22 @@ def test_the_gains_of_neighbours_do_not_overlap(arms):
         assert all(box.y1 <= axes.bbox.y1 + 1 for box in boxes)
 
 
+@pytest.mark.parametrize(("n_metrics", "n_rows"), [(4, 1), (5, 2), (9, 3)])
+def test_every_metric_is_drawn(n_metrics, n_rows):
+    test = {f"metric{number}": 0.1 for number in range(n_metrics)}
+    records = [replace(record(arm, 1), test=test) for arm in FIVE[:2]]
+    drawn = summary_figure(summarise(records), records).axes
+    panels = [axes for axes in drawn if axes.axison]
+    assert [axes.get_title() for axes in panels] == [name.upper() for name in test]
+    assert drawn[0].get_gridspec().nrows == n_rows
+
+
+def test_epochs_are_whole_numbers():
+    curve = [(epoch, 0.1 * epoch) for epoch in range(4)]
+    (axes,) = curves_figure([replace(record("base", 1), curve=curve)]).axes
+    assert all(float(tick).is_integer() for tick in axes.get_xticks())
+
+
 def test_a_darkened_picture_is_the_picture_drawn_dark():
     records = [record(arm, seed) for arm in SEVENTEEN for seed in (1, 2)]
     cells = summarise(sorted_records(records))

@@ -335,7 +335,7 @@ def test_nothing_of_others_is_passed_on(write):
     assert "<img src=x" not in page and "\x1b" not in page + markdown
 
 
-def test_runs_link_to_their_logs_within_the_folder(write, undrawn):
+def test_runs_link_to_their_logs_and_folders_within_the_folder(write, undrawn):
     folder = write(
         record("base", 1, 0.1),
         record("kt", 1, 0.1, model="A B"),
@@ -350,7 +350,22 @@ def test_runs_link_to_their_logs_within_the_folder(write, undrawn):
     page = (folder / "report.html").read_text()
     addresses = re.findall(r'<a href="(?!data:)([^"]*)"', page)
     places = ("BPR-base-1", "A%20B-kt-1", "%22%3E%3Cb%3E-kt-2")
-    assert sorted(addresses) == sorted(f"runs/{name}/output.log" for name in places)
+    wanted = [f"runs/{name}{file}" for name in places for file in ("", "/output.log")]
+    assert sorted(addresses) == sorted(wanted)
+
+
+def test_the_page_says_when_how_and_what_the_arms_are(write, undrawn):
+    made = {"time": "2026-12-01T01:00:00+00:00", "command": "llmkt compare --models=<b>"}
+    base, kt = record("base", 1, 0.1, **made), record("kt", 1, 0.123456789, **made)
+    page_path = write(base, kt) / "report.html"
+    make_report(page_path.parent)
+    page = page_path.read_text()
+    assert "2026-12-01; 2 runs" in page
+    assert page.count("<pre>llmkt compare --models=&lt;b&gt;</pre>") == 1
+    assert "<dt>base</dt><dd>the model alone, without profiles</dd>" in page
+    # The exact values, for a pointer and for sorting.
+    assert 'data-value="0.123456789" title="0.123457; gain +23.457%, 1 of 1 seeds better"' in page
+    assert page.count("<script>") == 1 and "<script src" not in page
 
 
 def test_a_damaged_map_is_drawn_again(tiny, tmp_path, caplog):

@@ -72,6 +72,15 @@ def test_a_line_for_each_run_and_a_second_start_does_nothing(tmp_path):
     assert [record.to_json() for record in again] == [record.to_json() for record in records]
 
 
+def test_the_command_is_noted_in_each_line(tmp_path):
+    compare(PLAN, tmp_path, jobs=2, train=fake_train, command="llmkt compare --seeds=1,2")
+    lines = (tmp_path / "results.jsonl").read_text().splitlines()
+    assert {json.loads(line)["command"] for line in lines} == {"llmkt compare --seeds=1,2"}
+    assert {record.command for record in read_results(tmp_path / "results.jsonl")} == {
+        "llmkt compare --seeds=1,2"
+    }
+
+
 def test_what_a_crash_left_is_finished(tmp_path):
     compare(PLAN, tmp_path, jobs=2, train=fake_train)
     path = tmp_path / "results.jsonl"
