@@ -15,6 +15,9 @@ from recbole_llmkt.utils.types import Array
 if TYPE_CHECKING:
     IntArray = npt.NDArray[np.int64]
 
+# Pairs of user and item up to which each has a byte of its own: 64 MiB.
+_TABLE = 2**26
+
 
 class UsedIds:
     """The items of each user up to a phase, read like RecBole's array of sets.
@@ -30,10 +33,19 @@ class UsedIds:
         Numbers of users, items and phases.
     phase : int
         Pairs of later phases are left out.
+    table : numpy.ndarray of uint8, optional
+        The first phase of every pair of user and item, ``n_phases`` where there is none: a look at it
+        is several times faster than a search in ``pairs``.
     """
 
-    def __init__(self, pairs: IntArray, sizes: tuple[int, int, int], phase: int) -> None:
-        self._pairs = pairs
+    def __init__(
+        self,
+        pairs: IntArray,
+        sizes: tuple[int, int, int],
+        phase: int,
+        table: npt.NDArray[np.uint8] | None = None,
+    ) -> None:
+        self._pairs, self._table = pairs, table
         self._n_users, self._n_items, self._n_phases = sizes
         self._phase = phase
 
@@ -77,6 +89,9 @@ class UsedIds:
             raise IndexError("user out of range")
         if not len(self._pairs):
             return np.zeros(len(users), dtype=bool)
+        if self._table is not None:
+            first: npt.NDArray[np.uint8] = self._table[users * self._n_items + items]
+            return first <= self._phase
         sought = (users * self._n_items + items) * self._n_phases
         places = np.searchsorted(self._pairs, sought)
         # The pair's own number is at most that of this phase; any other pair's is greater.
@@ -85,7 +100,7 @@ class UsedIds:
 
 
 class CompactSampler(Sampler):  # type: ignore[misc]
-    """RecBole's sampler of negatives: the same draws, checked with one search for all users.
+    """RecBole's sampler of negatives: the same draws, checked for all users at once.
 
     ``Sampler.get_used_ids`` in ``recbole/sampler/sampler.py`` makes a set a user and phase, several
     hundred bytes each, and ``sample_by_key_ids`` looks into them one by one.
@@ -122,7 +137,11 @@ class CompactSampler(Sampler):  # type: ignore[misc]
                 "Please set `user_inter_num_interval` to filter those users."
             )
         sizes = (self.user_num, self.item_num, n_phases)
-        return {name: UsedIds(pairs, sizes, phase) for phase, name in enumerate(self.phases)}
+        table = None
+        if self.user_num * self.item_num <= _TABLE:
+            table = np.full(self.user_num * self.item_num, n_phases, dtype=np.uint8)
+            table[pairs // n_phases] = pairs % n_phases
+        return {name: UsedIds(pairs, sizes, phase, table) for phase, name in enumerate(self.phases)}
 
     def sample_by_key_ids(self, key_ids: Array | Sequence[int], num: int) -> torch.Tensor:
         """Draw items that their users do not have, as RecBole does.

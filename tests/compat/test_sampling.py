@@ -10,9 +10,15 @@ from recbole.sampler import Sampler
 from recbole.utils import init_seed
 
 from recbole_llmkt.compat import create_dataset, data_preparation, interactions, pandas_data
+from recbole_llmkt.compat import sampling as module
 from recbole_llmkt.compat.sampling import CompactSampler
 
 PHASES = ["train", "valid", "test"]
+
+
+@pytest.fixture(autouse=True, params=[0, 10_000], ids=["search", "table"])
+def pairs_with_a_byte(request, monkeypatch):
+    monkeypatch.setattr(module, "_TABLE", request.param)
 
 
 class Part:
