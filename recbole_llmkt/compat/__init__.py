@@ -15,6 +15,7 @@ from recbole_llmkt.compat.releases import (
 
 check_version()  # the rest imports what other versions lack
 
+from recbole_llmkt.compat.arrays import numpy_names, scipy_matrices
 from recbole_llmkt.compat.imports import importing_models, report_trial
 from recbole_llmkt.compat.interactions import release_when_split
 from recbole_llmkt.compat.metrics import MetricsCollector
@@ -28,7 +29,6 @@ from recbole_llmkt.compat.models import (
     trained_parts,
     weights_loaded,
 )
-from recbole_llmkt.compat.numpy import numpy_names
 from recbole_llmkt.compat.pandas import pandas_data
 from recbole_llmkt.compat.pickles import load_plain, pickles_refused
 from recbole_llmkt.compat.processes import (
@@ -49,7 +49,6 @@ from recbole_llmkt.compat.recbole import (
     ranks_fast,
     start_log,
 )
-from recbole_llmkt.compat.scipy import scipy_matrices
 from recbole_llmkt.compat.solved import (
     packed_solution,
     put_solution,

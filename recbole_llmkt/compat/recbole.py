@@ -23,11 +23,11 @@ from colorama.ansitowin32 import StreamWrapper
 from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
 from recbole.utils import ModelType, get_environment, get_tensorboard, init_logger
 
+from recbole_llmkt.compat.arrays import scipy_matrices
 from recbole_llmkt.compat.pandas import pandas_data
 from recbole_llmkt.compat.pickles import pickles_refused
 from recbole_llmkt.compat.processes import joined_model
 from recbole_llmkt.compat.replacing import replaced
-from recbole_llmkt.compat.scipy import scipy_matrices
 from recbole_llmkt.compat.torch import torch_quiet
 from recbole_llmkt.utils.files import make_writable, storing
 from recbole_llmkt.utils.types import Dataset, Loader, NumberedDataset, RunConfig

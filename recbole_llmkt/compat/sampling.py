@@ -34,8 +34,8 @@ class UsedIds:
     phase : int
         Pairs of later phases are left out.
     table : numpy.ndarray of uint8, optional
-        The first phase of every pair of user and item, ``n_phases`` where there is none: a look at it
-        is several times faster than a search in ``pairs``.
+        The first phase of every pair of user and item, ``n_phases`` where there is none: a look at
+        it is several times faster than a search in ``pairs``.
     """
 
     def __init__(

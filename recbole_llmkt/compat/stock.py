@@ -10,11 +10,10 @@ from typing import IO
 import torch
 from recbole.config import Config
 
+from recbole_llmkt.compat.arrays import numpy_names, scipy_matrices
 from recbole_llmkt.compat.imports import importing_models, quick_start_imported
-from recbole_llmkt.compat.numpy import numpy_names
 from recbole_llmkt.compat.pandas import pandas_data
 from recbole_llmkt.compat.replacing import replaced
-from recbole_llmkt.compat.scipy import scipy_matrices
 from recbole_llmkt.compat.torch import torch_quiet
 
 _load: Callable[..., object] = torch.load
