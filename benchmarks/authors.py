@@ -22,10 +22,12 @@ from typing import Any
 
 import click
 import torch
+from recbole.data import create_dataset as stock_dataset
+from recbole.data import data_preparation as stock_preparation
 from recbole.trainer import Trainer
 from tabulate import tabulate
 
-from recbole_llmkt.compat import create_dataset, data_preparation
+from recbole_llmkt.compat import create_dataset, data_preparation, pandas_data
 from recbole_llmkt.config import Config
 from recbole_llmkt.profiles.loading import RunProfiles
 from recbole_llmkt.training.factory import build_model, get_trainer
@@ -132,12 +134,14 @@ def main(code: str, models: str, epochs: int, pairs: int) -> None:
     for model in models.split(","):
         config = Config(model, "ml-100k", config_dict=settings(model, epochs), command_line=[])
         data = data_preparation(config, create_dataset(config))[:2]
+        with pandas_data():  # the same batches, from RecBole's own loaders, as their code has them
+            stock = stock_preparation(config, stock_dataset(config))[:2]
         with tempfile.TemporaryDirectory() as folder:
             targets = Path(folder, "ml-100k", "targets.pt")
             targets.parent.mkdir()
             torch.save(torch.randn(data[0]._dataset.user_num - 1, WIDTH), targets)
             seconds = [
-                (quietly(theirs, gen_wrapper, model, config, data, targets), ours(config, data))
+                (quietly(theirs, gen_wrapper, model, config, stock, targets), ours(config, data))
                 for _ in range(pairs)
             ]
         ratio = statistics.median(slow / quick for slow, quick in seconds)
