@@ -157,21 +157,13 @@ def load_profiles(
     ProfileError
         There are no profiles, none belongs to this dataset, or their vectors are unusable.
     """
-    store = ProfileStore(profile_folder(config, entity), entity)
-    field = train_dataset.uid_field if entity == "user" else train_dataset.iid_field
-    tokens = np.asarray(train_dataset.field2id_token[field])
-    index = ProfileIndex.read(store, tokens, train_dataset.field2token_id[field])
-    ids, n_leaks = index.ids, 0
-    if not len(ids):
-        raise ProfileError(_no_coverage(store, index))
-    if training:
-        ids, n_leaks = _checked(config, train_dataset, index, store)
+    store, index, ids, n_leaks = _usable(config, train_dataset, entity, training)
     embeddings, rows = _embeddings(config, store, index)
     loaded = ProfileVectors(
         entity=entity,
         ids=ids,
         vectors=_normalised(embeddings, rows[ids]),
-        n_entities=len(tokens),
+        n_entities=train_dataset.num(_field(train_dataset, entity)),
         encoder=embeddings.encoder,
         generator=index.writers(ids),
         n_leaks=n_leaks,
@@ -180,6 +172,34 @@ def load_profiles(
     )
     _log(loaded, store)
     return loaded
+
+
+def check_learnable(config: RunConfig, train_dataset: Dataset, entity: str) -> None:
+    """Check that a run may learn from its users' or items' profiles, without their vectors.
+
+    Parameters and errors are those of :func:`load_profiles`.
+    """
+    _usable(config, train_dataset, entity, training=True)
+
+
+def _field(train_dataset: Dataset, entity: str) -> str:
+    field: str = train_dataset.uid_field if entity == "user" else train_dataset.iid_field
+    return field
+
+
+def _usable(
+    config: RunConfig, train_dataset: Dataset, entity: str, training: bool
+) -> tuple[ProfileStore, ProfileIndex, IntArray, int]:
+    """Return the profiles, the ids that have a usable one, and how many of these are leaks."""
+    store = ProfileStore(profile_folder(config, entity), entity)
+    field = _field(train_dataset, entity)
+    tokens = np.asarray(train_dataset.field2id_token[field])
+    index = ProfileIndex.read(store, tokens, train_dataset.field2token_id[field])
+    if not len(index.ids):
+        raise ProfileError(_no_coverage(store, index))
+    if training:
+        return (store, index, *_checked(config, train_dataset, index, store))
+    return store, index, index.ids, 0
 
 
 def _checked(

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
 
+from recbole_llmkt.datasets.splits import build_splits
 from recbole_llmkt.experiment.runs.arms import arm_of, arm_settings
 from recbole_llmkt.experiment.runs.plan import Run
 from recbole_llmkt.experiment.runs.records import Record, RunKey, RunRecord
 from recbole_llmkt.experiment.runs.results import FILE_NAME
-from recbole_llmkt.experiment.runs.settings import differences
+from recbole_llmkt.experiment.runs.settings import differences, text_digest
 from recbole_llmkt.keys.table import is_knowledge_key
-from recbole_llmkt.profiles.loading import texts_digest
+from recbole_llmkt.profiles.loading import check_learnable, texts_digest
 from recbole_llmkt.profiles.locations import profile_folder
 from recbole_llmkt.profiles.store import ProfileStore
 from recbole_llmkt.transfer.methods import wanted_methods
@@ -281,6 +282,32 @@ def check_profiles(runs: Iterable[Run], records: Iterable[RunRecord]) -> None:
         for record in records
     ]
     check_profiles_used(runs, used, FILE_NAME, f", or delete its line from {FILE_NAME}")
+
+
+def check_run_profiles(runs: Iterable[Run]) -> None:
+    """Check that runs may learn from their profiles, which takes their data and no training.
+
+    Parameters
+    ----------
+    runs : iterable of Run
+        Those that read the same profiles for the same model are checked once.
+
+    Raises
+    ------
+    LeakError, ProfileError
+        See :func:`recbole_llmkt.profiles.loading.load_profiles`.
+    """
+    checked = set()
+    for run in runs:
+        config = run.config()
+        entities = {name for method in wanted_methods(config) for name in method.entities(config)}
+        keys = {key: value for key, value in run.settings.items() if key.startswith("profile_")}
+        place = (run.model, run.dataset, *sorted(entities), text_digest(keys))
+        if entities and place not in checked:
+            checked.add(place)
+            train_dataset = build_splits(config)[0]
+            for entity in sorted(entities):
+                check_learnable(config, train_dataset, entity)
 
 
 def check_profiles_used(

@@ -14,6 +14,7 @@ from recbole_llmkt.experiment.runs.arms import arm_settings
 from recbole_llmkt.experiment.runs.consistency import (
     check_leaks,
     check_profiles_used,
+    check_run_profiles,
     check_seeds,
 )
 from recbole_llmkt.experiment.runs.plan import Plan, Run
@@ -109,8 +110,8 @@ def tune(
     Raises
     ------
     ConfigError, DataError
-        Before anything runs: Optuna is missing, a setting is bad, or ``output`` was started with
-        other settings.
+        Before anything runs: Optuna is missing, a setting is bad, ``output`` was started with
+        other settings, or an arm may not learn from its profiles.
     """
     points = _points(tuning, output)
     studies = _studies(tuning, points)
@@ -127,6 +128,8 @@ def tune(
         used = study_file.profiles_used(read_trials(output))
         check_profiles_used([study.run for study in studies], used, TRIALS)
         download(studies[0].run.config())
+        if train is None:
+            check_run_profiles([study.run for study in studies])
         train = train or _train_without_test
         trials = _execute(studies, tuning, output, jobs, train)
         arms = [(study.run, study.bigger) for study in studies]

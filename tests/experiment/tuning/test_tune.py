@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from recbole_llmkt.experiment.runs.compare import compare
+from recbole_llmkt.experiment.runs.consistency import check_run_profiles
 from recbole_llmkt.experiment.runs.plan import Plan
 from recbole_llmkt.experiment.tuning.finals import Finals
 from recbole_llmkt.experiment.tuning.trials import read_finals, read_trials
 from recbole_llmkt.experiment.tuning.tune import Tuning, tune
 from recbole_llmkt.experiment.tuning.winners import tuned_plan
-from recbole_llmkt.utils.exceptions import ConfigError, DataError
+from recbole_llmkt.utils.exceptions import ConfigError, DataError, LeakError
 from tests.experiment.fake_runs import PLAN, SHARED, by_arm, fake_train, forbidden_train, in_process
 
 
@@ -53,6 +54,17 @@ def test_a_second_start_does_nothing_and_more_trials_resume(study):
     more = tune(Tuning(PLAN, 13), folder, jobs=1, train=fake_train)
     assert len(more) == 26
     assert [trial for trial in more if trial.trial < 12] == lines
+
+
+def test_profiles_that_may_not_be_learned_from_stop_a_study_before_its_trials(tiny, tmp_path):
+    other = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "user", "mode": "full"}
+    keys = tiny.settings(epochs=1, kt_entity="user", eval_args=other)
+    plan = Plan(["BPR"], ["base", "kt"], [7], "tiny", overrides=keys)
+    with pytest.raises(LeakError, match="not written from this run's training interactions"):
+        tune(Tuning(plan, 2), tmp_path / "study")
+    assert read_trials(tmp_path / "study") == []
+    items = replace(plan, overrides={**keys, "kt_entity": "item"})
+    check_run_profiles(items.runs())
 
 
 def fragile_train(config, saved=True, on_epoch=None):
