@@ -38,7 +38,8 @@ def test_every_study_can_be_started(run, name, model, tmp_path, monkeypatch):
     started = []
     monkeypatch.setattr(tuning, "_execute", lambda *rest: started.append(rest) or [])
     monkeypatch.setattr(tuning, "download", lambda config: None)
-    monkeypatch.setattr(tuning, "check_run", lambda *rest: None)  # the data are not here
+    for check in ("check_run", "check_run_profiles"):  # the data are not here
+        monkeypatch.setattr(tuning, check, lambda *rest: None)
     tune, compare = run.commands(STUDIES[name], model, tmp_path, ["epochs=2"])
     result = CliRunner().invoke(main, tune)
     assert result.exit_code == 0, result.output
