@@ -1,4 +1,4 @@
-"""Seconds of a training run beside the LLM-KT authors' code, paired in one process.
+"""Processor time of a training run beside the LLM-KT authors' code, paired in one process.
 
     python benchmarks/authors.py CHECKOUT/knowledge_transfer_framework [--epochs=4] [--pairs=3]
 

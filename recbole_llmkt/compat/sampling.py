@@ -85,7 +85,7 @@ class UsedIds:
         IndexError
             There is no such user.
         """
-        if len(users) and not 0 <= users.min() <= users.max() < len(self):
+        if len(users) and not (np.min(users) >= 0 and np.max(users) < len(self)):
             raise IndexError("user out of range")
         if not len(self._pairs):
             return np.zeros(len(users), dtype=bool)
