@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from recbole_llmkt.config import Config
 from recbole_llmkt.quick_start import train
+from recbole_llmkt.utils.exceptions import LLMKTError
 
 RIDGES = (1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0)
 WEIGHTS = (0.0, 30.0, 100.0, 200.0, 300.0, 500.0, 1000.0, 2000.0, 3000.0)
@@ -55,8 +56,11 @@ def main() -> None:
     rows = []
     for dataset in options.datasets:
         row: list[object] = [dataset]
-        for weight in tqdm(WEIGHTS, desc=dataset):
-            row.append(max(validated(dataset, keys, weight, ridge) for ridge in RIDGES))
+        try:
+            for weight in tqdm(WEIGHTS, desc=dataset):
+                row.append(max(validated(dataset, keys, weight, ridge) for ridge in RIDGES))
+        except LLMKTError as error:
+            parser.exit(1, f"{error}\n")
         rows.append(row)
     headers = ["data", *(f"w = {weight:g}" for weight in WEIGHTS)]
     print(tabulate(rows, headers, tablefmt="github", floatfmt=".4f"))

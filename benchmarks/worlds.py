@@ -96,17 +96,27 @@ def worlds(tables: list[pd.DataFrame], shares: list[int]) -> dict[str, list[pd.D
     return made
 
 
+def percents(context: click.Context, option: click.Parameter, text: str) -> list[int]:
+    """Read whole numbers from 1 to 100 with commas between them."""
+    numbers = [int(part) if part.isdecimal() else 0 for part in text.split(",")]
+    if not all(1 <= number <= 100 for number in numbers):
+        raise click.BadParameter(f"'{text}': give percents such as 100,20,5.")
+    return numbers
+
+
 @click.command()
 @click.argument("dataset")
 @click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="Folder.")
-@click.option("--shares", default="100,50,20,10,5", show_default=True, help="Percent.")
+@click.option(
+    "--shares", default="100,50,20,10,5", show_default=True, callback=percents, help="Percent."
+)
 @click.option("--data_path", help="Folder that holds the data set; RecBole's own by default.")
 @click.option("--config-files", help="Configuration of the data set, such as its split.")
 @click.option("--sequential", is_flag=True, help="For sequential models: leave one out.")
 def main(
     dataset: str,
     output: Path,
-    shares: str,
+    shares: list[int],
     data_path: str | None,
     config_files: str | None,
     sequential: bool,
@@ -119,13 +129,12 @@ def main(
     config = Config("BPR", dataset, files, keys, command_line=[])
     source = Path(config["data_path"])
     tables = split_tables(config)
-    wanted = list(map(int, shares.split(",")))
     if sequential:
-        files_of = {name: {"inter": whole} for name, whole in sequences(tables, wanted).items()}
+        files_of = {name: {"inter": whole} for name, whole in sequences(tables, shares).items()}
     else:
         files_of = {
             name: {f"{part}.inter": table for part, table in zip(PARTS, parts)}
-            for name, parts in worlds(tables, wanted).items()
+            for name, parts in worlds(tables, shares).items()
         }
     for name, contents in files_of.items():
         folder = output / f"{dataset}-{name}"

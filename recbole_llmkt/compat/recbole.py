@@ -88,11 +88,15 @@ def _own_colours() -> Iterator[None]:
     """
     init: Callable[..., None] = colorama.init
     if isinstance(sys.stdout, StreamWrapper):
-        init = lambda **keywords: None  # noqa: E731
+        init = _wrapped_already
     elif os.environ.get("NO_COLOR"):
         init = functools.partial(colorama.init, strip=True)
     with replaced(importlib.import_module("recbole.utils.logger"), "init", init):
         yield
+
+
+def _wrapped_already(**keywords: object) -> None:
+    """Do nothing in the place of ``colorama.init``."""
 
 
 class _LogErrors:
