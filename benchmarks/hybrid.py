@@ -28,7 +28,7 @@ from recbole_llmkt.profiles.loading import ProfileVectors
 from recbole_llmkt.transfer.inspection.tables import EntityTable
 from recbole_llmkt.transfer.methods.folded import FoldedParameter, Part, join_optimizers
 from recbole_llmkt.transfer.methods.linear_map import LinearMap
-from recbole_llmkt.transfer.methods.neighbours import Neighbours, neighbour_mean
+from recbole_llmkt.transfer.methods.neighbours import NeighbourMean, Neighbours
 
 FEATURES, NEIGHBOURS, SHARE = 32, 10, 0.5
 NO_PROFILES = ProfileVectors("item", np.zeros(0, np.int64), np.zeros((0, 2), np.float32), 1, "", "")
@@ -56,7 +56,7 @@ def linear(table: EntityTable, rows: Tensor) -> Part:
 def neighbours(table: EntityTable, rows: Tensor) -> Part:
     """Make neighbours at random."""
     links = torch.randint(1, len(rows), (len(rows), NEIGHBOURS))
-    return Neighbours(table, NO_PROFILES, *neighbour_mean(links, rows), SHARE)
+    return Neighbours(table, NO_PROFILES, NeighbourMean(links, rows), SHARE)
 
 
 class Arm:

@@ -19,9 +19,9 @@ from recbole_llmkt.transfer.methods.base import Method
 from recbole_llmkt.transfer.methods.folded import FoldedParameter, Part, join_optimizers
 from recbole_llmkt.transfer.methods.linear_map import LinearMap, map_rate, profile_features
 from recbole_llmkt.transfer.methods.neighbours import (
+    NeighbourMean,
     Neighbours,
     nearest_neighbours,
-    neighbour_mean,
 )
 from recbole_llmkt.utils.exceptions import ConfigError
 from recbole_llmkt.utils.processes import process_count
@@ -122,8 +122,8 @@ class HybridTables(Method):
                 table, described, features, rows.shape[1], rate, decay
             )
         neighbours = nearest_neighbours(self.config, profiles, trained, like.device)
-        matrices = neighbour_mean(neighbours, like)
-        return lambda table, rows: Neighbours(table, described, *matrices, scale)
+        mean = NeighbourMean(neighbours, like)
+        return lambda table, rows: Neighbours(table, described, mean, scale)
 
     def join_optimizers(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Put the summands in the parameters' place, and keep the model's tables up to date.

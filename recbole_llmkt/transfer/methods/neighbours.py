@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 
 import numpy as np
 import torch
@@ -20,6 +19,63 @@ from recbole_llmkt.utils.types import IntArray, RunConfig, Settings
 
 _BLOCK = 2**26  # similarities at once: 256 MiB
 _PATIENCE = 2.0  # seconds without a progress bar
+# Where fewer than one row in so many has a gradient, to scatter those is quicker than a product.
+_FEW = 8
+
+
+class NeighbourMean:
+    """S, the matrix that takes the mean of each row's neighbours.
+
+    Parameters
+    ----------
+    neighbours : Tensor of int64, shape (n, k)
+        Of :func:`nearest_neighbours`.
+    like : Tensor
+        Whose dtype and device the weights have.
+
+    Attributes
+    ----------
+    neighbours : Tensor of int64, shape (n, k)
+        As given.
+    weights : Tensor, shape (n, k)
+        1 over the number of a row's neighbours; 0 where there are fewer than k.
+    """
+
+    def __init__(self, neighbours: Tensor, like: Tensor) -> None:
+        known = neighbours > 0
+        self.neighbours = neighbours
+        self.weights = known.to(like) / known.sum(1, keepdim=True).clamp_min(1)
+
+    def of(self, rows: Tensor, ids: Tensor | None = None) -> Tensor:
+        """Return the mean of the neighbours' rows, for all or for some ids."""
+        neighbours, weights = self.neighbours, self.weights
+        if ids is not None:
+            neighbours, weights = neighbours.index_select(0, ids), weights.index_select(0, ids)
+        # A sparse product takes twice as long.
+        return nn.functional.embedding_bag(neighbours, rows, mode="sum", per_sample_weights=weights)
+
+    def transposed(self, rows: Tensor) -> Tensor:
+        """Return, for each id, what flows to it from the rows that it is a neighbour of."""
+        holders, starts, weights = self._holders
+        return nn.functional.embedding_bag(
+            holders, rows, starts, mode="sum", per_sample_weights=weights
+        )
+
+    def scatter(self, rows: Tensor, ids: Tensor, into: Tensor) -> None:
+        """Add what flows from the rows of some ids to their neighbours."""
+        neighbours = self.neighbours.index_select(0, ids)
+        weights = self.weights.index_select(0, ids)
+        for place in range(neighbours.shape[1]):  # all are more than a processor's cache holds
+            into.index_add_(0, neighbours[:, place], rows * weights[:, place : place + 1])
+
+    @functools.cached_property
+    def _holders(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Whose neighbour each id is, one after the other; where its part begins; the weights."""
+        n = len(self.neighbours)
+        rows, places = self.neighbours.nonzero(as_tuple=True)
+        ids, order = self.neighbours[rows, places].sort(stable=True)
+        counts = torch.bincount(ids, minlength=n)
+        return rows[order], counts.cumsum(0) - counts, self.weights[rows, places][order]
 
 
 class Neighbours(Part):
@@ -34,59 +90,41 @@ class Neighbours(Part):
         The rows.
     profiles : ProfileVectors
         What the neighbours were found by.
-    mean : Tensor, sparse, shape (n, n)
-        S: see :func:`neighbour_mean`.
-    transposed : Tensor, sparse, shape (n, n)
-        Its transpose.
+    mean : NeighbourMean
+        S.
     share : float
         a.
     """
 
     def __init__(
-        self,
-        table: EntityTable,
-        profiles: ProfileVectors,
-        mean: Tensor,
-        transposed: Tensor,
-        share: float,
+        self, table: EntityTable, profiles: ProfileVectors, mean: NeighbourMean, share: float
     ) -> None:
         super().__init__(table, profiles)
-        self.mean, self.transposed, self.share = mean, transposed, share
+        self.mean, self.share = mean, share
 
     def add_to(self, rows: Tensor, own: Tensor, ids: Tensor | None = None) -> None:
         """Add a S R."""
-        if ids is None:
-            torch.addmm(rows, self.mean, flushed(own), alpha=self.share, out=rows)
-            return
-        links, shares = (padded.index_select(0, ids) for padded in self._padded)
-        rows += nn.functional.embedding_bag(links, own, mode="sum", per_sample_weights=shares)
+        rows.add_(self.mean.of(own, ids), alpha=self.share)
 
     def take_gradient(self, gradient: Tensor, ids: Tensor | None = None) -> None:
         """Add what flows to a row from those that it is a neighbour of."""
         if ids is None:
-            # A product may not be written to what it is computed from.
-            gradient.add_(self.transposed @ flushed(gradient), alpha=self.share)
-            return
-        taken = flushed(gradient.index_select(0, ids))
-        links, shares = (padded.index_select(0, ids) for padded in self._padded)
-        for place in range(links.shape[1]):  # all at once are more than a processor's cache holds
-            gradient.index_add_(0, links[:, place], taken * shares[:, place : place + 1])
-
-    @functools.cached_property
-    def _padded(self) -> tuple[Tensor, Tensor]:
-        """The neighbours of each row, and a times their weights; 0 where there are fewer."""
-        counts = self.mean.crow_indices().diff()
-        filled = torch.arange(int(counts.max()), device=counts.device) < counts.unsqueeze(1)
-        links = torch.zeros_like(filled, dtype=torch.int64)
-        shares = torch.zeros_like(filled, dtype=self.mean.dtype)
-        links[filled], shares[filled] = self.mean.col_indices(), self.share * self.mean.values()
-        return links, shares
+            ids = gradient.abs().amax(1).nonzero().flatten()
+        if len(ids) * _FEW < len(gradient):
+            taken = self.share * flushed(gradient.index_select(0, ids))
+            self.mean.scatter(taken, ids, gradient)
+        else:
+            gradient.add_(self.mean.transposed(flushed(gradient)), alpha=self.share)
 
     def summary(self) -> Settings:
         """Describe the neighbourhoods."""
-        filled = int((self.mean.crow_indices().diff() > 0).sum())
-        links = int(self.mean.values().numel())
-        return {"neighbours": links / max(1, filled), "rows": filled, "share": self.share}
+        known = self.mean.neighbours > 0
+        filled = int(known.any(1).sum())
+        return {
+            "neighbours": int(known.sum()) / max(1, filled),
+            "rows": filled,
+            "share": self.share,
+        }
 
 
 def nearest_neighbours(
@@ -149,30 +187,3 @@ def nearest_neighbours(
         nearest = ids[candidates[places]].masked_fill(values == -torch.inf, 0)
         neighbours[ids[start : start + size]] = nearest
     return neighbours
-
-
-def neighbour_mean(neighbours: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the matrix that takes the mean of each row's neighbours, and its transpose.
-
-    Parameters
-    ----------
-    neighbours : Tensor of int64, shape (n, k)
-        Of :func:`nearest_neighbours`.
-    like : Tensor
-        Whose dtype and device the matrices have.
-
-    Returns
-    -------
-    tuple of two Tensor, sparse (CSR), shape (n, n)
-        The rows of those without neighbours are empty.
-    """
-    n = len(neighbours)
-    rows, places = neighbours.nonzero(as_tuple=True)
-    columns = neighbours[rows, places]
-    counts = (neighbours > 0).sum(dim=1)
-    values = 1.0 / counts[rows].to(like)
-    links = torch.stack([rows, columns])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torch calls CSR a beta, and checks nothing
-        mean = torch.sparse_coo_tensor(links, values, (n, n)).coalesce()
-        return mean.to_sparse_csr(), mean.t().coalesce().to_sparse_csr()

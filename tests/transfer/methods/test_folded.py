@@ -11,7 +11,7 @@ from torch import nn
 from recbole_llmkt.transfer.inspection.tables import EntityTable
 from recbole_llmkt.transfer.methods.folded import FoldedParameter, Part, flushed, join_optimizers
 from recbole_llmkt.transfer.methods.linear_map import LinearMap
-from recbole_llmkt.transfer.methods.neighbours import Neighbours, neighbour_mean
+from recbole_llmkt.transfer.methods.neighbours import NeighbourMean, Neighbours
 from recbole_llmkt.utils.exceptions import ConfigError, LayerError
 
 
@@ -67,9 +67,8 @@ def test_rows_on_demand_are_those_of_the_whole_sum(otherwise):
 
     def trained(on_demand):
         module = nn.Embedding.from_pretrained(start.clone(), freeze=False)
-        neighbours = Neighbours(
-            EntityTable("e", "user", 3), None, *neighbour_mean(links, start), 0.5
-        )
+        mean = NeighbourMean(links, start)
+        neighbours = Neighbours(EntityTable("e", "user", 3), None, mean, 0.5)
         linear = LinearMap(EntityTable("e", "item", 4, offset=3), None, features, 3)
         folded = FoldedParameter("e", module.weight, [neighbours, linear])
         folded.write()

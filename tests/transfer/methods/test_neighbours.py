@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -13,9 +15,9 @@ from recbole_llmkt.transfer.inspection.tables import EntityTable
 from recbole_llmkt.transfer.methods import neighbours as module
 from recbole_llmkt.transfer.methods.folded import FoldedParameter
 from recbole_llmkt.transfer.methods.neighbours import (
+    NeighbourMean,
     Neighbours,
     nearest_neighbours,
-    neighbour_mean,
 )
 from recbole_llmkt.utils.exceptions import DataError, ProfileError
 from recbole_llmkt.utils.randomness import get_random_state
@@ -100,8 +102,7 @@ def test_values_and_gradients_of_four_rows_by_hand(axis):
     own = torch.tensor([[9.0, 9.0], [1.0, 2.0], [3.0, -4.0], [5.0, 6.0], [0.0, 8.0]])
     parameter = nn.Parameter(own.T.clone() if axis else own.clone())
     table = EntityTable("table", "item", 5, axis)
-    mean, transposed = neighbour_mean(neighbours, own)
-    part = Neighbours(table, profile_vectors([0, 1, 2, 3]), mean, transposed, 0.5)
+    part = Neighbours(table, profile_vectors([0, 1, 2, 3]), NeighbourMean(neighbours, own), 0.5)
     folded = FoldedParameter("table", parameter, [part])
     folded.write()
     expected = [[9.0, 9.0], [3.0, 2.5], [4.5, -2.0], [6.0, 5.5], [0.5, 9.0]]
@@ -117,12 +118,33 @@ def test_values_and_gradients_of_four_rows_by_hand(axis):
     assert part.summary() == {"neighbours": 1.75, "rows": 4, "share": 0.5}
 
 
+@pytest.mark.parametrize("touched", [1, 3, 30], ids=["one", "few", "all"])
+def test_gradients_of_few_rows_and_of_all_are_those_of_the_matrix(touched):
+    rng = torch.Generator().manual_seed(7)
+    neighbours = torch.randint(0, 30, (30, 4), generator=rng)
+    mean = NeighbourMean(neighbours, torch.zeros(0))
+    s = torch.zeros(30, 30)
+    for row, links in enumerate(neighbours.tolist()):
+        for link in filter(None, links):
+            s[row, link] += 1 / sum(map(bool, links))
+    gradient = torch.zeros(30, 2)
+    gradient[-touched:] = torch.randn(touched, 2, generator=rng)
+    by_hand = (torch.eye(30) + 0.5 * s).T @ gradient
+    part = Neighbours(EntityTable("table", "item", 30), None, mean, 0.5)
+    with mock.patch.object(NeighbourMean, "transposed", wraps=mean.transposed) as whole:
+        part.take_gradient(gradient)
+    torch.testing.assert_close(gradient, by_hand)
+    assert whole.called is (touched > 3)
+
+
 def sum_of(folded):
     """Write out R + a S R of one parameter."""
     rows = folded.own.detach().clone()
     for part in folded.parts:
         view = part.table.rows({folded.name: rows})
-        view += part.share * (part.mean.to_dense() @ view)
+        links = part.mean.neighbours
+        own = torch.cat([torch.zeros_like(view[:1]), view[1:]])  # id 0 is nobody's neighbour
+        view += part.share * own[links].sum(1) / (links > 0).sum(1, keepdim=True).clamp_min(1)
     return rows
 
 
