@@ -16,7 +16,13 @@ from recbole.utils import ModelType, get_flops, init_seed, set_color
 from torch import nn
 
 from recbole_llmkt.checkpoints import load_weights
-from recbole_llmkt.compat import environment_table, log_held_back, report_trial, torch_quiet
+from recbole_llmkt.compat import (
+    environment_table,
+    log_held_back,
+    recbole_bars,
+    report_trial,
+    torch_quiet,
+)
 from recbole_llmkt.config import Config
 from recbole_llmkt.datasets.loading import load_data, sample_users
 from recbole_llmkt.evaluation.per_user import recorded, user_metrics
@@ -92,7 +98,7 @@ def train(
         The disk is full, or a folder cannot be written; it says what was kept.
     """
     check_run(config)
-    with tracked(config) as log_result, torch_quiet():
+    with tracked(config) as log_result, torch_quiet(), recbole_bars():
         start = None if start_from is None else Start.of(start_from, config)
         result = _train(config, saved, verbose, on_epoch, evaluate_test, resume, start, on_begin)
         log_result(result)

@@ -47,6 +47,7 @@ from recbole_llmkt.compat.recbole import (
     make_folders,
     making_trainer,
     ranks_fast,
+    recbole_bars,
     start_log,
 )
 from recbole_llmkt.compat.solved import (
@@ -96,6 +97,7 @@ __all__ = [
     "pretrains",
     "put_solution",
     "ranks_fast",
+    "recbole_bars",
     "release_when_split",
     "report_trial",
     "restore_kept",

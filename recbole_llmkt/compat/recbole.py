@@ -30,6 +30,7 @@ from recbole_llmkt.compat.processes import joined_model
 from recbole_llmkt.compat.replacing import replaced
 from recbole_llmkt.compat.torch import torch_quiet
 from recbole_llmkt.utils.files import make_writable, storing
+from recbole_llmkt.utils.progress import WIDGETS, tqdm
 from recbole_llmkt.utils.types import Dataset, Loader, NumberedDataset, RunConfig
 
 if TYPE_CHECKING:
@@ -76,6 +77,16 @@ def start_log(config: RunConfig) -> None:
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):
             handler.handleError = _LogErrors(handler)  # type: ignore[method-assign]
+
+
+@contextmanager
+def recbole_bars() -> Iterator[None]:
+    """Make the bars of RecBole's trainer widgets in notebooks, as ours are."""
+    if not WIDGETS:
+        yield
+        return
+    with replaced(importlib.import_module("recbole.trainer.trainer"), "tqdm", tqdm):
+        yield
 
 
 @contextmanager

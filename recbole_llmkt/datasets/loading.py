@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from collections.abc import Callable
 from logging import getLogger
 from pathlib import Path
@@ -55,7 +56,8 @@ def load_data(
     with recbole_refusals(
         lambda reason: (
             DataError(
-                f"RecBole cannot use the dataset '{config['dataset']}' in {config['data_path']}: "
+                f"RecBole cannot use the dataset '{config['dataset']}' in "
+                f"{os.path.normpath(config['data_path'])}: "
                 f"{_plainly(reason)}. Check the atomic files, load_col, eval_args and the filters "
                 "(user_inter_num_interval, item_inter_num_interval, val_interval)."
             )

@@ -15,11 +15,11 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import trange
 
 from recbole_llmkt.profiles.store import Profile, ProfileStore
 from recbole_llmkt.utils.exceptions import ProfileError, reason_of
 from recbole_llmkt.utils.files import append_whole, check_own_file, exclusive, replace_file
+from recbole_llmkt.utils.progress import tqdm
 from recbole_llmkt.utils.text import json_line
 from recbole_llmkt.utils.types import Array
 
@@ -282,7 +282,9 @@ def _encode(encoder: TextEncoder, texts: dict[str, str], vectors_path: Path) -> 
     # Texts of equal length together: less padding in every batch.
     digests = sorted(texts, key=lambda key: len(texts[key]), reverse=True)
     encoded: dict[str, Array] = {}
-    for start in trange(0, len(digests), _CHUNK, desc="Encode profiles", unit="chunk", delay=2):
+    for start in tqdm(
+        range(0, len(digests), _CHUNK), desc="Encode profiles", unit="chunk", delay=2
+    ):
         chunk = digests[start : start + _CHUNK]
         vectors = _checked(encoder.encode([texts[key] for key in chunk]), encoder.name, chunk)
         records = np.empty(len(chunk), dtype=[("text", "U16"), ("vector", "f4", vectors.shape[1:])])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from recbole_llmkt.profiles.locations import embedding_home, profile_folder
 from recbole_llmkt.profiles.store import Profile, ProfileStore, read_manifest
 from recbole_llmkt.utils.exceptions import LeakError, ProfileError
 from recbole_llmkt.utils.randomness import isolated_randomness
+from recbole_llmkt.utils.text import flow_yaml, one_line
 from recbole_llmkt.utils.types import Dataset, IntArray, RunConfig, Settings
 
 logger = logging.getLogger(__name__)
@@ -285,18 +285,18 @@ def _check_leaks(
         return 0
     message = (
         f"{len(leaks)} of {len(ids)} {store.entity} profiles in {store.path} were not written "
-        f"from this run's training interactions, such as that of {store.entity} '{example}'; "
-        "they may know the test data."
+        f"from this run's training interactions ({store.entity} '{example}')"
     )
     if not config["profile_allow_leak"]:
         raise LeakError(
-            f"{message}{_needed(config)} Write profiles for this split with `llmkt profile "
-            f"--dataset={config['dataset']} --model={config['model']}` and the same eval_args, "
-            f"filters, seed and profile_dir{_of_edits(index, leaks)},"
-            f"{_own_split(store, config)} or use them anyway "
-            "with profile_allow_leak: True, which reports show in red."
+            f"{message}{_needed(config)}, and may know the test data: {_own_split(store, config)}"
+            f"write others with `llmkt profile --dataset={config['dataset']} "
+            f"--model={config['model']}` and this run's settings{_of_edits(index, leaks)}, or set "
+            "profile_allow_leak: True (red in reports)."
         )
-    logger.warning("%s They are used because of profile_allow_leak: True.", message)
+    logger.warning(
+        "%s, and may know the test data: used because of profile_allow_leak: True.", message
+    )
     return len(leaks)
 
 
@@ -304,10 +304,7 @@ def _needed(config: RunConfig) -> str:
     """Return which history the profiles of a sequential model must be written from."""
     if config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
         return ""
-    return (
-        f" {config['model']} splits sequences, of which a user has one fewer than interactions: "
-        "it needs profiles of all that a user's last sequence for training ends with."
-    )
+    return f", which end with a user's last sequence for training in {config['model']}"
 
 
 def _own_split(store: ProfileStore, config: RunConfig) -> str:
@@ -316,7 +313,7 @@ def _own_split(store: ProfileStore, config: RunConfig) -> str:
     here = config["eval_args"]
     if not isinstance(own, dict) or all(here.get(name) == value for name, value in own.items()):
         return ""
-    return f" set theirs (eval_args: {json.dumps(own)}),"
+    return f"set their own split (eval_args: {one_line(flow_yaml(own))}), "
 
 
 def _of_edits(index: ProfileIndex, leaks: IntArray) -> str:

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.sparse import csr_matrix
-from tqdm import tqdm
 
 from recbole_llmkt.datasets.history import interaction_counts
 from recbole_llmkt.recommend.factors import Factors, Product, find_product, user_vectors
@@ -19,6 +18,7 @@ from recbole_llmkt.recommend.inputs import Inputs
 from recbole_llmkt.recommend.newcomers import load_to_serve
 from recbole_llmkt.recommend.topk import top_k
 from recbole_llmkt.utils.exceptions import ConfigError, DataError
+from recbole_llmkt.utils.progress import tqdm
 
 logger = getLogger(__name__)
 

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from recbole.utils import set_color
 from torch import nn
-from tqdm import tqdm
 
 from recbole_llmkt.compat import MetricsCollector, make_folders, pretrains
 from recbole_llmkt.profiles.loading import RunProfiles
@@ -24,6 +23,7 @@ from recbole_llmkt.transfer.methods.base import places as places_of
 from recbole_llmkt.utils.exceptions import ConfigError, TrainingError
 from recbole_llmkt.utils.files import remove_leftovers
 from recbole_llmkt.utils.processes import process_means, wait_for_all
+from recbole_llmkt.utils.progress import tqdm
 from recbole_llmkt.utils.text import one_line
 from recbole_llmkt.utils.types import Features, Loader, Metrics, RunConfig, Settings
 

@@ -1,11 +1,43 @@
-"""Progress bars of libraries, which should be like ours: only where something takes long."""
+"""Progress bars: widgets in notebooks, text elsewhere, and only where something takes long."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # a notebook without ipywidgets has bars of text
+    from tqdm.auto import tqdm
+
+from recbole_llmkt.utils.text import printable
+
+__all__ = ["WIDGETS", "late_bars", "tqdm"]
+
+#: Whether bars are widgets of a notebook.
+WIDGETS = any(base.__module__ == "tqdm.notebook" for base in tqdm.__mro__)
 
 _SECONDS = 2
+
+
+class Widget(tqdm):  # type: ignore[misc]
+    """A bar in a notebook: as wide as there is space, no terminal's colours, gone when done."""
+
+    def __init__(self, *arguments: object, **keywords: Any) -> None:
+        for name in ("desc", "bar_format"):
+            if keywords.get(name):
+                keywords[name] = printable(keywords[name]).replace("{bar:20}", "{bar}")
+        keywords = {"leave": False, **keywords, "ncols": None, "dynamic_ncols": False}
+        super().__init__(*arguments, **keywords)
+
+    def set_postfix_str(self, s: str = "", refresh: bool = True) -> None:
+        """Show a text behind the bar."""
+        super().set_postfix_str(printable(s), refresh)
+
+
+if WIDGETS:
+    tqdm = Widget
 
 
 @contextmanager

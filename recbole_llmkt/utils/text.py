@@ -9,6 +9,8 @@ import unicodedata
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+import yaml
+
 # Escape sequences (ECMA-48): CSI with its parameters; OSC, DCS, SOS, PM and APC with their
 # strings; two-character escapes. Each starts with ESC or with its 8-bit form.
 _ESCAPES = re.compile(
@@ -202,3 +204,15 @@ def address_problem(address: str) -> str | None:
     if "#" in address:
         return f"'{shown}' has a '#': end it with the path, such as /v1"
     return None
+
+
+def flow_yaml(value: object) -> str:
+    """Return a value as YAML on one line.
+
+    Examples
+    --------
+    >>> flow_yaml({"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}})
+    '{order: TO, split: {RS: [0.8, 0.1, 0.1]}}'
+    """
+    text: str = yaml.safe_dump(value, allow_unicode=True, default_flow_style=True, width=10**6)
+    return text.removesuffix("...\n").strip()

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from recbole_llmkt.utils.exceptions import DataError, reason_of
+from recbole_llmkt.utils.progress import tqdm
 from recbole_llmkt.utils.text import one_line
 
 _SURROGATES = re.compile("[\ud800-\udfff]")

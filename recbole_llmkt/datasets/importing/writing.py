@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import recbole
-import yaml
-from tqdm import tqdm
 
 from recbole_llmkt.datasets.importing.cleaning import sequence_separator
 from recbole_llmkt.datasets.importing.columns import Columns, strings
@@ -20,6 +18,8 @@ from recbole_llmkt.datasets.importing.repeats import SPLIT
 from recbole_llmkt.utils import resources
 from recbole_llmkt.utils.exceptions import DataError
 from recbole_llmkt.utils.files import replacing
+from recbole_llmkt.utils.progress import tqdm
+from recbole_llmkt.utils.text import flow_yaml
 from recbole_llmkt.utils.types import Settings
 
 _SUFFIXES = ("inter", "item", "user", "yaml")
@@ -206,9 +206,4 @@ def _loaded(inter: Mapping[str, str]) -> list[str]:
 
 
 def _dump(values: Settings) -> str:
-    return "".join(f"{key}: {_flow(value)}\n" for key, value in values.items())
-
-
-def _flow(value: object) -> str:
-    text: str = yaml.safe_dump(value, allow_unicode=True, default_flow_style=True, width=10**6)
-    return text.removesuffix("...\n").strip()
+    return "".join(f"{key}: {flow_yaml(value)}\n" for key, value in values.items())

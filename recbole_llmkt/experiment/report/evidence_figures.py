@@ -21,8 +21,9 @@ from recbole_llmkt.experiment.report.figures import (
     style,
 )
 from recbole_llmkt.experiment.report.findings import Findings, SliceCells
+from recbole_llmkt.experiment.report.hover import say
 from recbole_llmkt.experiment.report.statistics import BASE, Cell, Estimate
-from recbole_llmkt.experiment.report.tables import gain_text, star
+from recbole_llmkt.experiment.report.tables import gain_text, interval_text, named_text, star
 
 Parts = list[tuple[SliceCells, list[Cell]]]
 
@@ -110,7 +111,11 @@ def _draw_gain(axes: Axes, cell: Cell, place: float, colour: str, label: str) ->
         axes.plot([gain.low, gain.high], [place, place], color=colour, lw=1.2)
     if gain.boot_low is not None and gain.boot_high is not None:
         axes.plot([gain.boot_low, gain.boot_high], [place, place], color=colour, lw=5, alpha=0.45)
-    axes.plot(gain.mean, place, "o", color=colour, ms=6)
+    (marker,) = axes.plot(gain.mean, place, "o", color=colour, ms=6)
+    say(
+        marker,
+        f"{named_text(cell)} ({interval_text(gain)})" if gain.low is not None else named_text(cell),
+    )
     axes.annotate(
         label, (gain.mean, place), (0, 6), textcoords="offset points", ha="center", fontsize=8
     )
@@ -202,7 +207,8 @@ def _draw_bars(axes: Axes, place: int, cells: Sequence[Cell], shades: Mapping[st
     for cell in cells:
         x = place + (arms.index(cell.arm) - (len(arms) - 1) / 2) * width
         sd = cell.value.sd or 0.0
-        axes.bar(x, cell.value.mean, 0.92 * width, color=shades[cell.arm])
+        (bar,) = axes.bar(x, cell.value.mean, 0.92 * width, color=shades[cell.arm])
+        say(bar, named_text(cell))
         if sd:
             axes.errorbar(x, cell.value.mean, sd, color=axes.yaxis.label.get_color(), lw=1)
         if cell.gain is not None:

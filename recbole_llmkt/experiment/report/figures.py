@@ -18,8 +18,9 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
+from recbole_llmkt.experiment.report.hover import say
 from recbole_llmkt.experiment.report.statistics import BASE, Cell
-from recbole_llmkt.experiment.report.tables import gain_text
+from recbole_llmkt.experiment.report.tables import gain_text, named_text
 from recbole_llmkt.experiment.runs.records import RunRecord, of_arm
 from recbole_llmkt.utils.files import replace_file
 from recbole_llmkt.utils.text import printable
@@ -117,7 +118,10 @@ def summary_figure(
         shades = arm_colours(arms, theme)
         for axes, metric in zip(panels, metrics):
             smaller = any(cell.smaller for cell in cells if cell.metric == metric)
-            axes.set_title(metric.upper() + (", lower is better" if smaller else ""))
+            name = metric.upper() + (" ↓" if smaller else "")
+            # Capitals are about .7 of their size wide; neighbours' titles must not meet.
+            fitting = 72 * 0.95 * width / columns / (0.7 * len(name))
+            axes.set_title(name, fontsize=min(12.0, fitting))
             axes.set_xticks(range(len(models)), models)
             axes.set_xlim(-0.5, len(models) - 0.5)
             axes.margins(y=0.3 if crowded else 0.16)
@@ -132,9 +136,10 @@ def _draw_cell(
     axes: Axes, cell: Cell, x: float, seeds: Sequence[float], colour: str, crowded: bool
 ) -> None:
     value = cell.value
-    axes.errorbar(
+    marker, _, _ = axes.errorbar(
         x, value.mean, yerr=value.sd or 0.0, fmt="o", ms=7, color=colour, capsize=4, elinewidth=1.6
     )
+    say(marker, named_text(cell))
     axes.plot([x] * len(seeds), seeds, "o", ms=3, color=colour, alpha=0.45)
     if cell.gain is not None:
         top = max([value.mean + (value.sd or 0.0), *seeds])
@@ -176,7 +181,8 @@ def curves_figure(records: Sequence[RunRecord], theme: Theme = LIGHT) -> Figure 
             axes.set_ylabel(f"validation {own[0].settings.get('valid_metric', 'score')}")
             for record in own:
                 epochs, scores = zip(*record.curve)
-                axes.plot(epochs, scores, color=shades[record.arm], lw=1.3, alpha=0.85)
+                (line,) = axes.plot(epochs, scores, color=shades[record.arm], lw=1.3, alpha=0.85)
+                say(line, f"{model} {record.arm}, seed {record.seed}, epoch")
             for switch in {(record.transfer or {}).get("phase_switch") for record in own}:
                 if switch:
                     axes.axvline(switch - 0.5, color=theme.ink, lw=0.9, ls=":")

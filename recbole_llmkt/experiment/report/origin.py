@@ -51,5 +51,6 @@ def _described(arm: str, records: Sequence[RunRecord]) -> str:
 
 def _setting(key: str, records: Sequence[RunRecord]) -> str:
     """Return a key with its value, or alone where models differ."""
-    values = {str(record.settings[key]) for record in records if key in record.settings}
+    found = [record.settings[key] for record in records if key in record.settings]
+    values = {f"{value:.4g}" if isinstance(value, float) else str(value) for value in found}
     return f"{key}={values.pop()}" if len(values) == 1 else key

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Union
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 
 from recbole_llmkt.experiment.report import evidence_figures, exports, figures, origin, tables
 from recbole_llmkt.experiment.report.findings import Findings
+from recbole_llmkt.experiment.report.hover import Spot, spots
 from recbole_llmkt.experiment.runs.consistency import profile_uses
 from recbole_llmkt.experiment.runs.pool import LOG_FILE
 from recbole_llmkt.utils.files import replace_file
@@ -28,7 +30,7 @@ PICTURES: dict[str, tuple[Title, Callable[[Findings, figures.Theme], Figure | No
         evidence_figures.forest_figure,
     ),
     "summary": (
-        "Test metrics by model and arm: mean, standard deviation, seeds, gain over base",
+        "Test metrics (↓: lower is better): mean, standard deviation, seeds, gain over base",
         lambda findings, theme: (
             figures.summary_figure(findings.cells, findings.good, theme) if findings.cells else None
         ),
@@ -46,6 +48,26 @@ PICTURES: dict[str, tuple[Title, Callable[[Findings, figures.Theme], Figure | No
         evidence_figures.map_figure,
     ),
 }
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture for the page.
+
+    Attributes
+    ----------
+    title : str
+        Its caption.
+    light, dark : str
+        Its addresses for light and dark screens.
+    spots : list of Spot
+        Where a pointer reads values.
+    """
+
+    title: str
+    light: str
+    dark: str
+    spots: list[Spot]
 
 
 def make_report(folder: Path) -> str:
@@ -90,7 +112,7 @@ def make_report(folder: Path) -> str:
 
 def report_html(
     findings: Findings,
-    pictures: Mapping[str, dict[str, str] | None],
+    pictures: Mapping[str, Picture | None],
     downloads: Mapping[str, str],
     logs: Mapping[str, str],
     folders: Mapping[str, str],
@@ -101,8 +123,8 @@ def report_html(
     ----------
     findings : Findings
         What it tells.
-    pictures : mapping of str to dict or None
-        By file name: the title, and the addresses for light and dark screens.
+    pictures : mapping of str to Picture or None
+        By file name.
     downloads : mapping of str to str
         The addresses of tables, by file name.
     logs, folders : mapping of str to str
@@ -159,7 +181,7 @@ def _links(findings: Findings, folder: Path, file: str = "") -> dict[str, str]:
     }
 
 
-def _picture(findings: Findings, name: str, folder: Path) -> dict[str, str] | None:
+def _picture(findings: Findings, name: str, folder: Path) -> Picture | None:
     """Draw a picture: as a file, and for light and dark screens as data URLs."""
     title, draw = PICTURES[name]
     figure = draw(findings, figures.LIGHT)
@@ -167,11 +189,12 @@ def _picture(findings: Findings, name: str, folder: Path) -> dict[str, str] | No
         return None
     svg = figures.as_svg(figure)
     figures.save_png(figure, folder / f"{name}.png")
-    return {
-        "title": title if isinstance(title, str) else title(findings),
-        "light": _address(svg, _SVG),
-        "dark": _address(figures.darkened(svg), _SVG),
-    }
+    return Picture(
+        title if isinstance(title, str) else title(findings),
+        _address(svg, _SVG),
+        _address(figures.darkened(svg), _SVG),
+        spots(figure),
+    )
 
 
 def _address(text: str, kind: str) -> str:

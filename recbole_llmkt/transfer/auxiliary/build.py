@@ -173,7 +173,7 @@ class _Builder:
                 f"kt_loss: {self.config['kt_loss']} multiplies {entity} states with {other} "
                 f"states, but '{source.layer}' is {source.width} wide and '{partner.layer}' "
                 f"{partner.width}. Set kt_{entity}_layer and kt_{other}_layer to layers of one "
-                "width (`llmkt layers` lists them), or choose another kt_loss."
+                "width (see `llmkt layers`), or another kt_loss."
             )
         if partner.table.values.shape[1] != source.table.values.shape[1]:
             raise ConfigError(
@@ -203,10 +203,9 @@ class _Builder:
         if _all_equal(hidden.detach()[ids > 0]):
             entity = term.profiles.entity
             raise LayerError(
-                f"kt_loss: {self.config['kt_loss']} needs a layer that represents a {entity} by "
-                f"neighbours or history, but '{term.layer}' depends on its embedding alone: with "
-                "that masked, there is nothing to reconstruct. Choose a deeper kt_layer (`llmkt "
-                "layers` lists them), or kt_loss: infonce."
+                f"kt_loss: {self.config['kt_loss']} masks embeddings, and '{term.layer}' depends "
+                f"on the {entity}'s embedding alone: nothing is left to reconstruct it from. "
+                "Choose a deeper kt_layer (see `llmkt layers`), or kt_loss: infonce."
             )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from recbole_llmkt.utils.exceptions import ConfigError
+from recbole_llmkt.utils.progress import tqdm
 
 PATIENCE = 2.0  # seconds without a progress bar
 _WIDTH = 512  # rows of a block: large enough for fast products, small beside the matrix

@@ -39,8 +39,8 @@ def check_memory(config: RunConfig, n_items: int) -> None:
             raise ConfigError(
                 f"{config['model']} needs {needed / _GIB:.1f} GiB of memory ({place.type}) for "
                 f"{matrices} matrices of {n_items:,} x {n_items:,} items, and {free / _GIB:.1f} "
-                "GiB are free: keep fewer items (item_inter_num_interval: '[5,inf)'), or choose "
-                "ItemKNN or NCEPLRec, which need none."
+                "GiB are free: keep fewer items (item_inter_num_interval: '[5,inf)'), or use "
+                "ItemKNN or NCEPLRec."
             )
 
 

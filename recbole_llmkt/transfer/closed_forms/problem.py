@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from recbole_llmkt.transfer.closed_forms.inverse import PATIENCE
+from recbole_llmkt.utils.progress import tqdm
 from recbole_llmkt.utils.types import Matrix, RunConfig, Values
 
 if TYPE_CHECKING:

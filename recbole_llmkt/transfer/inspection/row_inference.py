@@ -281,7 +281,7 @@ def infer_rows(probe: Probe, layer: Layer, entities: Entities, wanted: str = "au
         f"Cannot tell which {entities.entity} each row of '{layer}' belongs to"
         f"{'' if wanted == 'auto' else f' with kt_rows: {wanted}'}: it gave {shapes} "
         f"({entities.n_users} users, {entities.n_items} items). Set kt_rows to one of "
-        f"{', '.join(FINDERS)} if you know, or choose another kt_layer."
+        f"{', '.join(FINDERS)}, or choose another kt_layer."
     )
 
 

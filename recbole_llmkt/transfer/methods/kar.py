@@ -319,8 +319,7 @@ def _check_fields_are_read(model: _Augmented, config: RunConfig, dataset: Datase
         model.train(training)
     if not seen:
         raise ConfigError(
-            f"kt_method: kar does not fit {config['model']}: it never embeds its fields as a list "
-            "of vectors (LR has first-order weights only, FFM looks every feature up in one table "
-            "per field), so there is no place for more. Choose another context-aware "
-            "model, or kt_method: transfer."
+            f"kt_method: kar does not fit {config['model']}: it does not embed its fields as one "
+            "list of vectors, which two more could join. Choose another context-aware model, or "
+            "kt_method: transfer."
         )

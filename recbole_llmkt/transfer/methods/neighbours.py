@@ -7,13 +7,13 @@ import functools
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from recbole_llmkt.profiles.loading import ProfileVectors
 from recbole_llmkt.transfer.inspection.tables import EntityTable
 from recbole_llmkt.transfer.methods.folded import Part, flushed
 from recbole_llmkt.transfer.targets.controls import apply_control
 from recbole_llmkt.utils.exceptions import ProfileError
+from recbole_llmkt.utils.progress import tqdm
 from recbole_llmkt.utils.randomness import transfer_seed
 from recbole_llmkt.utils.types import IntArray, RunConfig, Settings
 

@@ -95,6 +95,14 @@ def test_the_report_is_one_page_with_everything_in_it(good):
     assert not list(folder.glob("*.partial"))
 
 
+def test_the_page_tells_each_value_of_its_pictures_under_the_pointer(good):
+    page = (good.folder / "report.html").read_text()
+    said = re.findall(r'<i title="([^"]*)" style="left:[\d.]+%;top:[\d.]+%"></i>', page)
+    assert "BPR base, NDCG@10: 0.150000 ± 0.070711 over 2 seeds" in said
+    assert "BPR kt, seed 2, epoch 3: 0.2000" in said
+    assert len(said) == 1 + 4 + 8  # a gain; two arms by two metrics; four curves of two epochs
+
+
 def test_the_csv_holds_the_figures(good):
     rows = list(csv.DictReader((good.folder / "summary.csv").open()))
     assert [(row["arm"], row["metric"]) for row in rows] == [
@@ -311,7 +319,7 @@ def test_tuning_and_every_use_of_profiles_are_told(write, undrawn):
         "kt_weight: 0.123",
     ):
         assert text in page, text
-    assert "epoch 0" not in page
+    assert "<td>epoch 0</td>" not in page
     markdown = (folder / "report.md").read_text()
     assert "| BPR" in markdown and "NDCG@10 0.2500 (seed 2020)" in markdown
     assert "## Tuning" in markdown

@@ -79,7 +79,11 @@ def test_softrank_of_one_step_by_hand(tiny):
             ConfigError,
             "all of them to one point. Use kt_projector",
         ),
-        ({"kt_loss": "generative"}, LayerError, "'user_embedding' depends on its embedding alone"),
+        (
+            {"kt_loss": "generative"},
+            LayerError,
+            "depends on the user's embedding alone",
+        ),
         ({"kt_loss": "rmse", "kt_transform": "none"}, ConfigError, "Use kt_projector: linear"),
     ],
     ids=str,

@@ -21,8 +21,8 @@ def test_what_is_needed_and_what_is_free_is_said(monkeypatch):
         check_memory({"model": "EASE", "device": "cpu"}, 30_000)
     assert str(refused.value) == (
         "EASE needs 6.7 GiB of memory (cpu) for 2 matrices of 30,000 x 30,000 items, and 2.0 GiB "
-        "are free: keep fewer items (item_inter_num_interval: '[5,inf)'), or choose ItemKNN or "
-        "NCEPLRec, which need none."
+        "are free: keep fewer items (item_inter_num_interval: '[5,inf)'), or use ItemKNN or "
+        "NCEPLRec."
     )
     check_memory({"model": "ItemKNN", "device": "cpu"}, 10**6)
 

@@ -354,7 +354,7 @@ def test_the_refusal_says_what_was_seen_and_what_may_be_set():
     assert str(refused.value) == (
         "Cannot tell which user each row of 'layer' belongs to: it gave (11, 4) for 11 batch rows "
         "and (17, 4) for 17 batch rows (20 users, 30 items). Set kt_rows to one of lookup, table, "
-        "node, batch, field, field_first, flat, time if you know, or choose another kt_layer."
+        "node, batch, field, field_first, flat, time, or choose another kt_layer."
     )
     with pytest.raises(LayerError, match=r"^'idle' never runs in a training step of Zoo: choose a"):
         shown(lambda model, batch: None, layer="idle")

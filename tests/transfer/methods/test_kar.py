@@ -287,8 +287,8 @@ def test_the_result_says_so(tiny, caplog):
     [
         ("BPR", {}, ["BPR", "no input fields", "DeepFM"]),
         ("DIN", {}, ["DIN", "no input fields"]),
-        ("LR", {}, ["LR", "no place for more"]),
-        ("FFM", {}, ["FFM", "no place for more"]),
+        ("LR", {}, ["LR", "one list of vectors"]),
+        ("FFM", {}, ["FFM", "one list of vectors"]),
         ("KD_DAGFM", {"phase": "distillation", "warm_up": "x"}, ["phase: teacher_training"]),
         ("DeepFM", {"kt_control": "zero", "kt_method": "transfer"}, ["kt_control: zero"]),
         ("DeepFM", {"kt_kar_hidden": 0}, ["kt_kar_hidden", "1 or more"]),
