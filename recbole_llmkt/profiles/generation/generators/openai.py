@@ -7,6 +7,7 @@ import gc
 import logging
 import queue
 import re
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # Answers; an error that ends the run; None at the end.
-_LOOK_AGAIN = 0.001  # seconds
+_TURN = 0.0005  # seconds
 _Arrived = queue.SimpleQueue["Answer | Exception | None"]
 
 # Counts of tokens above this are no counts.
@@ -130,6 +131,7 @@ class OpenAIGenerator(Generator):
             while (answer := arrived.get()) is not None:
                 if isinstance(answer, Exception):
                     raise answer
+                loop.call_soon_threadsafe(lambda: self._places.release())
                 yield answer
         finally:
             loop.call_soon_threadsafe(asking.cancel)
@@ -139,14 +141,19 @@ class OpenAIGenerator(Generator):
     async def _ask_all(self, requests: Iterator[Request], arrived: _Arrived) -> None:
         pace = _Pace(self._concurrency)
 
+        # Who stops after many failures must not have paid for answers nobody looked at: a place is
+        # free again when its answer has been taken.
+        self._places = asyncio.Semaphore(self._concurrency + self._concurrency // 4)
+
         async def work() -> None:
-            for request in requests:
+            while await self._places.acquire():
+                request = next(requests, None)
+                if request is None:
+                    self._places.release()  # for the next worker, which ends, too
+                    return
                 async with pace:
                     answer = await self._profile(client, request)
                 arrived.put(answer)
-                # Who stops after many failures must not have paid for answers nobody looked at.
-                while arrived.qsize() > self._concurrency // 4:
-                    await asyncio.sleep(_LOOK_AGAIN)
 
         self._service = Service.of(self.settings)
         client = self._openai.AsyncOpenAI(
@@ -347,7 +354,7 @@ class _Pace:
 def _drive(loop: asyncio.AbstractEventLoop, asking: asyncio.Task[None], arrived: _Arrived) -> None:
     """Run the event loop until everything is asked, and say how it ended."""
     try:
-        with _rare_collections():
+        with _busy():
             loop.run_until_complete(asking)
     except asyncio.CancelledError:
         pass
@@ -358,17 +365,22 @@ def _drive(loop: asyncio.AbstractEventLoop, asking: asyncio.Task[None], arrived:
 
 
 @contextmanager
-def _rare_collections() -> Iterator[None]:
-    """Let the garbage collector run less: it takes a fifth of the time of a request.
+def _busy() -> Iterator[None]:
+    """Let the garbage collector run less, and threads take turns more often.
 
-    Every request makes thousands of objects that are gone when it is answered, and each
-    collection they set off looks through the hundreds of thousands that the libraries hold.
+    Collections take a fifth of the time of a request: every one makes thousands of objects that
+    are gone when it is answered, and each collection they set off looks through the hundreds of
+    thousands that the libraries hold. The thread that writes answers to the disk loses its turn
+    with every call of the system, and would wait 5 ms for the next one where requests keep the
+    interpreter busy: no more than 200 profiles a second.
     """
-    thresholds = gc.get_threshold()
+    thresholds, interval = gc.get_threshold(), sys.getswitchinterval()
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
+    sys.setswitchinterval(_TURN)
     try:
         yield
     finally:
+        sys.setswitchinterval(interval)
         gc.set_threshold(*thresholds)
         gc.unfreeze()

@@ -76,6 +76,24 @@ def test_answers_come_while_others_are_under_way() -> None:
         assert time.monotonic() - start < 1.4, "stopping does not wait for the slow answer"
 
 
+def test_requests_wait_for_the_reader_of_answers_and_sleep() -> None:
+    with OpenAIServer(lambda *_: Reply()) as server:
+        settings = {
+            **SETTINGS,
+            "profile_generator": "openai",
+            "profile_api_base": server.address,
+            "profile_concurrency": 128,
+        }
+        answers = iter(get_generator(settings).answers(request(f"u{n}") for n in range(200)))
+        next(answers)
+        time.sleep(1.5)
+        made, before = len(server.payloads), time.process_time()
+        time.sleep(0.5)
+        assert time.process_time() - before < 0.15
+        assert len(server.payloads) == made <= 128 + 32 + 1
+        assert len(list(answers)) == 199
+
+
 @pytest.mark.parametrize(
     "fault",
     [
