@@ -3,7 +3,9 @@
 Run ``python benchmarks/profiles.py`` on an otherwise idle machine; ``--only=server``, ``encoder``
 or ``history`` runs one part, ``--out=FILE`` also writes the figures as JSON. The server's part
 takes ``--concurrency=64,512``, the encoder's ``--device=cuda``, ``--batch-size=256`` and
-``--model=FOLDER``.
+``--model=FOLDER``. ``--backend=onnx`` or ``openvino`` compares these with PyTorch, where
+sentence-transformers finds them (``pip install optimum-onnx onnxruntime`` or ``optimum-intel
+openvino``).
 """
 
 from __future__ import annotations
@@ -170,6 +172,46 @@ def encoder_speed(model: str, device: str, batch_size: int) -> dict[str, float]:
     }
 
 
+def backend_speed(model: str, backend: str) -> dict[str, float]:
+    """Encode 128 bundled profiles with another backend and with PyTorch, in turns.
+
+    Times are the processor's, over all threads.
+    """
+    import numpy as np
+    from sentence_transformers import SentenceTransformer
+
+    from recbole_llmkt.profiles.encoders.sentence_transformers import SentenceTransformerEncoder
+    from recbole_llmkt.profiles.store import ProfileStore
+    from recbole_llmkt.utils.resources import bundled_dir
+
+    profiles = ProfileStore(bundled_dir("ml-100k") / "profiles", "user").read()
+    texts = [profile.text for profile in profiles.values()][:128]
+    pytorch = SentenceTransformerEncoder(model, device="cpu", batch_size=32).model
+    with tempfile.TemporaryDirectory() as folder:
+        pytorch.save(folder)
+        try:
+            other = SentenceTransformer(
+                folder, device="cpu", backend=backend, model_kwargs={"export": True}
+            )
+        except Exception as error:
+            raise LLMKTError(f"{backend}: {error}") from error
+    pairs = []
+    for _ in range(4):
+        seconds, vectors = [], []
+        for encoder in (pytorch, other):
+            start = time.process_time()
+            vectors.append(encoder.encode(texts, batch_size=32, show_progress_bar=False))
+            seconds.append(time.process_time() - start)
+        pairs.append(seconds)
+    theirs, ours = np.array(pairs[1:]).T
+    return {
+        "pytorch_seconds": float(np.median(theirs)),
+        "seconds": float(np.median(ours)),
+        "ratio": float(np.median(theirs / ours)),
+        "largest_difference": float(np.abs(vectors[0] - vectors[1]).max()),
+    }
+
+
 def _synthetic_split(n_interactions: int) -> Any:
     """Return what :func:`training_histories` reads of a RecBole dataset, filled at random."""
     import numpy as np
@@ -247,6 +289,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--model", default="sentence-transformers/all-MiniLM-L6-v2")
     parser.add_argument("--concurrency", type=counts, default="64", help="requests at a time")
+    parser.add_argument("--backend", choices=["onnx", "openvino"], help="compare it with PyTorch")
     parser.add_argument("--history", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
@@ -258,6 +301,8 @@ def main() -> None:
         "encoder": lambda: [encoder_speed(arguments.model, arguments.device, arguments.batch_size)],
         "history": _history_costs,
     }
+    if arguments.backend:
+        parts = {arguments.backend: lambda: [backend_speed(arguments.model, arguments.backend)]}
     results = {}
     for name, measure in parts.items():
         if arguments.only in (None, name):
