@@ -82,6 +82,13 @@ _END_OF_TURN = re.compile(
 )
 _UNKNOWN_MARK = re.compile(rf"{_MARK}|<\|[\w/]{{1,40}}>|<[\w/]{{1,40}}\|>")
 
+# What any of the above needs to match: one of these signs, or one of these words at the start.
+_SIGN = re.compile(r"[<\[&#*`\\◁\uff1c\u27e8]")
+_WORD = re.compile(
+    r"\s*(?:Think|Thought|Reason|Rationale|Analysis|Chain|Here is my|analysis|commentary|assistant"
+    r"|Final|[Aa]nswer|[Rr]esponse)"
+)
+
 
 def without_thoughts(text: str) -> str:
     """Return a language model's answer without its thoughts; ``""`` if there is nothing else.
@@ -98,6 +105,8 @@ def without_thoughts(text: str) -> str:
     >>> without_thoughts("<|channel|>analysis<|message|>Hm<|end|><|channel|>final<|message|>Yes.")
     'Yes.'
     """
+    if not _SIGN.search(text) and not _WORD.match(text):
+        return text.strip()  # at a tenth of the time of what follows
     text = _ESCAPED.sub(r"<\1>", _BLOCKS.sub("", _answer_of_channels(text)))
     ends = list(_CLOSE.finditer(text))
     text = text[ends[-1].end() :] if ends else text

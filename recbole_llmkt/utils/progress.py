@@ -9,7 +9,8 @@ from typing import Any
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # a notebook without ipywidgets has bars of text
-    from tqdm.auto import tqdm
+    # Not tqdm.auto, which begins a loader twice: that draws a random number.
+    from tqdm.autonotebook import tqdm
 
 from recbole_llmkt.utils.text import printable
 

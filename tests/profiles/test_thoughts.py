@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import random
+import re
 import time
 
 import pytest
 
+from recbole_llmkt.profiles import thoughts
 from recbole_llmkt.profiles.generation.generators import Answer
 from recbole_llmkt.profiles.generation.generators.base import judge
 from recbole_llmkt.profiles.store import too_long
@@ -195,3 +198,37 @@ def test_a_profile_is_no_longer_than_its_tokens_allow() -> None:
     assert "profile_max_tokens" in str(judged.error)
     assert judge(request(), Answer("u1", "x" * 500), longest=500).error is None
     assert too_long("x" * 500, 500) is None
+
+
+def test_plain_answers_take_the_short_way_to_the_same_text(monkeypatch):
+    rng = random.Random(0)
+    parts = [
+        "Thinking",
+        "...",
+        "done thinking.",
+        ":",
+        "\n",
+        " ",
+        "Final",
+        "Answer",
+        "assistantfinal",
+    ]
+    parts += ["analysis", "commentary", "Here is my thought process:", "Reasoning", "Likes"]
+    parts += [
+        "war.",
+        "|",
+        ">",
+        "}",
+        "Response",
+        "Profile",
+        "INST",
+        "Chain of thought",
+        "A",
+        "\t",
+        "END",
+    ]
+    texts = ["".join(rng.choices(parts, k=rng.randint(1, 8))) for _ in range(3000)]
+    short = [without_thoughts(text) for text in texts]
+    monkeypatch.setattr(thoughts, "_SIGN", re.compile(""))  # nothing is plain
+    assert short == [without_thoughts(text) for text in texts]
+    assert short.count("") > 100
