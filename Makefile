@@ -8,6 +8,7 @@
 # make results      make the tables of the documents from benchmarks/results/*.jsonl (seconds)
 # make results-run  run what they rest on, hours of it; TABLES="NAME ..." chooses
 # make docs   build the site of the documents into site/; MERMAID=mermaid.min.js draws its diagrams
+# make links  follow every link of the site, also out of it: needs a network
 # make release-check  sdist and wheel into dist/, each installed into an empty environment; the demo from there
 # make env    only make the environment (.venv); PYTHON=python3.10 chooses the interpreter
 
@@ -25,7 +26,7 @@ export COVERAGE_CORE ?= sysmon
 # Tests and comparisons start many processes; each would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: env demo test fast coverage mutation fuzz test-core lint test-all bench results results-run docs release-check clean
+.PHONY: env demo test fast coverage mutation fuzz test-core lint test-all bench results results-run docs links release-check clean
 
 env: $(STAMP)
 
@@ -80,6 +81,10 @@ results-run: env
 
 docs: env
 	NO_MKDOCS_2_WARNING=1 MERMAID=$(MERMAID) $(BIN)/python -m mkdocs build --strict
+
+links: docs
+	$(BIN)/python -m pip install --quiet 'linkchecker >=10.5'
+	$(BIN)/linkchecker --no-warnings --no-status --check-extern site/index.html
 
 release-check: env
 	tools/release_check.sh
