@@ -21,7 +21,8 @@ $python -m twine check --strict "${packages[@]}"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-torch=$($python -c 'import torch; print(torch.__version__)')
+# A registry names its builds for GPUs without the CUDA release that they name themselves.
+torch=$($python -c 'import torch; print(torch.__version__.split("+cu")[0])')
 for built in "${packages[@]}"; do
   echo "== $built"
   rm -rf "$work"/*
