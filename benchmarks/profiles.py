@@ -193,7 +193,7 @@ def backend_speed(model: str, backend: str) -> dict[str, float]:
             other = SentenceTransformer(
                 folder, device="cpu", backend=backend, model_kwargs={"export": True}
             )
-        except Exception as error:
+        except Exception as error:  # so it calls a backend that is not installed
             raise LLMKTError(f"{backend}: {error}") from error
     pairs = []
     for _ in range(4):

@@ -268,9 +268,9 @@ def check_ids(checkpoint: State, dataset: Dataset, path: str) -> None:
     difference = saved_vocabulary(checkpoint, path).difference(dataset)
     if difference is not None:
         raise DataError(
-            f"'{path}' was trained on other ids than these data have ({difference}), so its rows "
-            "belong to others. load_data_and_model joins them by id; to resume training, restore "
-            "the atomic files that it was trained on."
+            f"'{path}' was trained with ids other than those of these data ({difference}), so "
+            "its rows belong to others. load_data_and_model joins them by id; to resume training, "
+            "restore the atomic files that it was trained on."
         )
 
 

@@ -21,8 +21,8 @@ $python -m twine check --strict "${packages[@]}"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# A registry names its builds for GPUs without the CUDA release that they name themselves.
-torch=$($python -c 'import torch; print(torch.__version__.split("+cu")[0])')
+# Only the CPU build is asked for by its label: builds for GPUs have one that registries leave out.
+torch=$($python -c 'import torch; v = torch.__version__; print(v if "+cpu" in v else v.split("+")[0])')
 for built in "${packages[@]}"; do
   echo "== $built"
   rm -rf "$work"/*

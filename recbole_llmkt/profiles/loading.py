@@ -304,7 +304,7 @@ def _needed(config: RunConfig) -> str:
     """Return which history the profiles of a sequential model must be written from."""
     if config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
         return ""
-    return f", which end with a user's last sequence for training in {config['model']}"
+    return f", which for {config['model']} end with a user's last training sequence"
 
 
 def _own_split(store: ProfileStore, config: RunConfig) -> str:

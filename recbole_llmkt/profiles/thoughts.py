@@ -106,7 +106,7 @@ def without_thoughts(text: str) -> str:
     'Yes.'
     """
     if not _SIGN.search(text) and not _WORD.match(text):
-        return text.strip()  # at a tenth of the time of what follows
+        return text.strip()  # twenty times as fast as what follows
     text = _ESCAPED.sub(r"<\1>", _BLOCKS.sub("", _answer_of_channels(text)))
     ends = list(_CLOSE.finditer(text))
     text = text[ends[-1].end() :] if ends else text

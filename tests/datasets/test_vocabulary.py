@@ -240,7 +240,7 @@ def test_resuming_and_testing_with_data_in_another_order_is_refused(tiny):
     shutil.copy(file, "kept.pth")
     rewrite(tiny, sorted)
     other = prepare(tiny.config("BPR", epochs=6))
-    with pytest.raises(DataError, match=r"kept\.pth.* other ids than .*row 1 of 'user_id'"):
+    with pytest.raises(DataError, match=r"kept\.pth.* ids other than .*row 1 of 'user_id'"):
         other.trainer.evaluate(other.test_data, model_file="kept.pth")
     other.trainer.resume_checkpoint("kept.pth")
     with pytest.raises(DataError, match="restore the atomic files"):

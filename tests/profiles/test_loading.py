@@ -117,7 +117,7 @@ def test_a_refusal_names_the_split_that_the_profiles_belong_to(tiny):
 
 def test_a_refusal_says_which_history_a_sequential_model_needs(tiny):
     config = tiny.config("SASRec", kt_entity="user", train_neg_sample_args=None)
-    with pytest.raises(LeakError, match=r"last sequence .* in SASRec.*`llmkt profile .*=SASRec`"):
+    with pytest.raises(LeakError, match=r"for SASRec end with .*`llmkt profile .*=SASRec`"):
         load_profiles(config, training_split(config), "user")
 
 

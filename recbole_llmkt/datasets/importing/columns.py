@@ -219,9 +219,9 @@ def _moments(
         number = source.index[unread][0]
         raise DataError(
             f"'{roles.table.path}': '{one_line(source[column][unread].iloc[0])[:40]}' in column "
-            f"'{column}', {roles.table.place(number)}, is no clear date and no number of seconds, "
-            "nor are most others. Name another column with --time, or say how to read this one: "
-            "--time-format=%d/%m/%Y"
+            f"'{column}', {roles.table.place(number)}, is neither a clear date nor a number of "
+            "seconds, and most others are not either. Name another column with --time, or say how "
+            "to read this one: --time-format=%d/%m/%Y"
         )
     roles.reasons["time"] += f"; {what}"
     for number, cell in source[column][unread].items():

@@ -39,7 +39,10 @@ def say(artist: Artist, text: str) -> None:
 
 
 def spots(figure: Figure) -> list[Spot]:
-    """Return all places of a figure that say something; its layout must be fixed."""
+    """Return all places of a figure that say something; its layout must be fixed.
+
+    What is not a number is drawn nowhere, and has no place.
+    """
     places = []
     width, height = figure.bbox.size
     for artist in figure.findobj(lambda artist: bool(artist.get_gid())):
@@ -62,4 +65,5 @@ def spots(figure: Figure) -> list[Spot]:
             text,
         )
         for left, bottom, wide, high, text in places
+        if np.isfinite([left, bottom, wide, high]).all()
     ]

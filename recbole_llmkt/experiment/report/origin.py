@@ -52,5 +52,5 @@ def _described(arm: str, records: Sequence[RunRecord]) -> str:
 def _setting(key: str, records: Sequence[RunRecord]) -> str:
     """Return a key with its value, or alone where models differ."""
     found = [record.settings[key] for record in records if key in record.settings]
-    values = {f"{value:.4g}" if isinstance(value, float) else str(value) for value in found}
+    values = {f"{value:.6g}" if isinstance(value, float) else str(value) for value in found}
     return f"{key}={values.pop()}" if len(values) == 1 else key

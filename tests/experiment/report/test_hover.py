@@ -17,7 +17,7 @@ def test_spots_are_where_the_ink_is():
     figure = Figure(figsize=(4, 3), layout="constrained")
     axes = figure.subplots()
     (bar,) = axes.bar(3.0, 2.0, 0.8, color="#ff0000")
-    (line,) = axes.plot([0.0, 1.0], [0.25, 1.5], "o", color="#0000ff")
+    (line,) = axes.plot([0.0, 1.0, 2.0], [0.25, 1.5, np.nan], "o", color="#0000ff")
     (marker,) = axes.plot(2.0, 1.0, "o", color="#00ff00")
     say(bar, "bar")
     say(line, "BPR, epoch")

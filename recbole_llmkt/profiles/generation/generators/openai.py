@@ -124,32 +124,33 @@ class OpenAIGenerator(Generator):
         # A thread of its own: requests continue while the caller writes answers to the disk.
         arrived: _Arrived = queue.SimpleQueue()
         loop = asyncio.new_event_loop()
-        asking = loop.create_task(self._ask_all(iter(requests), arrived))
+        # Who stops after many failures must not have paid for answers nobody looked at: a place is
+        # free again when its answer has been taken.
+        places = loop.run_until_complete(_places(self._concurrency + self._concurrency // 4))
+        asking = loop.create_task(self._ask_all(iter(requests), arrived, places))
         thread = threading.Thread(target=_drive, args=(loop, asking, arrived), daemon=True)
         thread.start()
         try:
             while (answer := arrived.get()) is not None:
                 if isinstance(answer, Exception):
                     raise answer
-                loop.call_soon_threadsafe(lambda: self._places.release())
+                loop.call_soon_threadsafe(places.release)
                 yield answer
         finally:
             loop.call_soon_threadsafe(asking.cancel)
             thread.join()
             loop.close()
 
-    async def _ask_all(self, requests: Iterator[Request], arrived: _Arrived) -> None:
+    async def _ask_all(
+        self, requests: Iterator[Request], arrived: _Arrived, places: asyncio.Semaphore
+    ) -> None:
         pace = _Pace(self._concurrency)
 
-        # Who stops after many failures must not have paid for answers nobody looked at: a place is
-        # free again when its answer has been taken.
-        self._places = asyncio.Semaphore(self._concurrency + self._concurrency // 4)
-
         async def work() -> None:
-            while await self._places.acquire():
+            while await places.acquire():
                 request = next(requests, None)
                 if request is None:
-                    self._places.release()  # for the next worker, which ends, too
+                    places.release()  # for the next worker, which ends, too
                     return
                 async with pace:
                     answer = await self._profile(client, request)
@@ -349,6 +350,11 @@ class _Pace:
         took = asyncio.get_running_loop().time() - self._starts.pop(asyncio.current_task())
         self._mean = took if self._mean is None else self._mean + 0.05 * (took - self._mean)
         self._gap = min(self.LONGEST, self.SHARE * self._mean / self._concurrency)
+
+
+async def _places(count: int) -> asyncio.Semaphore:
+    """Make a semaphore in the loop that will use it: Python 3.9 ties it to the current one."""
+    return asyncio.Semaphore(count)
 
 
 def _drive(loop: asyncio.AbstractEventLoop, asking: asyncio.Task[None], arrived: _Arrived) -> None:
